@@ -1,0 +1,85 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A dialect is what is special to an engine.
+type dialect struct {
+	name     string          // as the option dialect writes it
+	text     sqltext.Dialect // how its statements are read
+	marks    []string        // found in the names of its drivers and of their Go packages
+	bindType int             // of sqlx
+	limits   poolLimits      // the defaults
+
+	// database returns the identity of the database that a DSN opens, to which
+	// handles that share their locks agree, or "" when the DSN does not tell.
+	database func(dsn string) string
+
+	// limitStatements makes the server end the statements of a new connection
+	// after d. If nil, contexts do that instead.
+	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
+
+	// enforcesReadOnly tells whether the server itself refuses to write in a
+	// read-only transaction.
+	enforcesReadOnly bool
+}
+
+// generic stands for an engine that dblocker does not know.
+var generic = &dialect{
+	name:     "generic",
+	text:     sqltext.Generic,
+	bindType: sqlx.QUESTION,
+	limits:   poolLimits{maxIdleConns: defaultIdleConns},
+}
+
+// defaultIdleConns replaces the two idle connections that database/sql keeps:
+// with more than two users at work it would open and close one for nearly every
+// statement.
+const defaultIdleConns = 16
+
+var dialects = []*dialect{sqlite, postgres, mysql, generic}
+
+func dialectNames() string {
+	var names []string
+	for _, d := range dialects {
+		names = append(names, d.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// detectDialect recognizes the engine by the Go type of the driver, and else by
+// its registered name: programs register variants under names of their own, and
+// wrappers hide the type.
+func detectDialect(d driver.Driver, name string) *dialect {
+	for _, hint := range []string{driverPackage(d), name} {
+		for _, dialect := range dialects {
+			for _, mark := range dialect.marks {
+				if strings.Contains(hint, mark) {
+					return dialect
+				}
+			}
+		}
+	}
+	return generic
+}
+
+// driverPackage returns the import path of the package that d's type is from.
+func driverPackage(d driver.Driver) string {
+	t := reflect.TypeOf(d)
+	if t == nil {
+		return ""
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.PkgPath()
+}

@@ -1,0 +1,46 @@
+// Package dblocker is a database/sql driver that stands between a program and the
+// driver it already uses, and puts each user's work behind a readers-writer lock.
+//
+// A program changes the name it passes to [sql.Open], and tags its contexts:
+//
+//	db, err := sql.Open("dblocker", "sqlite3:app.db") // was: sql.Open("sqlite3", "app.db")
+//	ctx = dblocker.WithUser(ctx, "123")               // once per request, e.g. in a middleware
+//	rows, err := db.QueryContext(ctx, "SELECT ...")   // shared lock of user 123
+//	_, err = db.ExecContext(ctx, "UPDATE ...")        // exclusive lock of user 123
+//	tx, err := db.BeginTx(ctx, nil)                   // exclusive until Commit or Rollback
+//
+// Queries of one user share the lock, writes and transactions have it alone, and
+// the users do not wait for each other. Who waits holds no database connection.
+// Operations whose context carries no user take no lock.
+//
+// # Locks
+//
+// A Query takes the lock shared if the text of its statement is known to read,
+// and exclusive otherwise: INSERT ... RETURNING, SELECT ... FOR UPDATE, several
+// statements in one string and whatever is not understood. [WithMode] overrules
+// that. Exec and Begin are exclusive; a transaction with [sql.TxOptions].ReadOnly
+// is shared. Prepare and Ping take no lock.
+//
+// A lock is held until Exec has returned, the rows are closed, or the transaction
+// has ended. What waits for it waits in the order of arrival, at most as long as
+// its context and lock_timeout allow. The error is then a [*LockError], which
+// names what was in the way.
+//
+// Handles on the same database share their locks within a process.
+//
+// # Opening
+//
+// The data source name of the driver "dblocker" is driver[?options]:inner-dsn. The
+// inner DSN is passed on as it is. URLs that begin with postgres://, postgresql://,
+// mysql:// or sqlite3:// stand for driver and DSN together. The drivers
+// sqlite3-dblocker, postgres-dblocker, mysql-dblocker, pgx-dblocker and
+// sqlite-dblocker take the unchanged DSN of the driver that they wrap. For other
+// drivers there are [Register], [NewConnector] and [OpenDB].
+//
+// # Connections
+//
+// What a [sql.DB] counts as connections are client connections, which cost
+// nothing. The connections to the server are in a pool of ours: bound them with
+// the option max_open_conns, not with [sql.DB.SetMaxOpenConns], whose slots would
+// be held by those who wait for a lock.
+package dblocker

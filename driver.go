@@ -1,0 +1,268 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+var (
+	_ driver.DriverContext = (*Driver)(nil)
+	_ driver.Connector     = (*Connector)(nil)
+	_ io.Closer            = (*Connector)(nil)
+)
+
+// wrappedNames are the drivers that have a name form, <name>-dblocker, and the
+// packages that register them.
+var wrappedNames = map[string]string{
+	"sqlite3":  "github.com/mattn/go-sqlite3",
+	"postgres": "github.com/lib/pq",
+	"mysql":    "github.com/go-sql-driver/mysql",
+	"pgx":      "github.com/jackc/pgx/v5/stdlib",
+	"sqlite":   "modernc.org/sqlite",
+}
+
+func init() {
+	sql.Register("dblocker", &Driver{})
+	for name := range wrappedNames {
+		sql.Register(name+"-dblocker", &Driver{name: name})
+		sqlx.BindDriver(name+"-dblocker", detectDialect(nil, name).bindType)
+	}
+}
+
+// Register makes inner, wrapped, available under name to [sql.Open], which then
+// takes inner's own DSNs. sqlx learns the bind type of the name with it.
+func Register(name string, inner driver.Driver, opts ...Option) error {
+	if inner == nil {
+		return fmt.Errorf("dblocker: Register(%q): the inner driver is nil", name)
+	}
+	if slices.Contains(sql.Drivers(), name) {
+		return fmt.Errorf("dblocker: Register(%q): a driver of this name is registered already; choose another name", name)
+	}
+	cfg, err := newConfig(detectDialect(inner, name), opts)
+	if err != nil {
+		return err
+	}
+	sql.Register(name, &Driver{name: name, inner: inner, opts: opts})
+	sqlx.BindDriver(name, cfg.dialect.bindType)
+	return nil
+}
+
+// NewConnector wraps a connector of any driver, for [sql.OpenDB]. Since a
+// connector does not tell which database it opens, handles made from different
+// connectors share their locks only if they have the same [Lockspace].
+func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
+	if inner == nil {
+		return nil, errors.New("dblocker: NewConnector: the inner connector is nil")
+	}
+	if inner.Driver() == nil {
+		return nil, fmt.Errorf("dblocker: NewConnector: the inner connector, a %T, has no driver", inner)
+	}
+	return newConnector(&Driver{inner: inner.Driver(), opts: opts}, inner, "", nil)
+}
+
+// OpenDB opens a database with a connector of any driver, wrapped.
+func OpenDB(inner driver.Connector, opts ...Option) (*sql.DB, error) {
+	c, err := NewConnector(inner, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
+}
+
+// Driver is the wrapping driver. The ones that [sql.Open] knows are registered
+// by this package and by [Register].
+type Driver struct {
+	name  string        // of the inner driver; "" if the DSN names it
+	inner driver.Driver // nil if it is to be looked up by name
+	opts  []Option
+}
+
+// Unwrap returns the inner driver, or nil where the DSN decides which one it is.
+func (d *Driver) Unwrap() driver.Driver { return d.inner }
+
+// Open implements [driver.Driver]. Programs call [sql.Open] instead.
+func (d *Driver) Open(dsn string) (driver.Conn, error) {
+	c, err := d.OpenConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	ci, err := c.Connect(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return soleConn{ci.(*conn)}, nil
+}
+
+// soleConn is a connection without a sql.DB: it closes the handle that was
+// opened for it.
+type soleConn struct{ *conn }
+
+func (c soleConn) Close() error { return errors.Join(c.conn.Close(), c.conn.db.Close()) }
+
+// OpenConnector implements [driver.DriverContext].
+func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
+	t := target{driver: d.name, dsn: dsn}
+	if d.name == "" {
+		var err error
+		if t, err = parseDSN(dsn); err != nil {
+			return nil, err
+		}
+	}
+	inner := d.inner
+	if inner == nil {
+		var err error
+		if inner, err = registeredDriver(t.driver, t.dsn); err != nil {
+			return nil, err
+		}
+	}
+	ci, err := openConnector(inner, t.dsn)
+	if err != nil {
+		return nil, withoutSecrets(err, t.dsn)
+	}
+	return newConnector(&Driver{d.name, inner, slices.Concat(d.opts, t.opts)}, ci, t.driver, &t.dsn)
+}
+
+// registeredDriver finds a driver by its name. database/sql shows it only by
+// way of a handle, and some drivers refuse to open one with a DSN that is not
+// theirs.
+func registeredDriver(name, dsn string) (driver.Driver, error) {
+	if !slices.Contains(sql.Drivers(), name) {
+		return nil, unknownDriver(name)
+	}
+	db, err := sql.Open(name, dsn)
+	if err != nil {
+		return nil, withoutSecrets(err, dsn)
+	}
+	defer db.Close()
+	if _, ours := db.Driver().(*Driver); ours {
+		return nil, fmt.Errorf("dblocker: the inner driver %q is dblocker itself; name the driver to wrap, for example sqlite3", name)
+	}
+	return db.Driver(), nil
+}
+
+func unknownDriver(name string) error {
+	var have []string
+	for _, d := range sql.Drivers() {
+		if d != "dblocker" && !strings.HasSuffix(d, "-dblocker") {
+			have = append(have, d)
+		}
+	}
+	if pkg := wrappedNames[name]; pkg != "" {
+		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q (registered are: %s)", name, pkg, strings.Join(have, ", "))
+	}
+	return fmt.Errorf("dblocker: unknown inner driver %q (forgotten import?); registered are: %s; write driver[?options]:inner-dsn, %s", name, strings.Join(have, ", "), dsnExample)
+}
+
+// openConnector does what sql.Open does.
+func openConnector(d driver.Driver, dsn string) (driver.Connector, error) {
+	if dc, ok := d.(driver.DriverContext); ok {
+		return dc.OpenConnector(dsn)
+	}
+	return dsnConnector{d, dsn}, nil
+}
+
+// dsnConnector is the connector of a driver that has none.
+type dsnConnector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c dsnConnector) Driver() driver.Driver                        { return c.driver }
+
+// A Connector is one handle on a database: what [sql.OpenDB] makes a sql.DB of.
+// It is opened by its first Connect and closed for good by Close.
+type Connector struct {
+	*config
+	driver *Driver
+	inner  driver.Connector
+	dsn    *string // nil if it is not known
+	texts  *sqltext.Cache
+	calls  callSites // that were warned of
+	closed chan struct{}
+
+	mu   sync.Mutex // guards pool, and the closing of closed
+	pool *pool      // set by the first Connect
+}
+
+func newConnector(d *Driver, inner driver.Connector, name string, dsn *string) (*Connector, error) {
+	cfg, err := newConfig(detectDialect(d.inner, name), d.opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Connector{
+		config: cfg,
+		driver: d,
+		inner:  inner,
+		dsn:    dsn,
+		texts:  sqltext.NewCache(cfg.dialect.text),
+		closed: make(chan struct{}),
+	}, nil
+}
+
+// Driver implements [driver.Connector]. It returns our driver, so that wrappers
+// can be stacked; its Unwrap gives the inner one.
+func (c *Connector) Driver() driver.Driver { return c.driver }
+
+// Connect returns a client connection, which costs nothing on the server. It
+// does not look at the context: when a sql.DB is full, another caller's
+// connection may be made here.
+func (c *Connector) Connect(context.Context) (driver.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.closed:
+		return nil, errClosed
+	default:
+	}
+	if c.pool == nil {
+		p, err := newPool(c)
+		if err != nil {
+			return nil, err
+		}
+		c.pool = p
+	}
+	c.pool.retain()
+	return &conn{db: c, pool: c.pool}, nil
+}
+
+// Close closes the handle: those who wait for a lock or a connection get
+// "sql: database is closed", running calls finish.
+func (c *Connector) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.closed:
+		return nil
+	default:
+	}
+	close(c.closed)
+	if c.pool == nil {
+		return closeConnector(c.inner)
+	}
+	return c.pool.close()
+}
+
+func closeConnector(c driver.Connector) error {
+	if closer, ok := c.(io.Closer); ok {
+		return closer.Close()
+	}
+	return nil
+}
+
+// wait is how the handle's operations wait.
+func (c *Connector) wait() rwlock.Wait {
+	return rwlock.Wait{Timeout: c.lockTimeout, Closed: c.closed}
+}

@@ -1,0 +1,193 @@
+package dblocker
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// target is what a data source name of the driver "dblocker" comes to.
+type target struct {
+	driver string   // the inner driver's name
+	opts   []Option // in the order of the option table
+	dsn    string   // the inner DSN
+}
+
+const dsnExample = `for example "sqlite3:app.db" or "postgres?lock_timeout=5s:postgres://user@host/app"`
+
+// parseDSN reads a data source name of the driver "dblocker":
+//
+//	driver[?options]:inner-dsn
+//	postgres://..., postgresql://..., mysql://..., sqlite3://...
+//
+// Errors never quote the inner DSN, which may hold a password.
+func parseDSN(dsn string) (target, error) {
+	if dsn == "" {
+		return target{}, fmt.Errorf("dblocker: the data source name is empty; write driver[?options]:inner-dsn, %s", dsnExample)
+	}
+	head, inner, found := strings.Cut(dsn, ":")
+	if !found {
+		return target{}, fmt.Errorf("dblocker: the data source name has no driver; write driver[?options]:inner-dsn, %s", dsnExample)
+	}
+	if strings.HasPrefix(inner, "//") {
+		if t, ok, err := parseURL(head, dsn); ok {
+			return t, err
+		}
+	}
+	name, query, _ := strings.Cut(head, "?")
+	if name == "" {
+		return target{}, fmt.Errorf("dblocker: the data source name has no driver before its first colon; write driver[?options]:inner-dsn, %s", dsnExample)
+	}
+	opts, err := parseOptions(query)
+	if err != nil {
+		return target{}, err
+	}
+	return newTarget(name, opts, inner)
+}
+
+// newTarget accepts the URL form of a MySQL DSN, which go-sql-driver does not.
+func newTarget(name string, opts []Option, inner string) (target, error) {
+	if name == "mysql" && strings.HasPrefix(inner, "mysql://") {
+		var err error
+		if inner, err = mysqlDSN(inner); err != nil {
+			return target{}, err
+		}
+	}
+	return target{driver: name, opts: opts, dsn: inner}, nil
+}
+
+// parseURL reads the forms in which a URL stands for driver and DSN together.
+// ok tells whether scheme is one of them.
+func parseURL(scheme, dsn string) (t target, ok bool, err error) {
+	switch scheme {
+	case "postgres", "postgresql":
+		return target{driver: "postgres", dsn: dsn}, true, nil
+	case "mysql":
+		t, err = newTarget("mysql", nil, dsn)
+		return t, true, err
+	case "sqlite3":
+		return target{driver: "sqlite3", dsn: strings.TrimPrefix(dsn, "sqlite3://")}, true, nil
+	}
+	return target{}, false, nil
+}
+
+// parseOptions reads the options of a DSN, strictly: unknown, repeated or
+// unreadable ones are errors.
+func parseOptions(query string) ([]Option, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, fmt.Errorf("dblocker: the options before the first colon are not a URL query (%w); write for example lock_timeout=5s&max_open_conns=20", err)
+	}
+	var opts []Option
+	for _, spec := range optionTable {
+		switch v := values[spec.key]; len(v) {
+		case 0:
+			continue
+		case 1:
+			opts = append(opts, option(spec.key, v[0]))
+		default:
+			return nil, fmt.Errorf("dblocker: option %s is given %d times; give it once", spec.key, len(v))
+		}
+		delete(values, spec.key)
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		opts = append(opts, option(key, "")) // unknown: applying it gives the error that lists the known ones
+	}
+	return opts, nil
+}
+
+// mysqlDSN rewrites mysql://user:password@host:port/database?params to the form
+// of go-sql-driver/mysql, user:password@tcp(host:port)/database?params.
+func mysqlDSN(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", fmt.Errorf("dblocker: the mysql URL cannot be read: %w; write mysql://user:password@host:3306/database and percent-encode special characters", urlCause(err))
+	}
+	user := u.User.Username()
+	if strings.Contains(user, ":") {
+		return "", errors.New("dblocker: the mysql URL has a colon in its user name, which go-sql-driver/mysql cannot express; use mysql.NewConnector with dblocker.OpenDB")
+	}
+	var b strings.Builder
+	b.WriteString(user)
+	if password, ok := u.User.Password(); ok {
+		b.WriteString(":" + password)
+	}
+	if u.User != nil {
+		b.WriteString("@")
+	}
+	if u.Host != "" {
+		fmt.Fprintf(&b, "tcp(%s)", mysqlAddr(u))
+	}
+	b.WriteString("/" + strings.TrimPrefix(u.EscapedPath(), "/"))
+	if u.RawQuery != "" {
+		b.WriteString("?" + u.RawQuery)
+	}
+	return b.String(), nil
+}
+
+func mysqlAddr(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "3306"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// urlCause is the reason in a url.Error without the URL, which may hold a
+// password.
+func urlCause(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	// The reasons of net/url quote the part they stumbled over, which may be
+	// the password's own: keep the words in front of it.
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return errors.New(strings.TrimSpace(text))
+}
+
+// secrets finds the password in the forms of DSN in use: a URL's or MySQL's
+// user:password@, and the password=... of keyword forms.
+var secrets = []*regexp.Regexp{
+	regexp.MustCompile(`(?i)\b(?:password|passwd|pwd|_auth_pass)\s*=\s*'((?:[^'\\]|\\.)*)'`),
+	regexp.MustCompile(`(?i)\b(?:password|passwd|pwd|_auth_pass)\s*=\s*([^\s&;']+)`),
+	regexp.MustCompile(`^(?:[a-zA-Z][a-zA-Z0-9+.-]*://)?[^:/@]*:(.*)@`),
+}
+
+// withoutSecrets returns err unchanged unless its text shows the password of
+// dsn; then it returns an error with the password struck out and the same
+// identity to errors.Is and errors.As.
+func withoutSecrets(err error, dsn string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, re := range secrets {
+		m := re.FindStringSubmatch(dsn)
+		if m == nil || m[1] == "" {
+			continue
+		}
+		text = strings.ReplaceAll(text, m[1], "xxxxx")
+		if plain, uerr := url.PathUnescape(m[1]); uerr == nil {
+			text = strings.ReplaceAll(text, plain, "xxxxx")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &redactedError{text, err}
+}
+
+// redactedError is an inner driver's error whose text had to be changed.
+type redactedError struct {
+	text string
+	err  error
+}
+
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.err }

@@ -1,0 +1,51 @@
+package dblocker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrNoUser is returned for an operation whose context carries no user on a
+	// handle with the option untagged=error.
+	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or open the database with untagged=pass")
+
+	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
+	ErrLockTimeout = errors.New("lock_timeout has passed")
+
+	// ErrReadOnly is returned for a statement that writes in a read-only
+	// transaction, where the engine would let it pass.
+	ErrReadOnly = errors.New("dblocker: this statement writes, or is not known to only read, and its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)")
+
+	// errClosed has the text of database/sql's own error, which is not exported.
+	errClosed = errors.New("sql: database is closed")
+)
+
+// A LockError tells that the wait for a user's lock, or for a server
+// connection, ended without it. Nothing was sent to the database.
+type LockError struct {
+	User   string        // whose lock was wanted; "" when it was a server connection
+	Mode   Mode          // of the lock
+	Waited time.Duration // until the wait was given up
+
+	// Err is [ErrLockTimeout] or the error of the context.
+	Err error
+
+	what    string // was waited for
+	blocker string // what was in the way
+}
+
+// Error names what was waited for, how long, and what was in the way.
+func (e *LockError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "dblocker: waited %v for %s: %v", e.Waited.Round(time.Millisecond), e.what, e.Err)
+	if e.blocker != "" {
+		fmt.Fprintf(&b, "; in the way: %s", e.blocker)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *LockError) Unwrap() error { return e.Err }

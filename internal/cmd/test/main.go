@@ -1,0 +1,71 @@
+//go:build unix
+
+// Command test passes every test of this repository on a machine with Go, gcc and git:
+//
+//	go run ./internal/cmd/test [flags of go test]
+//
+// It brings a PostgreSQL and a MariaDB server and runs "go test ./..." in the root module and in the modules below it, with the
+// flags it was given, such as -race, -count=1 or -run. The servers are
+//
+//   - those of DBLOCKER_TEST_POSTGRES (a postgres:// URL) and DBLOCKER_TEST_MYSQL (a go-sql-driver DSN or a mysql:// URL), where
+//     set; the users need the right to create databases, and on MySQL to see and kill the sessions of others;
+//   - else throwaway servers, made from the installed binaries in a temporary directory and stopped at the end;
+//   - else the same after "apt-get install", as root or by sudo without a password;
+//   - else it says what to install.
+//
+// Its exit status is that of go test.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// interrupted is the exit status of a shell command that Ctrl-C ended.
+const interrupted = 130
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(flags []string) int {
+	ctx, cancel := untilInterrupted()
+	defer cancel()
+
+	modules, err := findModules(ctx)
+	if err != nil {
+		return report(err)
+	}
+	servers, err := bringServers(ctx)
+	defer servers.stop()
+	if err != nil {
+		return report(err)
+	}
+	status := 0
+	for _, dir := range modules {
+		err := goTest(ctx, dir, flags, servers.env())
+		if ctx.Err() != nil {
+			progress("interrupted")
+			return interrupted
+		}
+		if err != nil {
+			status = report(err)
+		}
+	}
+	return status
+}
+
+// report prints the error and returns the exit status that stands for it. What go test has failed at it has said itself.
+func report(err error) int {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return exit.ExitCode()
+	}
+	progress("%v", err)
+	return 1
+}
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "==> "+format+"\n", args...)
+}

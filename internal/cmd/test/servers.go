@@ -1,0 +1,78 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// servers are what the tests use: one server of each engine.
+type servers []*server
+
+type server struct {
+	*testdb.Server
+	ours *testdb.PrivateServer // nil for a server of the environment
+}
+
+// bringServers returns what it has also beside an error.
+func bringServers(ctx context.Context) (servers, error) {
+	engines := []*testdb.Engine{testdb.PostgreSQL, testdb.MariaDB}
+	if err := installMissing(ctx, engines); err != nil {
+		return nil, err
+	}
+	var all servers
+	for _, e := range engines {
+		s, err := bring(e)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, s)
+	}
+	return all, ctx.Err()
+}
+
+func bring(e *testdb.Engine) (*server, error) {
+	s, err := e.FromEnv()
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		progress("%s: the server of %s, on %s", e.Name, e.Env, s.Addr())
+		if e.Installed() == "" {
+			progress("%s: not installed here, so tests that restart a server of their own are skipped (in CI: fail)", e.Name)
+		}
+		return &server{Server: s}, nil
+	}
+	start := time.Now()
+	p, err := testdb.Launch(e)
+	if err != nil {
+		return nil, err
+	}
+	progress("%s: throwaway server of %s on %s, started in %.1f s", e.Name, e.Installed(), p.Addr(), time.Since(start).Seconds())
+	return &server{p.Server, p}, nil
+}
+
+// env is how the tests find the servers.
+func (all servers) env() []string {
+	var env []string
+	for _, s := range all {
+		env = append(env, fmt.Sprintf("%s=%s", s.Engine.Env, s.URL()))
+	}
+	return env
+}
+
+// stop stops the servers that we started.
+func (all servers) stop() {
+	for _, s := range all {
+		if s.ours == nil {
+			continue
+		}
+		if err := s.ours.Close(); err != nil {
+			progress("%s: %v", s.Engine.Name, err)
+		}
+	}
+}

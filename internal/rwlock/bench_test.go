@@ -1,0 +1,249 @@
+package rwlock_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// The benchmarks compare the table with what one would write by hand, a sync.Map of
+// *sync.RWMutex, which never frees a lock. Both get the same keys in the same order.
+//
+//	go test -bench . ./internal/rwlock
+
+// handmade is the table that one would write by hand.
+type handmade struct{ locks sync.Map }
+
+func (m *handmade) lock(key string) *sync.RWMutex {
+	if l, ok := m.locks.Load(key); ok {
+		return l.(*sync.RWMutex)
+	}
+	l, _ := m.locks.LoadOrStore(key, new(sync.RWMutex))
+	return l.(*sync.RWMutex)
+}
+
+var benchUsers = []int{1, 1_000, 1_000_000}
+
+var benchKeys = sync.OnceValue(func() []string {
+	keys := make([]string, 1_000_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("user-%07d", i)
+	}
+	return keys
+})
+
+// drawn returns keys picked at random, as often as keys are used before the order
+// repeats. They lie in memory in this order, since a key in use is in the cache: what
+// is measured is the table, not how long it takes to fetch a random string.
+func drawn(keys []string) []string {
+	draws := make([]string, 1<<20)
+	for i := range draws {
+		draws[i] = strings.Clone(keys[rand.IntN(len(keys))])
+	}
+	return draws
+}
+
+// eachTable runs the benchmark for each number of users, on a table of ours and on
+// a handmade one that has seen them all. A subject makes what one goroutine calls
+// for each key.
+func eachTable(b *testing.B, mode rwlock.Mode, run func(b *testing.B, keys []string, subject func() func(key string))) {
+	for _, users := range benchUsers {
+		keys := benchKeys()[:users]
+		b.Run(fmt.Sprintf("users=%d/table", users), func(b *testing.B) {
+			run(b, keys, tableSubject(b.Context(), rwlock.NewTable(), mode))
+		})
+		b.Run(fmt.Sprintf("users=%d/syncmap", users), func(b *testing.B) {
+			var m handmade
+			for _, key := range keys {
+				m.lock(key)
+			}
+			run(b, keys, handmadeSubject(&m, mode))
+		})
+	}
+}
+
+func tableSubject(ctx context.Context, table *rwlock.Table, mode rwlock.Mode) func() func(string) {
+	wait := rwlock.Wait{Timeout: time.Minute}
+	return func() func(string) {
+		h := new(struct {
+			rwlock.Hold
+			_ [128]byte // holds of different goroutines share no cache line
+		})
+		return func(key string) {
+			if err := table.Acquire(ctx, key, mode, &h.Hold, wait); err != nil {
+				panic(err)
+			}
+			h.Release()
+		}
+	}
+}
+
+func handmadeSubject(m *handmade, mode rwlock.Mode) func() func(string) {
+	if mode == rwlock.Shared {
+		return func() func(string) {
+			return func(key string) {
+				l := m.lock(key)
+				l.RLock()
+				l.RUnlock() //nolint:staticcheck // the empty section is what is measured
+			}
+		}
+	}
+	return func() func(string) {
+		return func(key string) {
+			l := m.lock(key)
+			l.Lock()
+			l.Unlock() //nolint:staticcheck // the empty section is what is measured
+		}
+	}
+}
+
+func sequential(b *testing.B, keys []string, subject func() func(string)) {
+	use, draws := subject(), drawn(keys)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		use(draws[i%len(draws)])
+		i++
+	}
+}
+
+func parallel(b *testing.B, keys []string, subject func() func(string)) {
+	draws := drawn(keys)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		use := subject()
+		for i := rand.IntN(len(draws)); pb.Next(); i++ {
+			use(draws[i%len(draws)])
+		}
+	})
+}
+
+func BenchmarkShared(b *testing.B)            { eachTable(b, rwlock.Shared, sequential) }
+func BenchmarkExclusive(b *testing.B)         { eachTable(b, rwlock.Exclusive, sequential) }
+func BenchmarkParallelShared(b *testing.B)    { eachTable(b, rwlock.Shared, parallel) }
+func BenchmarkParallelExclusive(b *testing.B) { eachTable(b, rwlock.Exclusive, parallel) }
+
+// BenchmarkBesideHeld acquires a second shared hold of users who are all held.
+func BenchmarkBesideHeld(b *testing.B) {
+	for _, users := range benchUsers {
+		keys := benchKeys()[:users]
+		b.Run(fmt.Sprintf("users=%d/table", users), func(b *testing.B) {
+			table := rwlock.NewTable()
+			holds := holdAll(b, table, keys)
+			sequential(b, keys, tableSubject(b.Context(), table, rwlock.Shared))
+			releaseAll(holds)
+		})
+	}
+}
+
+// BenchmarkKinds shows what the start of a hold costs, which is not recorded for a leaf.
+func BenchmarkKinds(b *testing.B) {
+	for _, kind := range []rwlock.Kind{rwlock.Leaf, rwlock.Tx} {
+		b.Run(kind.String(), func(b *testing.B) {
+			table := rwlock.NewTable()
+			h := rwlock.Hold{Kind: kind}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := table.Acquire(context.Background(), "user", rwlock.Exclusive, &h, rwlock.Wait{}); err != nil {
+					b.Fatal(err)
+				}
+				h.Release()
+			}
+		})
+	}
+}
+
+// BenchmarkAcquireAll acquires a user, a gate and a connection.
+func BenchmarkAcquireAll(b *testing.B) {
+	table := rwlock.NewTable()
+	gate, pool := rwlock.NewLock("gate", 0), rwlock.NewLock("pool", 4)
+	var user, writer, conn rwlock.Hold
+	b.ReportAllocs()
+	for b.Loop() {
+		err := rwlock.AcquireAll(context.Background(), rwlock.Wait{},
+			rwlock.Request{Table: table, Key: "user", Mode: rwlock.Exclusive, Hold: &user},
+			rwlock.Request{Lock: gate, Mode: rwlock.Exclusive, Hold: &writer},
+			rwlock.Request{Lock: pool, Mode: rwlock.Shared, Hold: &conn})
+		if err != nil {
+			b.Fatal(err)
+		}
+		conn.Release()
+		writer.Release()
+		user.Release()
+	}
+}
+
+// BenchmarkHandover is the cost of a lock that goes from one waiter to the next.
+func BenchmarkHandover(b *testing.B) {
+	table := rwlock.NewTable()
+	b.ReportAllocs()
+	b.SetParallelism(10)
+	b.RunParallel(func(pb *testing.PB) {
+		use := tableSubject(b.Context(), table, rwlock.Exclusive)()
+		for pb.Next() {
+			use("user")
+		}
+	})
+}
+
+// BenchmarkMemory reports what a held user costs, with the Hold and without the key, and
+// what is left of it after the release.
+func BenchmarkMemory(b *testing.B) {
+	keys := benchKeys()
+	for b.Loop() {
+		held, released := measureMemory(b, keys)
+		b.ReportMetric(held, "B/user")
+		b.ReportMetric(released, "B/user-released")
+	}
+}
+
+// measureMemory returns the bytes that each key costs while it is held, and after.
+func measureMemory(tb testing.TB, keys []string) (held, released float64) {
+	table := rwlock.NewTable()
+	before := liveBytes()
+	holds := holdAll(tb, table, keys)
+	during := liveBytes()
+	releaseAll(holds)
+	holds = nil
+	after := liveBytes()
+	if n := table.Len(); n != 0 {
+		tb.Errorf("%d locks are left after the release of all", n)
+	}
+	perKey := func(bytes int64) float64 { return float64(bytes) / float64(len(keys)) }
+	return perKey(during - before), perKey(after - before)
+}
+
+func liveBytes() int64 {
+	runtime.GC()
+	runtime.GC() // the first may have begun before the garbage was made
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// holdAll acquires each key shared, with holds allocated one by one as they are when
+// they are part of other structs.
+func holdAll(tb testing.TB, table *rwlock.Table, keys []string) []*rwlock.Hold {
+	holds := make([]*rwlock.Hold, len(keys))
+	for i, key := range keys {
+		holds[i] = new(rwlock.Hold)
+		if err := table.Acquire(context.Background(), key, rwlock.Shared, holds[i], rwlock.Wait{}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return holds
+}
+
+func releaseAll(holds []*rwlock.Hold) {
+	for _, h := range holds {
+		h.Release()
+	}
+}

@@ -1,0 +1,137 @@
+package rwlock
+
+import "sync/atomic"
+
+// Hold is one grant of one lock, or the wait for it. The zero Hold is ready for
+// use, and after Release it can be used again. It must not be copied.
+//
+// A Hold is in one of three states:
+//
+//	idle     lock is nil; it belongs to the caller, who may set the exported fields
+//	waiting  lock and wait are set; it is in the queue of lock
+//	held     lock is set, wait is nil; it is among the holders of lock
+//
+// Acquire moves it from idle to waiting or held, and back to idle when it returns
+// an error. A waiting hold becomes held by whoever makes way for it. Release moves
+// it from held to idle. All moves are made under the mutex of the lock's shard.
+type Hold struct {
+	// Owner, Kind and Tag describe the hold to others. They are set by the
+	// caller before Acquire and must not be changed before Release.
+	Owner *Owner
+	Tag   string
+	Kind  Kind
+
+	// mode is what was asked for. Guarded by the mutex of the lock's shard, like
+	// the other fields below.
+	mode Mode
+
+	// lock is atomic because it is the way to the mutex that guards the rest:
+	// read it, lock the mutex, read it again. It is set only from nil (by compare
+	// and swap, which settles two Acquires of one Hold) and only with that mutex
+	// locked.
+	lock atomic.Pointer[Lock]
+
+	wait       *waiter
+	prev, next *Hold
+
+	// since is the start of the hold or of the wait; zero if not recorded.
+	// While a lock has waiters, all its holders have a start.
+	since stamp
+}
+
+// Release gives the lock back and hands it to those who wait for it. It does
+// nothing if the hold is idle, or still waiting: a wait is ended by its context.
+//
+// Release may be called from any goroutine, repeatedly and concurrently, and
+// when it returns the hold can be acquired again. It takes mutexes that are
+// held for a short time only, and never waits for anything else. A Release that
+// is still running when the hold is acquired again may release it again.
+func (h *Hold) Release() {
+	l := h.lockShard()
+	if l == nil {
+		return
+	}
+	var pending []*waiter
+	if h.wait == nil {
+		pending = l.release(h)
+	}
+	l.shard.mu.Unlock()
+	retry(pending)
+}
+
+// Held reports whether the hold has its lock.
+func (h *Hold) Held() bool {
+	l := h.lockShard()
+	if l == nil {
+		return false
+	}
+	defer l.shard.mu.Unlock()
+	return h.wait == nil
+}
+
+// lockShard locks the mutex that guards the hold and returns the hold's lock. If
+// the hold is idle it locks nothing and returns nil.
+func (h *Hold) lockShard() *Lock {
+	l := h.lock.Load()
+	if l == nil {
+		return nil
+	}
+	// A hold that moved on in between was released: that it had a lock is no
+	// longer true, and the lock may meanwhile stand for another key. Its shard
+	// is the same for ever, so the mutex can be taken and given back.
+	l.shard.mu.Lock()
+	if h.lock.Load() != l {
+		l.shard.mu.Unlock()
+		return nil
+	}
+	return l
+}
+
+// claim takes an idle hold for l and reports whether it was idle.
+func (h *Hold) claim(l *Lock, mode Mode) bool {
+	if !h.lock.CompareAndSwap(nil, l) {
+		return false
+	}
+	h.mode = mode
+	return true
+}
+
+// disclaim makes the hold idle. It comes last: from here on the hold belongs to
+// the caller, who may already be acquiring it in another shard.
+func (h *Hold) disclaim() { h.lock.Store(nil) }
+
+// record records the start of the hold if it has none.
+func (h *Hold) record() {
+	if h.since == 0 {
+		h.since = now()
+	}
+}
+
+// holdList is a list of holds, linked through the holds themselves, oldest first.
+type holdList struct{ first, last *Hold }
+
+func (q *holdList) empty() bool { return q.first == nil }
+
+func (q *holdList) append(h *Hold) {
+	h.prev, h.next = q.last, nil
+	if q.last == nil {
+		q.first = h
+	} else {
+		q.last.next = h
+	}
+	q.last = h
+}
+
+func (q *holdList) remove(h *Hold) {
+	if h.prev == nil {
+		q.first = h.next
+	} else {
+		h.prev.next = h.next
+	}
+	if h.next == nil {
+		q.last = h.prev
+	} else {
+		h.next.prev = h.prev
+	}
+	h.prev, h.next = nil, nil
+}

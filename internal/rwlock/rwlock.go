@@ -1,0 +1,100 @@
+// Package rwlock is a table of readers-writer locks, one for each key, that
+// exist only while somebody holds them or waits for them.
+//
+// The locks are fair: of two requests that cannot hold a lock together, the one
+// that came first gets it first. A wait ends with the context, with a timeout or
+// with the closing of a channel, and then leaves no trace. One request can ask for
+// several locks at once ([AcquireAll]); it gets all of them in one step or none.
+//
+// A grant is a [Hold], which the caller embeds in the struct that needs it, so an
+// uncontended acquire and release allocates nothing and reads no clock (but see
+// [Kind]). There is no goroutine behind any of this: whoever releases a lock
+// hands it on.
+//
+//	var h rwlock.Hold
+//	if err := table.Acquire(ctx, "user 123", rwlock.Shared, &h, rwlock.Wait{Timeout: time.Minute}); err != nil {
+//		return err
+//	}
+//	defer h.Release()
+//
+// How it works, and where to look:
+//
+//   - A [Lock] (lock.go) has a list of holders and a queue of waiters. Whether a
+//     request may be granted is decided in one place, [Lock.obstacle].
+//   - A [Table] (table.go) spreads its keys over shards. A shard (shard.go) is a
+//     mutex, and all state of a lock is guarded by the mutex of its shard.
+//   - A request that must wait is a waiter (waiter.go), in the queue of one
+//     lock or of several.
+package rwlock
+
+import "time"
+
+// Mode is what a holder may do beside others.
+type Mode uint8
+
+const (
+	Shared    Mode = iota // beside other shared holders
+	Exclusive             // alone
+)
+
+func (m Mode) String() string {
+	if m == Shared {
+		return "shared"
+	}
+	return "exclusive"
+}
+
+// Kind says what a hold is for, and thereby when it ends.
+//
+// The start of a Leaf is not recorded until somebody has to wait for it; that of
+// the other kinds, which may last, is recorded when they are granted.
+type Kind uint8
+
+const (
+	Leaf    Kind = iota // one call; it ends by itself
+	Rows                // a result set, until it is closed
+	Tx                  // a transaction, until it is committed or rolled back
+	Session             // a connection's own state, until the connection is given back
+	Section             // a critical section of the program, until it is left
+)
+
+var kindNames = [...]string{
+	Leaf:    "statement",
+	Rows:    "rows",
+	Tx:      "transaction",
+	Session: "session",
+	Section: "section",
+}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Owner is one thread of control. Owners are compared by pointer, so an Owner must
+// not have size zero: pointers to distinct variables of size zero may be equal.
+type Owner struct{ _ byte }
+
+// Wait bounds a wait for a lock.
+type Wait struct {
+	// Timeout is the longest wait. At zero, or below, a request that cannot be
+	// granted at once is refused at once.
+	Timeout time.Duration
+
+	// Closed, when it is closed, ends the wait with ErrClosed. It does not keep
+	// anybody from a lock that is free. Nil means never.
+	Closed <-chan struct{}
+}
+
+// epoch is where the stamps of this process start.
+var epoch = time.Now()
+
+// stamp is a reading of the monotonic clock, in nanoseconds: a third of the size
+// of a time.Time. The zero stamp means "not recorded".
+type stamp int64
+
+func now() stamp { return stamp(time.Since(epoch)) + 1 }
+
+func (s stamp) since(start stamp) time.Duration { return time.Duration(s - start) }

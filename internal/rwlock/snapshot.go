@@ -1,0 +1,111 @@
+package rwlock
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Info describes a hold, or a wait for one, as it was at some moment.
+type Info struct {
+	Key     string
+	Mode    Mode
+	Waiting bool // in the queue, else a holder
+	Kind    Kind
+	Tag     string
+	Owner   *Owner
+
+	// Since is when the hold, or the wait, began; For is how long it had lasted.
+	// They are zero for a statement that nobody has had to wait for. For one that
+	// had begun before that, they count from when somebody had to.
+	Since time.Time
+	For   time.Duration
+}
+
+// String says in a few words who has the lock, or waits for it, and how long.
+func (i Info) String() string {
+	who := i.Kind.String()
+	if i.Tag != "" {
+		who += fmt.Sprintf(" %q", i.Tag)
+	}
+	did := "held it"
+	if i.Waiting {
+		did = "waited for it"
+	}
+	return fmt.Sprintf("%s has %s for %v (%v)", who, did, i.For.Round(time.Millisecond), i.Mode)
+}
+
+// clock is one reading of both clocks, for all that is described together.
+type clock struct {
+	time  time.Time
+	stamp stamp
+}
+
+func readClock() clock { return clock{time.Now(), now()} }
+
+// info describes a hold that is not idle, with its shard locked.
+func (h *Hold) info(c clock) Info {
+	i := Info{
+		Key:     h.lock.Load().name,
+		Mode:    h.mode,
+		Waiting: h.wait != nil,
+		Kind:    h.Kind,
+		Tag:     h.Tag,
+		Owner:   h.Owner,
+	}
+	if h.since != 0 {
+		i.For = c.stamp.since(h.since)
+		i.Since = c.time.Add(-i.For)
+	}
+	return i
+}
+
+// Snapshot describes all holds and waits, lock by lock in the order of their
+// keys: first the holders, then the waiters, the oldest first. Each lock is seen
+// at one moment; the table as a whole is not.
+func (t *Table) Snapshot() []Info {
+	var infos []Info
+	for i := range t.shards {
+		s := &t.shards[i].shard
+		s.mu.Lock()
+		clock := readClock()
+		for _, l := range s.index.buckets {
+			for ; l != nil; l = l.chain {
+				infos = l.describe(infos, clock)
+			}
+		}
+		s.mu.Unlock()
+	}
+	slices.SortStableFunc(infos, func(a, b Info) int { return cmp.Compare(a.Key, b.Key) })
+	return infos
+}
+
+// Snapshot describes the holders, then the waiters, the oldest first.
+func (l *Lock) Snapshot() []Info {
+	l.shard.mu.Lock()
+	defer l.shard.mu.Unlock()
+	return l.describe(nil, readClock())
+}
+
+func (l *Lock) describe(infos []Info, c clock) []Info {
+	for _, list := range []holdList{l.holders, l.queue} {
+		for h := list.first; h != nil; h = h.next {
+			infos = append(infos, h.info(c))
+		}
+	}
+	return infos
+}
+
+// Len returns the number of holders and waiters.
+func (l *Lock) Len() int {
+	l.shard.mu.Lock()
+	defer l.shard.mu.Unlock()
+	n := 0
+	for _, list := range []holdList{l.holders, l.queue} {
+		for h := list.first; h != nil; h = h.next {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,201 @@
+package rwlock
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// place is the place of one hold at one lock, as one part of a request.
+type place struct {
+	shard *shard
+	lock  *Lock // once found; then shard is lock.shard
+	hold  *Hold
+
+	// Where to find the lock, if it is one of a table, and what to ask of it.
+	key  string
+	hash uint32
+	mode Mode
+}
+
+// places are the parts of one request. They are in the order of their shards, so
+// that all requests lock mutexes in the same order.
+type places []place
+
+func (ps places) lock() {
+	for i := range ps {
+		if i == 0 || ps[i].shard != ps[i-1].shard {
+			ps[i].shard.mu.Lock()
+		}
+	}
+}
+
+func (ps places) unlock() {
+	for i := range ps {
+		if i == 0 || ps[i].shard != ps[i-1].shard {
+			ps[i].shard.mu.Unlock()
+		}
+	}
+}
+
+// disclaim makes the holds, which are in no list, idle, and frees the locks that
+// nobody needs any more.
+func (ps places) disclaim() {
+	for i := range ps {
+		ps[i].hold.disclaim()
+		ps[i].shard.reap(ps[i].lock)
+	}
+}
+
+// blocked returns the oldest hold in the way of any of the places, and that
+// place; nil if nothing is in the way.
+func (ps places) blocked() (at *place, by *Hold) {
+	for i := range ps {
+		p := &ps[i]
+		o := p.lock.obstacle(p.hold)
+		if o == nil {
+			continue
+		}
+		o.record()
+		if by == nil || o.since < by.since {
+			at, by = p, o
+		}
+	}
+	return at, by
+}
+
+// waiter is a request that has to wait: one hold in the queue of each of its
+// locks. It is made only when there is something to wait for.
+//
+// It waits until it is done, which it is once it has been granted all its locks,
+// or none because it gave up. Either way its holds have then left all queues.
+type waiter struct {
+	places places
+	since  stamp
+
+	// done is guarded by the mutexes of all the places' shards together: it is
+	// read with any of them locked, and written with all.
+	done    bool
+	granted chan struct{} // closed when it is granted
+}
+
+// several reports whether the waiter waits for more than one lock.
+func (w *waiter) several() bool { return len(w.places) > 1 }
+
+// finish tells the waiter that it has been granted its locks.
+func (w *waiter) finish() {
+	w.done = true
+	close(w.granted)
+}
+
+// contend waits for what cannot be granted at once. It is called with the holds
+// claimed and the shards locked, and unlocks them.
+func contend(ctx context.Context, bound Wait, ps places) error {
+	if bound.Timeout <= 0 {
+		err := refusal(ps, 0, ErrTimeout)
+		ps.disclaim()
+		ps.unlock()
+		return err
+	}
+	w := &waiter{
+		places:  slices.Clone(ps),
+		since:   now(),
+		granted: make(chan struct{}),
+	}
+	for i := range w.places {
+		w.places[i].lock.enqueue(w.places[i].hold, w)
+	}
+	w.places.unlock()
+	return w.wait(ctx, bound)
+}
+
+func (w *waiter) wait(ctx context.Context, bound Wait) error {
+	timer := time.NewTimer(bound.Timeout)
+	defer timer.Stop()
+	select {
+	case <-w.granted:
+		return nil
+	case <-ctx.Done():
+		return w.giveUp(ctx.Err())
+	case <-timer.C:
+		return w.giveUp(ErrTimeout)
+	case <-bound.Closed:
+		return w.giveUp(ErrClosed)
+	}
+}
+
+// giveUp ends the wait for the given reason, unless it has been granted by now.
+//
+// Who was granted in the moment of giving up keeps the grant and learns nothing
+// of the reason. To hand it back would be just as right for the others, but not
+// for the caller: after a timeout it would be refused what it has, and there
+// would be nobody to name who was in the way. A caller whose context has ended
+// will notice at its next step, and its release wakes the others as any other.
+func (w *waiter) giveUp(reason error) error {
+	w.places.lock()
+	// It may also be that nothing is in the way any more and the one who left is
+	// still on its way to retry us. The locks are ours then.
+	pending := w.tryGrant(nil)
+	if w.done {
+		w.places.unlock()
+		retry(pending)
+		return nil
+	}
+	err := refusal(w.places, now().since(w.since), reason)
+	pending = w.withdraw(pending)
+	w.places.unlock()
+	retry(pending)
+	return err
+}
+
+// tryGrant grants the waiter all its locks if it can have them now. It is called
+// with the shards locked, and appends to pending the waiters to be retried.
+func (w *waiter) tryGrant(pending []*waiter) []*waiter {
+	if w.done {
+		return pending
+	}
+	if _, by := w.places.blocked(); by != nil {
+		return pending
+	}
+	for _, p := range w.places {
+		p.lock.dequeue(p.hold)
+		p.lock.grant(p.hold)
+	}
+	w.finish()
+	// A reader that was first in the queue has left it, and those behind may
+	// have waited for that only: its place is taken, but there may be another.
+	for _, p := range w.places {
+		pending = p.lock.wake(pending)
+	}
+	return pending
+}
+
+// withdraw takes the waiter out of its queues, which may make way for those
+// behind it. It is called with the shards locked, and appends to pending the
+// waiters to be retried.
+func (w *waiter) withdraw(pending []*waiter) []*waiter {
+	for _, p := range w.places {
+		p.lock.dequeue(p.hold)
+		pending = p.lock.wake(pending)
+	}
+	w.places.disclaim()
+	w.done = true
+	return pending
+}
+
+// retry grants the pending waiters what they can have now. It is called with no
+// mutex locked.
+//
+// No wake-up is lost. A waiter can be granted once the last obstacle at any of
+// its locks is gone. Whoever removes an obstacle calls wake under that lock's
+// mutex, meets the waiter there, and comes here. If another lock is in the way at
+// this moment, then the waiter is met again when that one's obstacle is removed.
+func retry(pending []*waiter) {
+	for len(pending) > 0 {
+		w := pending[0]
+		pending = pending[1:]
+		w.places.lock()
+		pending = w.tryGrant(pending)
+		w.places.unlock()
+	}
+}

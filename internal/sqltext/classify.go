@@ -1,0 +1,96 @@
+package sqltext
+
+// parser walks once over the tokens of a query. The method that recognizes a form goes as far as it must to know it;
+// the rest of the statement is passed over, and what is seen on the way (watch.go) can still turn a Read into a Write.
+type parser struct {
+	dialect Dialect
+	lexer   lexer
+	prev    token
+	tok     token
+	seen    sightings
+}
+
+// classify is Classify for plain text and a dialect other than Generic.
+func classify(d Dialect, query string) Statement {
+	p := parser{dialect: d, lexer: lexer{dialect: d, text: query}}
+	p.next()
+	s := p.statement()
+	for p.skipSemicolons(); p.tok.kind != end; p.skipSemicolons() {
+		s.add(p.statement())
+	}
+	if p.seen.broken {
+		s = Statement{Verb: s.Verb, Multi: true, DDL: true, MayBegin: true, MayEnd: true}
+	}
+	return s
+}
+
+// add makes s the sum of itself and the statement t that follows it in the same string.
+func (s *Statement) add(t Statement) {
+	if s.Kind == Empty {
+		*s = t
+		return
+	}
+	s.mayBe(s.Kind)
+	s.mayBe(t.Kind)
+	*s = Statement{
+		Verb:     s.Verb,
+		Multi:    true,
+		DDL:      s.DDL || t.DDL,
+		MayBegin: s.MayBegin || t.MayBegin || s.Chain || t.Chain,
+		MayEnd:   s.MayEnd || t.MayEnd,
+	}
+}
+
+func (p *parser) next() {
+	p.prev, p.tok = p.tok, p.lexer.next()
+	p.watch()
+}
+
+func (p *parser) atEnd() bool { return p.tok.kind == end || p.tok.is(';') }
+
+func (p *parser) skipSemicolons() {
+	for p.tok.is(';') {
+		p.next()
+	}
+}
+
+// statement classifies the statement at the current token and passes over it.
+func (p *parser) statement() Statement {
+	if p.atEnd() {
+		return Statement{Kind: Empty}
+	}
+	s := p.form()
+	p.addEffects(&s)
+	for !p.atEnd() {
+		p.next()
+	}
+	if s.Kind == Read && !p.seen.onlyReading() {
+		s.Kind = Write
+	}
+	return s
+}
+
+// form recognizes a statement by its first words.
+func (p *parser) form() Statement {
+	switch verb := p.tok.word; verb {
+	case "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE":
+		return p.transactionControl(verb)
+	case "EXPLAIN", "DESCRIBE", "DESC":
+		return Statement{Kind: p.explain(verb), Verb: verb}
+	case "ANALYZE":
+		return Statement{Kind: p.analyze(), Verb: verb}
+	case "SHOW":
+		return Statement{Kind: p.show(), Verb: verb}
+	case "PRAGMA":
+		return Statement{Kind: p.pragma(), Verb: verb}
+	}
+	return p.query()
+}
+
+func (p *parser) show() Kind {
+	p.seen.described = true
+	if p.dialect == SQLite {
+		return Write
+	}
+	return Read
+}

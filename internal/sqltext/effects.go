@@ -1,0 +1,46 @@
+package sqltext
+
+// addEffects sets what s does besides being of its kind. The parser stands somewhere behind the verb.
+func (p *parser) addEffects(s *Statement) {
+	switch s.Verb {
+	case "CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "REINDEX", "ATTACH", "DETACH", "IMPORT":
+		s.DDL = true
+	}
+	if p.dialect == MySQL && s.Kind == Write {
+		p.addMySQLEffects(s)
+	}
+}
+
+// addMySQLEffects follows https://dev.mysql.com/doc/refman/8.4/en/implicit-commit.html, from the safe end: a statement
+// that is not known to leave the transaction alone may do anything to it.
+func (p *parser) addMySQLEffects(s *Statement) {
+	switch s.Verb {
+	case "SELECT", "VALUES", "TABLE", "WITH", "INSERT", "UPDATE", "DELETE", "REPLACE", "SHOW", "EXPLAIN", "DESCRIBE",
+		"DESC", "USE", "DO", "HANDLER", "PREPARE", "DEALLOCATE", "KILL", "HELP", "CHECKSUM", "SIGNAL", "RESIGNAL", "GET":
+	case "CREATE", "DROP":
+		p.next()
+		s.MayEnd = p.tok.word != "TEMPORARY"
+	case "ALTER", "RENAME", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "CACHE", "CHECK", "FLUSH", "INSTALL", "LOAD",
+		"OPTIMIZE", "REPAIR", "RESET", "UNINSTALL", "UNLOCK":
+		s.MayEnd = true
+	case "SET":
+		if p.setsTransaction() {
+			s.MayBegin, s.MayEnd = true, true
+		}
+	default: // CALL, EXECUTE, LOCK TABLES, XA, BEGIN NOT ATOMIC, START and CHANGE REPLICA, what we have never heard of
+		s.MayBegin, s.MayEnd = true, true
+	}
+}
+
+// setsTransaction passes over the rest of a SET and reports whether it touches what begins and ends transactions. SET
+// PASSWORD commits; MariaDB's SET STATEMENT ... FOR holds a statement of any kind.
+func (p *parser) setsTransaction() bool {
+	found := false
+	for ; !p.atEnd(); p.next() {
+		switch keyword(p.tok.name) { // not its word: the variable may be quoted or behind a dot
+		case "AUTOCOMMIT", "COMPLETION_TYPE", "PASSWORD", "STATEMENT":
+			found = true
+		}
+	}
+	return found
+}

@@ -1,0 +1,139 @@
+package testdb
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// MariaDB is the engine behind MySQL and PrivateMySQL.
+var MariaDB = &Engine{
+	Name:    "MariaDB",
+	Env:     "DBLOCKER_TEST_MYSQL",
+	Example: "user:password@tcp(127.0.0.1:3306)/ or mysql://user:password@127.0.0.1:3306/",
+	Package: "mariadb-server",
+
+	parse:    parseMySQL,
+	url:      mysqlURL,
+	dsn:      mysqlDSN,
+	open:     openMySQL,
+	system:   "",
+	drop:     "DROP DATABASE %s",
+	sessions: "SELECT id, concat(command, ': ', ifnull(info, '')) FROM information_schema.processlist WHERE db = '%s' ORDER BY id",
+	kill:     "KILL CONNECTION %d",
+
+	binaries:   mariadbBinaries,
+	initialize: mariadbInstallDB,
+	serve:      mariadbCommand,
+	stop:       syscall.SIGTERM,
+	abort:      syscall.SIGKILL,
+}
+
+func parseMySQL(dsn string) (*Server, error) {
+	if strings.HasPrefix(dsn, "mysql://") {
+		return parseMySQLURL(dsn)
+	}
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if config.Net != "tcp" {
+		return nil, fmt.Errorf("the tests need a TCP address, not %s(%s)", config.Net, config.Addr)
+	}
+	s, err := mysqlAt(config.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s.User, s.Password = config.User, config.Passwd
+	_, s.params, _ = strings.Cut(dsn[strings.LastIndex(dsn, "/"):], "?")
+	return s, nil
+}
+
+func parseMySQLURL(dsn string) (*Server, error) {
+	u, err := url.Parse(dsn)
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("not a mysql:// URL with a host") // the parser's own error would show the password
+	}
+	addr := u.Host
+	if u.Port() == "" {
+		addr = net.JoinHostPort(u.Hostname(), "3306")
+	}
+	s, err := mysqlAt(addr)
+	if err != nil {
+		return nil, err
+	}
+	s.User, s.params = u.User.Username(), u.RawQuery
+	s.Password, _ = u.User.Password()
+	return s, nil
+}
+
+func mysqlAt(addr string) (*Server, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(port)
+	return &Server{Host: host, Port: number}, err
+}
+
+func mysqlURL(s *Server, database string) string {
+	u := url.URL{Scheme: "mysql", User: url.UserPassword(s.User, s.Password), Host: s.Addr(), Path: "/" + database, RawQuery: s.params}
+	return u.String()
+}
+
+func mysqlDSN(s *Server, database string) string {
+	dsn := fmt.Sprintf("%s:%s@tcp(%s)/%s", s.User, s.Password, s.Addr(), database)
+	if s.params != "" {
+		dsn += "?" + s.params
+	}
+	return dsn
+}
+
+// openMySQL keeps the driver silent, which else logs each attempt to reach a server that is still starting.
+func openMySQL(s *Server) (*sql.DB, error) {
+	config, err := mysql.ParseDSN(mysqlDSN(s, ""))
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+func mariadbBinaries() (installDB, mariadbd string) {
+	return lookup("mariadb-install-db", "/usr/bin"), lookup("mariadbd", "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
+}
+
+func mariadbInstallDB(program string, c *cluster) error {
+	// The tables that the program makes know only a root on the Unix socket. The server adds our user whenever it starts.
+	addUser := fmt.Sprintf("CREATE USER IF NOT EXISTS '%[1]s'@'%%' IDENTIFIED BY '%[2]s';\n"+
+		"GRANT ALL PRIVILEGES ON *.* TO '%[1]s'@'%%' WITH GRANT OPTION;\n", c.User, c.Password)
+	if err := c.writeFile(c.path("init.sql"), addUser); err != nil {
+		return err
+	}
+	return c.run(program, "--no-defaults", "--datadir="+c.path("data"), "--auth-root-authentication-method=normal",
+		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M")
+}
+
+func mariadbCommand(program string, c *cluster) []string {
+	return []string{
+		program, "--no-defaults", "--datadir=" + c.path("data"), "--init-file=" + c.path("init.sql"),
+		"--bind-address=" + c.Host, "--port=" + strconv.Itoa(c.Port),
+		"--socket=mariadb.sock", // in the data directory: a longer path may be too long
+		"--pid-file=" + c.path("mariadb.pid"),
+		"--skip-name-resolve",
+		"--innodb-flush-log-at-trx-commit=2", // safe when a server is killed, since the kernel lives on
+		"--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M",
+		"--max-connections=151",
+	}
+}

@@ -1,0 +1,81 @@
+package testdb
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// A process is one run of a cluster's server.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process, its children and its pid file are gone
+}
+
+// pidScript writes the pid file before the server starts, so that there is no moment when the janitor does not know of it.
+const pidScript = `echo $$ >"$0" && exec "$@"`
+
+// startProcess starts the server. Its log is a file: a pipe that it holds would keep "go test" waiting for its end.
+func startProcess(c *cluster, argv []string) (*process, error) {
+	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	children, inherited, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer inherited.Close()
+	cmd := c.program(append([]string{"sh", "-c", pidScript, c.pidFile()}, argv...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{inherited}
+	if err := cmd.Start(); err != nil {
+		children.Close()
+		return nil, err
+	}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	go p.reap(children, c.pidFile())
+	return p, nil
+}
+
+// reaper is reap's name for the leak check.
+const reaper = "github.com/calmdocs/dblocker/internal/testdb.(*process).reap"
+
+// reap waits for the end of the process and of its children: those of a killed PostgreSQL still answer for a moment. All of
+// them hold the other end of the pipe.
+func (p *process) reap(children *os.File, pidFile string) {
+	io.Copy(io.Discard, children)
+	children.Close()
+	p.cmd.Wait()
+	os.Remove(pidFile) // the janitor must not signal a process that got the number after us
+	close(p.exited)
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// stopTimeout is how long a server may take to shut down.
+const stopTimeout = 30 * time.Second
+
+// end signals the process and waits for its end.
+func (p *process) end(sig syscall.Signal) error {
+	p.cmd.Process.Signal(sig) // fails only if the process has ended
+	select {
+	case <-p.exited:
+		return nil
+	case <-time.After(stopTimeout):
+		p.cmd.Process.Kill()
+		<-p.exited
+		return fmt.Errorf("server did not end within %v of signal %v and was killed", stopTimeout, sig)
+	}
+}

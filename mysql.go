@@ -1,0 +1,107 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// mysql is MySQL and MariaDB.
+var mysql = &dialect{
+	name:     "mysql",
+	text:     sqltext.MySQL,
+	marks:    []string{"mysql", "mariadb"},
+	bindType: sqlx.QUESTION,
+	limits: poolLimits{
+		// The server's max_connections is 151 by default: leave some to others.
+		// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html
+		maxOpenConns: 120,
+		maxIdleConns: defaultIdleConns,
+		// Middleware closes connections after five minutes, says the driver:
+		// https://github.com/go-sql-driver/mysql#important-settings
+		connMaxLifetime: 3 * time.Minute,
+		connMaxIdleTime: 5 * time.Minute,
+	},
+	database:         mysqlDatabase,
+	limitStatements:  mysqlLimitStatements,
+	enforcesReadOnly: true,
+}
+
+// mysqlLimitStatements sets the limit for all statements on MariaDB, which
+// counts in seconds, and for SELECT on MySQL, which knows no other and counts in
+// milliseconds:
+// https://mariadb.com/docs/server/ha-and-performance/optimization-and-tuning/query-optimizations/aborting-statements
+// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_execution_time
+func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) error {
+	version, err := mysqlVersion(ctx, sc)
+	if err != nil {
+		return err
+	}
+	set := fmt.Sprintf("SET SESSION max_execution_time = %d", max(1, d.Milliseconds()))
+	if strings.Contains(version, "MariaDB") {
+		set = fmt.Sprintf("SET SESSION max_statement_time = %f", max(1e-6, d.Seconds()))
+	}
+	_, err = sc.ExecContext(ctx, set, nil)
+	return err
+}
+
+func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
+	rows, err := sc.QueryContext(ctx, "SELECT VERSION()", nil)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	row := make([]driver.Value, 1)
+	if err := rows.Next(row); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s", row[0]), nil
+}
+
+// mysqlDatabase returns address and database of a DSN of go-sql-driver/mysql,
+// [user[:password]@][net[(addr)]]/dbname[?params], with the driver's defaults.
+func mysqlDatabase(dsn string) string {
+	dsn, _, _ = strings.Cut(dsn, "?")
+	slash := strings.LastIndexByte(dsn, '/')
+	if slash < 0 {
+		return ""
+	}
+	name, err := url.PathUnescape(dsn[slash+1:])
+	if err != nil {
+		return ""
+	}
+	server := dsn[strings.LastIndexByte(dsn[:slash], '@')+1 : slash]
+	network, addr, _ := strings.Cut(strings.TrimSuffix(server, ")"), "(")
+	return mysqlServer(network, addr) + "/" + name
+}
+
+// mysqlServer gives one name to the ways to reach a server. The default socket
+// and the loopback addresses at the default port are the same one.
+func mysqlServer(network, addr string) string {
+	switch network {
+	case "unix":
+		switch addr {
+		case "", "/tmp/mysql.sock", "/var/run/mysqld/mysqld.sock", "/run/mysqld/mysqld.sock":
+			return "localhost:3306"
+		}
+		return addr
+	case "", "tcp", "tcp6", "tcp4":
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil { // no port
+			host, port = strings.Trim(addr, "[]"), "3306"
+		}
+		if host == "" {
+			host = "localhost"
+		}
+		return normalizeHost(host) + ":" + port
+	}
+	return network + ":" + addr // a dialer that the program registered
+}

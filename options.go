@@ -1,0 +1,217 @@
+package dblocker
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An Option sets one option of a handle. The same options can be written in a
+// DSN: LockTimeout(5*time.Second) is "lock_timeout=5s" there.
+type Option func(*config) error
+
+// LockTimeout bounds every wait for a user's lock and for a server connection
+// (DSN: lock_timeout). The default is 2 minutes; 0 means not to wait at all.
+func LockTimeout(d time.Duration) Option { return option("lock_timeout", d.String()) }
+
+// StatementTimeout bounds the time a statement may run (DSN: statement_timeout).
+// PostgreSQL, MySQL and MariaDB enforce it themselves, since it is set on every
+// connection when it is opened; MySQL does so for SELECT only. On other engines
+// the statement's context gets a deadline. The default, 0, is no bound.
+func StatementTimeout(d time.Duration) Option { return option("statement_timeout", d.String()) }
+
+// MaxOpenConns is the most server connections the handle has open at a time
+// (DSN: max_open_conns). 0 means no limit. Defaults: 80 on PostgreSQL, 120 on
+// MySQL and MariaDB, no limit elsewhere.
+func MaxOpenConns(n int) Option { return option("max_open_conns", strconv.Itoa(n)) }
+
+// MaxIdleConns is how many unused server connections are kept open (DSN:
+// max_idle_conns). 0 keeps none. The default is 16.
+func MaxIdleConns(n int) Option { return option("max_idle_conns", strconv.Itoa(n)) }
+
+// ConnMaxLifetime is how long a server connection may be reused (DSN:
+// conn_max_lifetime). 0 means for ever, which is the default except on MySQL
+// and MariaDB, where it is 3 minutes.
+func ConnMaxLifetime(d time.Duration) Option { return option("conn_max_lifetime", d.String()) }
+
+// ConnMaxIdleTime is how long a server connection may be unused before it is
+// closed (DSN: conn_max_idle_time). 0 means for ever, which is the default
+// except on PostgreSQL, MySQL and MariaDB, where it is 5 minutes.
+func ConnMaxIdleTime(d time.Duration) Option { return option("conn_max_idle_time", d.String()) }
+
+// Untagged says what becomes of operations whose context carries no user (DSN:
+// untagged). The default is [PassUntagged].
+func Untagged(p UntaggedPolicy) Option { return option("untagged", string(p)) }
+
+// Lockspace names the database for the purpose of locking (DSN: lockspace):
+// handles of one lockspace share their users' locks, whatever their DSNs say.
+// By default handles share them when they open the same database.
+func Lockspace(name string) Option { return option("lockspace", name) }
+
+// Dialect names the engine behind a driver that is not recognized by its name
+// or its Go type (DSN: dialect): sqlite, postgres, mysql or generic.
+func Dialect(name string) Option { return option("dialect", name) }
+
+// Logger receives the handle's warnings. The default is [slog.Default]. It has
+// no form in a DSN.
+func Logger(l *slog.Logger) Option {
+	return func(c *config) error {
+		if l == nil {
+			return fmt.Errorf("dblocker: Logger: got a nil *slog.Logger; leave the option out to use slog.Default()")
+		}
+		c.logger = l
+		return nil
+	}
+}
+
+// An UntaggedPolicy says what becomes of operations without a user.
+type UntaggedPolicy string
+
+const (
+	PassUntagged  UntaggedPolicy = "pass"  // run them without a user lock
+	WarnUntagged  UntaggedPolicy = "warn"  // the same, and log each call site once
+	ErrorUntagged UntaggedPolicy = "error" // refuse them with ErrNoUser
+)
+
+// config is what the options of one handle come to.
+type config struct {
+	lockTimeout      time.Duration
+	statementTimeout time.Duration
+	limits           poolLimits
+	untagged         UntaggedPolicy
+	lockspace        string
+	dialect          *dialect
+	logger           *slog.Logger
+}
+
+// poolLimits bound the pool of server connections. The fields mean what the
+// setters of sql.DB with the same names mean.
+type poolLimits struct {
+	maxOpenConns    int
+	maxIdleConns    int
+	connMaxLifetime time.Duration
+	connMaxIdleTime time.Duration
+}
+
+// newConfig applies opts over the defaults of the engine: the one that the
+// option dialect names, or else the detected one.
+func newConfig(detected *dialect, opts []Option) (*config, error) {
+	c := &config{dialect: detected}
+	if err := c.apply(opts); err != nil {
+		return nil, err
+	}
+	// The engine is known only now, so its defaults go beneath a second round.
+	*c = config{
+		lockTimeout: 2 * time.Minute,
+		untagged:    PassUntagged,
+		limits:      c.dialect.limits,
+		dialect:     c.dialect,
+		logger:      slog.Default(),
+	}
+	return c, c.apply(opts)
+}
+
+func (c *config) apply(opts []Option) error {
+	for _, opt := range opts {
+		if err := opt(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// optionSpec is one row of the table that DSN and Go options share.
+type optionSpec struct {
+	key  string
+	want string // the allowed values and an example, for errors
+	set  func(c *config, value string) error
+}
+
+const (
+	wantDuration = "a duration that is not negative, such as 5s, 2m or 0"
+	wantCount    = "a whole number that is not negative, such as 20 or 0"
+)
+
+var optionTable = []optionSpec{
+	{"lock_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.lockTimeout })},
+	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},
+	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.maxOpenConns })},
+	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.maxIdleConns })},
+	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxLifetime })},
+	{"conn_max_idle_time", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxIdleTime })},
+	{"untagged", "pass, warn or error", func(c *config, v string) error {
+		switch p := UntaggedPolicy(v); p {
+		case PassUntagged, WarnUntagged, ErrorUntagged:
+			c.untagged = p
+			return nil
+		}
+		return errBadValue
+	}},
+	{"lockspace", "a name that is not empty, such as orders", func(c *config, v string) error {
+		if v == "" {
+			return errBadValue
+		}
+		c.lockspace = v
+		return nil
+	}},
+	{"dialect", dialectNames(), func(c *config, v string) error {
+		for _, d := range dialects {
+			if d.name == v {
+				c.dialect = d
+				return nil
+			}
+		}
+		return errBadValue
+	}},
+}
+
+// errBadValue tells option that a value does not fit; users never see it.
+var errBadValue = fmt.Errorf("bad value")
+
+// option returns the Option that sets key to value, as written in a DSN.
+func option(key, value string) Option {
+	return func(c *config) error {
+		for _, spec := range optionTable {
+			if spec.key != key {
+				continue
+			}
+			if spec.set(c, value) != nil {
+				return fmt.Errorf("dblocker: option %s: %q is not %s", key, value, spec.want)
+			}
+			return nil
+		}
+		return fmt.Errorf("dblocker: unknown option %q; known options: %s; for example lock_timeout=5s", key, optionKeys())
+	}
+}
+
+func optionKeys() string {
+	keys := make([]string, len(optionTable))
+	for i, spec := range optionTable {
+		keys[i] = spec.key
+	}
+	return strings.Join(keys, ", ")
+}
+
+func duration(field func(*config) *time.Duration) func(*config, string) error {
+	return func(c *config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return errBadValue
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func count(field func(*config) *int) func(*config, string) error {
+	return func(c *config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return errBadValue
+		}
+		*field(c) = n
+		return nil
+	}
+}

@@ -1,0 +1,130 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A pool is the server connections of an open handle, and the locks in front of
+// them.
+type pool struct {
+	db       *sql.DB      // of serverConns
+	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
+	users    *space       // whose locks the handle uses
+	database *space       // that the handle has open
+}
+
+func newPool(c *Connector) (*pool, error) {
+	var p pool
+	library := driverPackage(c.driver.inner)
+	database, err := openSpace(c.databaseID(), library, c.dialect)
+	if err != nil {
+		return nil, err
+	}
+	p.database, p.users = database, database
+	if c.lockspace != "" {
+		if p.users, err = openSpace("lockspace:"+c.lockspace, library, generic); err != nil {
+			database.release()
+			return nil, err
+		}
+	} else {
+		database.retain() // as users, for close to be the same
+	}
+	limits := c.limits
+	p.db = sql.OpenDB(&serverConnector{c.inner, c.config})
+	p.db.SetMaxOpenConns(limits.maxOpenConns)
+	p.db.SetMaxIdleConns(limits.maxIdleConns)
+	p.db.SetConnMaxLifetime(limits.connMaxLifetime)
+	p.db.SetConnMaxIdleTime(limits.connMaxIdleTime)
+	if limits.maxOpenConns > 0 {
+		p.slots = rwlock.NewLock(fmt.Sprintf("the %d server connections (max_open_conns)", limits.maxOpenConns), limits.maxOpenConns)
+	}
+	return &p, nil
+}
+
+// databaseID is the identity that the handles on one database have in common,
+// or "" if it is not known.
+func (c *Connector) databaseID() string {
+	if c.dsn == nil || c.dialect.database == nil {
+		return ""
+	}
+	id := c.dialect.database(*c.dsn)
+	if id == "" {
+		return ""
+	}
+	return c.dialect.name + ":" + id
+}
+
+// retain keeps what handles share for as long as a client connection lives, which
+// may be longer than its handle.
+func (p *pool) retain() {
+	p.database.retain()
+	p.users.retain()
+}
+
+func (p *pool) release() {
+	p.database.release()
+	p.users.release()
+}
+
+func (p *pool) close() error {
+	defer p.release()
+	return p.db.Close()
+}
+
+// A draw is a server connection that is taken out of the pool.
+type draw struct {
+	conn *sql.Conn
+	sc   *serverConn
+}
+
+// draw takes a server connection out of the pool, for the holder of slot.
+func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (draw, error) {
+	if p.slots != nil {
+		if err := p.slots.Acquire(ctx, rwlock.Shared, slot, w); err != nil {
+			return draw{}, err
+		}
+	}
+	d, err := p.connect(ctx)
+	if err != nil {
+		slot.Release()
+	}
+	return d, err
+}
+
+// connect relies on the pool to leave a connection alone while it is out, so
+// that it may be used after the callback in which Raw shows it; to enter Raw for
+// every row would cost more than many a driver needs to fetch one.
+func (p *pool) connect(ctx context.Context) (draw, error) {
+	conn, err := p.db.Conn(ctx)
+	if err != nil {
+		return draw{}, err
+	}
+	d := draw{conn: conn}
+	err = conn.Raw(func(dc any) error {
+		d.sc = dc.(*serverConn)
+		return nil
+	})
+	if err != nil {
+		conn.Close()
+		return draw{}, err
+	}
+	return d, nil
+}
+
+// giveBack returns the connection to the pool, which looks whether it is still
+// good.
+func (d draw) giveBack() { d.conn.Close() }
+
+// discard closes the connection.
+func (d draw) discard() {
+	d.conn.Raw(func(any) error { return driver.ErrBadConn })
+	d.conn.Close()
+}
+
+// hasIdle tells whether there are connections that were not in use lately.
+func (p *pool) hasIdle() bool { return p.db.Stats().Idle > 0 }

@@ -1,0 +1,156 @@
+package dblocker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+var postgres = &dialect{
+	name:     "postgres",
+	text:     sqltext.PostgreSQL,
+	marks:    []string{"postgres", "pgx", "lib/pq", "pgdriver"},
+	bindType: sqlx.DOLLAR,
+	limits: poolLimits{
+		// The server's max_connections is 100 by default, three of which are
+		// kept for superusers: leave some to other programs.
+		// https://www.postgresql.org/docs/current/runtime-config-connection.html
+		maxOpenConns: 80,
+		maxIdleConns: defaultIdleConns,
+		// Every connection is a process of the server.
+		connMaxIdleTime: 5 * time.Minute,
+	},
+	database: postgresDatabase,
+	limitStatements: func(ctx context.Context, sc *serverConn, d time.Duration) error {
+		// In milliseconds; 0 would turn the limit off.
+		// https://www.postgresql.org/docs/current/runtime-config-client.html
+		_, err := sc.ExecContext(ctx, fmt.Sprintf("SET statement_timeout = %d", max(1, d.Milliseconds())), nil)
+		return err
+	},
+	enforcesReadOnly: true,
+}
+
+// postgresDatabase returns host, port and database of a connection string, with
+// the defaults of libpq, so that lib/pq and pgx agree on it:
+// https://www.postgresql.org/docs/current/libpq-connect.html
+func postgresDatabase(dsn string) string {
+	params, ok := postgresParams(dsn)
+	if !ok {
+		return ""
+	}
+	get := func(key, env, fallback string) string {
+		return cmp.Or(params[key], os.Getenv(env), fallback)
+	}
+	host := get("host", "PGHOST", "localhost")
+	host = cmp.Or(params["hostaddr"], host)
+	name := get("user", "PGUSER", osUser())
+	name = get("dbname", "PGDATABASE", name)
+	return fmt.Sprintf("%s:%s/%s", postgresHost(host), get("port", "PGPORT", "5432"), name)
+}
+
+// postgresHost gives one name to the ways to reach the server on this machine:
+// the loopback addresses, and the socket directories that PostgreSQL and its
+// packages are built with.
+func postgresHost(host string) string {
+	switch host {
+	case "/tmp", "/var/run/postgresql", "/run/postgresql":
+		return "localhost"
+	}
+	return normalizeHost(host)
+}
+
+// normalizeHost gives one name to the loopback addresses and spellings of case.
+func normalizeHost(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return "localhost"
+	}
+	return host
+}
+
+func osUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+// postgresParams reads a connection string in URL or keyword form.
+func postgresParams(dsn string) (map[string]string, bool) {
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		return postgresURLParams(dsn)
+	}
+	return postgresKeywords(dsn)
+}
+
+func postgresURLParams(dsn string) (map[string]string, bool) {
+	u, err := url.Parse(dsn)
+	if err != nil { // such as several hosts, each with a port
+		return nil, false
+	}
+	params := map[string]string{
+		"host":   u.Hostname(),
+		"port":   u.Port(),
+		"user":   u.User.Username(),
+		"dbname": strings.TrimPrefix(u.Path, "/"),
+	}
+	for key, values := range u.Query() {
+		if key == "database" { // pgx's synonym
+			key = "dbname"
+		}
+		params[key] = values[0]
+	}
+	return params, true
+}
+
+// postgresKeywords reads key = value pairs; a value may be in single quotes, and
+// a backslash escapes the next character.
+func postgresKeywords(dsn string) (map[string]string, bool) {
+	params := make(map[string]string)
+	for rest := strings.TrimLeft(dsn, " \t\r\n"); rest != ""; rest = strings.TrimLeft(rest, " \t\r\n") {
+		key, after, found := strings.Cut(rest, "=")
+		if !found {
+			return nil, false
+		}
+		value, after, ok := postgresValue(strings.TrimLeft(after, " \t\r\n"))
+		if !ok {
+			return nil, false
+		}
+		params[strings.TrimSpace(key)] = value
+		rest = after
+	}
+	return params, true
+}
+
+// postgresValue cuts the value off the front of s.
+func postgresValue(s string) (value, rest string, ok bool) {
+	quoted := strings.HasPrefix(s, "'")
+	if quoted {
+		s = s[1:]
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		case quoted && c == '\'':
+			return b.String(), s[i+1:], true
+		case !quoted && strings.IndexByte(" \t\r\n", c) >= 0:
+			return b.String(), s[i:], true
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), "", !quoted
+}

@@ -1,0 +1,267 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var (
+	_ driver.Connector          = (*serverConnector)(nil)
+	_ io.Closer                 = (*serverConnector)(nil)
+	_ driver.Conn               = (*serverConn)(nil)
+	_ driver.Pinger             = (*serverConn)(nil)
+	_ driver.ConnPrepareContext = (*serverConn)(nil)
+	_ driver.ConnBeginTx        = (*serverConn)(nil)
+	_ driver.ExecerContext      = (*serverConn)(nil)
+	_ driver.QueryerContext     = (*serverConn)(nil)
+	_ driver.NamedValueChecker  = (*serverConn)(nil)
+	_ driver.SessionResetter    = (*serverConn)(nil)
+	_ driver.Validator          = (*serverConn)(nil)
+)
+
+// serverConnector makes the connections of the inner pool.
+type serverConnector struct {
+	inner driver.Connector
+	cfg   *config
+}
+
+func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	ci, err := c.inner.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sc := &serverConn{ci: ci}
+	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
+		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
+			ci.Close()
+			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
+		}
+	}
+	return sc, nil
+}
+
+func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
+func (c *serverConnector) Close() error          { return closeConnector(c.inner) }
+
+// A serverConn is a connection of the inner driver with all the optional
+// interfaces of a connection: where the inner one lacks an interface, it does
+// what database/sql does for such a driver.
+//
+// The inner pool owns it. Only the client connection that has drawn it uses it,
+// one call at a time, as database/sql guarantees to the latter.
+type serverConn struct {
+	ci driver.Conn
+
+	// broken keeps the connection from being used again.
+	broken bool
+}
+
+// Ping implements [driver.Pinger].
+func (sc *serverConn) Ping(ctx context.Context) error {
+	if p, ok := sc.ci.(driver.Pinger); ok {
+		return p.Ping(ctx)
+	}
+	return nil
+}
+
+// ExecContext executes query, preparing it where the inner driver cannot do
+// without. It never answers driver.ErrSkip.
+func (sc *serverConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := sc.execDirect(ctx, query, args)
+	if err != driver.ErrSkip {
+		return res, err
+	}
+	ss, err := sc.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer ss.Close()
+	return ss.ExecContext(ctx, args)
+}
+
+func (sc *serverConn) execDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	execerCtx, ok := sc.ci.(driver.ExecerContext)
+	if !ok {
+		if _, ok := sc.ci.(driver.Execer); !ok {
+			return nil, driver.ErrSkip
+		}
+	}
+	args, err := convertArgs(sc.ci, nil, args)
+	if err != nil {
+		return nil, err
+	}
+	if execerCtx != nil {
+		return execerCtx.ExecContext(ctx, query, args)
+	}
+	values, err := legacyArgs(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return sc.ci.(driver.Execer).Exec(query, values)
+}
+
+// QueryContext is as ExecContext. A statement that it prepares is closed with
+// the rows.
+func (sc *serverConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := sc.queryDirect(ctx, query, args)
+	if err != driver.ErrSkip {
+		return rows, err
+	}
+	ss, err := sc.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err = ss.QueryContext(ctx, args)
+	if err != nil {
+		ss.Close()
+		return nil, err
+	}
+	return wrapRows(rows, func() { ss.Close() }), nil
+}
+
+func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	queryerCtx, ok := sc.ci.(driver.QueryerContext)
+	if !ok {
+		if _, ok := sc.ci.(driver.Queryer); !ok {
+			return nil, driver.ErrSkip
+		}
+	}
+	args, err := convertArgs(sc.ci, nil, args)
+	if err != nil {
+		return nil, err
+	}
+	if queryerCtx != nil {
+		return queryerCtx.QueryContext(ctx, query, args)
+	}
+	values, err := legacyArgs(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return sc.ci.(driver.Queryer).Query(query, values)
+}
+
+// legacyArgs are the arguments for a method that takes no context: the context
+// can only be asked beforehand.
+func legacyArgs(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
+	values, err := plainValues(args)
+	if err != nil {
+		return nil, err
+	}
+	return values, ctx.Err()
+}
+
+// PrepareContext implements [driver.ConnPrepareContext].
+func (sc *serverConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	ss, err := sc.prepare(ctx, query)
+	if err != nil {
+		return nil, err // not a nil *serverStmt in a driver.Stmt
+	}
+	return ss, nil
+}
+
+func (sc *serverConn) prepare(ctx context.Context, query string) (*serverStmt, error) {
+	if p, ok := sc.ci.(driver.ConnPrepareContext); ok {
+		si, err := p.PrepareContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		return &serverStmt{sc: sc, si: si}, nil
+	}
+	si, err := sc.ci.Prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		si.Close()
+		return nil, err
+	}
+	return &serverStmt{sc: sc, si: si}, nil
+}
+
+// BeginTx implements [driver.ConnBeginTx].
+func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	tx, err := sc.begin(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &serverTx{tx, sc, ctx}, nil
+}
+
+func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
+		return b.BeginTx(ctx, opts)
+	}
+	if opts.Isolation != 0 {
+		return nil, errors.New("sql: driver does not support non-default isolation level")
+	}
+	if opts.ReadOnly {
+		return nil, errors.New("sql: driver does not support read-only transactions")
+	}
+	tx, err := sc.ci.Begin()
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		tx.Rollback()
+		return nil, err
+	}
+	return tx, nil
+}
+
+// serverTx is a transaction of the inner driver.
+type serverTx struct {
+	driver.Tx
+	sc  *serverConn
+	ctx context.Context // of its Begin
+}
+
+// Rollback also does what database/sql does when the transaction's context has
+// ended: it goes on to use the connection only if the driver can both reset and
+// validate it.
+func (tx *serverTx) Rollback() error {
+	if tx.ctx.Err() != nil {
+		_, resets := tx.sc.ci.(driver.SessionResetter)
+		_, validates := tx.sc.ci.(driver.Validator)
+		tx.sc.broken = !resets || !validates
+	}
+	return tx.Tx.Rollback()
+}
+
+// ResetSession implements [driver.SessionResetter].
+func (sc *serverConn) ResetSession(ctx context.Context) error {
+	if r, ok := sc.ci.(driver.SessionResetter); ok {
+		return r.ResetSession(ctx)
+	}
+	return nil
+}
+
+// IsValid implements [driver.Validator].
+func (sc *serverConn) IsValid() bool {
+	if sc.broken {
+		return false
+	}
+	if v, ok := sc.ci.(driver.Validator); ok {
+		return v.IsValid()
+	}
+	return true
+}
+
+// CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their
+// arguments themselves.
+func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+
+// Close implements [driver.Conn].
+func (sc *serverConn) Close() error { return sc.ci.Close() }
+
+// Prepare implements [driver.Conn].
+func (sc *serverConn) Prepare(query string) (driver.Stmt, error) {
+	return sc.PrepareContext(context.Background(), query)
+}
+
+// Begin implements [driver.Conn].
+func (sc *serverConn) Begin() (driver.Tx, error) {
+	return sc.BeginTx(context.Background(), driver.TxOptions{})
+}

@@ -1,0 +1,72 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+)
+
+var (
+	_ driver.Stmt              = (*serverStmt)(nil)
+	_ driver.StmtExecContext   = (*serverStmt)(nil)
+	_ driver.StmtQueryContext  = (*serverStmt)(nil)
+	_ driver.NamedValueChecker = (*serverStmt)(nil)
+)
+
+// A serverStmt is a statement of the inner driver, with the optional interfaces
+// of a statement as serverConn has those of a connection.
+type serverStmt struct {
+	sc *serverConn
+	si driver.Stmt
+}
+
+// ExecContext implements [driver.StmtExecContext].
+func (ss *serverStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	args, err := convertArgs(ss.sc.ci, ss.si, args)
+	if err != nil {
+		return nil, err
+	}
+	if e, ok := ss.si.(driver.StmtExecContext); ok {
+		return e.ExecContext(ctx, args)
+	}
+	values, err := legacyArgs(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return ss.si.Exec(values)
+}
+
+// QueryContext implements [driver.StmtQueryContext].
+func (ss *serverStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	args, err := convertArgs(ss.sc.ci, ss.si, args)
+	if err != nil {
+		return nil, err
+	}
+	if q, ok := ss.si.(driver.StmtQueryContext); ok {
+		return q.QueryContext(ctx, args)
+	}
+	values, err := legacyArgs(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return ss.si.Query(values)
+}
+
+// NumInput keeps database/sql from counting arguments before the inner checks
+// have had them: those may remove some.
+func (ss *serverStmt) NumInput() int { return -1 }
+
+// CheckNamedValue implements [driver.NamedValueChecker].
+func (ss *serverStmt) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+
+// Close implements [driver.Stmt].
+func (ss *serverStmt) Close() error { return ss.si.Close() }
+
+// Exec implements [driver.Stmt].
+func (ss *serverStmt) Exec(values []driver.Value) (driver.Result, error) {
+	return ss.ExecContext(context.Background(), namedValues(values))
+}
+
+// Query implements [driver.Stmt].
+func (ss *serverStmt) Query(values []driver.Value) (driver.Rows, error) {
+	return ss.QueryContext(context.Background(), namedValues(values))
+}

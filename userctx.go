@@ -1,0 +1,135 @@
+package dblocker
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// UserKey is the context key of the user ID, for programs that would rather not
+// import dblocker where they tag their contexts:
+//
+//	ctx = context.WithValue(ctx, dblocker.UserKey, id)
+//
+// Such a context has a user but no owner; [WithUser] gives it both.
+var UserKey any = &contextKey{"user"}
+
+// modeKey is the context key of the Mode that WithMode sets.
+var modeKey any = &contextKey{"mode"}
+
+type contextKey struct{ name string }
+
+func (k *contextKey) String() string { return "dblocker context value " + k.name }
+
+// identity is what WithUser stores under UserKey.
+type identity struct {
+	user  string
+	owner *rwlock.Owner
+	err   error // a bad ID; reported by the first use
+}
+
+// WithUser returns a context whose database work belongs to the user id: it is
+// done behind that user's lock. It also marks the owner, the one request or
+// thread of control that the work belongs to, so call it once per request.
+//
+// An id is a string, an integer, a [16]byte (taken as a UUID) or a
+// [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
+// int64(27) and "27" are the same user. An id that is empty, nil or of another
+// type is reported by the first operation that uses the context.
+func WithUser(ctx context.Context, id any) context.Context {
+	user, err := canonicalUser(id)
+	return context.WithValue(ctx, UserKey, &identity{user, new(rwlock.Owner), err})
+}
+
+// A Mode is the strength of a user's lock.
+type Mode rwlock.Mode
+
+const (
+	Shared    = Mode(rwlock.Shared)    // many readers at a time
+	Exclusive = Mode(rwlock.Exclusive) // one writer alone
+)
+
+// String returns "shared" or "exclusive".
+func (m Mode) String() string { return rwlock.Mode(m).String() }
+
+// WithMode returns a context whose operations take the user's lock in mode,
+// whatever their SQL says. It is for statements that cannot be judged by their
+// text, above all a SELECT that calls a user-defined function which writes.
+func WithMode(ctx context.Context, mode Mode) context.Context {
+	return context.WithValue(ctx, modeKey, mode)
+}
+
+// identityFrom returns the user that ctx is tagged with, if any.
+func identityFrom(ctx context.Context) (identity, bool) {
+	switch v := ctx.Value(UserKey).(type) {
+	case nil:
+		return identity{}, false
+	case *identity:
+		return *v, true
+	default:
+		user, err := canonicalUser(v)
+		return identity{user: user, err: err}, true
+	}
+}
+
+// modeFrom returns the mode that ctx asks for, or else the given one.
+func modeFrom(ctx context.Context, mode Mode) (Mode, error) {
+	switch v := ctx.Value(modeKey).(type) {
+	case nil:
+		return mode, nil
+	case Mode:
+		if v == Shared || v == Exclusive {
+			return v, nil
+		}
+	}
+	return mode, errors.New("dblocker: WithMode was given an unknown mode; use dblocker.Shared or dblocker.Exclusive")
+}
+
+// canonicalUser reduces an ID to the string that names the user.
+func canonicalUser(id any) (string, error) {
+	user, ok := userString(id)
+	if !ok {
+		return "", fmt.Errorf("dblocker: a user ID of type %T cannot be used; give a string, an integer, a [16]byte or a fmt.Stringer", id)
+	}
+	if user == "" {
+		return "", errors.New("dblocker: the user ID is empty; give each user an ID of its own, or leave the context untagged for work that belongs to no user")
+	}
+	return user, nil
+}
+
+func userString(id any) (string, bool) {
+	if s, ok := id.(string); ok { // the usual case, before reflection
+		return s, true
+	}
+	v := reflect.ValueOf(id)
+	if v.Kind() == reflect.Pointer && v.IsNil() {
+		return "", false
+	}
+	if s, ok := id.(fmt.Stringer); ok {
+		return s.String(), true
+	}
+	switch {
+	case v.Kind() == reflect.String:
+		return v.String(), true
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10), true
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10), true
+	case v.Kind() == reflect.Array && v.Type().ConvertibleTo(uuidType):
+		return uuidText(v.Convert(uuidType).Interface().([16]byte)), true
+	}
+	return "", false
+}
+
+var uuidType = reflect.TypeFor[[16]byte]()
+
+// uuidText writes a UUID in the form of RFC 9562, section 4.
+func uuidText(u [16]byte) string {
+	h := hex.EncodeToString(u[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
