@@ -184,12 +184,27 @@ func (c *conn) onServer(ctx context.Context, call func(*serverConn) error) error
 		if err := c.draw(ctx); err != nil {
 			return err
 		}
-		err := call(c.drawn.sc)
+		err := c.first(call)
 		if !errors.Is(err, driver.ErrBadConn) || !c.pool.hasIdle() || tries >= c.db.limits.maxIdleConns {
 			return err
 		}
 		c.discard()
 	}
+}
+
+// first runs the call that a server connection was drawn for. If the inner driver
+// panics there, database/sql may forget the client connection, so the server
+// connection is closed here.
+func (c *conn) first(call func(*serverConn) error) error {
+	returned := false
+	defer func() {
+		if !returned {
+			c.discard()
+		}
+	}()
+	err := call(c.drawn.sc)
+	returned = true
+	return err
 }
 
 // draw makes sure that c has a server connection.

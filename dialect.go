@@ -20,8 +20,8 @@ type dialect struct {
 	bindType int             // of sqlx
 	limits   poolLimits      // the defaults
 
-	// database returns the identity of the database that a DSN opens, to which
-	// handles that share their locks agree, or "" when the DSN does not tell.
+	// database returns the identity of the database that a DSN opens: handles
+	// with the same one share their locks. "" is a database of its own.
 	database func(dsn string) string
 
 	// limitStatements makes the server end the statements of a new connection
@@ -39,6 +39,7 @@ var generic = &dialect{
 	text:     sqltext.Generic,
 	bindType: sqlx.QUESTION,
 	limits:   poolLimits{maxIdleConns: defaultIdleConns},
+	database: func(dsn string) string { return dsn },
 }
 
 // defaultIdleConns replaces the two idle connections that database/sql keeps:

@@ -66,9 +66,6 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if inner == nil {
 		return nil, errors.New("dblocker: NewConnector: the inner connector is nil")
 	}
-	if inner.Driver() == nil {
-		return nil, fmt.Errorf("dblocker: NewConnector: the inner connector, a %T, has no driver", inner)
-	}
 	return newConnector(&Driver{inner: inner.Driver(), opts: opts}, inner, "", nil)
 }
 

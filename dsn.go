@@ -40,7 +40,7 @@ func parseDSN(dsn string) (target, error) {
 		}
 	}
 	name, query, _ := strings.Cut(head, "?")
-	if name == "" {
+	if name == "" || strings.ContainsAny(name, "=@/ ") { // as in a DSN without a driver; not to be quoted
 		return target{}, fmt.Errorf("dblocker: the data source name has no driver before its first colon; write driver[?options]:inner-dsn, %s", dsnExample)
 	}
 	opts, err := parseOptions(query)

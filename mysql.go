@@ -68,15 +68,16 @@ func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
 
 // mysqlDatabase returns address and database of a DSN of go-sql-driver/mysql,
 // [user[:password]@][net[(addr)]]/dbname[?params], with the driver's defaults.
+// What it cannot read is its own identity.
 func mysqlDatabase(dsn string) string {
-	dsn, _, _ = strings.Cut(dsn, "?")
 	slash := strings.LastIndexByte(dsn, '/')
 	if slash < 0 {
-		return ""
+		return dsn
 	}
-	name, err := url.PathUnescape(dsn[slash+1:])
+	name, _, _ := strings.Cut(dsn[slash+1:], "?")
+	name, err := url.PathUnescape(name)
 	if err != nil {
-		return ""
+		return dsn
 	}
 	server := dsn[strings.LastIndexByte(dsn[:slash], '@')+1 : slash]
 	network, addr, _ := strings.Cut(strings.TrimSuffix(server, ")"), "(")

@@ -21,7 +21,7 @@ type pool struct {
 func newPool(c *Connector) (*pool, error) {
 	var p pool
 	library := driverPackage(c.driver.inner)
-	database, err := openSpace(c.databaseID(), library, c.dialect)
+	database, err := openSpace(c.databaseID(library), library, c.dialect)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +48,16 @@ func newPool(c *Connector) (*pool, error) {
 
 // databaseID is the identity that the handles on one database have in common,
 // or "" if it is not known.
-func (c *Connector) databaseID() string {
-	if c.dsn == nil || c.dialect.database == nil {
+func (c *Connector) databaseID(library string) string {
+	if c.dsn == nil {
 		return ""
 	}
 	id := c.dialect.database(*c.dsn)
 	if id == "" {
 		return ""
+	}
+	if c.dialect == generic { // whose DSNs mean nothing to another driver
+		id = library + ":" + id
 	}
 	return c.dialect.name + ":" + id
 }

@@ -41,12 +41,13 @@ var postgres = &dialect{
 }
 
 // postgresDatabase returns host, port and database of a connection string, with
-// the defaults of libpq, so that lib/pq and pgx agree on it:
+// the defaults of libpq, so that lib/pq and pgx agree on it. What it cannot read
+// is its own identity.
 // https://www.postgresql.org/docs/current/libpq-connect.html
 func postgresDatabase(dsn string) string {
 	params, ok := postgresParams(dsn)
 	if !ok {
-		return ""
+		return dsn
 	}
 	get := func(key, env, fallback string) string {
 		return cmp.Or(params[key], os.Getenv(env), fallback)
@@ -95,7 +96,7 @@ func postgresParams(dsn string) (map[string]string, bool) {
 
 func postgresURLParams(dsn string) (map[string]string, bool) {
 	u, err := url.Parse(dsn)
-	if err != nil { // such as several hosts, each with a port
+	if err != nil {
 		return nil, false
 	}
 	params := map[string]string{

@@ -43,9 +43,9 @@ type Hold struct {
 // nothing if the hold is idle, or still waiting: a wait is ended by its context.
 //
 // Release may be called from any goroutine, repeatedly and concurrently, and
-// when it returns the hold can be acquired again. It takes mutexes that are
-// held for a short time only, and never waits for anything else. A Release that
-// is still running when the hold is acquired again may release it again.
+// when it returns the hold can be acquired again. (A second Release that is still
+// running then may be the one that releases the new grant.) It takes mutexes that
+// are held for a short time only, and never waits for anything else.
 func (h *Hold) Release() {
 	l := h.lockShard()
 	if l == nil {

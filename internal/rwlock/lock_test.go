@@ -117,6 +117,30 @@ func TestNewcomerDoesNotOvertakeEvenWithoutWaiting(t *testing.T) {
 }
 
 // A request that does not wait must not be in anybody's way either, be it for a moment.
+func TestRequestWithoutWaitingIsInNobodysWay(t *testing.T) {
+	lock := rwlock.NewLock("l", 0)
+	reader := mustTry(t, lock.Acquire, shared)
+	finished := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for h := new(rwlock.Hold); ; {
+			select {
+			case <-finished:
+				return
+			default:
+				_ = try(lock.Acquire, exclusive, h)
+			}
+		}
+	})
+	for range 20_000 {
+		mustTry(t, lock.Acquire, shared).Release()
+	}
+	close(finished)
+	writer.Wait()
+	reader.Release()
+	expectIdle(t, lock)
+}
+
 func TestRequestWithoutWaitingLeavesNoTrace(t *testing.T) {
 	eachLocker(t, func(t *testing.T, s *scene, l locker) {
 		r := mustTry(t, l, shared)

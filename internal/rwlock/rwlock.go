@@ -20,7 +20,7 @@
 // How it works, and where to look:
 //
 //   - A [Lock] (lock.go) has a list of holders and a queue of waiters. Whether a
-//     request may be granted is decided in one place, [Lock.obstacle].
+//     request may be granted is decided in one place, its method obstacle.
 //   - A [Table] (table.go) spreads its keys over shards. A shard (shard.go) is a
 //     mutex, and all state of a lock is guarded by the mutex of its shard.
 //   - A request that must wait is a waiter (waiter.go), in the queue of one

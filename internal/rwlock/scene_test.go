@@ -58,8 +58,8 @@ func expectIdle(t *testing.T, left snapshotter) {
 
 // scene runs requests one after the other and knows what became of them.
 type scene struct {
-	t       *testing.T
-	granted []string // names of the requests granted since the last expectGranted
+	t      *testing.T
+	unseen []*request // not yet reported as granted, by expectGranted
 }
 
 // request is an acquire in a goroutine of its own.
@@ -87,10 +87,8 @@ func (s *scene) start(name string, acquire func(context.Context, *rwlock.Hold) e
 	go func() {
 		r.err = acquire(ctx, &r.Hold)
 		r.settled = true
-		if r.err == nil {
-			s.granted = append(s.granted, name)
-		}
 	}()
+	s.unseen = append(s.unseen, r)
 	synctest.Wait()
 	return r
 }
@@ -110,12 +108,19 @@ func (r *request) giveUp() {
 // expectGranted checks which requests were granted since the last call, in any order.
 func (s *scene) expectGranted(names ...string) {
 	s.t.Helper()
-	slices.Sort(s.granted)
+	var granted []string
+	s.unseen = slices.DeleteFunc(s.unseen, func(r *request) bool {
+		if !r.settled || r.err != nil {
+			return false
+		}
+		granted = append(granted, r.Tag)
+		return true
+	})
+	slices.Sort(granted)
 	slices.Sort(names)
-	if !slices.Equal(s.granted, names) {
-		s.t.Fatalf("granted: [%s], want [%s]", strings.Join(s.granted, " "), strings.Join(names, " "))
+	if !slices.Equal(granted, names) {
+		s.t.Fatalf("granted: [%s], want [%s]", strings.Join(granted, " "), strings.Join(names, " "))
 	}
-	s.granted = nil
 }
 
 func (r *request) expectErr(want error) {

@@ -73,8 +73,7 @@ type waiter struct {
 	places places
 	since  stamp
 
-	// done is guarded by the mutexes of all the places' shards together: it is
-	// read with any of them locked, and written with all.
+	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
 	granted chan struct{} // closed when it is granted
 }

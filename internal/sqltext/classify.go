@@ -13,13 +13,13 @@ type parser struct {
 // classify is Classify for plain text and a dialect other than Generic.
 func classify(d Dialect, query string) Statement {
 	p := parser{dialect: d, lexer: lexer{dialect: d, text: query}}
-	p.next()
+	p.advance()
 	s := p.statement()
 	for p.skipSemicolons(); p.tok.kind != end; p.skipSemicolons() {
 		s.add(p.statement())
 	}
 	if p.seen.broken {
-		s = Statement{Verb: s.Verb, Multi: true, DDL: true, MayBegin: true, MayEnd: true}
+		return unclear(s.Verb)
 	}
 	return s
 }
@@ -41,16 +41,24 @@ func (s *Statement) add(t Statement) {
 	}
 }
 
+// next goes to the next token of the statement. It stays at the statement's end, so that no form, looking for what is
+// missing, runs into the statement behind.
 func (p *parser) next() {
-	p.prev, p.tok = p.tok, p.lexer.next()
-	p.watch()
+	if !p.atEnd() {
+		p.advance()
+	}
 }
 
 func (p *parser) atEnd() bool { return p.tok.kind == end || p.tok.is(';') }
 
+func (p *parser) advance() {
+	p.prev, p.tok = p.tok, p.lexer.next()
+	p.watch()
+}
+
 func (p *parser) skipSemicolons() {
 	for p.tok.is(';') {
-		p.next()
+		p.advance()
 	}
 }
 

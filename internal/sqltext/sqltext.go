@@ -90,12 +90,14 @@ type Statement struct {
 }
 
 // unclear is the answer for text that cannot be taken apart with certainty.
-var unclear = Statement{Multi: true, DDL: true, MayBegin: true, MayEnd: true}
+func unclear(verb string) Statement {
+	return Statement{Verb: verb, Multi: true, DDL: true, MayBegin: true, MayEnd: true}
+}
 
 // Classify says what query does in dialect d. It does not allocate.
 func Classify(d Dialect, query string) Statement {
 	if !plain(query) {
-		return unclear
+		return unclear("")
 	}
 	if d != Generic {
 		return classify(d, query)

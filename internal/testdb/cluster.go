@@ -25,18 +25,18 @@ type cluster struct {
 }
 
 // janitorScript waits until its standard input ends, which the kernel sees to however this process ends, also by kill -9. Then
-// it ends the server of pid file $2 by signal $3, if there is one, and removes the cluster's directory $1. The wait for the server
-// is bounded, because in a container whose first process reaps no orphans it would never end.
+// it ends by signal $3 the program whose number is in the file $2, with its process group, and removes the cluster's directory
+// $1. A zombie counts as gone: in a container nobody may reap it.
 const janitorScript = `
 read -r _
 if pid=$(cat "$2" 2>/dev/null); then
-	kill "-$3" "$pid"
+	kill "-$3" "-$pid"
 	tries=60
-	while [ "$tries" -gt 0 ] && kill -0 "$pid"; do
+	while [ "$tries" -gt 0 ] && kill -0 "$pid" && ! grep -q '^State:.Z' "/proc/$pid/status"; do
 		tries=$((tries - 1))
 		sleep 0.1
 	done
-	kill -9 "$pid"
+	kill -9 "-$pid"
 fi
 rm -rf "$1"
 `
@@ -77,17 +77,27 @@ func (c *cluster) writeFile(path, content string) error {
 	return os.Chown(path, c.account.uid, c.account.gid)
 }
 
+// pidScript writes the pid file before the program starts, so that there is no moment when the janitor does not know of it.
+const pidScript = `echo $$ >"$0" && exec "$@"`
+
 // program prepares a program of the server's package: as the right user, and without the PG* and MYSQL_* variables of ours.
 func (c *cluster) program(argv ...string) *exec.Cmd {
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command("sh", append([]string{"-c", pidScript, c.pidFile()}, argv...)...)
 	cmd.Dir = c.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
 	cmd.SysProcAttr = detached(c.account)
 	return cmd
 }
 
+// ended tells the janitor that the program is gone: it must not signal a process that got the same number later.
+func (c *cluster) ended() {
+	os.Remove(c.pidFile())
+}
+
+// run runs a program to its end.
 func (c *cluster) run(argv ...string) error {
 	out, err := c.program(argv...).CombinedOutput()
+	c.ended()
 	if err != nil {
 		return fmt.Errorf("%s: %w\n%s", argv[0], err, out)
 	}

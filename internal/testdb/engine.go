@@ -29,8 +29,9 @@ type Engine struct {
 	open     func(s *Server) (*sql.DB, error)
 	params   string // of the DSN of a throwaway server
 	system   string // the database to connect to when it does not matter which
+	create   string // how to create the database %s
 	drop     string // how to drop the database %s
-	sessions string // lists id and activity of the sessions in a given database
+	sessions string // lists id and activity of the sessions in the database %s
 	kill     string // ends the session %d
 
 	// Running one. The two programs: one makes the data directory, the other serves it.

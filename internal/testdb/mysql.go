@@ -17,7 +17,7 @@ import (
 var MariaDB = &Engine{
 	Name:    "MariaDB",
 	Env:     "DBLOCKER_TEST_MYSQL",
-	Example: "user:password@tcp(127.0.0.1:3306)/ or mysql://user:password@127.0.0.1:3306/",
+	Example: "user:password@tcp(127.0.0.1:3306)/",
 	Package: "mariadb-server",
 
 	parse:    parseMySQL,
@@ -25,6 +25,7 @@ var MariaDB = &Engine{
 	dsn:      mysqlDSN,
 	open:     openMySQL,
 	system:   "",
+	create:   "CREATE DATABASE %s CHARACTER SET utf8mb4", // the default was latin1 for long
 	drop:     "DROP DATABASE %s",
 	sessions: "SELECT id, concat(command, ': ', ifnull(info, '')) FROM information_schema.processlist WHERE db = '%s' ORDER BY id",
 	kill:     "KILL CONNECTION %d",

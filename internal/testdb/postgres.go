@@ -26,6 +26,7 @@ var PostgreSQL = &Engine{
 	open:   func(s *Server) (*sql.DB, error) { return sql.Open("postgres", s.URL()) },
 	params: "sslmode=disable",
 	system: "postgres",
+	create: "CREATE DATABASE %s",
 	drop:   "DROP DATABASE %s WITH (FORCE)",
 	sessions: `SELECT pid, coalesce(state, '') || ': ' || coalesce(query, '') FROM pg_stat_activity
 		WHERE datname = '%s' AND backend_type = 'client backend' ORDER BY pid`,

@@ -15,9 +15,6 @@ type process struct {
 	exited chan struct{} // closed when the process, its children and its pid file are gone
 }
 
-// pidScript writes the pid file before the server starts, so that there is no moment when the janitor does not know of it.
-const pidScript = `echo $$ >"$0" && exec "$@"`
-
 // startProcess starts the server. Its log is a file: a pipe that it holds would keep "go test" waiting for its end.
 func startProcess(c *cluster, argv []string) (*process, error) {
 	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -30,7 +27,7 @@ func startProcess(c *cluster, argv []string) (*process, error) {
 		return nil, err
 	}
 	defer inherited.Close()
-	cmd := c.program(append([]string{"sh", "-c", pidScript, c.pidFile()}, argv...)...)
+	cmd := c.program(argv...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{inherited}
 	if err := cmd.Start(); err != nil {
@@ -38,7 +35,7 @@ func startProcess(c *cluster, argv []string) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: cmd, exited: make(chan struct{})}
-	go p.reap(children, c.pidFile())
+	go p.reap(c, children)
 	return p, nil
 }
 
@@ -47,11 +44,11 @@ const reaper = "github.com/calmdocs/dblocker/internal/testdb.(*process).reap"
 
 // reap waits for the end of the process and of its children: those of a killed PostgreSQL still answer for a moment. All of
 // them hold the other end of the pipe.
-func (p *process) reap(children *os.File, pidFile string) {
+func (p *process) reap(c *cluster, children *os.File) {
 	io.Copy(io.Discard, children)
 	children.Close()
 	p.cmd.Wait()
-	os.Remove(pidFile) // the janitor must not signal a process that got the number after us
+	c.ended()
 	close(p.exited)
 }
 
@@ -75,7 +72,6 @@ func (p *process) end(sig syscall.Signal) error {
 		return nil
 	case <-time.After(stopTimeout):
 		p.cmd.Process.Kill()
-		<-p.exited
-		return fmt.Errorf("server did not end within %v of signal %v and was killed", stopTimeout, sig)
+		return fmt.Errorf("server or its children did not end within %v of signal %v; killed", stopTimeout, sig)
 	}
 }

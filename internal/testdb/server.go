@@ -35,7 +35,7 @@ func (s *Server) URL() string {
 func (s *Server) NewDatabase(t testing.TB) *Database {
 	t.Helper()
 	d := &Database{Server: s, Name: "dblocker_test_" + randomHex(6)}
-	if err := s.exec("CREATE DATABASE " + d.Name); err != nil {
+	if err := s.exec(fmt.Sprintf(s.Engine.create, d.Name)); err != nil {
 		t.Fatalf("%s: create database: %v", s.Engine.Name, err)
 	}
 	t.Cleanup(func() { d.drop(t) })

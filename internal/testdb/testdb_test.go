@@ -12,12 +12,13 @@ import (
 // servers are the two engines by what a test calls.
 var servers = []struct {
 	name    string
+	engine  *Engine
 	driver  string
 	shared  func(testing.TB) *Server
 	private func(testing.TB) *PrivateServer
 }{
-	{"postgres", "postgres", Postgres, PrivatePostgres},
-	{"mysql", "mysql", MySQL, PrivateMySQL},
+	{"postgres", PostgreSQL, "postgres", Postgres, PrivatePostgres},
+	{"mysql", MariaDB, "mysql", MySQL, PrivateMySQL},
 }
 
 // dsns are all the forms of d that the bare driver takes.
@@ -132,16 +133,16 @@ func TestPrivateServerLeavesNothing(t *testing.T) {
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
 			NoLeaks(t)
-			var p *PrivateServer
-			t.Run("use", func(t *testing.T) {
-				p = s.private(t)
-				p.NewDatabase(t)
-			})
+			p, err := Launch(s.engine)
+			require(t, err)
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
 			if p.process.running() {
-				t.Error("the server is running after its test")
+				t.Error("the server is running after Close")
 			}
 			if _, err := os.Stat(p.cluster.dir); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s is there after the test: %v", p.cluster.dir, err)
+				t.Errorf("%s is there after Close: %v", p.cluster.dir, err)
 			}
 		})
 	}

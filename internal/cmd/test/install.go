@@ -61,7 +61,8 @@ func becomeRoot(ctx context.Context) (prefix []string, ok bool) {
 	return sudo, exec.CommandContext(ctx, "sudo", "-n", "true").Run() == nil
 }
 
-// aptInstall refuses to remove anything: on a machine with MySQL the packages of MariaDB would replace it.
+// aptInstall refuses to remove anything: on a machine with MySQL the packages of MariaDB would replace it. An interrupt lets
+// apt-get end in order.
 func aptInstall(ctx context.Context, asRoot, names []string) error {
 	apt := append(asRoot, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get")
 	install := append([]string{"install", "-y", "--no-install-recommends", "--no-remove"}, names...)
@@ -70,6 +71,7 @@ func aptInstall(ctx context.Context, asRoot, names []string) error {
 		argv := append(apt[:len(apt):len(apt)], args...)
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("apt-get %s: %w", args[0], err)
 		}

@@ -17,6 +17,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,29 +37,31 @@ func run(flags []string) int {
 
 	modules, err := findModules(ctx)
 	if err != nil {
-		return report(err)
+		return report(ctx, err)
 	}
 	servers, err := bringServers(ctx)
 	defer servers.stop()
 	if err != nil {
-		return report(err)
+		return report(ctx, err)
 	}
 	status := 0
 	for _, dir := range modules {
-		err := goTest(ctx, dir, flags, servers.env())
-		if ctx.Err() != nil {
-			progress("interrupted")
-			return interrupted
+		if err := goTest(ctx, dir, flags, servers.env()); err != nil {
+			status = report(ctx, err)
 		}
-		if err != nil {
-			status = report(err)
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return status
 }
 
 // report prints the error and returns the exit status that stands for it. What go test has failed at it has said itself.
-func report(err error) int {
+func report(ctx context.Context, err error) int {
+	if ctx.Err() != nil {
+		progress("interrupted")
+		return interrupted
+	}
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
 		return exit.ExitCode()
 	}

@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // findModules returns the directories of the module that we are in and of those below it, which "./..." leaves out.
@@ -24,7 +22,20 @@ func findModules(ctx context.Context) ([]string, error) {
 	if filepath.Base(gomod) != "go.mod" {
 		return nil, errors.New("run this inside the repository: no go.mod here or above")
 	}
-	return modulesBelow(filepath.Dir(gomod))
+	modules, err := modulesBelow(filepath.Dir(gomod))
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(modules, func(dir string) bool { return !hasPackages(ctx, dir) }), nil
+}
+
+// hasPackages is false for a module without Go files, which go test takes for an error. What go list does not understand is
+// left to go test, which says why.
+func hasPackages(ctx context.Context, dir string) bool {
+	list := exec.CommandContext(ctx, "go", "list", "./...")
+	list.Dir = dir
+	out, err := list.Output()
+	return err != nil || len(out) > 0
 }
 
 func modulesBelow(root string) ([]string, error) {
@@ -46,22 +57,4 @@ func modulesBelow(root string) ([]string, error) {
 // ignored is what the go command ignores, too.
 func ignored(dir string) bool {
 	return dir == "testdata" || dir == "vendor" || strings.HasPrefix(dir, ".") || strings.HasPrefix(dir, "_")
-}
-
-// goTest runs all tests of a module. It gets a process group of its own, so that a signal which reaches only us can be passed
-// on to the test programs as well.
-func goTest(ctx context.Context, dir string, flags, env []string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "./..."}, flags...)...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = 10 * time.Second
-	progress("%s: go test ./... %s", dir, strings.Join(flags, " "))
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // test programs that go on after SIGINT
-	}
-	return err
 }

@@ -1,0 +1,126 @@
+package compat
+
+import (
+	"flag"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// A step is one part of the script. The steps do not depend on each other, but
+// share a database: each makes tables of its own.
+type step struct {
+	name string
+	run  func(*session)
+}
+
+// forms are the ways to open a database in which the script runs.
+var forms = []struct {
+	title  string
+	driver func(name string) string
+	dsn    func(name, dsn string) string
+	user   bool // the context carries one
+}{
+	{title: "bare", driver: same, dsn: bareDSN},
+	{title: "bare again", driver: same, dsn: bareDSN}, // or the step proves nothing
+	{title: "name form", driver: nameForm, dsn: bareDSN},
+	{title: "name form with a user", driver: nameForm, dsn: bareDSN, user: true},
+	{title: "DSN form with a user", driver: always("dblocker"), dsn: dsnForm, user: true},
+}
+
+func same(name string) string                  { return name }
+func nameForm(name string) string              { return name + "-dblocker" }
+func always(driver string) func(string) string { return func(string) string { return driver } }
+func bareDSN(_, dsn string) string             { return dsn }
+func dsnForm(name, dsn string) string          { return name + "?lock_timeout=30s:" + dsn }
+
+// An allowedDifference is the beginning of those lines of a step that may not be
+// the same through dblocker.
+type allowedDifference struct{ step, line, reason string }
+
+var allowedDifferences = []allowedDifference{
+	{"handle", "db.Driver()", "it is our driver, so that wrappers can be stacked; its Unwrap gives the inner one"},
+	{"handle", "Conn.Raw", "it shows our connection; its Raw gives the inner one"},
+	{"handle", "db.Stats()", "it counts client connections, which are not limited by max_open_conns"},
+}
+
+func TestSameAsBare(t *testing.T) {
+	used := make(map[allowedDifference]bool)
+	for _, d := range drivers {
+		t.Run(d.title, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			dsns := make([]string, len(forms))
+			for i := range forms {
+				dsns[i] = d.database(t)
+			}
+			for _, step := range slices.Concat(commonSteps, d.engine.steps, d.steps) {
+				t.Run(step.name, func(t *testing.T) {
+					testdb.NoLeaks(t)
+					bare := transcript(t, d, step, 0, dsns)
+					for i := 1; i < len(forms); i++ {
+						compare(t, step.name, forms[i].title, bare, transcript(t, d, step, i, dsns), used)
+					}
+				})
+			}
+		})
+	}
+	for _, a := range allowedDifferences {
+		if !used[a] && !t.Failed() && isWholeRun() {
+			t.Errorf("the allowed difference %q in %q does not occur: delete it", a.line, a.step)
+		}
+	}
+}
+
+// transcript runs step on a handle of its own in the given form.
+func transcript(t *testing.T, d testDriver, step step, form int, dsns []string) []string {
+	f := forms[form]
+	s := &session{TB: t, engine: d.engine, ctx: t.Context(), dsn: dsns[form]}
+	if f.user {
+		s.ctx = dblocker.WithUser(s.ctx, 1)
+	}
+	t.Run(f.title, func(t *testing.T) {
+		s.TB = t
+		s.db = open(t, f.driver(d.name), f.dsn(d.name, s.dsn))
+		step.run(s)
+	})
+	return s.lines
+}
+
+// compare fails the test at the first line that differs and is not allowed to.
+func compare(t *testing.T, step, form string, want, got []string, used map[allowedDifference]bool) {
+	t.Helper()
+	for i := range max(len(want), len(got)) {
+		w, g := line(want, i), line(got, i)
+		if w == g {
+			continue
+		}
+		if a := allowed(step, w, g); a != nil && form != "bare again" {
+			used[*a] = true
+			continue
+		}
+		t.Errorf("%s, line %d of the transcript:\nbare: %s\n got: %s\nafter %s", form, i+1, w, g, line(want, i-1))
+		return
+	}
+}
+
+func line(lines []string, i int) string {
+	if i < 0 || i >= len(lines) {
+		return "(no line)"
+	}
+	return lines[i]
+}
+
+func allowed(step, want, got string) *allowedDifference {
+	for i, a := range allowedDifferences {
+		if a.step == step && strings.HasPrefix(want, a.line) && strings.HasPrefix(got, a.line) {
+			return &allowedDifferences[i]
+		}
+	}
+	return nil
+}
+
+// isWholeRun tells whether all tests run that there are.
+func isWholeRun() bool { return flag.Lookup("test.run").Value.String() == "" }

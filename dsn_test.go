@@ -1,0 +1,260 @@
+package dblocker
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+)
+
+func TestParseDSN(t *testing.T) {
+	for _, tc := range []struct{ dsn, driver, inner string }{
+		{"sqlite3:app.db", "sqlite3", "app.db"},
+		{"sqlite3:file:app.db?_fk=1", "sqlite3", "file:app.db?_fk=1"},
+		{"sqlite3::memory:", "sqlite3", ":memory:"},
+		{"sqlite3:", "sqlite3", ""},
+		{"sqlite3://app.db?_fk=1", "sqlite3", "app.db?_fk=1"},
+		{"sqlite3:///var/lib/app.db", "sqlite3", "/var/lib/app.db"},
+		{"postgres://u:p@host/app?sslmode=disable", "postgres", "postgres://u:p@host/app?sslmode=disable"},
+		{"postgresql://u@host/app", "postgres", "postgresql://u@host/app"},
+		{"postgres:host=/tmp user=u", "postgres", "host=/tmp user=u"},
+		{"postgres?lock_timeout=5s:postgres://u@host/app", "postgres", "postgres://u@host/app"},
+		{"pgx:postgres://u@host/app", "pgx", "postgres://u@host/app"},
+		{"mysql?lock_timeout=5s&max_open_conns=20:user:pw@tcp(127.0.0.1:3306)/app", "mysql", "user:pw@tcp(127.0.0.1:3306)/app"},
+		{"mysql://u:p@host:3306/db", "mysql", "u:p@tcp(host:3306)/db"},
+		{"mysql://u:p@host/db?parseTime=true&loc=US%2FPacific", "mysql", "u:p@tcp(host:3306)/db?parseTime=true&loc=US%2FPacific"},
+		{"mysql://u:p%40%2F%3A@[::1]:3307/a%2Fb", "mysql", "u:p@/:@tcp([::1]:3307)/a%2Fb"},
+		{"mysql://u@host/", "mysql", "u@tcp(host:3306)/"},
+		{"mysql:///db", "mysql", "/db"},
+		{"mysql?lock_timeout=1s:mysql://u@host/db", "mysql", "u@tcp(host:3306)/db"},
+		{"other://host", "other", "//host"},
+	} {
+		got, err := parseDSN(tc.dsn)
+		if err != nil {
+			t.Errorf("%s: %v", tc.dsn, err)
+			continue
+		}
+		if got.driver != tc.driver || got.dsn != tc.inner {
+			t.Errorf("%s: got driver %q, DSN %q; want %q, %q", tc.dsn, got.driver, got.dsn, tc.driver, tc.inner)
+		}
+	}
+}
+
+// TestMySQLURL has the driver itself read what a mysql:// URL is rewritten to.
+func TestMySQLURL(t *testing.T) {
+	for _, password := range []string{"", "pw", "p@ss", "p/w", "p:w", "p?w", "p(w)", "p%w", "ü &=#"} {
+		u := url.URL{Scheme: "mysql", User: url.UserPassword("ann", password), Host: "db.example:3307", Path: "/my db?"}
+		got, err := parseDSN(u.String())
+		must(t, err)
+		cfg, err := mysqldriver.ParseDSN(got.dsn)
+		if err != nil {
+			t.Errorf("password %q: %v", password, err)
+			continue
+		}
+		if cfg.User != "ann" || cfg.Passwd != password || cfg.Addr != "db.example:3307" || cfg.DBName != "my db?" {
+			t.Errorf("password %q: the driver reads user %q, password %q, address %q, database %q", password, cfg.User, cfg.Passwd, cfg.Addr, cfg.DBName)
+		}
+	}
+}
+
+// TestBadDSN: each error names what is wrong and what to write, and never shows
+// a password.
+func TestBadDSN(t *testing.T) {
+	for _, tc := range []struct {
+		driver, dsn string
+		want        []string
+	}{
+		{"dblocker", "", []string{"empty", "driver[?options]:inner-dsn", `"sqlite3:app.db"`}},
+		{"dblocker", "app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", ":app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", "?lock_timeout=5s:app.db", []string{"no driver"}},
+		{"dblocker", "sqlite4:app.db", []string{`"sqlite4"`, "sqlite3", "postgres", "forgotten import"}},
+		{"dblocker", "pgx:postgres://u:hunter2@h/app", []string{`"pgx"`, "github.com/jackc/pgx/v5/stdlib"}},
+		{"sqlite-dblocker", "app.db", []string{`"sqlite"`, "modernc.org/sqlite"}},
+		{"dblocker", "host=h password=hunter2 options=-c:x", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", "ann:hunter2@tcp(host:3306)/db", []string{`"ann"`, "forgotten import"}},
+		{"dblocker", "dblocker:sqlite3:app.db", []string{"dblocker itself"}},
+		{"dblocker", "sqlite3?lock_timout=5s:app.db", []string{`"lock_timout"`, "lock_timeout, statement_timeout", "lock_timeout=5s"}},
+		{"dblocker", "sqlite3?Lock_timeout=5s:app.db", []string{`"Lock_timeout"`}},
+		{"dblocker", "sqlite3?lock_timeout=5:app.db", []string{"lock_timeout", `"5"`, "5s"}},
+		{"dblocker", "sqlite3?lock_timeout=-5s:app.db", []string{"lock_timeout", "not negative"}},
+		{"dblocker", "sqlite3?max_open_conns=many:app.db", []string{"max_open_conns", `"many"`, "20"}},
+		{"dblocker", "sqlite3?max_open_conns=-1:app.db", []string{"max_open_conns", "not negative"}},
+		{"dblocker", "sqlite3?untagged=yes:app.db", []string{"untagged", `"yes"`, "pass, warn or error"}},
+		{"dblocker", "sqlite3?dialect=oracle:app.db", []string{"dialect", `"oracle"`, "sqlite, postgres, mysql, generic"}},
+		{"dblocker", "sqlite3?lockspace=:app.db", []string{"lockspace", "not empty"}},
+		{"dblocker", "sqlite3?lock_timeout=1s&lock_timeout=2s:app.db", []string{"lock_timeout", "2 times"}},
+		{"dblocker", "sqlite3?lock_timeout=%zz:app.db", []string{"URL query", "lock_timeout=5s"}},
+		{"dblocker", "mysql://ann:hunter2@host:port/db", []string{"mysql URL", "mysql://user:password@host:3306/database"}},
+		{"dblocker", "mysql://ann:hunter2%zz@host/db", []string{"mysql URL", "percent-encode"}},
+		{"dblocker", "mysql://a%3Ab:hunter2@host/db", []string{"colon"}},
+		{"dblocker", "mysql:ann:hunter2@tcp(host:3306", []string{"DSN"}},
+		{"dblocker", "postgres://ann:hunter2@host:port/db", []string{"port"}},
+		{"postgres-dblocker", "postgres://ann:hunter2%zz@host/db", []string{"escape"}},
+		{"postgres-dblocker", "password=hunter2 sslmode=hunter2", []string{"sslmode"}},
+	} {
+		err := openError(tc.driver, tc.dsn)
+		if err == nil {
+			t.Errorf("%s %q: no error", tc.driver, tc.dsn)
+			continue
+		}
+		for _, part := range tc.want {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s %q: the error does not say %q: %v", tc.driver, tc.dsn, part, err)
+			}
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s %q: the error shows the password: %v", tc.driver, tc.dsn, err)
+		}
+	}
+}
+
+// openError returns the error of sql.Open or of the first use.
+func openError(driver, dsn string) error {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.Ping()
+}
+
+func TestSecretsAreStruckOut(t *testing.T) {
+	cause := errors.New("cause")
+	for _, tc := range []struct{ dsn, text, want string }{
+		{"postgres://u:s3cret@h/db", `parse "postgres://u:s3cret@h/db": bad`, `parse "postgres://u:xxxxx@h/db": bad`},
+		{"postgres://u:s%3Acret@h/db", "password s:cret is wrong", "password xxxxx is wrong"},
+		{"host=h password=s3cret user=u", "bad option s3cret", "bad option xxxxx"},
+		{"host=h password = 's3 cret' user=u", "bad option s3 cret", "bad option xxxxx"},
+		{"u:s3cret@tcp(h)/db", "u:s3cret@tcp", "u:xxxxx@tcp"},
+		{"u:p@ss@tcp(h)/db", "u:p@ss@tcp", "u:xxxxx@tcp"},
+		{"file:app.db?_auth&_auth_user=u&_auth_pass=s3cret", "_auth_pass=s3cret", "_auth_pass=xxxxx"},
+	} {
+		err := withoutSecrets(fmt.Errorf("%s%w", tc.text+": ", cause), tc.dsn)
+		if got := err.Error(); got != tc.want+": cause" {
+			t.Errorf("%s: got %q, want %q", tc.dsn, got, tc.want+": cause")
+		}
+		if !errors.Is(err, cause) {
+			t.Errorf("%s: the error lost its identity", tc.dsn)
+		}
+	}
+	if err := withoutSecrets(cause, "u:s3cret@tcp(h)/db"); err != cause {
+		t.Errorf("an error without the password became %v", err)
+	}
+}
+
+// FuzzDSN opens handles with arbitrary data source names: never a panic, and never
+// a password in the error.
+func FuzzDSN(f *testing.F) {
+	for _, seed := range []string{
+		"", ":", "?", "sqlite3:app.db", "sqlite3?lock_timeout=5s:x", "postgres?untagged=warn:postgres://u:PW@h/db?sslmode=disable",
+		"mysql://u:PW@h:3306/db?parseTime=true", "mysql:u:PW@tcp([::1]:1)/db", "postgres://u:PW@h:1,h2:2/db",
+		"postgres:host=h password=PW", "postgres:password='P W' x", "dblocker:dblocker:sqlite3:x", "mysql://%zz:PW@h/", "mysql://u:PW%@h",
+		"sqlite3:file:x?mode=memory&cache=shared", "mysql?lockspace=%3A:/", "sqlite3?a=b&c=d:", "postgres:a='\\", "mysql:@/%zz",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, dsn string) {
+		const password = "hunter2-of-the-fuzz"
+		dsn = strings.ReplaceAll(dsn, "PW", password)
+		db, err := sql.Open("dblocker", dsn)
+		if err == nil {
+			if db.Driver().(*Driver).Unwrap() == nil {
+				t.Errorf("%q opened without an inner driver", dsn)
+			}
+			db.Close()
+			return
+		}
+		// Our own errors; what an inner driver says of its other parameters is its
+		// own affair. Before the colon are names, which are quoted.
+		_, parseErr := parseDSN(dsn)
+		if parseErr != nil && strings.Contains(err.Error(), password) && !strings.Contains(beforeColon(dsn), password) {
+			t.Errorf("%q: the error shows the password: %v", dsn, err)
+		}
+		for _, d := range dialects {
+			d.database(dsn)
+		}
+	})
+}
+
+// beforeColon is the part of a DSN that holds driver and options.
+func beforeColon(dsn string) string {
+	head, _, _ := strings.Cut(dsn, ":")
+	return head
+}
+
+func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
+	for _, tc := range []struct {
+		dsn string
+		opt Option
+		got func(*config) any
+		def any // on SQLite
+	}{
+		{"lock_timeout=5s", LockTimeout(5 * time.Second), func(c *config) any { return c.lockTimeout }, 2 * time.Minute},
+		{"statement_timeout=5s", StatementTimeout(5 * time.Second), func(c *config) any { return c.statementTimeout }, time.Duration(0)},
+		{"max_open_conns=5", MaxOpenConns(5), func(c *config) any { return c.limits.maxOpenConns }, 0},
+		{"max_idle_conns=5", MaxIdleConns(5), func(c *config) any { return c.limits.maxIdleConns }, 16},
+		{"conn_max_lifetime=5s", ConnMaxLifetime(5 * time.Second), func(c *config) any { return c.limits.connMaxLifetime }, time.Duration(0)},
+		{"conn_max_idle_time=5s", ConnMaxIdleTime(5 * time.Second), func(c *config) any { return c.limits.connMaxIdleTime }, time.Duration(0)},
+		{"untagged=warn", Untagged(WarnUntagged), func(c *config) any { return c.untagged }, PassUntagged},
+		{"lockspace=a%3Ab", Lockspace("a:b"), func(c *config) any { return c.lockspace }, ""},
+		{"dialect=mysql", Dialect("mysql"), func(c *config) any { return c.dialect.name }, "sqlite"},
+	} {
+		parsed, err := parseDSN("sqlite3?" + tc.dsn + ":app.db")
+		must(t, err)
+		fromDSN, err := newConfig(sqlite, parsed.opts)
+		must(t, err)
+		fromGo, err := newConfig(sqlite, []Option{tc.opt})
+		must(t, err)
+		byDefault, err := newConfig(sqlite, nil)
+		must(t, err)
+		if tc.got(fromDSN) != tc.got(fromGo) || tc.got(fromGo) == tc.got(byDefault) || tc.got(byDefault) != tc.def {
+			t.Errorf("%s: from the DSN %v, from Go %v, by default %v (want %v)", tc.dsn, tc.got(fromDSN), tc.got(fromGo), tc.got(byDefault), tc.def)
+		}
+	}
+}
+
+func TestDefaultsFollowTheDialect(t *testing.T) {
+	for _, d := range dialects {
+		c, err := newConfig(generic, []Option{Dialect(d.name)})
+		must(t, err)
+		if c.limits != d.limits {
+			t.Errorf("%s: got %+v, want %+v", d.name, c.limits, d.limits)
+		}
+	}
+}
+
+func TestBadOptionsInGo(t *testing.T) {
+	for name, opt := range map[string]Option{
+		"lock_timeout":   LockTimeout(-1),
+		"max_open_conns": MaxOpenConns(-1),
+		"untagged":       Untagged("maybe"),
+		"lockspace":      Lockspace(""),
+		"dialect":        Dialect("oracle"),
+		"Logger":         Logger(nil),
+	} {
+		if _, err := OpenDB(&stub{}, opt); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v, want an error that names it", name, err)
+		}
+		if err := Register("bad-options", stubDriver{}, opt); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("Register with %s: got %v, want an error that names it", name, err)
+		}
+	}
+}
+
+func TestBadRegistrations(t *testing.T) {
+	if err := Register("x", nil); err == nil || !strings.Contains(err.Error(), "nil") {
+		t.Errorf("a nil driver: %v", err)
+	}
+	if err := Register("sqlite3", stubDriver{}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	if _, err := OpenDB(nil); err == nil || !strings.Contains(err.Error(), "nil") {
+		t.Errorf("a nil connector: %v", err)
+	}
+}

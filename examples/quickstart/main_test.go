@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// writeTree makes a small directory tree.
+func writeTree(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for i := range 60 {
+		dir := filepath.Join(root, fmt.Sprintf("dir%d", i%5))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("file%d.txt", i)), []byte("one\ntwo\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// quickstart runs the program for a second and returns what it printed.
+func quickstart(t *testing.T, dsn string) string {
+	t.Helper()
+	var out bytes.Buffer
+	err := run(t.Context(), config{dsn: dsn, dir: writeTree(t), users: 3, total: time.Second}, &out)
+	if err != nil {
+		t.Fatalf("run: %v\n%s", err, &out)
+	}
+	return out.String()
+}
+
+// cells returns the two cells of a row of the table: bare and dblocker.
+func cells(t *testing.T, out, row string) (bare, dblocker string) {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row) + ` {2,}(\S.*?) {2,}(\S.*?)$`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("the table has no row %q with two cells:\n%s", row, out)
+	}
+	return m[1], m[2]
+}
+
+// checkTable looks at what holds on every engine.
+func checkTable(t *testing.T, out string) {
+	t.Helper()
+	for _, row := range []string{"operations", "reads", "writes", "most connections open"} {
+		if bare, dblocker := cells(t, out, row); bare == "0" || dblocker == "0" {
+			t.Errorf("%s: bare %s, dblocker %s; want neither to be 0\n%s", row, bare, dblocker, out)
+		}
+	}
+	for _, row := range []string{"reads, p50 / p99", "writes, p50 / p99"} {
+		cells(t, out, row)
+	}
+	if _, lost := cells(t, out, "lost updates"); lost != "0" {
+		t.Errorf("%s updates were lost through dblocker; want 0\n%s", lost, out)
+	}
+}
+
+func TestSQLite(t *testing.T) {
+	testdb.NoLeaks(t)
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	checkTable(t, quickstart(t, ""))
+	if left, _ := filepath.Glob(filepath.Join(temp, "dblocker-*")); len(left) > 0 {
+		t.Errorf("left behind: %v; want nothing", left)
+	}
+}
+
+func TestPostgres(t *testing.T) {
+	testdb.NoLeaks(t)
+	testServer(t, "postgres", testdb.Postgres(t).NewDatabase(t))
+}
+
+func TestMySQL(t *testing.T) {
+	testdb.NoLeaks(t)
+	testServer(t, "mysql", testdb.MySQL(t).NewDatabase(t))
+}
+
+// testServer also checks that each form of a DSN works, and that the program
+// removes its tables and leaves others alone.
+func testServer(t *testing.T, driver string, d *testdb.Database) {
+	db, err := sql.Open(driver, d.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("CREATE TABLE files (id INTEGER)"); err != nil {
+		t.Fatal(err)
+	}
+	for name, dsn := range map[string]string{
+		"URL":     d.URL(),
+		"options": driver + "?max_open_conns=4:" + d.DSN(),
+	} {
+		out := quickstart(t, dsn)
+		checkTable(t, out)
+		if _, errors := cells(t, out, "errors"); errors != "0" {
+			t.Errorf("%s: %s errors through dblocker; want 0\n%s", name, errors, out)
+		}
+		if _, most := cells(t, out, "most connections open"); name == "options" && !strings.Contains("1 2 3 4", most) {
+			t.Errorf("%s connections open through dblocker with max_open_conns=4\n%s", most, out)
+		}
+	}
+	rows, err := db.Query("SELECT table_name FROM information_schema.tables WHERE table_schema IN ('public', '" + d.Name + "')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, table)
+	}
+	if got := strings.Join(tables, " "); got != "files" {
+		t.Errorf("tables in the database: %q; want only the one that was there before, files", got)
+	}
+}
+
+// TestInterrupted does what Ctrl-C does.
+func TestInterrupted(t *testing.T) {
+	testdb.NoLeaks(t)
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	if err := run(ctx, config{dir: writeTree(t), users: 2, total: time.Hour}, &out); err != nil {
+		t.Fatalf("run: %v\n%s", err, &out)
+	}
+	if !regexp.MustCompile(`(?m)^ *operations +[1-9]`).MatchString(out.String()) {
+		t.Errorf("an interrupted run prints no table of what it has done:\n%s", &out)
+	}
+	if left, _ := filepath.Glob(filepath.Join(temp, "dblocker-*")); len(left) > 0 {
+		t.Errorf("left behind: %v; want nothing", left)
+	}
+}
+
+func TestBadDSN(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"app.db":              "has no driver",
+		"sqlite4:app.db":      "unknown inner driver",
+		"sqlite3?lock=1:a.db": "unknown option",
+	} {
+		err := run(t.Context(), config{dsn: dsn, dir: writeTree(t), users: 1, total: time.Second}, &bytes.Buffer{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("-dsn %s: %v; want an error with %q", dsn, err, want)
+		}
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	for dsn, want := range map[string]target{
+		"sqlite3:app.db":                       {driver: "sqlite3", dsn: "app.db"},
+		"sqlite3://app.db":                     {driver: "sqlite3", dsn: "app.db"},
+		"postgres://u:p@h/app":                 {driver: "postgres", dsn: "postgres://u:p@h/app"},
+		"postgres?lock_timeout=5s:host=h":      {driver: "postgres", options: "?lock_timeout=5s", dsn: "host=h"},
+		"mysql:u:p@tcp(h:1)/app?charset=utf8":  {driver: "mysql", dsn: "u:p@tcp(h:1)/app?charset=utf8"},
+		"mysql://u:p%40@h/app?charset=utf8":    {driver: "mysql", dsn: "u:p@@tcp(h:3306)/app?charset=utf8"},
+		"mysql?max_open_conns=4:mysql://h:1/a": {driver: "mysql", options: "?max_open_conns=4", dsn: "tcp(h:1)/a"},
+	} {
+		if got, err := parseTarget(dsn); err != nil || got != want {
+			t.Errorf("parseTarget(%q) = %+v, %v; want %+v", dsn, got, err, want)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	var h histogram
+	for i := range 1000 {
+		h.add(time.Duration(i+1) * time.Millisecond)
+	}
+	for p, want := range map[float64]time.Duration{50: 500 * time.Millisecond, 99: 990 * time.Millisecond} {
+		if got := h.percentile(p); got < want*95/100 || got > want*105/100 {
+			t.Errorf("p%v of 1 ms to 1000 ms = %v; want %v within 5 percent", p, got, want)
+		}
+	}
+}

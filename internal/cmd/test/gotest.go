@@ -1,0 +1,63 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// goTest runs all tests of a module. It gets a process group of its own, so that a signal which reaches only us can be passed
+// on to the test programs as well.
+func goTest(ctx context.Context, dir string, flags, env []string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "./..."}, flags...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second // then it is killed
+	group, err := newGroup()
+	if err != nil {
+		return err
+	}
+	defer group.kill()
+	progress("%s: go test ./... %s", dir, strings.Join(flags, " "))
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	group.set(cmd.Process.Pid)
+	return cmd.Wait()
+}
+
+// A group kills a process group on demand, and when this process ends, even by kill -9: test programs outlive a killed
+// "go test" and would keep their private servers. A shell waits for it on a pipe that only we hold.
+type group struct {
+	shell *exec.Cmd
+	pipe  io.WriteCloser
+}
+
+func newGroup() (*group, error) {
+	g := &group{shell: exec.Command("sh", "-c", `read -r group && { read -r _; kill -9 "-$group"; }`)}
+	g.shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // the terminal's signals are not for it
+	var err error
+	if g.pipe, err = g.shell.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return g, g.shell.Start()
+}
+
+func (g *group) set(id int) {
+	fmt.Fprintln(g.pipe, id)
+}
+
+func (g *group) kill() {
+	g.pipe.Close()
+	g.shell.Wait() // its status is that of kill, which fails when all have ended
+}

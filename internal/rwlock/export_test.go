@@ -1,0 +1,20 @@
+package rwlock
+
+// Footprint returns how many buckets and spare locks the table has, of which it keeps
+// some for ever.
+func (t *Table) Footprint() (buckets, spares int) {
+	for i := range t.shards {
+		s := &t.shards[i].shard
+		buckets += len(s.index.buckets)
+		spares += s.spares
+	}
+	return buckets, spares
+}
+
+// MinFootprint returns the most that an idle table keeps.
+func (t *Table) MinFootprint() (buckets, spares int) {
+	return len(t.shards) * minBuckets, len(t.shards) * maxSpares
+}
+
+// ShardCount gives the tests access to shardCount.
+var ShardCount = shardCount

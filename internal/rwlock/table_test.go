@@ -1,0 +1,96 @@
+package rwlock_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+func TestUncontendedAllocatesNothing(t *testing.T) {
+	table, gate, pool := rwlock.NewTable(), rwlock.NewLock("gate", 0), rwlock.NewLock("pool", 2)
+	var user, writer, conn rwlock.Hold
+	expectNoAllocs := func(what string, f func() error) {
+		t.Helper()
+		n := testing.AllocsPerRun(100, func() {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+			user.Release()
+			writer.Release()
+			conn.Release()
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", what, n)
+		}
+	}
+	expectNoAllocs("a key", func() error { return try(keyOf(table, "k"), exclusive, &user) })
+	expectNoAllocs("a lock", func() error { return try(gate.Acquire, shared, &writer) })
+	expectNoAllocs("several", func() error {
+		return rwlock.AcquireAll(t.Context(), rwlock.Wait{},
+			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user},
+			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
+			rwlock.Request{Lock: pool, Mode: shared, Hold: &conn})
+	})
+}
+
+func TestMemoryPerUser(t *testing.T) {
+	const users = 200_000
+	held, released := measureMemory(t, benchKeys()[:users])
+	if held > 200 {
+		t.Errorf("a held user costs %.1f bytes, want at most 200", held)
+	}
+	// What stays is the same for any number of users.
+	if left := released * users; left > 128<<10 {
+		t.Errorf("%.0f bytes are left after the release of all", left)
+	}
+}
+
+// A table that grows and shrinks finds all its keys at each moment.
+func TestTableGrowsAndShrinks(t *testing.T) {
+	table := rwlock.NewTable()
+	held := map[string]*rwlock.Hold{}
+	check := func() {
+		t.Helper()
+		if n := table.Len(); n != len(held) {
+			t.Fatalf("%d keys in use, want %d", n, len(held))
+		}
+		for key, h := range held {
+			if !h.Held() {
+				t.Fatalf("%s is not held", key)
+			}
+			if err := try(keyOf(table, key), shared, new(rwlock.Hold)); err == nil {
+				t.Fatalf("%s was granted twice", key)
+			}
+		}
+	}
+	for _, size := range []int{10, 5000, 1000, 20000, 3, 8000, 0} {
+		for len(held) < size {
+			key := fmt.Sprint("key ", rand.Uint64())
+			held[key] = mustTry(t, keyOf(table, key), exclusive)
+		}
+		for key, h := range held {
+			if len(held) <= size {
+				break
+			}
+			h.Release()
+			delete(held, key)
+		}
+		check()
+	}
+	expectIdle(t, table)
+	buckets, spares := table.Footprint()
+	maxBuckets, maxSpares := table.MinFootprint()
+	if buckets > maxBuckets || spares > maxSpares {
+		t.Errorf("an idle table has %d buckets and %d spare locks, want at most %d and %d", buckets, spares, maxBuckets, maxSpares)
+	}
+}
+
+func TestShardCount(t *testing.T) {
+	for procs, want := range map[int]int{1: 32, 2: 64, 3: 128, 4: 128, 8: 256, 128: 256} {
+		if got := rwlock.ShardCount(procs); got != want {
+			t.Errorf("%d processors: %d shards, want %d", procs, got, want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package dblocker
+
+import (
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// TestDatabaseIdentity: DSNs in one group open one database, those of different
+// groups open different ones.
+func TestDatabaseIdentity(t *testing.T) {
+	t.Setenv("PGHOST", "")
+	t.Setenv("PGPORT", "")
+	t.Setenv("PGDATABASE", "")
+	t.Setenv("PGUSER", "")
+	for _, tc := range []struct {
+		dialect *dialect
+		groups  [][]string
+	}{
+		{postgres, [][]string{
+			{"postgres://u:p@localhost/app", "postgres://v@127.0.0.1:5432/app?sslmode=disable", "host=localhost dbname=app", "dbname = 'app' host=LOCALHOST port=5432",
+				"host=/var/run/postgresql dbname=app", "postgresql://[::1]/app", "host=/tmp user=x dbname=app", "postgres:///app?host=localhost", "user=app"},
+			{"postgres://u@localhost:5433/app", "host=localhost port=5433 user=u dbname=app"},
+			{"postgres://u@db.example/app", "host=DB.EXAMPLE. dbname=app user=x"},
+			{"postgres://u@localhost/App"},
+			{"postgres://a:1,b:2/app", "postgres://u@A:1,b:2/app?sslmode=disable"},
+			{`host=localhost dbname='a\'b c'`, "postgres://u@localhost/a'b%20c"},
+		}},
+		{mysql, [][]string{
+			{"u:p@tcp(localhost:3306)/app", "v@tcp(127.0.0.1)/app?parseTime=true", "u@/app", "u@tcp([::1]:3306)/app", "u@unix(/var/run/mysqld/mysqld.sock)/app"},
+			{"u:p@tcp(localhost:3307)/app"},
+			{"u:p@/w@tcp(localhost:3306)/other", "tcp/other"},
+			{"u@tcp(db.example)/app", "u@tcp(DB.example:3306)/app"},
+			{"u@unix(/srv/my.sock)/app"},
+			{"u@cloudsql(project:region:name)/app"},
+		}},
+		{sqlite, [][]string{
+			{"app.db", "file:app.db", "./app.db?_fk=1", "file:app.db?mode=ro", "file:./x/../app.db", "file:app%2Edb#f"},
+			{"/app.db", "file:/app.db", "file:///app.db", "file://localhost/app.db"},
+			{"app2.db"},
+			{"file::memory:?cache=shared", "file::memory:?mode=memory&cache=shared"},
+			{"file:a?mode=memory&cache=shared"},
+			{"file:/a?vfs=memdb"},
+		}},
+	} {
+		seen := make(map[string]int)
+		for i, group := range tc.groups {
+			for _, dsn := range group {
+				id := tc.dialect.database(dsn)
+				if id == "" || id != tc.dialect.database(group[0]) {
+					t.Errorf("%s: %q is database %q, but %q is %q", tc.dialect.name, dsn, id, group[0], tc.dialect.database(group[0]))
+				}
+				if j, ok := seen[id]; ok && j != i {
+					t.Errorf("%s: groups %d and %d are both database %q", tc.dialect.name, i, j, id)
+				}
+				seen[id] = i
+			}
+		}
+	}
+}
+
+func TestDatabasesWithoutIdentity(t *testing.T) {
+	for _, dsn := range []string{":memory:", "file::memory:", "", "file:", "file:a?mode=memory", "file:a?vfs=memdb"} {
+		if id := sqlite.database(dsn); id != "" {
+			t.Errorf("sqlite %q: got identity %q, want none", dsn, id)
+		}
+	}
+}
+
+// TestUnreadableDSNsAreTheirOwnIdentity: such handles share their locks with others
+// of the very same DSN.
+func TestUnreadableDSNsAreTheirOwnIdentity(t *testing.T) {
+	for _, d := range []*dialect{postgres, mysql, generic} {
+		for _, dsn := range []string{"nonsense", "user='x"} {
+			if id := d.database(dsn); id != dsn {
+				t.Errorf("%s %q: got identity %q, want the DSN", d.name, dsn, id)
+			}
+		}
+	}
+}
+
+// TestHandlesShareLocks opens one SQLite file by all its names.
+func TestHandlesShareLocks(t *testing.T) {
+	testdb.NoLeaks(t)
+	path := testdb.SQLite(t)
+	dir := filepath.Dir(path)
+	first := openSQLite(t, "sqlite3-dblocker", path)
+	_, err := first.Exec("CREATE TABLE t (v)")
+	must(t, err)
+	must(t, os.Symlink(path, filepath.Join(dir, "symlink.db")))
+	must(t, os.Link(path, filepath.Join(dir, "hardlink.db")))
+	must(t, os.Symlink(dir, filepath.Join(dir, "symdir")))
+
+	tx, err := first.BeginTx(asUser(1), nil)
+	must(t, err)
+	for _, dsn := range []string{
+		path, "file:" + path, "file:" + path + "?_fk=1", filepath.Join(dir, "symlink.db"), filepath.Join(dir, "hardlink.db"),
+		filepath.Join(dir, "symdir", filepath.Base(path)), filepath.Join(dir, "no", "..", filepath.Base(path)),
+	} {
+		db := openSQLite(t, "dblocker", "sqlite3?lock_timeout=0:"+dsn)
+		if _, err := db.ExecContext(asUser(1), "INSERT INTO t VALUES (1)"); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("%s: the handle does not share locks: %v", dsn, err)
+		}
+		must(t, db.Close())
+	}
+	must(t, tx.Rollback())
+}
+
+// TestFileMadeAfterOpening: two handles that name a file in two ways before it
+// exists.
+func TestFileMadeAfterOpening(t *testing.T) {
+	path := testdb.SQLite(t)
+	a, err := openSpace("sqlite:"+sqlite.database(path), "lib", sqlite)
+	must(t, err)
+	defer a.release()
+	b, err := openSpace("sqlite:"+sqlite.database("file:"+path), "lib", sqlite)
+	must(t, err)
+	defer b.release()
+	if a != b {
+		t.Error("one file, not made yet, has two spaces")
+	}
+}
+
+func TestLockspaceJoinsAndParts(t *testing.T) {
+	testdb.NoLeaks(t)
+	path := testdb.SQLite(t)
+	a := openSQLite(t, "dblocker", "sqlite3?lockspace=x:"+path)
+	b := openSQLite(t, "dblocker", "sqlite3?lockspace=x&lock_timeout=0:"+testdb.SQLite(t))
+	c := openSQLite(t, "dblocker", "sqlite3?lock_timeout=0:"+path)
+	tx, err := a.BeginTx(asUser(1), nil)
+	must(t, err)
+	if _, err := b.ExecContext(asUser(1), "CREATE TABLE t (v)"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("another database of the same lockspace: %v", err)
+	}
+	if _, err := c.ExecContext(asUser(1), "CREATE TABLE t (v)"); err != nil {
+		t.Errorf("the same database without the lockspace: %v", err)
+	}
+	must(t, tx.Rollback())
+}
+
+// TestLocksOutliveTheirHandleWhileInUse: a transaction that goes on after its handle
+// was closed still excludes others, and then nothing is left.
+func TestLocksOutliveTheirHandleWhileInUse(t *testing.T) {
+	testdb.NoLeaks(t)
+	path := testdb.SQLite(t)
+	a := openSQLite(t, "sqlite3-dblocker", path)
+	tx, err := a.BeginTx(asUser(1), nil)
+	must(t, err)
+	must(t, a.Close())
+	b := openSQLite(t, "dblocker", "sqlite3?lock_timeout=0:"+path)
+	if _, err := b.ExecContext(asUser(1), "CREATE TABLE t (v)"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("beside the transaction of a closed handle: %v", err)
+	}
+	must(t, tx.Rollback())
+	_, err = b.ExecContext(asUser(1), "CREATE TABLE t (v)")
+	must(t, err)
+	must(t, b.Close())
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	if n := len(registry.spaces); n != 0 {
+		t.Errorf("%d databases are registered after all handles were closed", n)
+	}
+}
+
+func openSQLite(t *testing.T, driver, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}

@@ -1,0 +1,96 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+type (
+	namedString string
+	namedInt    int16
+	namedUUID   [16]byte
+	stringerID  struct{ id string }
+	pointerID   struct{ id string }
+)
+
+func (s stringerID) String() string { return s.id }
+func (p *pointerID) String() string { return p.id }
+
+func TestUserIDs(t *testing.T) {
+	uuid := [16]byte{0x12, 0x3e, 0x45, 0x67, 0xe8, 0x9b, 0x12, 0xd3, 0xa4, 0x56, 0x42, 0x66, 0x14, 0x17, 0x40, 0x00}
+	const uuidString = "123e4567-e89b-12d3-a456-426614174000"
+	for _, tc := range []struct {
+		id   any
+		want string
+	}{
+		{"27", "27"}, {27, "27"}, {int8(27), "27"}, {int16(27), "27"}, {int32(27), "27"}, {int64(27), "27"},
+		{uint(27), "27"}, {uint8(27), "27"}, {uint16(27), "27"}, {uint32(27), "27"}, {uint64(27), "27"}, {uintptr(27), "27"},
+		{-1, "-1"}, {0, "0"}, {uint64(math.MaxUint64), "18446744073709551615"}, {int64(math.MinInt64), "-9223372036854775808"},
+		{namedString("27"), "27"}, {namedInt(27), "27"},
+		{uuid, uuidString}, {namedUUID(uuid), uuidString},
+		{stringerID{"27"}, "27"}, {&stringerID{"27"}, "27"}, {&pointerID{"27"}, "27"}, {netip.MustParseAddr("::1"), "::1"},
+		{" ", " "}, {"\x00", "\x00"}, {strings.Repeat("x", 1<<16), strings.Repeat("x", 1<<16)},
+	} {
+		for name, ctx := range map[string]context.Context{
+			"WithUser":  WithUser(context.Background(), tc.id),
+			"WithValue": context.WithValue(context.Background(), UserKey, tc.id),
+		} {
+			id, ok := identityFrom(ctx)
+			if !ok || id.err != nil || id.user != tc.want {
+				t.Errorf("%s(%T %v): got user %q, error %v; want %q", name, tc.id, tc.id, id.user, id.err, tc.want)
+			}
+			if (id.owner != nil) != (name == "WithUser") {
+				t.Errorf("%s: owner %p", name, id.owner)
+			}
+		}
+	}
+}
+
+func TestBadUserIDs(t *testing.T) {
+	db := openStub(t, &stub{})
+	for _, tc := range []struct {
+		id   any
+		want string
+	}{
+		{"", "empty"}, {stringerID{}, "empty"}, {nil, "<nil>"}, {1.5, "float64"}, {new(int), "*int"}, {(*pointerID)(nil), "*dblocker.pointerID"},
+		{[]byte("27"), "[]uint8"}, {[4]byte{}, "[4]uint8"}, {true, "bool"}, {map[string]int{}, "map[string]int"}, {errors.New("x"), "*errors.errorString"},
+	} {
+		ctx := WithUser(context.Background(), tc.id)
+		if _, err := db.ExecContext(ctx, "UPDATE t SET v = 1"); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("Exec as user %T %v: got %v, want an error that says %q", tc.id, tc.id, err, tc.want)
+		}
+		if _, err := db.BeginTx(ctx, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("Begin as user %T %v: got %v, want an error that says %q", tc.id, tc.id, err, tc.want)
+		}
+	}
+}
+
+func TestUnknownModeIsRefused(t *testing.T) {
+	db := openStub(t, &stub{})
+	if _, err := db.ExecContext(WithMode(asUser(1), 7), "UPDATE t SET v = 1"); err == nil || !strings.Contains(err.Error(), "dblocker.Shared") {
+		t.Errorf("got %v, want an error that names the modes", err)
+	}
+}
+
+// FuzzUser: whatever the bytes, equal IDs are one user, and different ones two.
+func FuzzUser(f *testing.F) {
+	f.Add("27", "27", int64(27))
+	f.Add("", "\xff", int64(-1))
+	f.Fuzz(func(t *testing.T, a, b string, n int64) {
+		userA, errA := canonicalUser(a)
+		userB, errB := canonicalUser(namedString(b))
+		if (errA == nil) != (a != "") || (errB == nil) != (b != "") {
+			t.Errorf("%q: %v; %q: %v", a, errA, b, errB)
+		}
+		if (userA == userB) != (a == b) && errA == nil && errB == nil {
+			t.Errorf("%q is user %q, %q is user %q", a, userA, b, userB)
+		}
+		if user, err := canonicalUser(n); err != nil || user == "" {
+			t.Errorf("%d: user %q, %v", n, user, err)
+		}
+	})
+}
