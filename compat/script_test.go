@@ -263,7 +263,7 @@ func stepPrepared(s *session) {
 	for i := range 4 {
 		s.exec(prepared{update}, "update", fmt.Sprint("new ", i), i)
 	}
-	for _, bad := range []string{"SELEC 1", "SELECT * FROM nowhere", "", "SELECT ?"} {
+	for _, bad := range []string{"SELEC 1", "SELECT * FROM nowhere", "SELECT ?"} {
 		stmt, err := s.db.PrepareContext(s.ctx, s.bind(bad))
 		s.note("prepare %q: %s", bad, describeError(err))
 		if err == nil {
@@ -530,10 +530,6 @@ func stepEndedContexts(s *session) {
 		_, err = s.db.Conn(ctx)
 		s.note("conn: %s", describeError(err))
 	}
-	conn := s.conn()
-	defer conn.Close()
-	s.queryContext(cancelled, conn, "SELECT 1")
-	s.query(conn, "SELECT 1")
 	s.query(s.db, "SELECT * FROM never")
 }
 
@@ -556,15 +552,14 @@ func stepRowsContext(s *session) {
 	s.exec(s.db, "UPDATE interrupted SET name = 'free'")
 }
 
-// stepSlow notes of the errors what does not depend on the moment in which the
-// driver notices that its context has ended.
+// stepSlow does not note the errors: it is chance whether a driver reports the
+// end of the context or what the server says to a cancel request.
 func stepSlow(s *session) {
 	for _, run := range []func(context.Context) error{s.slowExec, s.slowQuery, s.slowTx} {
 		ctx, cancel := context.WithTimeout(s.ctx, 30*time.Millisecond)
 		start := time.Now()
 		err := run(ctx)
 		s.note("ends early %v, an error %v", time.Since(start) < 1500*time.Millisecond, err != nil)
-		s.note("as the driver says: %s", describeError(err))
 		cancel()
 	}
 	s.query(s.db, "SELECT 1")

@@ -38,8 +38,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	_ "github.com/calmdocs/dblocker" // brings the drivers sqlite3, postgres and mysql with it
 )
 
 // config is what the flags say.
@@ -95,7 +93,7 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 			break
 		}
 		r, err := runHalf(ctx, half, db, files, cfg, out)
-		if err != nil && ctx.Err() != nil {
+		if errors.Is(err, context.Canceled) { // before it had begun to work
 			break
 		}
 		if err != nil {
@@ -165,5 +163,5 @@ func openTarget(dsn string) (target, func(), error) {
 		return target{}, nil, err
 	}
 	// A file for each half: the second should not find the first one's free pages.
-	return target{driver: "sqlite3", dsn: filepath.Join(dir, "%s.db"), perHalf: true}, func() { os.RemoveAll(dir) }, nil
+	return target{driver: "sqlite3", dsn: filepath.Join(dir, "quickstart-"), perHalf: true}, func() { os.RemoveAll(dir) }, nil
 }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"database/sql"
-	"fmt"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -15,12 +15,12 @@ type target struct {
 	driver  string // the inner driver's name
 	options string // dblocker's, as in "?lock_timeout=5s", or ""
 	dsn     string // the inner DSN
-	perHalf bool   // dsn is a format that takes the half's name
+	perHalf bool   // dsn is the beginning of a file's path, which the half's name completes
 }
 
 func (t target) dsnFor(half string) string {
 	if t.perHalf {
-		return fmt.Sprintf(t.dsn, half)
+		return t.dsn + half + ".db"
 	}
 	return t.dsn
 }
@@ -59,7 +59,7 @@ func parseTarget(dsn string) (target, error) {
 func mysqlDSN(raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", fmt.Errorf("the mysql URL cannot be read; write mysql://user:password@host:3306/database")
+		return "", errors.New("the mysql URL cannot be read; write mysql://user:password@host:3306/database")
 	}
 	cfg := mysql.NewConfig()
 	cfg.User = u.User.Username()

@@ -14,7 +14,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker" // it brings the drivers sqlite3, postgres and mysql
 )
 
 // A workload is the users at work on one handle. It does not know whether that

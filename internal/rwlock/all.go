@@ -18,10 +18,10 @@ type Request struct {
 }
 
 // AcquireAll waits until all the requested locks can be granted at once. Until then it
-// holds none of them, so nobody waits for a lock that is not in use; but it has
-// its place in every queue, and who comes later and is in conflict waits behind it.
-// Two requests for several locks never wait for each other, whatever the order in
-// which they name them: the one that came first is first in all queues.
+// holds none of them, but it has its place in every queue: who comes later and is in
+// conflict waits behind it. However many such requests there are, and in whatever
+// order they name their locks, they never wait for each other in a circle, because the
+// one that came first is first in all its queues.
 //
 // It returns an error as Acquire does, and then acquires nothing. The same lock
 // may be asked for only once, since it is not for this package to say which of two

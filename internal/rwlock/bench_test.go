@@ -50,10 +50,12 @@ func drawn(keys []string) []string {
 	return draws
 }
 
+// subject makes the function that one goroutine calls to acquire and release a key.
+type subject func() func(key string)
+
 // eachTable runs the benchmark for each number of users, on a table of ours and on
-// a handmade one that has seen them all. A subject makes what one goroutine calls
-// for each key.
-func eachTable(b *testing.B, mode rwlock.Mode, run func(b *testing.B, keys []string, subject func() func(key string))) {
+// a handmade one that has seen them all.
+func eachTable(b *testing.B, mode rwlock.Mode, run func(*testing.B, []string, subject)) {
 	for _, users := range benchUsers {
 		keys := benchKeys()[:users]
 		b.Run(fmt.Sprintf("users=%d/table", users), func(b *testing.B) {
@@ -69,7 +71,7 @@ func eachTable(b *testing.B, mode rwlock.Mode, run func(b *testing.B, keys []str
 	}
 }
 
-func tableSubject(ctx context.Context, table *rwlock.Table, mode rwlock.Mode) func() func(string) {
+func tableSubject(ctx context.Context, table *rwlock.Table, mode rwlock.Mode) subject {
 	wait := rwlock.Wait{Timeout: time.Minute}
 	return func() func(string) {
 		h := new(struct {
@@ -85,7 +87,7 @@ func tableSubject(ctx context.Context, table *rwlock.Table, mode rwlock.Mode) fu
 	}
 }
 
-func handmadeSubject(m *handmade, mode rwlock.Mode) func() func(string) {
+func handmadeSubject(m *handmade, mode rwlock.Mode) subject {
 	if mode == rwlock.Shared {
 		return func() func(string) {
 			return func(key string) {
@@ -106,8 +108,8 @@ func handmadeSubject(m *handmade, mode rwlock.Mode) func() func(string) {
 	}
 }
 
-func sequential(b *testing.B, keys []string, subject func() func(string)) {
-	use, draws := subject(), drawn(keys)
+func sequential(b *testing.B, keys []string, s subject) {
+	use, draws := s(), drawn(keys)
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
@@ -116,12 +118,12 @@ func sequential(b *testing.B, keys []string, subject func() func(string)) {
 	}
 }
 
-func parallel(b *testing.B, keys []string, subject func() func(string)) {
+func parallel(b *testing.B, keys []string, s subject) {
 	draws := drawn(keys)
 	b.ReportAllocs()
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
-		use := subject()
+		use := s()
 		for i := rand.IntN(len(draws)); pb.Next(); i++ {
 			use(draws[i%len(draws)])
 		}

@@ -9,8 +9,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// refusedAfter lets a request wait for d and returns the error, with the clock at
-// the moment of the refusal.
+// refusedAfter lets a request wait for d in vain and returns the error.
 func refusedAfter(t *testing.T, d time.Duration, l locker, mode rwlock.Mode) *rwlock.WaitError {
 	t.Helper()
 	err := l(t.Context(), mode, new(rwlock.Hold), rwlock.Wait{Timeout: d})

@@ -1,6 +1,9 @@
 package rwlock
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // Lock is a readers-writer lock, either free-standing (NewLock) or the lock of one
 // key in a Table, which makes it on demand.
@@ -22,13 +25,13 @@ type Lock struct {
 }
 
 // NewLock returns a lock that is in no table. Its name appears in errors and
-// snapshots only. With a limit above zero, at most so many shared holders have it
-// at once, such as the users of a pool of connections.
+// snapshots only. With a limit above zero, at most that many shared holders have it
+// at once, as if they were the slots of a pool.
 func NewLock(name string, limit int) *Lock {
 	return &Lock{
 		shard: &shard{rank: takeRanks(1)},
 		name:  name,
-		limit: int32(max(limit, 0)),
+		limit: int32(min(max(limit, 0), math.MaxInt32)),
 	}
 }
 

@@ -161,8 +161,8 @@ func (w *waiter) tryGrant(pending []*waiter) []*waiter {
 		p.lock.grant(p.hold)
 	}
 	w.finish()
-	// A reader that was first in the queue has left it, and those behind may
-	// have waited for that only: its place is taken, but there may be another.
+	// Where the number of holders is limited, those behind may have waited for
+	// nothing but their turn: there may be room for them too.
 	for _, p := range w.places {
 		pending = p.lock.wake(pending)
 	}

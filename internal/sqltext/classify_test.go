@@ -154,6 +154,9 @@ func TestCommonTableExpressions(t *testing.T) {
 		{query: "WITH a AS (MERGE INTO t USING u ON true WHEN MATCHED THEN DO NOTHING RETURNING *) SELECT 1"},
 		{query: "WITH a AS (WITH b AS (SELECT 1) DELETE FROM t RETURNING *) SELECT * FROM a"},
 		{query: "WITH a AS (TRUNCATE t) SELECT 1"},
+		{query: "WITH a AS (WITH b AS (SELECT 1) TRUNCATE t) SELECT 1"},
+		{query: "WITH a AS (WITH b AS (SELECT 1) INSERT t VALUES (1)) SELECT 1"},
+		{query: "WITH a AS (WITH b AS (SELECT 1) REPLACE t VALUES (1)) SELECT 1"},
 		{query: "WITH a AS (CALL p()) SELECT 1"},
 		{query: "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a"},
 		{query: "WITH a AS (SELECT 1) UPDATE t SET x = 1"},
@@ -165,7 +168,9 @@ func TestCommonTableExpressions(t *testing.T) {
 		{query: "WITH a AS (SELECT nextval('s'), get_lock('s', 1), load_extension('s')) SELECT 1"},
 		{query: "WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY x SET o DELETE FROM t"},
 		{query: "WITH a AS (SELECT 1"},
+		{query: "WITH a (b"},
 		{query: "WITH a AS SELECT 1"},
+		{query: "WITH a AS WHATEVER (SELECT 1) SELECT 1"},
 		{query: "WITH a (SELECT 1) SELECT 1"},
 		{query: "WITH"},
 	})
@@ -223,6 +228,7 @@ func TestExplain(t *testing.T) {
 		{"DESC SELECT 1", inM, Read},
 		{"EXPLAIN ANALYZE SELECT 1", in3, Read},
 		{"EXPLAIN ANALYZE VERBOSE SELECT 1", in3, Read},
+		{"EXPLAIN ANALYSE SELECT 1", in3, Read},
 		{"EXPLAIN (ANALYZE, BUFFERS) SELECT 1", in3, Read},
 		{"EXPLAIN (ANALYZE, BUFFERS) (SELECT 1)", in3, Read},
 		{"ANALYZE SELECT 1", inM, Read},
@@ -368,6 +374,34 @@ func TestStatementDetails(t *testing.T) {
 	} {
 		if got := Classify(row.dialect, row.query); got != row.want {
 			t.Errorf("%v: %q\n got %+v\nwant %+v", row.dialect, row.query, got, row.want)
+		}
+	}
+}
+
+func TestZeroValuesAreSafe(t *testing.T) {
+	if s := (Statement{}); s.Kind != Write {
+		t.Errorf("the zero Statement is a %v, want write", s.Kind)
+	}
+	var d Dialect
+	if got := Classify(d, "SHOW TABLES"); d != Generic || got.Kind != Write {
+		t.Errorf("the zero Dialect is %v and takes SHOW for a %v, want generic and write", d, got.Kind)
+	}
+}
+
+func TestEveryConstantHasAName(t *testing.T) {
+	names := map[string]bool{}
+	for d := range MySQL + 1 {
+		names[d.String()] = true
+	}
+	for k := range Empty + 1 {
+		names[k.String()] = true
+	}
+	if want := int(MySQL+1) + int(Empty+1); len(names) != want {
+		t.Errorf("%d different names for %d constants", len(names), want)
+	}
+	for _, beyond := range []string{(MySQL + 1).String(), (Empty + 1).String()} {
+		if names[beyond] {
+			t.Errorf("an undefined constant is called %q", beyond)
 		}
 	}
 }

@@ -19,18 +19,18 @@ var writingFunctions = [...]functionList{
 // https://sqlite.org/lang_corefunc.html#load_extension, https://sqlite.org/cli.html#file_i_o_functions,
 // https://sqlite.org/fts3.html#optimize, ext/misc/eval.c of SQLite's source; then SQLCipher and SpatiaLite, whose
 // usual set-up is written as SELECT.
-var sqliteFunctions = functionList{names: set(`
+var sqliteFunctions = functionList{names: nameSet(`
 	LOAD_EXTENSION WRITEFILE EDIT EVAL OPTIMIZE FTS3_TOKENIZER
 	SQLCIPHER_EXPORT
 	INITSPATIALMETADATA INITSPATIALMETADATAFULL ADDGEOMETRYCOLUMN RECOVERGEOMETRYCOLUMN DISCARDGEOMETRYCOLUMN
 	CREATESPATIALINDEX DISABLESPATIALINDEX CREATEMBRCACHE`)}
 
-// The volatile functions of pg_proc (PostgreSQL 15) that do not just report something, and those of later versions,
-// see https://www.postgresql.org/docs/current/functions.html, chapters 9.15 (XML), 9.17 (sequences), 9.27 (administration),
-// 9.28 (sessions, transactions) and 35.4 (large objects); then dblink, adminpack, PostGIS and TimescaleDB.
-// SQL given as text may call nextval, even where its INSERT is refused.
+// The volatile functions of pg_proc (PostgreSQL 15) that do not just report something, and those of other versions:
+// functions-sequence.html, functions-admin.html, functions-info.html, functions-xml.html and lo-funcs.html below
+// https://www.postgresql.org/docs/current/; then dblink, adminpack, PostGIS and TimescaleDB. Those that run SQL given as
+// text are listed even where they refuse an INSERT, since the text may call nextval.
 var postgresFunctions = functionList{
-	names: set(`
+	names: nameSet(`
 		NEXTVAL SETVAL SET_CONFIG SETSEED
 		LO_CREAT LO_CREATE LO_IMPORT LO_EXPORT LO_UNLINK LO_PUT LO_FROM_BYTEA LO_OPEN LO_CLOSE LO_LSEEK LO_LSEEK64
 		LO_TRUNCATE LO_TRUNCATE64 LOREAD LOWRITE
@@ -59,7 +59,7 @@ var postgresFunctions = functionList{
 // https://mariadb.com/kb/en/sequence-functions/, https://mariadb.com/kb/en/spider-functions/; lib_mysqludf_sys.
 // LAST_INSERT_ID writes only when it has an argument, which the parser looks at.
 var mysqlFunctions = functionList{
-	names: set(`
+	names: nameSet(`
 		GET_LOCK RELEASE_LOCK RELEASE_ALL_LOCKS NEXTVAL SETVAL
 		SERVICE_GET_READ_LOCKS SERVICE_GET_WRITE_LOCKS SERVICE_RELEASE_LOCKS
 		KEYRING_KEY_STORE KEYRING_KEY_GENERATE KEYRING_KEY_REMOVE
@@ -67,7 +67,8 @@ var mysqlFunctions = functionList{
 	prefixes: []string{"ASYNCHRONOUS_CONNECTION_FAILOVER_", "GROUP_REPLICATION_", "SPIDER_"},
 }
 
-func set(names string) map[string]bool {
+// nameSet makes a set of the names in a text.
+func nameSet(names string) map[string]bool {
 	m := make(map[string]bool)
 	for _, name := range strings.Fields(names) {
 		m[name] = true

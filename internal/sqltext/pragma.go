@@ -4,7 +4,7 @@ package sqltext
 // they change the file, the connection, or (journal_mode, optimize, wal_checkpoint) do so even without an argument.
 var (
 	// pragmaValues report a value when they have no argument, and set it when they have one.
-	pragmaValues = set(`
+	pragmaValues = nameSet(`
 		ANALYSIS_LIMIT APPLICATION_ID AUTO_VACUUM AUTOMATIC_INDEX BUSY_TIMEOUT CACHE_SIZE CACHE_SPILL
 		CELL_SIZE_CHECK CHECKPOINT_FULLFSYNC DATA_VERSION DEFER_FOREIGN_KEYS ENCODING FOREIGN_KEYS FREELIST_COUNT
 		FULLFSYNC HARD_HEAP_LIMIT IGNORE_CHECK_CONSTRAINTS JOURNAL_SIZE_LIMIT LEGACY_ALTER_TABLE LOCKING_MODE
@@ -13,7 +13,7 @@ var (
 		TRUSTED_SCHEMA USER_VERSION WAL_AUTOCHECKPOINT WRITABLE_SCHEMA`)
 
 	// pragmaReports report, and their argument, if any, says about what.
-	pragmaReports = set(`
+	pragmaReports = nameSet(`
 		COLLATION_LIST COMPILE_OPTIONS DATABASE_LIST FOREIGN_KEY_CHECK FOREIGN_KEY_LIST FUNCTION_LIST INDEX_INFO
 		INDEX_LIST INDEX_XINFO INTEGRITY_CHECK MODULE_LIST PRAGMA_LIST QUICK_CHECK TABLE_INFO TABLE_LIST TABLE_XINFO`)
 )

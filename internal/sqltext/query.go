@@ -1,7 +1,7 @@
 package sqltext
 
 // query recognizes what can stand where a query can: SELECT, VALUES or TABLE, in parentheses or behind WITH. Anything
-// else at this place writes.
+// else at this place writes, or is too rare to be worth a rule, like COPY ... TO STDOUT.
 func (p *parser) query() Statement {
 	for {
 		switch {
@@ -49,6 +49,7 @@ func (p *parser) with() bool {
 	return false
 }
 
+// commonTable passes over one entry of the list.
 func (p *parser) commonTable() bool {
 	p.next() // its name, which may be a keyword
 	if p.tok.is('(') && !p.skipParentheses() {
@@ -57,8 +58,8 @@ func (p *parser) commonTable() bool {
 	if p.tok.word != "AS" {
 		return false
 	}
-	for p.next(); p.tok.kind == word; p.next() {
-	}
+	p.next()
+	p.skipMaterialized()
 	if !p.tok.is('(') || !p.startsQuery(p.lookAhead()) || !p.skipParentheses() {
 		return false
 	}
@@ -69,6 +70,16 @@ func (p *parser) commonTable() bool {
 		p.skipBehind("USING")
 	}
 	return true
+}
+
+// skipMaterialized compares names, since watch takes what follows AS for an alias.
+func (p *parser) skipMaterialized() {
+	if sameName(p.tok.name, "NOT") {
+		p.next()
+	}
+	if sameName(p.tok.name, "MATERIALIZED") {
+		p.next()
+	}
 }
 
 // startsQuery reports whether t begins something that reads; what follows behind a parenthesis or WITH is left to the

@@ -1,0 +1,56 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// BenchmarkSQLite puts the wrapped driver beside the bare one, on a file in WAL
+// mode, one goroutine at work.
+func BenchmarkSQLite(b *testing.B) {
+	for _, work := range []struct {
+		name string
+		run  func(ctx context.Context, db *sql.DB) error
+	}{
+		{"query", func(ctx context.Context, db *sql.DB) error {
+			var n int
+			return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
+		}},
+		{"exec", func(ctx context.Context, db *sql.DB) error {
+			_, err := db.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1)
+			return err
+		}},
+		{"tx", func(ctx context.Context, db *sql.DB) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			return tx.Commit()
+		}},
+	} {
+		for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
+			b.Run(work.name+"/driver="+driver, func(b *testing.B) {
+				db := openBench(b, driver)
+				ctx := WithUser(context.Background(), 1)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := work.run(ctx, db); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func openBench(b *testing.B, driver string) *sql.DB {
+	db, err := sql.Open(driver, "file:"+testdb.SQLite(b)+"?_journal_mode=WAL&_synchronous=NORMAL")
+	must(b, err)
+	b.Cleanup(func() { db.Close() })
+	_, err = db.Exec("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 1)")
+	must(b, err)
+	return db
+}
