@@ -184,8 +184,10 @@ func (c *conn) onServer(ctx context.Context, call func(*serverConn) error) error
 		if err := c.draw(ctx); err != nil {
 			return err
 		}
+		mayBeStale := c.drawn.sc.used
+		c.drawn.sc.used = true
 		err := c.first(call)
-		if !errors.Is(err, driver.ErrBadConn) || !c.pool.hasIdle() || tries >= c.db.limits.maxIdleConns {
+		if !errors.Is(err, driver.ErrBadConn) || !mayBeStale || tries >= c.db.limits.maxIdleConns {
 			return err
 		}
 		c.discard()

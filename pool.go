@@ -128,6 +128,3 @@ func (d draw) discard() {
 	d.conn.Raw(func(any) error { return driver.ErrBadConn })
 	d.conn.Close()
 }
-
-// hasIdle tells whether there are connections that were not in use lately.
-func (p *pool) hasIdle() bool { return p.db.Stats().Idle > 0 }

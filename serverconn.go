@@ -55,6 +55,10 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 type serverConn struct {
 	ci driver.Conn
 
+	// used tells that the connection was drawn before: it may have gone stale in
+	// the pool since.
+	used bool
+
 	// broken keeps the connection from being used again.
 	broken bool
 }

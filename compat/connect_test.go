@@ -130,3 +130,31 @@ func unusedAddr(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// TestConnReachesTheServerWithItsFirstStatement states a difference that no step
+// of the script can show: db.Conn fails on the bare driver if the server cannot be
+// reached. A connection of ours costs nothing until it is used, so there the first
+// statement fails, with the same error.
+func TestConnReachesTheServerWithItsFirstStatement(t *testing.T) {
+	mysql.SetLogger(&mysql.NopLogger{})
+	nobody := unusedAddr(t)
+	for driver, dsn := range map[string]string{
+		"postgres": "postgres://u@" + nobody + "/db?sslmode=disable",
+		"pgx":      "postgres://u@" + nobody + "/db?sslmode=disable",
+		"mysql":    "u@tcp(" + nobody + ")/db",
+	} {
+		t.Run(driver, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			_, bare := open(t, driver, dsn).Conn(t.Context())
+			conn, err := open(t, driver+"-dblocker", dsn).Conn(t.Context())
+			if err != nil {
+				t.Fatalf("db.Conn: %v", err)
+			}
+			defer conn.Close()
+			err = conn.PingContext(t.Context())
+			if bare == nil || describeError(err) != describeError(bare) {
+				t.Errorf("the bare db.Conn fails with %s\nthe first use of ours with %s", describeError(bare), describeError(err))
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
@@ -23,14 +24,14 @@ import (
 // hooked counts the connections of the program's own SQLite driver.
 var hooked atomic.Int64
 
-// The names end in "own" and not in an engine's name where the driver's type is
-// to be recognized.
+// The names say nothing of the engines: those are to be recognized by the types
+// of the drivers.
 func init() {
 	sql.Register("own", &sqlite3.SQLiteDriver{ConnectHook: func(conn *sqlite3.SQLiteConn) error {
 		hooked.Add(1)
 		return conn.RegisterFunc("shout", strings.ToUpper, true)
 	}})
-	sql.Register("own-pq", &pq.Driver{})
+	sql.Register("own-too", &pq.Driver{})
 	for name, inner := range map[string]driver.Driver{
 		"wrapped-one":   &sqlite3.SQLiteDriver{},
 		"wrapped-two":   &pq.Driver{},
@@ -107,7 +108,7 @@ func TestOwnDriversAreRecognized(t *testing.T) {
 	t.Run("lib/pq", func(t *testing.T) {
 		testdb.NoLeaks(t)
 		dsn := testdb.Postgres(t).NewDatabase(t).DSN()
-		a, b := handle{"own-pq", dsn}.open(t), handle{"pgx", dsn}.open(t)
+		a, b := handle{"own-too", dsn}.open(t), handle{"pgx", dsn}.open(t)
 		defer hold(t, a, dblocker.WithUser(t.Context(), 1))()
 		if err := execAs(b, dblocker.WithUser(t.Context(), 1)); !errors.Is(err, dblocker.ErrLockTimeout) {
 			t.Errorf("pgx beside a driver of the program's own: %v, want ErrLockTimeout", err)
@@ -165,36 +166,41 @@ func checkTraced(t *testing.T, db *sql.DB, tr *tracer) {
 	}
 }
 
-// TestConnectors wraps connectors that the program made. Those of one lockspace
-// share their locks.
-func TestConnectors(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		connector func(t *testing.T) driver.Connector
-	}{
-		{"pq", func(t *testing.T) driver.Connector {
-			return connector(pq.NewConnector(testdb.Postgres(t).NewDatabase(t).DSN()))(t)
-		}},
-		{"mysql", func(t *testing.T) driver.Connector {
-			return connector((&mysql.MySQLDriver{}).OpenConnector(testdb.MySQL(t).NewDatabase(t).DSN()))(t)
-		}},
-		{"pgx", func(t *testing.T) driver.Connector {
-			return connector(stdlib.GetDefaultDriver().(driver.DriverContext).OpenConnector(testdb.Postgres(t).NewDatabase(t).DSN()))(t)
-		}},
-	} {
+// connectors are those that programs make with settings a DSN has no words for.
+var connectors = []struct {
+	name string
+	open func(t *testing.T) (driver.Connector, error)
+}{
+	{"pq", func(t *testing.T) (driver.Connector, error) {
+		return pq.NewConnector(testdb.Postgres(t).NewDatabase(t).DSN())
+	}},
+	{"pgx", func(t *testing.T) (driver.Connector, error) {
+		config, err := pgx.ParseConfig(testdb.Postgres(t).NewDatabase(t).DSN())
+		if err != nil {
+			return nil, err
+		}
+		return stdlib.GetConnector(*config), nil
+	}},
+	{"mysql", func(t *testing.T) (driver.Connector, error) {
+		config, err := mysql.ParseDSN(testdb.MySQL(t).NewDatabase(t).DSN())
+		if err != nil {
+			return nil, err
+		}
+		return mysql.NewConnector(config)
+	}},
+}
+
+// TestConnectorsOfOneLockspaceShareItsLocks, since nothing else tells that they
+// lead to one database.
+func TestConnectorsOfOneLockspaceShareItsLocks(t *testing.T) {
+	for _, c := range connectors {
 		t.Run(c.name, func(t *testing.T) {
 			testdb.NoLeaks(t)
-			inner := c.connector(t)
-			open := func() *sql.DB {
-				db, err := dblocker.OpenDB(inner, dblocker.Lockspace("connectors"), dblocker.LockTimeout(20e6))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return db
+			inner, err := c.open(t)
+			if err != nil {
+				t.Fatal(err)
 			}
-			a, b := open(), open()
-			defer a.Close()
-			defer b.Close()
+			a, b := openConnector(t, inner), openConnector(t, inner)
 			defer hold(t, a, dblocker.WithUser(t.Context(), 1))()
 			if err := execAs(b, dblocker.WithUser(t.Context(), 1)); !errors.Is(err, dblocker.ErrLockTimeout) {
 				t.Errorf("user 1 beside a transaction of user 1: %v, want ErrLockTimeout", err)
@@ -206,13 +212,12 @@ func TestConnectors(t *testing.T) {
 	}
 }
 
-// connector passes on what a driver's constructor returned.
-func connector[C driver.Connector](c C, err error) func(*testing.T) driver.Connector {
-	return func(t *testing.T) driver.Connector {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+func openConnector(t *testing.T, inner driver.Connector) *sql.DB {
+	t.Helper()
+	db, err := dblocker.OpenDB(inner, dblocker.Lockspace("connectors"), dblocker.LockTimeout(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { db.Close() })
+	return db
 }

@@ -99,7 +99,7 @@ var postgresEngine = &engine{
 }
 
 func stepArrays(s *session) {
-	s.exec(s.db, "CREATE TABLE arrays (id int, i bigint[], t text[], b bytea[], f double precision[])")
+	s.mustExec("CREATE TABLE arrays (id int, i bigint[], t text[], b bytea[], f double precision[])")
 	insert := "INSERT INTO arrays VALUES (?, ?, ?, ?, ?)"
 	s.exec(s.db, insert, 1, pq.Array([]int64{1, -2}), pq.Array([]string{"a,b", `c"d`, ""}), pq.Array([][]byte{{0, 255}}), pq.Array([]float64{0.5}))
 	s.exec(s.db, insert, 2, pq.Array([]int64{}), pq.Array([]string(nil)), nil, pq.Float64Array{1, 2})
@@ -166,7 +166,7 @@ func stepCursors(s *session) {
 }
 
 func stepDeferredViolation(s *session) {
-	s.exec(s.db, "CREATE TABLE later (id int PRIMARY KEY, other int REFERENCES later DEFERRABLE INITIALLY DEFERRED)")
+	s.mustExec("CREATE TABLE later (id int PRIMARY KEY, other int REFERENCES later DEFERRABLE INITIALLY DEFERRED)")
 	tx := s.begin(nil)
 	s.exec(tx, "INSERT INTO later VALUES (1, 99)")
 	s.note("commit: %s", describeError(tx.Commit()))
@@ -174,7 +174,7 @@ func stepDeferredViolation(s *session) {
 }
 
 func stepFunctions(s *session) {
-	s.exec(s.db, `CREATE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+	s.mustExec(`CREATE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
 		RAISE NOTICE 'n is %', n;
 		IF n < 0 THEN RAISE EXCEPTION 'negative: %', n USING ERRCODE = 'ZX001', HINT = 'be positive', DETAIL = 'detail', CONSTRAINT = 'c'; END IF;
 		RETURN n + 1; END $$`)
@@ -187,7 +187,7 @@ func stepFunctions(s *session) {
 }
 
 func stepPostgresSeveral(s *session) {
-	s.exec(s.db, "CREATE TABLE several (a int); INSERT INTO several VALUES (1), (2)")
+	s.mustExec("CREATE TABLE several (a int); INSERT INTO several VALUES (1), (2)")
 	s.query(s.db, "SELECT 1 AS a; SELECT 'x' AS b, 2 AS c; SELECT 3 WHERE false")
 	s.query(s.db, "SELECT 1; SELECT 1/0; SELECT 2")
 	s.exec(s.db, "INSERT INTO several VALUES (?); SELECT 1", 3)
@@ -231,9 +231,9 @@ var pqSteps = []step{
 }
 
 // copyRows copies rows as lib/pq documents it: an Exec for each, and one without
-// arguments at the end.
+// arguments at the end. The statement is what pq.CopyIn makes.
 func copyRows(s *session, prepare func(context.Context, string) (*sql.Stmt, error), table string, rows [][]any) {
-	stmt, err := prepare(s.ctx, pq.CopyIn(table, "id", "name"))
+	stmt, err := prepare(s.ctx, `COPY "`+table+`" ("id", "name") FROM STDIN`)
 	s.note("prepare: %s", describeError(err))
 	if err != nil {
 		return

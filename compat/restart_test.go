@@ -64,54 +64,75 @@ func waysToBreak(server *testdb.PrivateServer, database *testdb.Database) []wayT
 	}
 }
 
+// surviveBreak breaks the connections of one handle for each operation, so that
+// none finds a pool that another has cleaned up. Each is then tried alone, and ten
+// times at once.
 func surviveBreak(t *testing.T, driver, dsn string, breakConns func(testing.TB)) {
-	db := open(t, "dblocker", fmt.Sprintf("%s?max_idle_conns=%d:%s", driver, idleConns, dsn))
-	stmt, err := db.Prepare("SELECT 1")
-	if err != nil {
-		t.Fatal(err)
+	dbs := make([]*sql.DB, len(operations))
+	run := make([]func(context.Context) error, len(operations))
+	for i, op := range operations {
+		dbs[i] = open(t, "dblocker", fmt.Sprintf("%s?max_idle_conns=%d:%s", driver, idleConns, dsn))
+		run[i] = op.prepare(t, dbs[i])
 	}
-	t.Cleanup(func() { stmt.Close() })
-	for _, op := range operationsAfterBreak(db, stmt) {
-		t.Run(op.name, func(t *testing.T) {
+	for _, atOnce := range []int{1, idleConns} {
+		for _, db := range dbs {
 			fillPool(t, db)
-			breakConns(t)
+		}
+		breakConns(t)
+		if driver == "pgx" {
 			rest()
-			if err := op.run(dblocker.WithUser(t.Context(), 1)); err != nil {
-				t.Errorf("alone: %v", err)
+		}
+		for i, op := range operations {
+			if err := inParallel(t.Context(), atOnce, run[i]); err != nil {
+				t.Errorf("%s, %d at once: %v", op.name, atOnce, err)
 			}
-			fillPool(t, db)
-			breakConns(t)
-			rest()
-			if err := inParallel(t.Context(), op.run); err != nil {
-				t.Errorf("one of %d: %v", idleConns, err)
-			}
-		})
+		}
 	}
 }
 
 // rest lets pgx grow suspicious: it looks whether a connection is alive only if
-// that has been idle for a second.
+// that has been idle for a second, and else shows the server's farewell as the
+// error of the next statement.
 func rest() { time.Sleep(1100 * time.Millisecond) }
 
-type operation struct {
-	name string
-	run  func(context.Context) error
-}
-
-func operationsAfterBreak(db *sql.DB, stmt *sql.Stmt) []operation {
-	return []operation{
-		{"exec", func(ctx context.Context) error { _, err := db.ExecContext(ctx, "SELECT 1"); return err }},
-		{"query", func(ctx context.Context) error { return drain(ctx, db, "SELECT 1") }},
-		{"prepared", func(ctx context.Context) error { return drain(ctx, prepared{stmt}, "") }},
-		{"ping", db.PingContext},
-		{"transaction", func(ctx context.Context) error {
+// operations are what may come first after a break.
+var operations = []struct {
+	name    string
+	prepare func(*testing.T, *sql.DB) func(context.Context) error
+}{
+	{"exec", func(_ *testing.T, db *sql.DB) func(context.Context) error {
+		return func(ctx context.Context) error { _, err := db.ExecContext(ctx, "SELECT 1"); return err }
+	}},
+	{"query", func(_ *testing.T, db *sql.DB) func(context.Context) error {
+		return func(ctx context.Context) error { return drain(ctx, db, "SELECT 1") }
+	}},
+	{"ping", func(_ *testing.T, db *sql.DB) func(context.Context) error { return db.PingContext }},
+	{"prepared statement", func(t *testing.T, db *sql.DB) func(context.Context) error {
+		stmt, err := db.Prepare("SELECT 1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { stmt.Close() })
+		return func(ctx context.Context) error { return drain(ctx, prepared{stmt}, "") }
+	}},
+	{"transaction", func(_ *testing.T, db *sql.DB) func(context.Context) error {
+		return func(ctx context.Context) error {
 			tx, err := db.BeginTx(ctx, nil)
 			if err != nil {
 				return err
 			}
 			return errors.Join(drain(ctx, tx, "SELECT 1"), tx.Commit())
-		}},
-	}
+		}
+	}},
+	{"connection", func(_ *testing.T, db *sql.DB) func(context.Context) error {
+		return func(ctx context.Context) error {
+			conn, err := db.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			return errors.Join(drain(ctx, conn, "SELECT 1"), conn.Close())
+		}
+	}},
 }
 
 // fillPool has ten connections open at a time, which are idle afterwards.
@@ -129,9 +150,9 @@ func fillPool(t *testing.T, db *sql.DB) {
 	}
 }
 
-// inParallel runs ten operations at once, each for a user of its own.
-func inParallel(ctx context.Context, run func(context.Context) error) error {
-	errs := make([]error, idleConns)
+// inParallel runs n operations at once, each for a user of its own.
+func inParallel(ctx context.Context, n int, run func(context.Context) error) error {
+	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range errs {
 		wg.Go(func() { errs[i] = run(dblocker.WithUser(ctx, i)) })

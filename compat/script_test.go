@@ -91,7 +91,7 @@ func (s *session) begin(opts *sql.TxOptions) *sql.Tx {
 
 // table makes a table with a row for each number up to rows.
 func (s *session) table(name string, rows int) {
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE %s (id %s PRIMARY KEY, name %s)", name, s.words.integer, s.words.text))
+	s.mustExec(fmt.Sprintf("CREATE TABLE %s (id %s PRIMARY KEY, name %s)", name, s.words.integer, s.words.text))
 	for i := range rows {
 		s.exec(s.db, fmt.Sprintf("INSERT INTO %s VALUES (%d, 'row %d')", name, i+1, i+1))
 	}
@@ -107,7 +107,7 @@ func stepArguments(s *session) {
 	for i, c := range columns {
 		defs += ", " + c + " " + types[i]
 	}
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE arguments (id %s%s)", w.integer, defs))
+	s.mustExec(fmt.Sprintf("CREATE TABLE arguments (id %s%s)", w.integer, defs))
 	for n, arg := range arguments {
 		for _, c := range columns {
 			s.note("argument %d in column %s", n, c)
@@ -180,7 +180,7 @@ func stepArgumentErrors(s *session) {
 }
 
 func stepResults(s *session) {
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE results (id %s, name %s)", s.words.serial, s.words.text))
+	s.mustExec(fmt.Sprintf("CREATE TABLE results (id %s, name %s)", s.words.serial, s.words.text))
 	s.exec(s.db, "INSERT INTO results (name) VALUES ('a'), ('b'), ('c')")
 	s.exec(s.db, "INSERT INTO results (name) VALUES (?)", "d")
 	s.exec(s.db, "UPDATE results SET name = 'x' WHERE id > 1")
@@ -198,31 +198,30 @@ func stepResults(s *session) {
 }
 
 func stepReturning(s *session) {
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE returning (id %s, name %s)", s.words.serial, s.words.text))
-	insert := "INSERT INTO returning (name) VALUES (?), ('fixed') RETURNING id, name"
+	s.mustExec(fmt.Sprintf("CREATE TABLE returned (id %s, name %s)", s.words.serial, s.words.text))
+	insert := "INSERT INTO returned (name) VALUES (?), ('fixed') RETURNING id, name"
 	s.query(s.db, insert, "by query")
 	s.exec(s.db, insert, "by exec")
 	var id int
 	var name string
 	err := s.db.QueryRowContext(s.ctx, s.bind(insert), "by row").Scan(&id, &name)
 	s.note("row %d %s, %s", id, name, describeError(err))
-	s.query(s.db, "SELECT * FROM returning ORDER BY id")
-	err = s.db.QueryRowContext(s.ctx, "SELECT id FROM returning WHERE id = 0").Scan(&id)
+	s.query(s.db, "SELECT * FROM returned ORDER BY id")
+	err = s.db.QueryRowContext(s.ctx, "SELECT id FROM returned WHERE id = 0").Scan(&id)
 	s.note("no row: %s", describeError(err))
 }
 
 func stepBigValues(s *session) {
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE big (id %s, t %s, b %s)", s.words.integer, s.words.longText, s.words.blob))
+	s.mustExec(fmt.Sprintf("CREATE TABLE big (id %s, t %s, b %s)", s.words.integer, s.words.longText, s.words.blob))
 	text, blob := strings.Repeat("långt ", 200_000), make([]byte, 8<<20)
 	for i := range blob {
 		blob[i] = byte(i * 7 / 3)
 	}
 	s.exec(s.db, "INSERT INTO big VALUES (1, ?, ?)", text, blob)
 	s.exec(s.db, "INSERT INTO big VALUES (2, ?, ?)", "", []byte{})
-	s.query(s.db, "SELECT * FROM big ORDER BY id")
 	s.query(s.db, "SELECT * FROM big WHERE id > ? ORDER BY id", 0)
 	s.read("as raw bytes", func() (*sql.Rows, error) { return s.db.QueryContext(s.ctx, "SELECT b, t FROM big ORDER BY id") },
-		[]func() any{func() any { return new(sql.RawBytes) }})
+		[]func() any{to[sql.RawBytes]})
 }
 
 // stepRawBytes holds on to raw bytes of a row as long as it may.
@@ -380,7 +379,6 @@ func stepSavepoints(s *session) {
 		"ROLLBACK TO SAVEPOINT outer_one",
 		"INSERT INTO savepoints VALUES (3, 'kept')",
 		"RELEASE SAVEPOINT outer_one",
-		"ROLLBACK TO SAVEPOINT outer_one",
 	} {
 		s.exec(tx, statement)
 	}
@@ -491,7 +489,7 @@ func stepNested(s *session) {
 
 func stepServerErrors(s *session) {
 	s.table("errors", 2)
-	s.exec(s.db, "CREATE UNIQUE INDEX one_name ON errors (name)")
+	s.mustExec("CREATE UNIQUE INDEX one_name ON errors (name)")
 	for _, statement := range []string{
 		"SELEC 1",
 		"SELECT * FROM nowhere",

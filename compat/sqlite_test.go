@@ -3,7 +3,6 @@ package compat
 import (
 	"database/sql"
 	"strings"
-	"testing"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
@@ -14,7 +13,7 @@ import (
 var sqliteEngine = &engine{
 	name:     "sqlite",
 	bindType: sqlx.QUESTION,
-	database: func(t testing.TB) string { return testdb.SQLite(t) },
+	database: testdb.SQLite,
 	words: words{
 		integer: "INTEGER", float: "REAL", text: "TEXT", longText: "TEXT", blob: "BLOB", boolean: "BOOLEAN", time: "DATETIME",
 		serial:       "INTEGER PRIMARY KEY",
@@ -55,7 +54,7 @@ func stepSQLiteNamed(s *session) {
 	s.query(s.db, "SELECT :a", sql.Named("b", 1))
 	s.query(s.db, "SELECT ?2, ?1, ?2", 1, 2)
 	s.query(s.db, "SELECT ?, :a", 1, sql.Named("a", 2))
-	s.exec(s.db, "CREATE TABLE named (a, b)")
+	s.mustExec("CREATE TABLE named (a, b)")
 	s.exec(s.db, "INSERT INTO named VALUES (:a, :b)", sql.Named("b", 2), sql.Named("a", 1))
 	stmt, err := s.db.PrepareContext(s.ctx, "SELECT * FROM named WHERE a = :a")
 	if err != nil {
@@ -68,7 +67,7 @@ func stepSQLiteNamed(s *session) {
 }
 
 func stepSQLiteSeveral(s *session) {
-	s.exec(s.db, "CREATE TABLE several (a); INSERT INTO several VALUES (1); INSERT INTO several VALUES (2), (3);")
+	s.mustExec("CREATE TABLE several (a); INSERT INTO several VALUES (1); INSERT INTO several VALUES (2), (3);")
 	s.exec(s.db, "INSERT INTO several VALUES (?); INSERT INTO several VALUES (?)", 4, 5)
 	s.exec(s.db, "INSERT INTO several VALUES (6); SELEC 1")
 	s.query(s.db, "SELECT 1 AS a; SELECT 2 AS b")
@@ -110,7 +109,7 @@ func stepSQLiteBegin(s *session) {
 
 func stepSQLiteExpressions(s *session) {
 	s.query(s.db, "SELECT 1, 1.5, 'x', x'00', NULL, 1 = 1, datetime('2024-01-01'), CAST('5' AS INTEGER), count(*) FROM sqlite_master WHERE 0")
-	s.exec(s.db, "CREATE VIEW expressions AS SELECT CAST(1 AS BOOLEAN) AS b, date('2024-01-01') AS d")
+	s.mustExec("CREATE VIEW expressions AS SELECT CAST(1 AS BOOLEAN) AS b, date('2024-01-01') AS d")
 	s.query(s.db, "SELECT * FROM expressions")
 	s.query(s.db, "VALUES (1, 'a'), (NULL, 2.5)")
 }

@@ -26,9 +26,9 @@ func TestStatementTimeoutEndsStatements(t *testing.T) {
 			db := open(t, "dblocker", d.name+"?statement_timeout=100ms:"+d.database(t))
 			ctx := dblocker.WithUser(t.Context(), 1)
 			for _, query := range slowQueries[d.engine] {
-				for _, op := range statementsOf(db, query) {
-					if took := inTime(ctx, t, op); took > 10*time.Second {
-						t.Errorf("%s: %s took %v in spite of statement_timeout=100ms", op.name, query, took)
+				for _, s := range statementsOf(db, query) {
+					if took := inTime(ctx, t, s); took > 10*time.Second {
+						t.Errorf("%s: %s took %v in spite of statement_timeout=100ms", s.name, query, took)
 					}
 				}
 			}
@@ -39,8 +39,14 @@ func TestStatementTimeoutEndsStatements(t *testing.T) {
 	}
 }
 
-func statementsOf(db *sql.DB, query string) []operation {
-	return []operation{
+// A statement is one way to run a query.
+type statement struct {
+	name string
+	run  func(context.Context) error
+}
+
+func statementsOf(db *sql.DB, query string) []statement {
+	return []statement{
 		{"query", func(ctx context.Context) error { return drain(ctx, db, query) }},
 		{"exec", func(ctx context.Context) error { _, err := db.ExecContext(ctx, query); return err }},
 		{"prepared", func(ctx context.Context) error {
@@ -62,11 +68,11 @@ func statementsOf(db *sql.DB, query string) []operation {
 	}
 }
 
-// inTime measures an operation. Its error is not asked for: MariaDB and MySQL end
+// inTime measures a statement. Its error is not asked for: MariaDB and MySQL end
 // SLEEP and BENCHMARK with a value.
-func inTime(ctx context.Context, t *testing.T, op operation) time.Duration {
+func inTime(ctx context.Context, t *testing.T, s statement) time.Duration {
 	start := time.Now()
-	err := op.run(ctx)
-	t.Logf("%s: %v after %v", op.name, err, time.Since(start).Round(time.Millisecond))
+	err := s.run(ctx)
+	t.Logf("%s: %v after %v", s.name, err, time.Since(start).Round(time.Millisecond))
 	return time.Since(start)
 }

@@ -51,7 +51,7 @@ func (s *session) makeTypes() {
 	for c, t := range s.types {
 		columns[c] = fmt.Sprintf("c%d %s NULL", c, t.name)
 	}
-	s.exec(s.db, fmt.Sprintf("CREATE TABLE types (id %s PRIMARY KEY, %s)", s.words.integer, strings.Join(columns, ", ")))
+	s.mustExec(fmt.Sprintf("CREATE TABLE types (id %s PRIMARY KEY, %s)", s.words.integer, strings.Join(columns, ", ")))
 	for c, t := range s.types {
 		for v, value := range append([]string{"NULL"}, t.values...) {
 			s.mustExec(fmt.Sprintf("INSERT INTO types (id, c%d) VALUES (%d, %s)", c, 1000*c+v, value))
