@@ -1,5 +1,7 @@
 package dblocker
 
+//lint:file-ignore SA1019 database/sql still obeys the deprecated interfaces of older drivers, and so do we.
+
 import (
 	"database/sql/driver"
 	"errors"
@@ -63,7 +65,9 @@ func (c *argChecks) run(nv *driver.NamedValue) error {
 		}
 	}
 	if c.columns != nil {
-		return c.convertColumn(nv)
+		if err := c.convertColumn(nv); err != driver.ErrSkip {
+			return err
+		}
 	}
 	value, err := driver.DefaultParameterConverter.ConvertValue(nv.Value)
 	nv.Value = value

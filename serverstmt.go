@@ -1,5 +1,7 @@
 package dblocker
 
+//lint:file-ignore SA1019 database/sql still obeys the deprecated interfaces of older drivers, and so do we.
+
 import (
 	"context"
 	"database/sql/driver"
