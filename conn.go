@@ -177,8 +177,11 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 // more than database/sql has tries; those that turn out so before they did any
 // work are replaced while the lock is held.
 func (c *conn) onServer(ctx context.Context, call func(*serverConn) error) error {
-	if c.drawn.sc != nil {
-		return call(c.drawn.sc)
+	if sc := c.drawn.sc; sc != nil {
+		if sc.broken { // as database/sql, which would no longer let it be used
+			return driver.ErrBadConn
+		}
+		return call(sc)
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
