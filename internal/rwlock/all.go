@@ -23,6 +23,11 @@ type Request struct {
 // order they name their locks, they never wait for each other in a circle, because the
 // one that came first is first in all its queues.
 //
+// That holds for owners that have no locks yet. With one that has, a place in a queue
+// can close a circle: somebody waits behind a request for several locks that waits for
+// the owner in turn. Such a circle is found like others, and ends with ErrDeadlock for
+// one, even if all take their locks in the same order. So ask for everything at once.
+//
 // It returns an error as Acquire does, and then acquires nothing. The same lock
 // may be asked for only once, since it is not for this package to say which of two
 // holds gets it: otherwise it returns ErrDuplicate.
@@ -43,11 +48,21 @@ func AcquireAll(ctx context.Context, w Wait, reqs ...Request) error {
 	if _, by := ps.blocked(); by != nil {
 		return contend(ctx, w, ps)
 	}
-	for i := range ps {
-		ps[i].lock.grant(ps[i].hold)
-	}
+	pending := ps.grant(nil)
 	ps.unlock()
+	retry(pending)
 	return nil
+}
+
+// grant makes the holds, which are in no list, holders. It appends to pending the
+// waiters to be retried.
+func (ps places) grant(pending []*waiter) []*waiter {
+	for i := range ps {
+		if ps[i].lock.grant(ps[i].hold) {
+			pending = ps[i].lock.wake(pending)
+		}
+	}
+	return pending
 }
 
 // resolve appends the places of the requests to ps, in the order of their

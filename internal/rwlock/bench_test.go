@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,17 +186,36 @@ func BenchmarkAcquireAll(b *testing.B) {
 	}
 }
 
-// BenchmarkHandover is the cost of a lock that goes from one waiter to the next.
+// BenchmarkHandover has goroutines take one exclusive lock by turns: the time for
+// each handover, and how unequal the waits are.
 func BenchmarkHandover(b *testing.B) {
-	table := rwlock.NewTable()
-	b.ReportAllocs()
-	b.SetParallelism(10)
-	b.RunParallel(func(pb *testing.PB) {
-		use := tableSubject(b.Context(), table, rwlock.Exclusive)()
-		for pb.Next() {
-			use("user")
-		}
-	})
+	for _, waiters := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("waiters=%d", waiters), func(b *testing.B) {
+			table := rwlock.NewTable()
+			waits := make([][]time.Duration, waiters)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var working sync.WaitGroup
+			for i := range waits {
+				turns := b.N/waiters + 1
+				working.Go(func() {
+					hold := rwlock.Hold{Owner: new(rwlock.Owner)}
+					for range turns {
+						start := time.Now()
+						if err := table.Acquire(b.Context(), "user", rwlock.Exclusive, &hold, rwlock.Wait{Timeout: time.Hour}); err != nil {
+							b.Error(err)
+						}
+						waits[i] = append(waits[i], time.Since(start))
+						runtime.Gosched() // so that the others come to wait
+						hold.Release()
+					}
+				})
+			}
+			working.Wait()
+			all := slices.Sorted(slices.Values(slices.Concat(waits...)))
+			b.ReportMetric(float64(all[len(all)*99/100])/float64(max(all[len(all)/2], 1)), "p99/median")
+		})
+	}
 }
 
 // BenchmarkMemory reports what a held user costs, with the Hold and without the key, and

@@ -3,12 +3,18 @@ package rwlock
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
 var (
 	// ErrTimeout is why a wait ended that lasted as long as it was allowed to.
 	ErrTimeout = errors.New("lock timeout")
+
+	// ErrDeadlock is why a wait ended that would have lasted for ever: WaitError.Cycle
+	// says why. It is found when the wait begins, unless the owner waits for
+	// itself: that may last for Wait.Self.
+	ErrDeadlock = errors.New("deadlock")
 
 	// ErrClosed is why a wait ended when Wait.Closed was closed.
 	ErrClosed = errors.New("closed while waiting for a lock")
@@ -33,14 +39,36 @@ type WaitError struct {
 	// holder or, if Blocker.Waiting, a request that had come earlier.
 	Blocker Info
 
-	// Err is why the wait ended: ErrTimeout, ErrClosed or the context's error.
+	// Held says that the owner of the request itself has a lasting hold of the
+	// lock: the request was an upgrade, or the owner was in its own way. If it gives
+	// that hold up, those whom it kept waiting go on.
+	Held bool
+
+	// Cycle is set for ErrDeadlock. It begins with the wait that was refused, then
+	// comes the hold in its way, then what the owner of that waits for, and so on. The
+	// last in the way belongs to the owner of the first wait. (Where a request is in
+	// the way only by coming earlier in a queue, it stands for its owner's hold.)
+	Cycle []Info
+
+	// Err is why the wait ended: ErrTimeout, ErrDeadlock, ErrClosed or the
+	// context's error.
 	Err error
 }
 
-// Error says what was asked for, how long it waited, and for whom.
+// Error says what was asked for, how long it waited, and for whom; and of a deadlock,
+// for whom those wait.
 func (e *WaitError) Error() string {
-	return fmt.Sprintf("%v: %v lock of %q not granted after %v: %v",
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v: %v lock of %q not granted after %v: %v",
 		e.Err, e.Mode, e.Key, e.Waited.Round(time.Millisecond), e.Blocker)
+	for _, i := range e.Cycle[min(2, len(e.Cycle)):] {
+		if i.Waiting {
+			fmt.Fprintf(&b, "; its owner waits for %q", i.Key)
+		} else {
+			fmt.Fprintf(&b, ": %v", i)
+		}
+	}
+	return b.String()
 }
 
 // Unwrap returns why the wait ended.
@@ -54,7 +82,28 @@ func refusal(ps places, waited time.Duration, reason error) *WaitError {
 		Key:     at.lock.name,
 		Mode:    at.hold.mode,
 		Waited:  waited,
+		Held:    at.lock.holds(at.hold.Owner),
 		Blocker: by.info(readClock()),
 		Err:     reason,
+	}
+}
+
+// deadlockError describes the end, now, of a wait that closes a cycle, all of whose
+// shards are locked.
+func deadlockError(cycle []*Hold, waited time.Duration) *WaitError {
+	clock := readClock()
+	infos := make([]Info, len(cycle))
+	for i, h := range cycle {
+		infos[i] = h.info(clock)
+	}
+	wait, lock := infos[0], cycle[0].lock.Load()
+	return &WaitError{
+		Key:     wait.Key,
+		Mode:    wait.Mode,
+		Waited:  waited,
+		Blocker: infos[1],
+		Held:    lock.holds(cycle[0].Owner),
+		Cycle:   infos,
+		Err:     ErrDeadlock,
 	}
 }

@@ -2,6 +2,7 @@ package rwlock_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,7 +42,7 @@ func TestErrorNamesTheHoldInTheWay(t *testing.T) {
 				Key: "k", Mode: exclusive, Kind: rwlock.Tx, Tag: "import files", Owner: &owner, For: 62 * time.Second,
 			},
 		}
-		if got != want {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %#v\nwant %#v", got, want)
 		}
 		const wantText = `lock timeout: shared lock of "k" not granted after 2s: ` +

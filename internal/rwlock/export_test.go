@@ -16,5 +16,8 @@ func (t *Table) MinFootprint() (buckets, spares int) {
 	return len(t.shards) * minBuckets, len(t.shards) * maxSpares
 }
 
+// Awaited returns how many lasting holds of the owner are awaited.
+func (o *Owner) Awaited() int { return int(o.awaited.Load()) }
+
 // ShardCount gives the tests access to shardCount.
 var ShardCount = shardCount

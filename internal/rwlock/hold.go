@@ -12,18 +12,35 @@ import "sync/atomic"
 //	held     lock is set, wait is nil; it is among the holders of lock
 //
 // Acquire moves it from idle to waiting or held, and back to idle when it returns
-// an error. A waiting hold becomes held by whoever makes way for it. Release moves
-// it from held to idle. All moves are made under the mutex of the lock's shard.
+// an error. A waiting hold becomes held by whoever makes way for it. Release and Move
+// move it from held to idle. All moves are made under the mutex of the lock's shard.
 type Hold struct {
 	// Owner, Kind and Tag describe the hold to others. They are set by the
 	// caller before Acquire and must not be changed before Release.
 	Owner *Owner
 	Tag   string
-	Kind  Kind
+
+	// With links the holds of one call: a Leaf that was granted earlier to the
+	// call which now waits for this hold, and which cannot end before. Several
+	// are linked through their own With. It tells the deadlock search that the
+	// leaf, which else ends by itself, is as stuck as this wait. It is set and
+	// kept like the fields above, and the linked hold must have the same Owner.
+	With *Hold
+
+	Kind Kind
 
 	// mode is what was asked for. Guarded by the mutex of the lock's shard, like
 	// the other fields below.
 	mode Mode
+
+	// ahead says that the hold waits for holders only and not for its turn. It
+	// was granted the right to pass the queue because it would wait there for
+	// somebody who waits for its owner. Such holds are at the head of the queue.
+	ahead bool
+
+	// awaited says of a held hold that somebody waits for its lock, or has
+	// waited since it was granted. If it is not a Leaf, its owner counts it.
+	awaited bool
 
 	// lock is atomic because it is the way to the mutex that guards the rest:
 	// read it, lock the mutex, read it again. It is set only from nil (by compare
@@ -57,6 +74,24 @@ func (h *Hold) Release() {
 	}
 	l.shard.mu.Unlock()
 	retry(pending)
+}
+
+// Move gives the grant of h, if it has one, to the idle hold to, which keeps its
+// own Owner, Kind and Tag; h is idle then. It returns the lock's key. The Owner of
+// to is nil or that of h.
+func (h *Hold) Move(to *Hold) (key string, moved bool) {
+	l := h.lockShard()
+	if l == nil {
+		return "", false
+	}
+	if h.wait != nil || !to.claim(l, h.mode) {
+		l.shard.mu.Unlock()
+		return "", false
+	}
+	key, pending := l.name, l.move(h, to)
+	l.shard.mu.Unlock()
+	retry(pending)
+	return key, true
 }
 
 // Held reports whether the hold has its lock.
@@ -93,6 +128,7 @@ func (h *Hold) claim(l *Lock, mode Mode) bool {
 		return false
 	}
 	h.mode = mode
+	h.ahead = !l.queue.empty() && l.reenters(h)
 	return true
 }
 
@@ -104,6 +140,33 @@ func (h *Hold) disclaim() { h.lock.Store(nil) }
 func (h *Hold) record() {
 	if h.since == 0 {
 		h.since = now()
+	}
+}
+
+// lasting reports whether the hold ends only when its owner says so.
+func (h *Hold) lasting() bool { return h.Kind != Leaf }
+
+// await notes that somebody waits for the hold's lock. While a lock has waiters, that
+// is noted of all its holders.
+func (h *Hold) await() {
+	h.record()
+	if h.awaited {
+		return
+	}
+	h.awaited = true
+	if h.lasting() && h.Owner != nil {
+		h.Owner.awaited.Add(1)
+	}
+}
+
+// unawait takes it back, because the hold ends.
+func (h *Hold) unawait() {
+	if !h.awaited {
+		return
+	}
+	h.awaited = false
+	if h.lasting() && h.Owner != nil {
+		h.Owner.awaited.Add(-1)
 	}
 }
 
@@ -122,6 +185,25 @@ func (q *holdList) append(h *Hold) {
 	q.last = h
 }
 
+// insert puts h before the first that is not ahead.
+func (q *holdList) insert(h *Hold) {
+	next := q.first
+	for next != nil && next.ahead {
+		next = next.next
+	}
+	if next == nil {
+		q.append(h)
+		return
+	}
+	h.prev, h.next = next.prev, next
+	next.prev = h
+	if h.prev == nil {
+		q.first = h
+	} else {
+		h.prev.next = h
+	}
+}
+
 func (q *holdList) remove(h *Hold) {
 	if h.prev == nil {
 		q.first = h.next
@@ -132,6 +214,22 @@ func (q *holdList) remove(h *Hold) {
 		q.last = h.prev
 	} else {
 		h.next.prev = h.prev
+	}
+	h.prev, h.next = nil, nil
+}
+
+// replace puts by, which is in no list, into the place of h.
+func (q *holdList) replace(h, by *Hold) {
+	by.prev, by.next = h.prev, h.next
+	if h.prev == nil {
+		q.first = by
+	} else {
+		h.prev.next = by
+	}
+	if h.next == nil {
+		q.last = by
+	} else {
+		h.next.prev = by
 	}
 	h.prev, h.next = nil, nil
 }

@@ -14,19 +14,20 @@ type Lock struct {
 	name  string
 
 	holders holdList // in the order in which they were granted
-	queue   holdList // waiting, in the order in which they came
+	queue   holdList // waiting: first those ahead, then the others, each as they came
 	held    int32    // length of holders
+	writers int32    // how many of them are exclusive; then all have one owner
 	limit   int32    // most holders at once; 0 for no limit
 
 	// For the shard's index of keys.
-	keyed bool // in an index, and to be freed when idle
 	hash  uint32
 	chain *Lock
 }
 
 // NewLock returns a lock that is in no table. Its name appears in errors and
 // snapshots only. With a limit above zero, at most that many shared holders have it
-// at once, as if they were the slots of a pool.
+// at once, as if they were the slots of a pool. To such a lock the owners of holds
+// are strangers to themselves: a slot is a slot.
 func NewLock(name string, limit int) *Lock {
 	return &Lock{
 		shard: &shard{rank: takeRanks(1)},
@@ -58,8 +59,12 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 	if l.obstacle(h) != nil {
 		return contend(ctx, w, []place{{shard: l.shard, lock: l, hold: h}})
 	}
-	l.grant(h)
+	var pending []*waiter
+	if l.grant(h) {
+		pending = l.wake(nil)
+	}
 	l.shard.mu.Unlock()
+	retry(pending)
 	return nil
 }
 
@@ -69,41 +74,196 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 //
 //	h wants     while held by      or behind a waiting
 //	shared      shared: granted*   shared: granted*
-//	shared      exclusive: waits   exclusive: waits
-//	exclusive   anybody: waits     anybody: waits
+//	shared      exclusive: waits†  exclusive: waits‡
+//	exclusive   anybody: waits†    anybody: waits‡
 //
 //	* If the number of holders is limited: waits when there is no place left, and
 //	  always waits for an earlier waiter, whose place it would take.
-//
-// It follows that all waiters behind one who must wait must wait too, which is
-// what lets wake stop there.
+//	† If h and the holder have one owner, that is for besideOwn to decide.
+//	‡ But not if the owner of h has a lasting hold of this lock: those in the queue
+//	  wait for that hold, and would wait for ever if h waited for them. (A reader
+//	  reads on while a writer is queued; an upgrade comes before all strangers.) h
+//	  is ahead of the queue then. If a hold of its own is in its way, it is not: it
+//	  waits for another goroutine, and can as well wait for its turn.
 func (l *Lock) obstacle(h *Hold) *Hold {
-	if o := l.holders.first; o != nil {
-		// An exclusive holder is the only one, hence the first.
-		if h.mode == Exclusive || o.mode == Exclusive || l.full() {
-			return o
-		}
+	if o := l.holderInWay(h); o != nil {
+		return o
 	}
 	for o := l.queue.first; o != nil && o != h; o = o.next {
-		if h.mode == Exclusive || o.mode == Exclusive || l.limit > 0 {
+		if l.outOfTurn(h, o) {
+			return o
+		}
+		if h.ahead && !o.ahead {
+			break
+		}
+	}
+	return nil
+}
+
+func (l *Lock) holderInWay(h *Hold) *Hold {
+	if l.full() {
+		return l.holders.first
+	}
+	if h.mode == Shared && l.writers == 0 {
+		return nil
+	}
+	for o := l.holders.first; o != nil; o = o.next {
+		if l.conflict(h, o) {
 			return o
 		}
 	}
 	return nil
 }
 
+// ownInWay returns the oldest hold of its own owner that is in the way of h, which is
+// in the queue. If all the places of a limited lock are the owner's own, any of
+// them will do, and it is the youngest.
+func (l *Lock) ownInWay(h *Hold) (own *Hold) {
+	if h.Owner == nil {
+		return nil
+	}
+	full := l.full() && h.mode == Shared
+	for o := l.holders.first; o != nil; o = o.next {
+		switch {
+		case o.Owner != h.Owner:
+			if full {
+				return nil
+			}
+		case full:
+			own = o
+		case l.conflict(h, o):
+			return o
+		}
+	}
+	return own
+}
+
+// conflict reports whether h must wait for the holder o, if there is room for both.
+func (l *Lock) conflict(h, o *Hold) bool {
+	if h.mode == Shared && o.mode == Shared {
+		return false
+	}
+	own := h.Owner != nil && h.Owner == o.Owner && l.limit == 0
+	return !own || !besideOwn(h, o)
+}
+
+// outOfTurn reports whether h must wait for the earlier waiter o, because o has its
+// turn first. What one owner asks for in parallel is served in turn, be it ahead.
+func (l *Lock) outOfTurn(h, o *Hold) bool {
+	if h.ahead && (!o.ahead || h.Owner != o.Owner) {
+		return false
+	}
+	return h.mode == Exclusive || o.mode == Exclusive || l.limit > 0
+}
+
+// besideOwn decides whether h may be granted beside o, a hold of the same owner, when
+// strangers could not have these holds together. An owner is one thread of control: to
+// make it wait for itself is to stop it for ever, so it must have a reason.
+//
+//	h wants                         beside its own
+//	                                rows     transaction, session, section   leaf
+//	leaf, rows: one statement       granted  granted                         waits
+//	shared transaction, session,
+//	  section                       granted  granted                         waits
+//	exclusive transaction           granted  waits                           waits*
+//	exclusive session, section      granted  waits                           waits
+//
+//	* but is granted beside a shared leaf
+//
+// The reasons, by column:
+//
+//   - Rows are read in a loop of the program, which is not closed before what is in
+//     the loop is done, whatever that is.
+//   - In a transaction, session or section of its own, the owner has other
+//     statements and reads that it does not pass through it, as it could on a bare
+//     connection pool. But two things that both write and last are two pieces of work
+//     that the program keeps apart, so the lock does: the second waits.
+//   - A leaf is a call that has not returned: h is asked for by another goroutine, and
+//     to wait for a leaf stops nobody. Parallel statements of one owner exclude
+//     each other like those of strangers. A transaction only begins beside a leaf
+//     that reads; what it writes comes later. A section or session promises more:
+//     that nothing is going on when it is entered.
+func besideOwn(h, o *Hold) bool {
+	switch {
+	case o.Kind == Rows:
+		return true
+	case o.Kind == Leaf:
+		return h.Kind == Tx && o.mode == Shared
+	default:
+		return h.mode == Shared || h.Kind == Leaf || h.Kind == Rows
+	}
+}
+
+// reenters reports whether h may pass the queue, since its owner has a lasting hold
+// of the lock, and none in the way of h. Somebody waits for the lock, or is about to.
+func (l *Lock) reenters(h *Hold) bool {
+	if h.Owner == nil || h.Owner.awaited.Load() == 0 {
+		return false // all holders are awaited: it can have none
+	}
+	return l.holds(h.Owner) && l.ownInWay(h) == nil
+}
+
+// holds reports whether the owner has a lasting hold of the lock, other than a slot.
+func (l *Lock) holds(owner *Owner) bool {
+	if owner == nil || l.limit > 0 {
+		return false
+	}
+	for o := l.holders.first; o != nil; o = o.next {
+		if o.Owner == owner && o.lasting() {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *Lock) full() bool { return l.limit > 0 && l.held >= l.limit }
 
 func (l *Lock) idle() bool { return l.holders.empty() && l.queue.empty() }
 
-// grant makes h, which is claimed and in no list, a holder.
-func (l *Lock) grant(h *Hold) {
+// grant makes h, which is claimed and in no list, a holder. It reports whether that has
+// put waiters ahead of the queue; then the caller must call wake.
+func (l *Lock) grant(h *Hold) (promoted bool) {
 	h.since = 0
-	if h.Kind != Leaf || !l.queue.empty() {
+	if h.lasting() {
 		h.record()
 	}
 	l.holders.append(h)
 	l.held++
+	if h.mode == Exclusive {
+		l.writers++
+	}
+	if l.queue.empty() {
+		return false
+	}
+	h.await()
+	return l.promoteOwn(h.Owner)
+}
+
+// promoteOwn puts ahead of the queue what the owner waits for here and may pass the
+// queue for, now that one of its holds was granted or has ended. So whoever is not
+// ahead has no lasting hold of the lock, or one of its own is in the way.
+func (l *Lock) promoteOwn(owner *Owner) (promoted bool) {
+	if owner == nil || l.queue.empty() || !l.holds(owner) {
+		return false
+	}
+	for _, h := range owner.waitsFor(l) {
+		if l.ownInWay(h) == nil && l.promote(h) {
+			promoted = true
+		}
+	}
+	return promoted
+}
+
+// promote puts h, which is in the queue, ahead of those that are not, and reports
+// whether it was not there already.
+func (l *Lock) promote(h *Hold) bool {
+	if h.ahead {
+		return false
+	}
+	l.queue.remove(h)
+	l.queue.insert(h)
+	h.ahead = true
+	return true
 }
 
 // release makes the holder h idle and hands the lock on. It returns the waiters
@@ -111,22 +271,46 @@ func (l *Lock) grant(h *Hold) {
 func (l *Lock) release(h *Hold) []*waiter {
 	l.holders.remove(h)
 	l.held--
+	if h.mode == Exclusive {
+		l.writers--
+	}
+	h.unawait()
+	l.promoteOwn(h.Owner)
 	h.disclaim()
 	pending := l.wake(nil)
 	l.shard.reap(l)
 	return pending
 }
 
+// move puts to, which is claimed and in no list, in the place of the holder h, and
+// makes h idle. It returns the waiters to be retried: there may be some, since for
+// its owner the hold has ended.
+func (l *Lock) move(h, to *Hold) []*waiter {
+	to.since = h.since
+	l.holders.replace(h, to)
+	if h.awaited {
+		to.await()
+	}
+	h.unawait()
+	l.promoteOwn(h.Owner)
+	h.disclaim()
+	return l.wake(nil)
+}
+
 // enqueue makes h, which is claimed and in no list, wait.
 func (l *Lock) enqueue(h *Hold, w *waiter) {
 	if l.queue.empty() {
 		for o := l.holders.first; o != nil; o = o.next {
-			o.record()
+			o.await()
 		}
 	}
 	h.wait = w
 	h.since = w.since
-	l.queue.append(h)
+	if h.ahead = l.reenters(h); h.ahead {
+		l.queue.insert(h)
+	} else {
+		l.queue.append(h)
+	}
 }
 
 // dequeue takes h out of the queue, still claimed.
@@ -135,21 +319,35 @@ func (l *Lock) dequeue(h *Hold) {
 	h.wait = nil
 }
 
-// wake grants the lock to those at the head of the queue who can have it now. It
-// must be called after each change that may have removed an obstacle: when a
-// holder or a waiter has left.
+// wake grants the lock to those in the queue who can have it now. It must be called
+// after each change that may have removed an obstacle: when a holder or a waiter has
+// left, or a waiter was promoted.
+//
+// Each waiter that is ahead is looked at: their owners do not wait for each other, and
+// are few, since they have the lock. Of the others wake stops at the first who
+// must wait, because all behind must wait too: behind an exclusive request, for
+// that. Behind a shared one, for what that waits for, be it an exclusive waiter, a
+// place, or an exclusive holder. (That could be beside its own holds, is ahead; and
+// beside an exclusive leaf of its own, nobody can be.)
 //
 // Who waits for other locks besides cannot be granted here, where only this
 // shard's mutex is held. Such waiters keep their places and are appended to
 // pending, and the caller must retry them once it has unlocked the mutex.
 func (l *Lock) wake(pending []*waiter) []*waiter {
-	for h := l.queue.first; h != nil && l.obstacle(h) == nil; {
-		next := h.next
-		if w := h.wait; w.several() {
+	for h := l.queue.first; h != nil; {
+		next, w := h.next, h.wait
+		switch {
+		case l.obstacle(h) != nil:
+			if !h.ahead {
+				return pending
+			}
+		case w.several():
 			pending = append(pending, w)
-		} else {
+		default:
 			l.dequeue(h)
-			l.grant(h)
+			if l.grant(h) {
+				next = l.queue.first // there are new ones ahead
+			}
 			w.finish()
 		}
 		h = next

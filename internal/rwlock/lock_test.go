@@ -51,8 +51,8 @@ func TestWhoIsGrantedAtOnce(t *testing.T) {
 				got := ""
 				for i, c := range tt.requests {
 					r := s.ask(fmt.Sprint(i), modeOf(c), lock.Acquire)
-					if r.Held() != r.settled {
-						t.Fatalf("request %d: Held() = %v, Acquire returned: %v", i, r.Held(), r.settled)
+					if r.Held() != r.settled.Load() {
+						t.Fatalf("request %d: Held() = %v, Acquire returned: %v", i, r.Held(), r.settled.Load())
 					}
 					if r.Held() {
 						c += 'A' - 'a'
@@ -369,7 +369,8 @@ func TestNoGoroutineBehindAWaiter(t *testing.T) {
 		for range 100 {
 			waiters = append(waiters, s.ask("r", shared, l))
 		}
-		if n := runtime.NumGoroutine() - before; n != len(waiters) {
+		// There may be fewer: some of those before may have been about to end.
+		if n := runtime.NumGoroutine() - before; n > len(waiters) {
 			t.Errorf("%d goroutines for %d waiters", n, len(waiters))
 		}
 		holder.Release()

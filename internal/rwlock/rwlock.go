@@ -6,6 +6,11 @@
 // with the closing of a channel, and then leaves no trace. One request can ask for
 // several locks at once ([AcquireAll]); it gets all of them in one step or none.
 //
+// A hold may have an [Owner], a thread of control, which does not block itself: a
+// statement inside its own transaction is granted at once. A wait that closes a
+// circle of owners who wait for each other ends at once with [ErrDeadlock], and an
+// owner waits for itself only as long as [Wait].Self allows.
+//
 // A grant is a [Hold], which the caller embeds in the struct that needs it, so an
 // uncontended acquire and release allocates nothing and reads no clock (but see
 // [Kind]). There is no goroutine behind any of this: whoever releases a lock
@@ -20,11 +25,14 @@
 // How it works, and where to look:
 //
 //   - A [Lock] (lock.go) has a list of holders and a queue of waiters. Whether a
-//     request may be granted is decided in one place, its method obstacle.
+//     request may be granted is decided in one place, its method obstacle, by
+//     two tables: one for strangers, one for holds of one owner.
 //   - A [Table] (table.go) spreads its keys over shards. A shard (shard.go) is a
 //     mutex, and all state of a lock is guarded by the mutex of its shard.
 //   - A request that must wait is a waiter (waiter.go), in the queue of one
 //     lock or of several.
+//   - Whether a wait can ever end is found out by a search (deadlock.go) through
+//     the owners (owner.go) who wait.
 package rwlock
 
 import "time"
@@ -73,10 +81,6 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Owner is one thread of control. Owners are compared by pointer, so an Owner must
-// not have size zero: pointers to distinct variables of size zero may be equal.
-type Owner struct{ _ byte }
-
 // Wait bounds a wait for a lock.
 type Wait struct {
 	// Timeout is the longest wait. At zero, or below, a request that cannot be
@@ -86,6 +90,16 @@ type Wait struct {
 	// Closed, when it is closed, ends the wait with ErrClosed. It does not keep
 	// anybody from a lock that is free. Nil means never.
 	Closed <-chan struct{}
+
+	// Self is the longest that a hold of the request's own owner may be in its
+	// way without ending; then the wait ends with ErrDeadlock. At zero, or
+	// below, a request does not wait for its own owner at all. It must be above
+	// zero if several goroutines share an owner, and far above what their
+	// holds last.
+	//
+	// It does not keep anybody from waiting longer than that for many short holds
+	// of the same owner, one after the other.
+	Self time.Duration
 }
 
 // epoch is where the stamps of this process start.

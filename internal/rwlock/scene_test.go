@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,7 +68,7 @@ type request struct {
 	rwlock.Hold
 	s       *scene
 	cancel  context.CancelFunc
-	settled bool // the acquire has returned
+	settled atomic.Bool // the acquire has returned
 	err     error
 }
 
@@ -86,7 +87,7 @@ func (s *scene) start(name string, acquire func(context.Context, *rwlock.Hold) e
 	r.Tag = name
 	go func() {
 		r.err = acquire(ctx, &r.Hold)
-		r.settled = true
+		r.settled.Store(true)
 	}()
 	s.unseen = append(s.unseen, r)
 	synctest.Wait()
@@ -110,7 +111,7 @@ func (s *scene) expectGranted(names ...string) {
 	s.t.Helper()
 	var granted []string
 	s.unseen = slices.DeleteFunc(s.unseen, func(r *request) bool {
-		if !r.settled || r.err != nil {
+		if !r.settled.Load() || r.err != nil {
 			return false
 		}
 		granted = append(granted, r.Tag)
@@ -125,8 +126,8 @@ func (s *scene) expectGranted(names ...string) {
 
 func (r *request) expectErr(want error) {
 	r.s.t.Helper()
-	if !r.settled || !errors.Is(r.err, want) {
-		r.s.t.Fatalf("request %q: settled %v, error %v; want error %v", r.Tag, r.settled, r.err, want)
+	if !r.settled.Load() || !errors.Is(r.err, want) {
+		r.s.t.Fatalf("request %q: settled %v, error %v; want error %v", r.Tag, r.settled.Load(), r.err, want)
 	}
 	if r.Held() {
 		r.s.t.Fatalf("request %q was refused and is held", r.Tag)

@@ -14,6 +14,10 @@ type shard struct {
 	// locks them in this order. It never changes.
 	rank uint64
 
+	// keyed says that this is a part of a table, whose locks are in the index and
+	// freed when idle. It never changes.
+	keyed bool
+
 	// index has the locks that are in use, of a shard of a table. Guarded by mu.
 	index index
 
@@ -45,7 +49,7 @@ func (s *shard) obtain(key string, hash uint32) *Lock {
 		s.spare = l.chain
 		s.spares--
 	} else {
-		l = &Lock{shard: s, keyed: true}
+		l = &Lock{shard: s}
 	}
 	l.name, l.hash = key, hash
 	s.index.add(l)
@@ -55,7 +59,7 @@ func (s *shard) obtain(key string, hash uint32) *Lock {
 // reap frees the lock of a key if nobody holds it or waits for it. It is called
 // with the shard locked.
 func (s *shard) reap(l *Lock) {
-	if !l.keyed || !l.idle() {
+	if !s.keyed || !l.idle() {
 		return
 	}
 	s.index.remove(l)

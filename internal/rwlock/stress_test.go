@@ -74,7 +74,7 @@ func (s *stress) worker(rnd *rand.Rand, rounds int) {
 		reqs := make([]rwlock.Request, len(picked))
 		for i, n := range picked {
 			modes[i] = rwlock.Mode(min(rnd.IntN(3), 1) ^ 1) // two readers for each writer
-			reqs[i] = s.request(s.wards[n], modes[i], &holds[n])
+			reqs[i] = s.requestOf(s.wards[n], modes[i], &holds[n])
 			holds[n].Kind = rwlock.Kind(rnd.IntN(5))
 			holds[n].Tag = tagOf(picked)
 		}
@@ -101,7 +101,7 @@ func tagOf(picked []int) string {
 	return several
 }
 
-func (s *stress) request(w *ward, mode rwlock.Mode, h *rwlock.Hold) rwlock.Request {
+func (s *stress) requestOf(w *ward, mode rwlock.Mode, h *rwlock.Hold) rwlock.Request {
 	if w.lock != nil {
 		return rwlock.Request{Lock: w.lock, Mode: mode, Hold: h}
 	}

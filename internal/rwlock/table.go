@@ -28,6 +28,7 @@ func NewTable() *Table {
 	rank := takeRanks(len(shards))
 	for i := range shards {
 		shards[i].rank = rank + uint64(i)
+		shards[i].keyed = true
 	}
 	return &Table{seed: maphash.MakeSeed(), shards: shards}
 }

@@ -64,6 +64,19 @@ func (ps places) blocked() (at *place, by *Hold) {
 	return at, by
 }
 
+// blockedByOwn returns the hold of the places' own owners that has been longest in
+// the way of any of them, and that place; nil if there is none.
+func (ps places) blockedByOwn() (at *place, by *Hold) {
+	for i := range ps {
+		p := &ps[i]
+		o := p.lock.ownInWay(p.hold)
+		if o != nil && (by == nil || o.since < by.since) {
+			at, by = p, o
+		}
+	}
+	return at, by
+}
+
 // waiter is a request that has to wait: one hold in the queue of each of its
 // locks. It is made only when there is something to wait for.
 //
@@ -72,6 +85,7 @@ func (ps places) blocked() (at *place, by *Hold) {
 type waiter struct {
 	places places
 	since  stamp
+	owned  bool // some of its holds have an owner; these owners know of the waiter
 
 	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
@@ -83,8 +97,18 @@ func (w *waiter) several() bool { return len(w.places) > 1 }
 
 // finish tells the waiter that it has been granted its locks.
 func (w *waiter) finish() {
-	w.done = true
+	w.end()
 	close(w.granted)
+}
+
+// end notes that the waiter, which has left all queues, no longer waits.
+func (w *waiter) end() {
+	w.done = true
+	for _, p := range w.places {
+		if o := p.hold.Owner; o != nil {
+			o.remove(w)
+		}
+	}
 }
 
 // contend waits for what cannot be granted at once. It is called with the holds
@@ -101,26 +125,84 @@ func contend(ctx context.Context, bound Wait, ps places) error {
 		since:   now(),
 		granted: make(chan struct{}),
 	}
-	for i := range w.places {
-		w.places[i].lock.enqueue(w.places[i].hold, w)
+	for _, p := range w.places {
+		p.lock.enqueue(p.hold, w)
+		if o := p.hold.Owner; o != nil {
+			o.add(w)
+			w.owned = true
+		}
 	}
 	w.places.unlock()
 	return w.wait(ctx, bound)
 }
 
+// wait waits until the request is granted or has a reason to give up. The one timer
+// serves the timeout and, for a request that has an owner, the looks at what is in
+// its way: one when the wait begins, others as long as it lasts.
 func (w *waiter) wait(ctx context.Context, bound Wait) error {
-	timer := time.NewTimer(bound.Timeout)
-	defer timer.Stop()
-	select {
-	case <-w.granted:
-		return nil
-	case <-ctx.Done():
-		return w.giveUp(ctx.Err())
-	case <-timer.C:
-		return w.giveUp(ErrTimeout)
-	case <-bound.Closed:
-		return w.giveUp(ErrClosed)
+	next, err := w.look(bound)
+	if err != nil {
+		return err
 	}
+	timer := time.NewTimer(next)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.granted:
+			return nil
+		case <-ctx.Done():
+			return w.giveUp(ctx.Err())
+		case <-bound.Closed:
+			return w.giveUp(ErrClosed)
+		case <-timer.C:
+		}
+		if now().since(w.since) >= bound.Timeout {
+			return w.giveUp(ErrTimeout)
+		}
+		if next, err = w.look(bound); err != nil {
+			return err
+		}
+		timer.Reset(next)
+	}
+}
+
+// look ends the wait if it could not end by itself. Else it returns how long to
+// wait until there may be a reason to look again, or for the wait to end.
+func (w *waiter) look(bound Wait) (next time.Duration, err error) {
+	next = bound.Timeout - now().since(w.since)
+	if !w.owned {
+		return next, nil
+	}
+	again, err := w.lookForSelf(bound.Self)
+	if err == nil && w.awaited() {
+		err = w.lookForDeadlock()
+	}
+	if again > 0 {
+		next = min(next, again)
+	}
+	return next, err
+}
+
+// lookForSelf ends the wait if a hold of its own owner has been in its way for as
+// long as bound. Else it returns after what time it may be so.
+func (w *waiter) lookForSelf(bound time.Duration) (again time.Duration, err error) {
+	w.places.lock()
+	if w.done {
+		w.places.unlock()
+		return bound, nil
+	}
+	at, by := w.places.blockedByOwn()
+	if by == nil {
+		w.places.unlock()
+		return bound, nil // one that comes now is in the way for less than that then
+	}
+	inTheWay := now().since(max(by.since, w.since))
+	if inTheWay < bound {
+		w.places.unlock()
+		return bound - inTheWay, nil
+	}
+	cycle := []*Hold{at.hold, by}
+	return 0, w.unlockAndRefuse(deadlockError(cycle, now().since(w.since)))
 }
 
 // giveUp ends the wait for the given reason, unless it has been granted by now.
@@ -140,8 +222,13 @@ func (w *waiter) giveUp(reason error) error {
 		retry(pending)
 		return nil
 	}
-	err := refusal(w.places, now().since(w.since), reason)
-	pending = w.withdraw(pending)
+	return w.unlockAndRefuse(refusal(w.places, now().since(w.since), reason))
+}
+
+// unlockAndRefuse ends the wait with the error. It is called with the shards locked,
+// and unlocks them.
+func (w *waiter) unlockAndRefuse(err *WaitError) error {
+	pending := w.withdraw(nil)
 	w.places.unlock()
 	retry(pending)
 	return err
@@ -161,6 +248,7 @@ func (w *waiter) tryGrant(pending []*waiter) []*waiter {
 		p.lock.grant(p.hold)
 	}
 	w.finish()
+	// Of the locks where that promoted somebody, all are woken below.
 	// Where the number of holders is limited, those behind may have waited for
 	// nothing but their turn: there may be room for them too.
 	for _, p := range w.places {
@@ -177,8 +265,8 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 		p.lock.dequeue(p.hold)
 		pending = p.lock.wake(pending)
 	}
+	w.end() // before the holds belong to the caller again, who may change the owner
 	w.places.disclaim()
-	w.done = true
 	return pending
 }
 

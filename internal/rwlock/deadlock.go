@@ -1,0 +1,422 @@
+package rwlock
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// The deadlock search looks from a wait that has just begun at all that it waits for,
+// and ends it if it can never be granted.
+//
+// What can be known of this is a graph. A waiter is stuck if one hold in its way is
+// stuck, or one waiter whose turn comes before; of the holders of a limited lock, if
+// all are. A lasting hold is stuck if its owner is. An owner is stuck if it waits
+// and all its waits are stuck. A leaf is stuck if the call is that it belongs to
+// (Hold.With). What has no owner is not known to be stuck, and is not. So the search
+// starts with everybody stuck and frees those who can go on, until nothing changes;
+// who remains waits for ever.
+//
+// An owner's wait for itself shows nothing: the owner has, or will have, another
+// goroutine that ends its hold, and Wait.Self bounds the wait if it has not. So own
+// holds in the way of a wait are left out, and so is such a wait where it is asked
+// whether the owner is stuck.
+//
+// No deadlock is reported that is not there: the search holds the mutexes of all the
+// locks and owners that it looks at, at the same time, from the first look to the
+// removal of the waiter that it refuses. And of two that search at once, the second
+// sees the first gone, so one is refused and not both.
+//
+// No deadlock is missed: of those in a cycle, one is the last to join its queues.
+// It searches after that, so it finds the others waiting. They cannot have moved on,
+// because they are stuck. Who could wait for the owner before the owner waits is
+// counted by Owner.awaited (or marked at the leaf), also before the search; while
+// nobody does, the owner's wait closes no cycle and there is no search. That is why
+// a thousand waiters that hold nothing cost a thousand times nothing.
+//
+// An owner with several goroutines may become stuck without beginning a wait, when
+// one goroutine that could go on has ended. Therefore waits look again from time to
+// time, each time that Wait.Self has passed.
+
+// searching serializes the searches, which lock the mutexes of many owners in no
+// particular order. It is locked before all other mutexes.
+var searching sync.Mutex
+
+// search is one look at the graph. The mutexes that it has locked stay locked.
+type search struct {
+	shards  []*shard // locked
+	owners  []*Owner // locked
+	nodes   []*node  // in the order of their discovery
+	waiters map[*waiter]*node
+	owned   map[*Owner]*node
+}
+
+// node is a waiter or an owner. It is free if it is known that it will go on.
+type node struct {
+	waiter *waiter // nil for an owner
+	needs  []need  // of a waiter: all must be met
+	self   bool    // a waiter with a hold of its own owner in its way
+
+	owner *Owner
+	waits []*node // of an owner
+
+	free    bool
+	visited bool // by path
+}
+
+// need is met if one of its edges leads to a free node.
+type need []edge
+
+// edge says that the waiting hold at may be granted once by is gone, which depends
+// on the node to.
+type edge struct {
+	at, by *Hold
+	to     *node
+}
+
+// awaited reports whether anybody may wait for what the waiter's owners hold.
+func (w *waiter) awaited() bool {
+	for _, p := range w.places {
+		if o := p.hold.Owner; o != nil && o.awaited.Load() > 0 {
+			return true
+		}
+		for h := p.hold.With; h != nil; h = h.With {
+			if h.isAwaited() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (h *Hold) isAwaited() bool {
+	l := h.lockShard()
+	if l == nil {
+		return false
+	}
+	defer l.shard.mu.Unlock()
+	return h.awaited
+}
+
+// lookForDeadlock refuses the waiter if it closes a cycle. If it does so only by
+// waiting for its turn, it is put ahead of its queues instead: they wait for
+// its owner.
+func (w *waiter) lookForDeadlock() error {
+	searching.Lock()
+	defer searching.Unlock()
+	s := look(w)
+	queueOnly := s.inQueueOnly(w)
+	cycle := s.cycle(w)
+	if cycle != nil && queueOnly {
+		pending := w.overtake()
+		s.unlock()
+		retry(pending)
+		s = look(w)
+		cycle = s.cycle(w)
+	}
+	if cycle == nil {
+		s.unlock()
+		return nil
+	}
+	err := deadlockError(cycle, now().since(w.since))
+	pending := w.withdraw(nil)
+	s.unlock()
+	retry(pending)
+	return err
+}
+
+// overtake puts the waiter ahead in all its queues and grants it what it can have
+// now. It returns the waiters to be retried.
+func (w *waiter) overtake() []*waiter {
+	for _, p := range w.places {
+		p.lock.promote(p.hold)
+	}
+	return w.tryGrant(nil)
+}
+
+// look searches from w, and returns with all locked on which the result depends,
+// except the owners.
+func look(w *waiter) *search {
+	var shards []*shard
+	for {
+		s := &search{
+			shards:  shards,
+			waiters: make(map[*waiter]*node),
+			owned:   make(map[*Owner]*node),
+		}
+		s.lockShards()
+		missing := s.explore(w)
+		if missing == nil {
+			s.settle()
+			s.unlockOwners()
+			return s
+		}
+		s.unlock()
+		shards = append(s.shards, missing)
+	}
+}
+
+func (s *search) lockShards() {
+	slices.SortFunc(s.shards, func(a, b *shard) int { return cmp.Compare(a.rank, b.rank) })
+	for _, sh := range s.shards {
+		sh.mu.Lock()
+	}
+}
+
+func (s *search) unlock() {
+	for _, sh := range s.shards {
+		sh.mu.Unlock()
+	}
+	s.unlockOwners()
+}
+
+func (s *search) unlockOwners() {
+	for _, o := range s.owners {
+		o.mu.Unlock()
+	}
+	s.owners = nil
+}
+
+// explore discovers all that w depends on. If it needs a shard that somebody else has
+// locked, it returns that one: to wait for it here, out of order, could be a deadlock
+// itself.
+func (s *search) explore(w *waiter) (missing *shard) {
+	s.waiterNode(w)
+	for i := 0; i < len(s.nodes); i++ {
+		n := s.nodes[i]
+		if n.waiter == nil {
+			s.exploreOwner(n)
+			continue
+		}
+		for _, p := range n.waiter.places {
+			if !s.tryLock(p.shard) {
+				return p.shard
+			}
+		}
+		s.exploreWaiter(n)
+	}
+	return nil
+}
+
+func (s *search) tryLock(sh *shard) bool {
+	if slices.Contains(s.shards, sh) {
+		return true
+	}
+	if !sh.mu.TryLock() {
+		return false
+	}
+	s.shards = append(s.shards, sh)
+	return true
+}
+
+func (s *search) waiterNode(w *waiter) *node {
+	n := s.waiters[w]
+	if n == nil {
+		n = &node{waiter: w}
+		s.waiters[w] = n
+		s.nodes = append(s.nodes, n)
+	}
+	return n
+}
+
+func (s *search) ownerNode(o *Owner) *node {
+	n := s.owned[o]
+	if n == nil {
+		n = &node{owner: o}
+		s.owned[o] = n
+		s.nodes = append(s.nodes, n)
+		// Who holds the mutex of an owner waits for nothing, so it is soon here.
+		o.mu.Lock()
+		s.owners = append(s.owners, o)
+	}
+	return n
+}
+
+func (s *search) exploreOwner(n *node) {
+	for _, w := range n.owner.waits {
+		n.waits = append(n.waits, s.waiterNode(w))
+	}
+}
+
+// exploreWaiter finds what is in the way of a waiter, whose shards are locked.
+func (s *search) exploreWaiter(n *node) {
+	if n.waiter.done {
+		return
+	}
+	for _, p := range n.waiter.places {
+		s.needHolders(n, p.lock, p.hold)
+		s.needTurn(n, p.lock, p.hold)
+	}
+}
+
+// needHolders adds what h needs of the holders of l.
+func (s *search) needHolders(n *node, l *Lock, h *Hold) {
+	var anyPlace need
+	full := l.full() && h.mode == Shared
+	for o := l.holders.first; o != nil; o = o.next {
+		own := h.Owner != nil && o.Owner == h.Owner
+		switch {
+		case own && (full || l.conflict(h, o)):
+			n.self = n.self || !full || l.ownInWay(h) != nil
+			if full && !o.lasting() {
+				return // a place that will be free
+			}
+		case full:
+			anyPlace = append(anyPlace, edge{h, o, s.holderNode(o)})
+		case l.conflict(h, o):
+			n.needs = append(n.needs, need{edge{h, o, s.holderNode(o)}})
+		}
+	}
+	if anyPlace != nil {
+		n.needs = append(n.needs, anyPlace)
+	}
+}
+
+// needTurn adds what h needs of those who came earlier. The nearest are enough: what is
+// in the way of them is found through them. In the way of an exclusive request, and
+// of all at a limited lock, is everybody who came before; but not if they are ahead.
+func (s *search) needTurn(n *node, l *Lock, h *Hold) {
+	for o := h.prev; o != nil; o = o.prev {
+		if !l.outOfTurn(h, o) {
+			continue
+		}
+		n.needs = append(n.needs, need{edge{h, o, s.waiterNode(o.wait)}})
+		if !o.ahead && (o.mode == Exclusive || l.limit > 0) {
+			return
+		}
+	}
+}
+
+// holderNode returns on what the end of the holder o depends; nil if on nothing
+// that is known.
+func (s *search) holderNode(o *Hold) *node {
+	if o.Owner == nil {
+		return nil
+	}
+	n := s.ownerNode(o.Owner)
+	if o.lasting() {
+		return n
+	}
+	for _, w := range o.Owner.waits {
+		if w.continues(o) {
+			return s.waiterNode(w)
+		}
+	}
+	return nil
+}
+
+// continues reports whether the waiter belongs to the same call as the leaf.
+func (w *waiter) continues(leaf *Hold) bool {
+	for _, p := range w.places {
+		for h := p.hold.With; h != nil; h = h.With {
+			if h == leaf {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// settle frees all that can go on. The order makes it one pass and another to see
+// that it was enough, for a chain of any length.
+func (s *search) settle() {
+	for changed := true; changed; {
+		changed = false
+		for _, n := range slices.Backward(s.nodes) {
+			if !n.free && n.goesOn() {
+				n.free, changed = true, true
+			}
+		}
+	}
+}
+
+func (n *node) goesOn() bool {
+	if n.waiter == nil {
+		return n.ownerGoesOn()
+	}
+	for _, need := range n.needs {
+		if !need.met() {
+			return false
+		}
+	}
+	return true
+}
+
+func (n need) met() bool {
+	for _, e := range n {
+		if e.to == nil || e.to.free {
+			return true
+		}
+	}
+	return false
+}
+
+// ownerGoesOn leaves out the waits of the owner for itself.
+func (n *node) ownerGoesOn() bool {
+	waits := false
+	for _, w := range n.waits {
+		switch {
+		case w.self:
+		case w.free:
+			return true
+		default:
+			waits = true
+		}
+	}
+	return !waits
+}
+
+// inQueueOnly reports whether no holder keeps w, which is stuck, from being granted.
+func (s *search) inQueueOnly(w *waiter) bool {
+	n := s.waiters[w]
+	return !slices.ContainsFunc(n.needs, func(need need) bool {
+		return !need.met() && need[0].by.wait == nil
+	})
+}
+
+// cycle returns a cycle through w, as holds that wait and holds in their way by turns;
+// nil if there is none. A wait can be stuck without being in a cycle, for others who
+// are; it is for them to be refused.
+//
+// Two waits that have begun at once may each close a cycle of its own and be stuck in
+// the other's as well. Then both are refused, since neither helps alone.
+func (s *search) cycle(w *waiter) (cycle []*Hold) {
+	root := s.waiters[w]
+	if root.free {
+		return nil
+	}
+	for _, e := range s.path(root, root) {
+		cycle = append(cycle, e.at, e.by)
+	}
+	return cycle
+}
+
+// path returns the edges on a way from n to the root; nil if there is none.
+func (s *search) path(n, root *node) []edge {
+	if n.visited {
+		return nil
+	}
+	n.visited = true
+	for _, need := range n.needs {
+		if need.met() {
+			continue
+		}
+		for _, e := range need {
+			if e.to == root || e.to.leadsTo(root) {
+				return []edge{e}
+			}
+			if rest := s.path(e.to, root); rest != nil {
+				return append([]edge{e}, rest...)
+			}
+		}
+	}
+	for _, w := range n.waits {
+		if rest := s.path(w, root); rest != nil {
+			return rest
+		}
+	}
+	return nil
+}
+
+// leadsTo reports whether the wait is one of those of the owner n.
+func (n *node) leadsTo(wait *node) bool { return slices.Contains(n.waits, wait) }
