@@ -123,7 +123,7 @@ func mariadbInstallDB(program string, c *cluster) error {
 		return err
 	}
 	return c.run(program, "--no-defaults", "--datadir="+c.path("data"), "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M")
+		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--tmpdir="+c.dir)
 }
 
 func mariadbCommand(program string, c *cluster) []string {
@@ -132,6 +132,7 @@ func mariadbCommand(program string, c *cluster) []string {
 		"--bind-address=" + c.Host, "--port=" + strconv.Itoa(c.Port),
 		"--socket=mariadb.sock", // in the data directory: a longer path may be too long
 		"--pid-file=" + c.path("mariadb.pid"),
+		"--tmpdir=" + c.dir, // a server that starts removes all temporary tables there, other servers' too
 		"--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=2", // safe when a server is killed, since the kernel lives on
 		"--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M",
