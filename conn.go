@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 var (
@@ -35,7 +36,8 @@ type RawConn interface {
 // until an operation draws a server connection, which happens once the operation
 // has its lock. From then on it keeps that one until database/sql takes it back
 // (IsValid) or throws it away (Close), so a session on a sql.Conn, a Tx or Rows
-// is one session on the server.
+// is one session on the server. (A connection that was drawn to prepare a
+// statement goes back when the statement then has to wait for a lock.)
 //
 // database/sql calls its methods one at a time. Only the end of a wait (the lock
 // table) and the end of a Tx by its context (database/sql, which then has the
@@ -48,8 +50,17 @@ type conn struct {
 	slot  rwlock.Hold // held while it is, if their number is limited
 	stmts []*stmt     // those with an inner statement on it
 
-	tx   *tx         // the open transaction, or nil
-	leaf rwlock.Hold // of the Exec that is running
+	scope *scope   // the innermost open transaction, or nil
+	raw   *rawTx   // the one that is written in SQL, or nil
+	leaf  userHold // of the Exec that is running
+
+	// reading counts the rows that are open. While it is not zero, some drivers
+	// say of a good connection that it is not valid.
+	reading int
+
+	// busy means that the drawn connection has done more than to prepare
+	// statements and to answer pings, so that it cannot be exchanged for another.
+	busy usage
 
 	// spent means that the connection has returned a Result. Its methods lock
 	// the connection even after it went back to database/sql's pool. If the next
@@ -60,36 +71,57 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
-	return c.onServer(ctx, func(sc *serverConn) error { return sc.Ping(ctx) })
+	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 }
 
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.exec(ctx, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
+	return c.exec(ctx, query, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
 		return sc.ExecContext(ctx, query, args)
 	})
 }
 
-// exec runs call under an exclusive lock, on a server connection.
-func (c *conn) exec(ctx context.Context, call func(context.Context, *serverConn) (driver.Result, error)) (driver.Result, error) {
-	if err := c.lock(ctx, &c.leaf, rwlock.Leaf, Exclusive); err != nil {
+// exec runs call, the execution of a statement with the given text, under an
+// exclusive lock, on a server connection.
+func (c *conn) exec(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Result, error)) (driver.Result, error) {
+	statement, raw, err := c.admit(ctx, text, &c.leaf, rwlock.Leaf)
+	if err != nil {
 		return nil, err
 	}
-	defer c.leaf.Release()
-	ctx, cancel := c.db.limitStatement(ctx)
-	if cancel != nil {
-		defer cancel()
-	}
+	defer c.release(&c.leaf.Hold)
+	defer func() { c.settleRaw(raw, statement, err) }()
+	ctx, limit := c.db.limitStatement(ctx)
+	defer limit.end()
 	var res driver.Result
-	err := c.onServer(ctx, func(sc *serverConn) (err error) {
+	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
 		res, err = call(ctx, sc)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, limit.explain(err)
 	}
 	c.spent = true
 	return readResult(res), nil
+}
+
+// admit takes the lock for a statement: into h, which is a leaf for an Exec and
+// rows for a Query, or for the transaction that the statement may begin, raw.
+func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
+	st = c.db.texts.Classify(text)
+	if c.scope != nil && c.scope.refuses(ctx, st) {
+		return st, nil, ErrReadOnly
+	}
+	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
+		return st, raw, err
+	}
+	mode := Exclusive
+	if kind == rwlock.Rows {
+		mode = modeOf(st)
+	}
+	if err := c.lock(ctx, h, kind, mode); err != nil {
+		return st, nil, err
+	}
+	return st, c.mayBeginRaw(st, h), nil
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -99,35 +131,55 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	})
 }
 
-// query runs call, on a server connection, under the lock that the text of the
-// statement asks for. The rows take the lock with them.
+// query runs call, the query of a statement with the given text, on a server
+// connection, under the lock that the text asks for. The rows take the lock with
+// them.
 func (c *conn) query(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Rows, error)) (driver.Rows, error) {
-	r := new(rows)
-	if err := c.lock(ctx, &r.hold, rwlock.Rows, c.db.modeOf(text)); err != nil {
+	r := &rows{conn: c}
+	statement, raw, err := c.admit(ctx, text, &r.hold, rwlock.Rows)
+	if err != nil {
 		return nil, err
 	}
+	c.reading++
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
 			r.release()
+			c.settleRaw(raw, statement, err)
 		}
 	}()
-	ctx, r.done = c.db.limitStatement(ctx)
-	err := c.onServer(ctx, func(sc *serverConn) (err error) {
+	ctx, r.limit = c.db.limitStatement(ctx)
+	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
 		r.Rows, err = call(ctx, sc)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, r.limit.explain(err)
 	}
+	c.settleRows(r, raw, statement)
 	opened = true
+	if r.hold.Held() && r.hold.owner != nil {
+		r.copies = c.db.copiesRows
+		r.hold.owner.add(r)
+	}
 	return r.public(), nil
+}
+
+// settleRows is settleRaw for a statement with rows.
+func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
+	switch {
+	case raw != nil && raw.from != nil:
+		c.settleRaw(raw, st, nil) // while the rows have their lock
+	case raw != nil || c.raw != nil:
+		// Some drivers execute the statement no earlier than its rows are read.
+		r.onClose(func() { c.settleRaw(raw, st, nil) })
+	}
 }
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	s := &stmt{conn: c, query: query}
-	err := c.onServer(ctx, func(sc *serverConn) error {
+	err := c.onServer(ctx, idle, func(sc *serverConn) error {
 		_, err := s.on(ctx, sc)
 		return err
 	})
@@ -139,28 +191,23 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	t := &tx{conn: c, outer: c.tx, readOnly: opts.ReadOnly}
-	mode := Exclusive
-	if opts.ReadOnly {
-		mode = Shared
-	}
-	if err := c.lock(ctx, &t.hold, rwlock.Tx, mode); err != nil {
+	t := new(tx)
+	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
 	}
-	t.tagged = t.hold.Held()
 	defer func() {
 		if t.Tx == nil { // also when the inner driver panics
 			t.release()
 		}
 	}()
-	err := c.onServer(ctx, func(sc *serverConn) (err error) {
+	err := c.onServer(ctx, busy, func(sc *serverConn) (err error) {
 		t.Tx, err = sc.BeginTx(ctx, opts)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.tx = t
+	t.open()
 	return t, nil
 }
 
@@ -169,31 +216,45 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 	if err := c.draw(context.Background()); err != nil {
 		return err
 	}
+	c.busy = true
 	return f(c.drawn.sc.ci)
 }
+
+// usage says what an operation leaves on a server connection: statements at most
+// (idle), or perhaps a session (busy).
+type usage bool
+
+const (
+	idle usage = false
+	busy usage = true
+)
 
 // onServer runs call on the server connection that c has, or else on one that it
 // draws. After a restart of the server the pool may be full of stale connections,
 // more than database/sql has tries; those that turn out so before they did any
 // work are replaced while the lock is held.
-func (c *conn) onServer(ctx context.Context, call func(*serverConn) error) error {
+func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) error) error {
 	if sc := c.drawn.sc; sc != nil {
 		if sc.broken { // as database/sql, which would no longer let it be used
 			return driver.ErrBadConn
 		}
+		c.busy = c.busy || u
 		return call(sc)
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
 			return err
 		}
-		mayBeStale := c.drawn.sc.used
-		c.drawn.sc.used = true
+		c.busy = u
+		mayBeStale := c.drawn.mayBeStale
 		err := c.first(call)
-		if !errors.Is(err, driver.ErrBadConn) || !mayBeStale || tries >= c.db.limits.maxIdleConns {
+		if !errors.Is(err, driver.ErrBadConn) {
 			return err
 		}
-		c.discard()
+		c.discard() // now, since nothing was done on it that could go on
+		if !mayBeStale || tries >= c.db.limits.maxIdleConns {
+			return err
+		}
 	}
 }
 
@@ -217,9 +278,28 @@ func (c *conn) draw(ctx context.Context) error {
 	if c.drawn.sc != nil {
 		return nil
 	}
+	id, _ := identityFrom(ctx)
+	c.slot.Owner = id.lockOwner()
+	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
+		c.slot.With = nil
+	}
 	var err error
 	c.drawn, err = c.pool.draw(ctx, &c.slot, c.db.wait())
 	return c.db.connectError(err)
+}
+
+// release ends a hold, or leaves it to a lost session.
+func (c *conn) release(h *rwlock.Hold) {
+	c.leaveToLost(h)
+	h.Release()
+}
+
+// leaveToLost moves the grant of h to the connection's session, if that has lost
+// its connection: the server may still be at work under it.
+func (c *conn) leaveToLost(h *rwlock.Hold) {
+	if sc := c.drawn.sc; sc != nil && c.reading == 0 && sc.lost() {
+		c.pool.orphans.adopt(sc.session, h)
+	}
 }
 
 // giveBack returns the server connection, if any, to the inner pool.
@@ -242,12 +322,21 @@ func (c *conn) undraw(end func(draw)) {
 }
 
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
-// connections when they are drawn.
-func (c *conn) ResetSession(context.Context) error { return nil }
+// connections when they are drawn; here is one only if IsValid has kept it.
+func (c *conn) ResetSession(ctx context.Context) error {
+	if c.drawn.sc != nil {
+		return c.drawn.sc.ResetSession(ctx)
+	}
+	return nil
+}
 
 // IsValid implements [driver.Validator]. database/sql asks when it takes the
 // connection back into its pool: the moment at which the session ends.
 func (c *conn) IsValid() bool {
+	if c.keepRaw() {
+		return c.drawn.sc.IsValid()
+	}
+	c.endScopes()
 	c.giveBack()
 	return !c.spent
 }
@@ -255,15 +344,24 @@ func (c *conn) IsValid() bool {
 // Close implements [driver.Conn]. A connection that still has its server
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
-	for c.tx != nil {
-		c.tx.release()
+	for s := c.scope; s != nil; s = s.outer {
+		s.leaveToLost()
 	}
 	c.discard()
+	c.endScopes()
 	if c.pool != nil {
 		c.pool.release()
 		c.pool = nil
 	}
 	return nil
+}
+
+// endScopes ends transactions that were not ended in their order, or not at all.
+func (c *conn) endScopes() {
+	for c.scope != nil {
+		c.scope.release()
+	}
+	c.raw = nil
 }
 
 // CheckNamedValue implements [driver.NamedValueChecker]; server connections

@@ -28,6 +28,12 @@ type dialect struct {
 	// after d. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
 
+	// identify finds out the session of a new connection; survivors tells which
+	// of those that have lost their connections the server has not ended, and may
+	// help to end them. If nil, no statement goes on without its connection.
+	identify  func(ctx context.Context, sc *serverConn) error
+	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
+
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	enforcesReadOnly bool
@@ -57,11 +63,11 @@ func dialectNames() string {
 	return strings.Join(names, ", ")
 }
 
-// detectDialect recognizes the engine by the Go type of the driver, and else by
-// its registered name: programs register variants under names of their own, and
+// detectDialect recognizes the engine by the registered name of the driver, and
+// else by its Go type: programs register variants under names of their own, and
 // wrappers hide the type.
 func detectDialect(d driver.Driver, name string) *dialect {
-	for _, hint := range []string{driverPackage(d), name} {
+	for _, hint := range []string{name, driverPackage(d)} {
 		for _, dialect := range dialects {
 			for _, mark := range dialect.marks {
 				if strings.Contains(hint, mark) {

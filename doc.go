@@ -22,11 +22,23 @@
 // is shared. Prepare and Ping take no lock.
 //
 // A lock is held until Exec has returned, the rows are closed, or the transaction
-// has ended. What waits for it waits in the order of arrival, at most as long as
-// its context and lock_timeout allow. The error is then a [*LockError], which
-// names what was in the way.
+// has ended, be it one of [sql.DB.BeginTx] or one that is written in SQL. If the
+// connection is lost meanwhile, which is how some drivers cancel a statement, it
+// is held until the server has ended the session, at most for cancel_grace.
+//
+// What waits for a lock waits in the order of arrival, at most as long as its
+// context and lock_timeout allow. The error is then a [*LockError], which names
+// what was in the way. Those who wait for each other in a circle are found at once,
+// and one gets [ErrDeadlock].
 //
 // Handles on the same database share their locks within a process.
+//
+// # Owners
+//
+// What is done with a context of [WithUser], and with contexts made from it, belongs
+// to one owner: a request, one thread of control. It does not wait for itself where
+// it would not on the bare driver: in a loop over its own rows, or on the sql.DB
+// beside its own transaction. Parallel parts of a request take a [Fork] each.
 //
 // # Opening
 //

@@ -33,17 +33,22 @@ var wrappedNames = map[string]string{
 	"sqlite":   "modernc.org/sqlite",
 }
 
+const wrappedSuffix = "-dblocker"
+
 func init() {
 	sql.Register("dblocker", &Driver{})
 	for name := range wrappedNames {
-		sql.Register(name+"-dblocker", &Driver{name: name})
-		sqlx.BindDriver(name+"-dblocker", detectDialect(nil, name).bindType)
+		sql.Register(name+wrappedSuffix, &Driver{name: name})
+		sqlx.BindDriver(name+wrappedSuffix, detectDialect(nil, name).bindType)
 	}
 }
 
 // Register makes inner, wrapped, available under name to [sql.Open], which then
 // takes inner's own DSNs. sqlx learns the bind type of the name with it.
 func Register(name string, inner driver.Driver, opts ...Option) error {
+	if name == "" {
+		return errors.New("dblocker: Register: the name is empty; choose one such as sqlite3-hooked")
+	}
 	if inner == nil {
 		return fmt.Errorf("dblocker: Register(%q): the inner driver is nil", name)
 	}
@@ -66,7 +71,12 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if inner == nil {
 		return nil, errors.New("dblocker: NewConnector: the inner connector is nil")
 	}
-	return newConnector(&Driver{inner: inner.Driver(), opts: opts}, inner, "", nil)
+	cfg, err := newConfig(detectDialect(inner.Driver(), ""), opts)
+	if err != nil {
+		return nil, err
+	}
+	d := inner.Driver()
+	return newConnector(&Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
 }
 
 // OpenDB opens a database with a connector of any driver, wrapped.
@@ -81,13 +91,20 @@ func OpenDB(inner driver.Connector, opts ...Option) (*sql.DB, error) {
 // Driver is the wrapping driver. The ones that [sql.Open] knows are registered
 // by this package and by [Register].
 type Driver struct {
-	name  string        // of the inner driver; "" if the DSN names it
-	inner driver.Driver // nil if it is to be looked up by name
-	opts  []Option
+	name   string        // of the inner driver; "" if the DSN names it
+	inner  driver.Driver // nil if it is to be looked up by name
+	opts   []Option
+	opened driver.Driver // of the handle that returned this Driver; nil before
 }
 
-// Unwrap returns the inner driver, or nil where the DSN decides which one it is.
-func (d *Driver) Unwrap() driver.Driver { return d.inner }
+// Unwrap returns the inner driver: of a handle's Driver the one that it has open,
+// else the one that was registered, or nil where a name is still to be looked up.
+func (d *Driver) Unwrap() driver.Driver {
+	if d.opened != nil {
+		return d.opened
+	}
+	return d.inner
+}
 
 // Open implements [driver.Driver]. Programs call [sql.Open] instead.
 func (d *Driver) Open(dsn string) (driver.Conn, error) {
@@ -97,6 +114,7 @@ func (d *Driver) Open(dsn string) (driver.Conn, error) {
 	}
 	ci, err := c.Connect(context.Background())
 	if err != nil {
+		c.(*Connector).Close()
 		return nil, err
 	}
 	return soleConn{ci.(*conn)}, nil
@@ -124,17 +142,24 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 			return nil, err
 		}
 	}
+	cfg, err := newConfig(detectDialect(inner, t.driver), slices.Concat(d.opts, t.opts))
+	if err != nil {
+		return nil, err
+	}
 	ci, err := openConnector(inner, t.dsn)
 	if err != nil {
 		return nil, withoutSecrets(err, t.dsn)
 	}
-	return newConnector(&Driver{d.name, inner, slices.Concat(d.opts, t.opts)}, ci, t.driver, &t.dsn)
+	return newConnector(&Driver{d.name, d.inner, d.opts, inner}, cfg, ci, &t.dsn), nil
 }
 
 // registeredDriver finds a driver by its name. database/sql shows it only by
 // way of a handle, and some drivers refuse to open one with a DSN that is not
 // theirs.
 func registeredDriver(name, dsn string) (driver.Driver, error) {
+	if name == "dblocker" || strings.HasSuffix(name, wrappedSuffix) {
+		return nil, wrapsItself(name)
+	}
 	if !slices.Contains(sql.Drivers(), name) {
 		return nil, unknownDriver(name)
 	}
@@ -144,15 +169,19 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	}
 	defer db.Close()
 	if _, ours := db.Driver().(*Driver); ours {
-		return nil, fmt.Errorf("dblocker: the inner driver %q is dblocker itself; name the driver to wrap, for example sqlite3", name)
+		return nil, wrapsItself(name)
 	}
 	return db.Driver(), nil
+}
+
+func wrapsItself(name string) error {
+	return fmt.Errorf("dblocker: the inner driver %q is dblocker itself; name the driver to wrap, for example sqlite3", name)
 }
 
 func unknownDriver(name string) error {
 	var have []string
 	for _, d := range sql.Drivers() {
-		if d != "dblocker" && !strings.HasSuffix(d, "-dblocker") {
+		if d != "dblocker" && !strings.HasSuffix(d, wrappedSuffix) {
 			have = append(have, d)
 		}
 	}
@@ -190,15 +219,16 @@ type Connector struct {
 	calls  callSites // that were warned of
 	closed chan struct{}
 
+	copiesRows bool // whether the inner driver reuses the bytes of a row
+
 	mu   sync.Mutex // guards pool, and the closing of closed
 	pool *pool      // set by the first Connect
 }
 
-func newConnector(d *Driver, inner driver.Connector, name string, dsn *string) (*Connector, error) {
-	cfg, err := newConfig(detectDialect(d.inner, name), d.opts)
-	if err != nil {
-		return nil, err
-	}
+// freshRows are the drivers that are known to make new bytes for each row.
+var freshRows = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
+
+func newConnector(d *Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
 	return &Connector{
 		config: cfg,
 		driver: d,
@@ -206,7 +236,9 @@ func newConnector(d *Driver, inner driver.Connector, name string, dsn *string) (
 		dsn:    dsn,
 		texts:  sqltext.NewCache(cfg.dialect.text),
 		closed: make(chan struct{}),
-	}, nil
+
+		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
+	}
 }
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers
@@ -261,5 +293,5 @@ func closeConnector(c driver.Connector) error {
 
 // wait is how the handle's operations wait.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Closed: c.closed}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -32,7 +33,7 @@ func parseDSN(dsn string) (target, error) {
 	}
 	head, inner, found := strings.Cut(dsn, ":")
 	if !found {
-		return target{}, fmt.Errorf("dblocker: the data source name has no driver; write driver[?options]:inner-dsn, %s", dsnExample)
+		return target{}, fmt.Errorf("dblocker: the data source name has no colon, which separates the driver from its own DSN; write driver[?options]:inner-dsn, %s", dsnExample)
 	}
 	if strings.HasPrefix(inner, "//") {
 		if t, ok, err := parseURL(head, dsn); ok {
@@ -50,8 +51,12 @@ func parseDSN(dsn string) (target, error) {
 	return newTarget(name, opts, inner)
 }
 
-// newTarget accepts the URL form of a MySQL DSN, which go-sql-driver does not.
+// newTarget accepts the other name of PostgreSQL's URLs, and the URL form of a
+// MySQL DSN, which go-sql-driver does not.
 func newTarget(name string, opts []Option, inner string) (target, error) {
+	if name == "postgresql" {
+		name = "postgres"
+	}
 	if name == "mysql" && strings.HasPrefix(inner, "mysql://") {
 		var err error
 		if inner, err = mysqlDSN(inner); err != nil {
@@ -108,6 +113,9 @@ func mysqlDSN(raw string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("dblocker: the mysql URL cannot be read: %w; write mysql://user:password@host:3306/database and percent-encode special characters", urlCause(err))
 	}
+	if strings.ContainsAny(u.Host, "()") {
+		return "", errors.New("dblocker: the host of the mysql URL has parentheses, as in the driver's own form; write mysql://user:password@host:3306/database, or mysql:user:password@unix(/path)/database")
+	}
 	user := u.User.Username()
 	if strings.Contains(user, ":") {
 		return "", errors.New("dblocker: the mysql URL has a colon in its user name, which go-sql-driver/mysql cannot express; use mysql.NewConnector with dblocker.OpenDB")
@@ -123,9 +131,9 @@ func mysqlDSN(raw string) (string, error) {
 	if u.Host != "" {
 		fmt.Fprintf(&b, "tcp(%s)", mysqlAddr(u))
 	}
-	b.WriteString("/" + strings.TrimPrefix(u.EscapedPath(), "/"))
-	if u.RawQuery != "" {
-		b.WriteString("?" + u.RawQuery)
+	b.WriteString("/" + strings.Trim(u.EscapedPath(), "/"))
+	if u.RawQuery != "" { // the driver takes the last slash for the one before the database
+		b.WriteString("?" + strings.ReplaceAll(u.RawQuery, "/", "%2F"))
 	}
 	return b.String(), nil
 }
@@ -151,36 +159,86 @@ func urlCause(err error) error {
 	return errors.New(strings.TrimSpace(text))
 }
 
-// secrets finds the password in the forms of DSN in use: a URL's or MySQL's
-// user:password@, and the password=... of keyword forms.
-var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(?i)\b(?:password|passwd|pwd|_auth_pass)\s*=\s*'((?:[^'\\]|\\.)*)'`),
-	regexp.MustCompile(`(?i)\b(?:password|passwd|pwd|_auth_pass)\s*=\s*([^\s&;']+)`),
-	regexp.MustCompile(`^(?:[a-zA-Z][a-zA-Z0-9+.-]*://)?[^:/@]*:(.*)@`),
-}
-
-// withoutSecrets returns err unchanged unless its text shows the password of
-// dsn; then it returns an error with the password struck out and the same
-// identity to errors.Is and errors.As.
+// withoutSecrets returns err unchanged unless its text shows the password of dsn,
+// where a DSN has it: then it returns an error with the password struck out and
+// the same identity to errors.Is and errors.As. A server's own error, which
+// shows none, stays what it is, though it may name a user who is called like the
+// password.
 func withoutSecrets(err error, dsn string) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	for _, re := range secrets {
-		m := re.FindStringSubmatch(dsn)
-		if m == nil || m[1] == "" {
-			continue
-		}
-		text = strings.ReplaceAll(text, m[1], "xxxxx")
-		if plain, uerr := url.PathUnescape(m[1]); uerr == nil {
-			text = strings.ReplaceAll(text, plain, "xxxxx")
-		}
+	for _, secret := range userSecrets(dsn) {
+		text = strings.ReplaceAll(text, ":"+secret+"@", ":xxxxx@")
 	}
+	text = keywordSecret.ReplaceAllStringFunc(text, func(m string) string { return withoutKeywordSecret(m, dsn) })
+	text = quoted.ReplaceAllStringFunc(text, func(q string) string { return withoutQuotedSecret(q, dsn) })
 	if text == err.Error() {
 		return err
 	}
 	return &redactedError{text, err}
+}
+
+var (
+	// keywordSecret is the password of a keyword form, or of a URL's query.
+	keywordSecret = regexp.MustCompile(`(?i)((?:password|passwd|pwd|_auth_pass)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&;'"]+)`)
+
+	// urlStart is what may stand before the user, in a URL or in a failed one.
+	urlStart = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*:?//?|^//?`)
+
+	// quoted is what an error has put in quotes.
+	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+)
+
+// userSecrets returns what may be the password in the form user:password@ of a
+// URL or of a MySQL DSN, as it is written and with its percent-encoding undone.
+func userSecrets(dsn string) []string {
+	var secrets []string
+	beforeQuery, _, _ := strings.Cut(dsn, "?")
+	for _, s := range []string{dsn, beforeQuery} { // a password of MySQL may have a question mark
+		s = urlStart.ReplaceAllString(s, "")
+		at := strings.LastIndexByte(s, '@')
+		if at < 0 {
+			continue
+		}
+		_, secret, found := strings.Cut(s[:at], ":")
+		if !found || secret == "" {
+			continue
+		}
+		secrets = append(secrets, secret)
+		if plain, err := url.PathUnescape(secret); err == nil && plain != secret {
+			secrets = append(secrets, plain)
+		}
+	}
+	return secrets
+}
+
+// withoutKeywordSecret strikes out the value of a pair that the DSN has. What follows
+// it in a sentence may look like a part of it.
+func withoutKeywordSecret(pair, dsn string) string {
+	m := keywordSecret.FindStringSubmatch(pair)
+	secret := m[2]
+	for len(secret) > 0 && !strings.Contains(dsn, m[1]+secret) {
+		secret = secret[:len(secret)-1]
+	}
+	if secret == "" {
+		return pair
+	}
+	return m[1] + "xxxxx" + m[2][len(secret):]
+}
+
+// withoutQuotedSecret strikes out a quoted text, if it is a piece of the DSN that
+// may hold the password in a form we do not know.
+func withoutQuotedSecret(q, dsn string) string {
+	plain, err := strconv.Unquote(q)
+	if err != nil {
+		plain = strings.Trim(q, `"`)
+	}
+	if len(plain) < 4 || !strings.ContainsAny(plain, ":@") || !strings.Contains(dsn, plain) || strings.Contains(plain, "xxxxx") {
+		return q
+	}
+	return `"xxxxx"`
 }
 
 // redactedError is an inner driver's error whose text had to be changed.

@@ -30,6 +30,8 @@ func TestParseDSN(t *testing.T) {
 		{"mysql://u:p@host/db?parseTime=true&loc=US%2FPacific", "mysql", "u:p@tcp(host:3306)/db?parseTime=true&loc=US%2FPacific"},
 		{"mysql://u:p%40%2F%3A@[::1]:3307/a%2Fb", "mysql", "u:p@/:@tcp([::1]:3307)/a%2Fb"},
 		{"mysql://u@host/", "mysql", "u@tcp(host:3306)/"},
+		{"mysql://u@host/db/?loc=Europe/Berlin", "mysql", "u@tcp(host:3306)/db?loc=Europe%2FBerlin"},
+		{"postgresql?lock_timeout=5s:postgresql://u@host/app", "postgres", "postgresql://u@host/app"},
 		{"mysql:///db", "mysql", "/db"},
 		{"mysql?lock_timeout=1s:mysql://u@host/db", "mysql", "u@tcp(host:3306)/db"},
 		{"other://host", "other", "//host"},
@@ -70,7 +72,7 @@ func TestBadDSN(t *testing.T) {
 		want        []string
 	}{
 		{"dblocker", "", []string{"empty", "driver[?options]:inner-dsn", `"sqlite3:app.db"`}},
-		{"dblocker", "app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", "app.db", []string{"no colon", "driver[?options]:inner-dsn"}},
 		{"dblocker", ":app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
 		{"dblocker", "?lock_timeout=5s:app.db", []string{"no driver"}},
 		{"dblocker", "sqlite4:app.db", []string{`"sqlite4"`, "sqlite3", "postgres", "forgotten import"}},
@@ -79,7 +81,7 @@ func TestBadDSN(t *testing.T) {
 		{"dblocker", "host=h password=hunter2 options=-c:x", []string{"no driver", "driver[?options]:inner-dsn"}},
 		{"dblocker", "ann:hunter2@tcp(host:3306)/db", []string{`"ann"`, "forgotten import"}},
 		{"dblocker", "dblocker:sqlite3:app.db", []string{"dblocker itself"}},
-		{"dblocker", "sqlite3?lock_timout=5s:app.db", []string{`"lock_timout"`, "lock_timeout, statement_timeout", "lock_timeout=5s"}},
+		{"dblocker", "sqlite3?lock_timout=5s:app.db", []string{`"lock_timout"`, "lock_timeout, ", "lock_timeout=5s"}},
 		{"dblocker", "sqlite3?Lock_timeout=5s:app.db", []string{`"Lock_timeout"`}},
 		{"dblocker", "sqlite3?lock_timeout=5:app.db", []string{"lock_timeout", `"5"`, "5s"}},
 		{"dblocker", "sqlite3?lock_timeout=-5s:app.db", []string{"lock_timeout", "not negative"}},
@@ -87,16 +89,25 @@ func TestBadDSN(t *testing.T) {
 		{"dblocker", "sqlite3?max_open_conns=-1:app.db", []string{"max_open_conns", "not negative"}},
 		{"dblocker", "sqlite3?untagged=yes:app.db", []string{"untagged", `"yes"`, "pass, warn or error"}},
 		{"dblocker", "sqlite3?dialect=oracle:app.db", []string{"dialect", `"oracle"`, "sqlite, postgres, mysql, generic"}},
-		{"dblocker", "sqlite3?lockspace=:app.db", []string{"lockspace", "not empty"}},
+		{"dblocker", "sqlite3?lockspace=:app.db", []string{"lockspace", "a name, such as"}},
 		{"dblocker", "sqlite3?lock_timeout=1s&lock_timeout=2s:app.db", []string{"lock_timeout", "2 times"}},
 		{"dblocker", "sqlite3?lock_timeout=%zz:app.db", []string{"URL query", "lock_timeout=5s"}},
 		{"dblocker", "mysql://ann:hunter2@host:port/db", []string{"mysql URL", "mysql://user:password@host:3306/database"}},
 		{"dblocker", "mysql://ann:hunter2%zz@host/db", []string{"mysql URL", "percent-encode"}},
 		{"dblocker", "mysql://a%3Ab:hunter2@host/db", []string{"colon"}},
+		{"dblocker", "mysql://ann:hunter2@unix(/tmp/x.sock)/db", []string{"parentheses", "mysql://user:password@host:3306/database"}},
 		{"dblocker", "mysql:ann:hunter2@tcp(host:3306", []string{"DSN"}},
+		{"dblocker", "dblocker:x", []string{"dblocker itself"}},
+		{"dblocker", "sqlite3-dblocker:x", []string{"dblocker itself"}},
+		{"dblocker", "postgres:/ann:hunter2@host/db", []string{"="}},
+		{"postgres-dblocker", "//ann:hunter2@host/db", []string{"="}},
+		{"dblocker", "postgres:postgresql//ann:hunter2@host/db", []string{"="}},
+		{"dblocker", "postgres:ann:hunter2 host=x", []string{"="}},
+		{"dblocker", `postgres://ann:hunter2"x@host:bad/db`, []string{"port"}},
+		{"dblocker", "postgres://ann@host:bad/db?password=hunter2", []string{"port"}},
 		{"dblocker", "postgres://ann:hunter2@host:port/db", []string{"port"}},
 		{"postgres-dblocker", "postgres://ann:hunter2%zz@host/db", []string{"escape"}},
-		{"postgres-dblocker", "password=hunter2 sslmode=hunter2", []string{"sslmode"}},
+		{"postgres-dblocker", "password=hunter2 sslmode=bad", []string{"sslmode"}},
 	} {
 		err := openError(tc.driver, tc.dsn)
 		if err == nil {
@@ -128,23 +139,41 @@ func TestSecretsAreStruckOut(t *testing.T) {
 	cause := errors.New("cause")
 	for _, tc := range []struct{ dsn, text, want string }{
 		{"postgres://u:s3cret@h/db", `parse "postgres://u:s3cret@h/db": bad`, `parse "postgres://u:xxxxx@h/db": bad`},
-		{"postgres://u:s%3Acret@h/db", "password s:cret is wrong", "password xxxxx is wrong"},
-		{"host=h password=s3cret user=u", "bad option s3cret", "bad option xxxxx"},
-		{"host=h password = 's3 cret' user=u", "bad option s3 cret", "bad option xxxxx"},
+		{"postgres://u:s%3Acret@h/db?application_name=a@b", `parse "postgres://u:s:cret@h/db": bad`, `parse "postgres://u:xxxxx@h/db": bad`},
+		{`postgres://u:s3"cret@h/db`, `parse "postgres://u:s3\"cret@h/db": bad`, `parse "xxxxx": bad`},
+		{"//u:s3cret@h/db", `missing "=" after "//u:s3cret@h/db"`, `missing "=" after "//u:xxxxx@h/db"`},
+		{"u:s3cret host=x", `missing "=" after "u:s3cret"`, `missing "=" after "xxxxx"`},
+		{"host=h password=s3cret user=u", "in host=h password=s3cret user=u", "in host=h password=xxxxx user=u"},
+		{"host=h password = 's3 cret' user=u", "in password = 's3 cret' user", "in password = xxxxx user"},
+		{"host=h sslpassword=s3cret", "in sslpassword=s3cret", "in sslpassword=xxxxx"},
+		{"host=h password=s3cret", "cannot parse `host=h password=s3cret`: bad", "cannot parse `host=h password=xxxxx`: bad"},
+		{"host=h password=s3cret", "cannot parse `host=h password=xxxxx`: bad; s3cret@", "cannot parse `host=h password=xxxxx`: bad; s3cret@"},
 		{"u:s3cret@tcp(h)/db", "u:s3cret@tcp", "u:xxxxx@tcp"},
-		{"u:p@ss@tcp(h)/db", "u:p@ss@tcp", "u:xxxxx@tcp"},
+		{"u:p@ss?w@tcp(h)/db", "u:p@ss?w@tcp", "u:xxxxx@tcp"},
 		{"file:app.db?_auth&_auth_user=u&_auth_pass=s3cret", "_auth_pass=s3cret", "_auth_pass=xxxxx"},
 	} {
-		err := withoutSecrets(fmt.Errorf("%s%w", tc.text+": ", cause), tc.dsn)
-		if got := err.Error(); got != tc.want+": cause" {
-			t.Errorf("%s: got %q, want %q", tc.dsn, got, tc.want+": cause")
+		err := withoutSecrets(fmt.Errorf("%s; %w", tc.text, cause), tc.dsn)
+		if got := err.Error(); got != tc.want+"; cause" {
+			t.Errorf("%s: got %q, want %q", tc.dsn, got, tc.want+"; cause")
 		}
 		if !errors.Is(err, cause) {
 			t.Errorf("%s: the error lost its identity", tc.dsn)
 		}
 	}
-	if err := withoutSecrets(cause, "u:s3cret@tcp(h)/db"); err != cause {
-		t.Errorf("an error without the password became %v", err)
+}
+
+// TestHonestErrorsStayThemselves: the same value, even if it has the password's
+// letters in it.
+func TestHonestErrorsStayThemselves(t *testing.T) {
+	for _, tc := range []struct{ dsn, text string }{
+		{"root:root@tcp(h)/db", "Access denied for user 'root'@'localhost' (using password: YES)"},
+		{"postgres://a:a@h/db", "dial tcp 127.0.0.1:5432: connect: connection refused"},
+		{"postgres://ann:x@h/db", `pq: password authentication failed for user "ann"`},
+	} {
+		err := errors.New(tc.text)
+		if got := withoutSecrets(err, tc.dsn); got != err {
+			t.Errorf("%s: %q became %q", tc.dsn, tc.text, got)
+		}
 	}
 }
 
@@ -155,6 +184,7 @@ func FuzzDSN(f *testing.F) {
 		"", ":", "?", "sqlite3:app.db", "sqlite3?lock_timeout=5s:x", "postgres?untagged=warn:postgres://u:PW@h/db?sslmode=disable",
 		"mysql://u:PW@h:3306/db?parseTime=true", "mysql:u:PW@tcp([::1]:1)/db", "postgres://u:PW@h:1,h2:2/db",
 		"postgres:host=h password=PW", "postgres:password='P W' x", "dblocker:dblocker:sqlite3:x", "mysql://%zz:PW@h/", "mysql://u:PW%@h",
+		`postgres:u:"PW\\ x@h`, "postgres:/u:PW@h/db", "//u:PW@h",
 		"sqlite3:file:x?mode=memory&cache=shared", "mysql?lockspace=%3A:/", "sqlite3?a=b&c=d:", "postgres:a='\\", "mysql:@/%zz",
 	} {
 		f.Add(seed)
@@ -197,6 +227,7 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 	}{
 		{"lock_timeout=5s", LockTimeout(5 * time.Second), func(c *config) any { return c.lockTimeout }, 2 * time.Minute},
 		{"statement_timeout=5s", StatementTimeout(5 * time.Second), func(c *config) any { return c.statementTimeout }, time.Duration(0)},
+		{"cancel_grace=5s", CancelGrace(5 * time.Second), func(c *config) any { return c.cancelGrace }, 10 * time.Second},
 		{"max_open_conns=5", MaxOpenConns(5), func(c *config) any { return c.limits.maxOpenConns }, 0},
 		{"max_idle_conns=5", MaxIdleConns(5), func(c *config) any { return c.limits.maxIdleConns }, 16},
 		{"conn_max_lifetime=5s", ConnMaxLifetime(5 * time.Second), func(c *config) any { return c.limits.connMaxLifetime }, time.Duration(0)},
@@ -250,6 +281,9 @@ func TestBadOptionsInGo(t *testing.T) {
 func TestBadRegistrations(t *testing.T) {
 	if err := Register("x", nil); err == nil || !strings.Contains(err.Error(), "nil") {
 		t.Errorf("a nil driver: %v", err)
+	}
+	if err := Register("", stubDriver{}); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("an empty name: %v", err)
 	}
 	if err := Register("sqlite3", stubDriver{}); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a name that is taken: %v", err)

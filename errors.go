@@ -15,6 +15,14 @@ var (
 	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
 	ErrLockTimeout = errors.New("lock_timeout has passed")
 
+	// ErrDeadlock is what a [LockError] wraps when a wait would never have ended,
+	// or when an owner has waited for itself for self_wait.
+	ErrDeadlock = errors.New("deadlock")
+
+	// ErrSpillLimit is wrapped by the error of a write whose owner has rows open
+	// that do not fit into spill_limit, beside others who read.
+	ErrSpillLimit = errors.New("dblocker: the open rows of this user's request, which have to make way for its write while others read, are too large to keep in memory")
+
 	// ErrReadOnly is returned for a statement that writes in a read-only
 	// transaction, where the engine would let it pass.
 	ErrReadOnly = errors.New("dblocker: this statement writes, or is not known to only read, and its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)")
@@ -30,11 +38,12 @@ type LockError struct {
 	Mode   Mode          // of the lock
 	Waited time.Duration // until the wait was given up
 
-	// Err is [ErrLockTimeout] or the error of the context.
+	// Err is [ErrLockTimeout], [ErrDeadlock] or the error of the context.
 	Err error
 
 	what    string // was waited for
 	blocker string // what was in the way
+	advice  string // what to do about it; may be empty
 }
 
 // Error names what was waited for, how long, and what was in the way.
@@ -43,6 +52,9 @@ func (e *LockError) Error() string {
 	fmt.Fprintf(&b, "dblocker: waited %v for %s: %v", e.Waited.Round(time.Millisecond), e.what, e.Err)
 	if e.blocker != "" {
 		fmt.Fprintf(&b, "; in the way: %s", e.blocker)
+	}
+	if e.advice != "" {
+		fmt.Fprintf(&b, "; %s", e.advice)
 	}
 	return b.String()
 }

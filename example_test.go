@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -114,20 +115,59 @@ func ExampleWithMode() {
 func ExampleLockError() {
 	db, done := openExample("?lock_timeout=100ms")
 	defer done()
-	ctx := dblocker.WithUser(context.Background(), "ann")
+	request1 := dblocker.WithUser(context.Background(), "ann")
+	request2 := dblocker.WithUser(context.Background(), "ann")
 
-	tx, err := db.BeginTx(ctx, nil)
+	tx, err := db.BeginTx(request1, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer tx.Rollback()
 
-	_, err = db.ExecContext(ctx, "DELETE FROM files") // beside the transaction, not in it
+	_, err = db.ExecContext(request2, "DELETE FROM files")
 	var lockErr *dblocker.LockError
 	if errors.As(err, &lockErr) {
 		fmt.Println(lockErr.User, lockErr.Mode, errors.Is(err, dblocker.ErrLockTimeout))
 	}
 	// Output: ann exclusive true
+}
+
+// Two parts of one request that run in parallel wait for each other like two
+// requests.
+func ExampleFork() {
+	db, done := openExample("")
+	defer done()
+	ctx := dblocker.WithUser(context.Background(), "ann")
+
+	var wg sync.WaitGroup
+	for range 2 {
+		ctx := dblocker.Fork(ctx)
+		wg.Go(func() {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				log.Fatal(err)
+			}
+			defer tx.Rollback()
+			var size int
+			if err := tx.QueryRow("SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
+				log.Fatal(err)
+			}
+			if _, err := tx.Exec("UPDATE files SET size = ? WHERE name = 'a.txt'", size+1); err != nil {
+				log.Fatal(err)
+			}
+			if err := tx.Commit(); err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	wg.Wait()
+
+	var size int
+	if err := db.QueryRowContext(ctx, "SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(size)
+	// Output: 3
 }
 
 func ExampleRegister() {

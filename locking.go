@@ -10,131 +10,159 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
+// A userHold is the hold of a user's lock.
+type userHold struct {
+	rwlock.Hold
+	user  string
+	owner *owner // nil if the context had none
+}
+
 // lock decides what an operation on c needs, and takes it. By itself the
 // operation would take a hold of the given kind and mode for its user; h becomes
 // that hold, or stays idle if the operation needs none.
-func (c *conn) lock(ctx context.Context, h *rwlock.Hold, kind rwlock.Kind, mode Mode) error {
+func (c *conn) lock(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mode) error {
 	mode, err := modeFrom(ctx, mode)
 	if err != nil {
 		return err
 	}
-	if c.tx != nil && c.tx.tagged {
-		return c.tx.lock(ctx, identity{}, mode)
-	}
-	id, err := c.db.identify(ctx)
-	if err != nil {
+	id, err := c.identify(ctx)
+	switch {
+	case err != nil:
 		return err
-	}
-	if c.tx != nil {
-		return c.tx.lock(ctx, id, mode)
-	}
-	if id.user == "" {
+	case c.scope != nil:
+		return c.scope.lock(ctx, id)
+	case id.user == "":
 		return nil
 	}
 	return c.acquire(ctx, h, kind, mode, id)
 }
 
-// acquire takes the lock of the user id into h.
-func (c *conn) acquire(ctx context.Context, h *rwlock.Hold, kind rwlock.Kind, mode Mode, id identity) error {
-	h.Owner, h.Kind = id.owner, kind
-	err := c.pool.users.users.Acquire(ctx, id.user, rwlock.Mode(mode), h, c.db.wait())
-	if err == nil {
-		return nil
+// acquire takes the lock of the user id into h. Before it waits, it lets go what
+// would be in the way of others meanwhile:
+//
+//   - A connection that only prepared a statement is given back. Else all connections
+//     could be held by those who wait for a lock.
+//   - If it is for a write of an owner that still reads, beside others who read, the
+//     owner's rows are spilled. Else two such would wait for each other for ever.
+func (c *conn) acquire(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mode, id identity) error {
+	h.user, h.owner, h.Owner, h.Kind = id.user, id.owner, id.lockOwner(), kind
+	if c.db.trace {
+		h.Tag = callSite()
 	}
-	return lockError(err, id.user)
+	users, wait := c.pool.users.users, c.db.wait()
+	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
+	reads := mode == Exclusive && id.owner != nil && id.owner.hasRows()
+	if unused || reads {
+		err := users.Acquire(ctx, id.user, rwlock.Mode(mode), &h.Hold, rwlock.Wait{})
+		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
+			return lockError(err, id)
+		}
+		if unused {
+			c.giveBack()
+		}
+		if reads {
+			if err := id.owner.spill(ctx, id.user, c.db.spillLimit); err != nil {
+				return err
+			}
+		}
+	}
+	if c.drawn.sc == nil && kind == rwlock.Leaf {
+		c.slot.With = &h.Hold // which will last until a connection can be drawn
+	}
+	return lockError(users.Acquire(ctx, id.user, rwlock.Mode(mode), &h.Hold, wait), id)
 }
 
-// identify returns the user of an operation, or none as far as the handle
-// allows that.
-func (c *Connector) identify(ctx context.Context) (identity, error) {
+// identify returns the user of an operation on c, or none as far as the handle
+// allows that. In a transaction that was begun for a user it need not be said
+// again.
+func (c *conn) identify(ctx context.Context) (identity, error) {
 	id, ok := identityFrom(ctx)
-	if ok {
+	if ok || c.scope != nil && c.scope.tagged {
 		return id, id.err
 	}
-	switch c.untagged {
+	switch c.db.untagged {
 	case ErrorUntagged:
 		return identity{}, ErrNoUser
 	case WarnUntagged:
-		c.calls.warnOnce(c.logger)
+		c.db.calls.warnOnce(c.db.logger)
 	}
 	return identity{}, nil
 }
 
 // modeOf returns the mode of a Query: shared only if its text is known to read.
-func (c *Connector) modeOf(query string) Mode {
-	if c.texts.Classify(query).Kind == sqltext.Read {
+func modeOf(st sqltext.Statement) Mode {
+	if st.Kind == sqltext.Read {
 		return Shared
 	}
 	return Exclusive
 }
 
-// limitStatement gives a statement's context its deadline where the server knows
-// no statement_timeout. The cancel function is nil where there is none.
-func (c *Connector) limitStatement(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.statementTimeout == 0 || c.dialect.limitStatements != nil {
-		return ctx, nil
-	}
-	return context.WithTimeout(ctx, c.statementTimeout)
-}
-
 // lockError puts the end of a wait for a user's lock in the terms of a user of
 // dblocker.
-func lockError(err error, user string) error {
-	return waitError(err, user, func(w *rwlock.WaitError) string {
-		return fmt.Sprintf("the %v lock of user %q", w.Mode, user)
-	})
+func lockError(err error, id identity) error {
+	if err == nil {
+		return nil
+	}
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err // the context was done before there was anything to wait for
+	}
+	what := fmt.Sprintf("the %v lock of user %q", w.Mode, id.user)
+	return waitError(w, id, what)
 }
 
-// connectError does the same for the wait for a server connection, and keeps
-// passwords out of the inner driver's errors.
+// connectError does the same for the wait for a server connection.
 func (c *Connector) connectError(err error) error {
 	if err == nil {
 		return nil
 	}
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
-		return waitError(err, "", func(w *rwlock.WaitError) string {
-			return fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns)
-		})
-	}
-	if c.dsn != nil {
-		return withoutSecrets(err, *c.dsn)
+		return waitError(w, identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns))
 	}
 	return err
 }
 
-func waitError(err error, user string, what func(*rwlock.WaitError) string) error {
-	var w *rwlock.WaitError
-	if !errors.As(err, &w) {
-		return err // the context was done before there was anything to wait for
+func waitError(w *rwlock.WaitError, id identity, what string) error {
+	e := &LockError{
+		User:   id.user,
+		Mode:   Mode(w.Mode),
+		Waited: w.Waited,
+		Err:    w.Err,
+		what:   what,
 	}
 	switch w.Err {
 	case rwlock.ErrClosed:
 		return errClosed
 	case rwlock.ErrTimeout:
-		err = ErrLockTimeout
-	default:
-		err = w.Err
+		e.Err = ErrLockTimeout
+	case rwlock.ErrDeadlock:
+		e.Err = ErrDeadlock
 	}
-	return &LockError{
-		User:    user,
-		Mode:    Mode(w.Mode),
-		Waited:  w.Waited,
-		Err:     err,
-		what:    what(w),
-		blocker: describeBlocker(w.Blocker),
+	own := id.owner != nil && w.Blocker.Owner == id.lockOwner()
+	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
+	if own {
+		e.advice = "do this with the Tx or the connection that has it, or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
 	}
+	return e
 }
 
-// describeBlocker says in a few words what was in the way.
-func describeBlocker(b rwlock.Info) string {
+// describeBlocker says in a few words what was in the way. The mode is of interest
+// for a user's lock only.
+func describeBlocker(b rwlock.Info, own, withMode bool) string {
 	what := b.Kind.String()
+	if own {
+		what += " of the same owner"
+	}
 	if b.Tag != "" {
-		what = fmt.Sprintf("%s %q", what, b.Tag)
+		what = fmt.Sprintf("%s, %s", what, b.Tag)
 	}
 	verb := "has held it"
 	if b.Waiting {
 		verb = "came before and has waited"
 	}
-	return fmt.Sprintf("%s, which %s (%v) for %v", what, verb, b.Mode, b.For.Round(time.Millisecond))
+	if withMode {
+		verb += fmt.Sprintf(" (%v)", b.Mode)
+	}
+	return fmt.Sprintf("%s, which %s for %v", what, verb, b.For.Round(time.Millisecond))
 }

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -479,7 +480,7 @@ func TestStatementTimeoutByContext(t *testing.T) {
 		db := openStub(t, s, StatementTimeout(3*time.Second))
 		start := time.Now()
 		_, err := db.Exec("UPDATE t SET v = 1")
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Second {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "statement_timeout=3s") || time.Since(start) != 3*time.Second {
 			t.Errorf("got %v after %v, want context.DeadlineExceeded after 3s", err, time.Since(start))
 		}
 		s.run = nil
@@ -489,5 +490,145 @@ func TestStatementTimeoutByContext(t *testing.T) {
 			t.Errorf("rows ended early: %v", rows.Err())
 		}
 		must(t, rows.Close())
+	})
+}
+
+// TestPreparedWaitersHoldNoConnection: to prepare a statement takes a connection,
+// which goes back before the statement waits for a lock.
+func TestPreparedWaitersHoldNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stub{}
+		db := openStub(t, s, MaxOpenConns(4))
+		stmt, err := db.Prepare("UPDATE t SET v = 1")
+		must(t, err)
+		tx, err := db.BeginTx(asUser("hot"), nil)
+		must(t, err)
+		var served atomic.Int64
+		for range 100 {
+			go func() {
+				if _, err := stmt.ExecContext(asUser("hot")); err != nil {
+					t.Errorf("a waiter: %v", err)
+				}
+				served.Add(1)
+			}()
+		}
+		synctest.Wait()
+		start := time.Now()
+		for i := range 20 {
+			if _, err := stmt.ExecContext(asUser(i)); err != nil {
+				t.Errorf("a stranger: %v", err)
+			}
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("strangers waited %v", waited)
+		}
+		must(t, tx.Commit())
+		synctest.Wait()
+		if n := served.Load(); n != 100 {
+			t.Errorf("%d of 100 waiters were served", n)
+		}
+		must(t, stmt.Close())
+	})
+}
+
+// TestTransactionsOnOneConnection nest, and end in any order; some engines allow it.
+func TestTransactionsOnOneConnection(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	ctx := asUser(1)
+	conn, err := db.Conn(ctx)
+	must(t, err)
+	outer, err := conn.BeginTx(ctx, nil)
+	must(t, err)
+	inner, err := conn.BeginTx(ctx, nil)
+	must(t, err)
+	_, err = inner.ExecContext(ctx, "UPDATE t SET v = 1")
+	must(t, err)
+	must(t, outer.Commit())
+	must(t, inner.Commit())
+	must(t, conn.Close())
+	for range 3 { // some of these get the connection that had the transactions
+		tx, err := db.BeginTx(asUser(2), nil)
+		must(t, err)
+		if _, err := db.QueryContext(asUser(2), "SELECT v FROM t"); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("a later user works without a lock: %v", err)
+		}
+		must(t, tx.Commit())
+	}
+}
+
+// TestPanicInConnectLeavesNothing of ours; the inner sql.DB goes on to count the
+// connection that was not made, as a bare one does.
+func TestPanicInConnectLeavesNothing(t *testing.T) {
+	s := &stub{}
+	db := openStub(t, s, MaxOpenConns(2), LockTimeout(0))
+	s.connect = func() { panic("inner driver") }
+	func() {
+		defer func() { recover() }()
+		db.ExecContext(asUser(1), "UPDATE t SET v = 1")
+	}()
+	s.connect = nil
+	for range 3 {
+		_, err := db.ExecContext(asUser(1), "UPDATE t SET v = 1")
+		must(t, err)
+	}
+}
+
+// TestReadOnlyTxAllowsReads, by whatever method.
+func TestReadOnlyTxAllowsReads(t *testing.T) {
+	db := openStub(t, &stub{}, Dialect("sqlite"))
+	tx, err := db.BeginTx(asUser(1), &sql.TxOptions{ReadOnly: true})
+	must(t, err)
+	for _, query := range []string{"SELECT 1", "SAVEPOINT a", "RELEASE a"} {
+		if _, err := tx.Exec(query); err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+	must(t, tx.Commit())
+}
+
+func TestBadUserInTransaction(t *testing.T) {
+	db := openStub(t, &stub{})
+	tx, err := db.BeginTx(asUser(1), nil)
+	must(t, err)
+	if _, err := tx.ExecContext(asUser(""), "UPDATE t SET v = 1"); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("got %v, want an error that says the ID is empty", err)
+	}
+	must(t, tx.Commit())
+}
+
+// TestSessionOutlivesWaits: a connection that has a session, here one that it got in
+// place of a stale one, stays with it while its next statement waits for a lock.
+func TestSessionOutlivesWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stale := true
+		s := &stub{run: func(_ context.Context, query string) error {
+			if query == "SET x = 1" && stale {
+				stale = false
+				return driver.ErrBadConn
+			}
+			return nil
+		}}
+		db := openStub(t, s, MaxOpenConns(2))
+		must(t, db.Ping()) // so that the next connection is a used one
+		conn, err := db.Conn(t.Context())
+		must(t, err)
+		_, err = conn.ExecContext(t.Context(), "SET x = 1")
+		must(t, err)
+		tx, err := db.BeginTx(asUser(1), nil)
+		must(t, err)
+		waited := make(chan error)
+		go func() {
+			_, err := conn.ExecContext(asUser(1), "UPDATE t SET v = 1")
+			waited <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := db.ExecContext(ctx, "UPDATE t SET v = 1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a stranger beside two connections that are in use: got %v, want context.DeadlineExceeded", err)
+		}
+		must(t, tx.Commit())
+		must(t, <-waited)
+		must(t, conn.Close())
 	})
 }

@@ -2,10 +2,11 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ var mysql = &dialect{
 	},
 	database:         mysqlDatabase,
 	limitStatements:  mysqlLimitStatements,
+	identify:         mysqlIdentify,
+	survivors:        mysqlSurvivors,
 	enforcesReadOnly: true,
 }
 
@@ -54,16 +57,53 @@ func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) 
 }
 
 func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
-	rows, err := sc.QueryContext(ctx, "SELECT VERSION()", nil)
+	rows, err := sc.queryText(ctx, "SELECT VERSION()")
 	if err != nil {
 		return "", err
 	}
-	defer rows.Close()
-	row := make([]driver.Value, 1)
-	if err := rows.Next(row); err != nil {
-		return "", err
+	if len(rows) != 1 {
+		return "", io.EOF
 	}
-	return fmt.Sprintf("%s", row[0]), nil
+	return rows[0][0], nil
+}
+
+// mysqlIdentify asks for the client's port besides the number: a server that was
+// restarted gives the same numbers anew, and the other servers behind one address
+// have them too.
+func mysqlIdentify(ctx context.Context, sc *serverConn) error {
+	rows, err := sc.queryText(ctx, "SELECT id, host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
+	if err == nil && len(rows) == 1 && len(rows[0]) >= 2 {
+		sc.session = session{id: rows[0][0], client: rows[0][1]}
+	}
+	return err
+}
+
+// mysqlSurvivors kills what it finds: the server does not notice that a client is
+// gone before the statement ends by itself. A session is in the list until it has
+// been rolled back.
+// https://mariadb.com/docs/server/reference/sql-statements/administrative-sql-statements/kill
+func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]session, error) {
+	// Id, User, Host, and so on; information_schema would make a temporary table.
+	rows, err := sc.queryText(ctx, "SHOW PROCESSLIST")
+	if err != nil {
+		return nil, err
+	}
+	var alive []session
+	for _, row := range rows {
+		if len(row) < 3 {
+			return nil, fmt.Errorf("SHOW PROCESSLIST has %d columns", len(row))
+		}
+		s := session{id: row[0], client: row[2]}
+		if !slices.Contains(lost, s) {
+			continue
+		}
+		alive = append(alive, s)
+		if strings.Contains(s.client, ":") { // else a Unix socket, and it may be a stranger
+			// Should it fail, the session is still there at the next look.
+			sc.ExecContext(ctx, "KILL "+s.id, nil)
+		}
+	}
+	return alive, nil
 }
 
 // mysqlDatabase returns address and database of a DSN of go-sql-driver/mysql,

@@ -22,6 +22,28 @@ func LockTimeout(d time.Duration) Option { return option("lock_timeout", d.Strin
 // the statement's context gets a deadline. The default, 0, is no bound.
 func StatementTimeout(d time.Duration) Option { return option("statement_timeout", d.String()) }
 
+// CancelGrace bounds how long a lock is kept for a statement or transaction that
+// lost its connection, because its context ended or the network broke (DSN:
+// cancel_grace). PostgreSQL, MySQL and MariaDB may go on with it; the lock is
+// released when they have ended it, and at this time in any case, with a warning.
+// The default is 10 seconds; 0 releases at once.
+func CancelGrace(d time.Duration) Option { return option("cancel_grace", d.String()) }
+
+// SelfWait bounds the time that an owner waits for itself (DSN: self_wait), for
+// example with a second transaction beside its first. The default is 5 seconds,
+// what the busy timeout of mattn/go-sqlite3 gives to such a wait.
+func SelfWait(d time.Duration) Option { return option("self_wait", d.String()) }
+
+// SpillLimit is how many bytes of rows may be read into memory so that their
+// owner can write while others still read (DSN: spill_limit). The default is
+// 64 MiB for each open sql.Rows.
+func SpillLimit(bytes int) Option { return option("spill_limit", strconv.Itoa(bytes)) }
+
+// Trace makes each lock remember the place in the program that took it, which
+// errors then name (DSN: trace). It costs some microseconds for each lock, and is
+// off by default.
+func Trace(on bool) Option { return option("trace", map[bool]string{true: "on", false: "off"}[on]) }
+
 // MaxOpenConns is the most server connections the handle has open at a time
 // (DSN: max_open_conns). 0 means no limit. Defaults: 80 on PostgreSQL, 120 on
 // MySQL and MariaDB, no limit elsewhere.
@@ -78,7 +100,11 @@ const (
 // config is what the options of one handle come to.
 type config struct {
 	lockTimeout      time.Duration
+	selfWait         time.Duration
 	statementTimeout time.Duration
+	cancelGrace      time.Duration
+	spillLimit       int64
+	trace            bool
 	limits           poolLimits
 	untagged         UntaggedPolicy
 	lockspace        string
@@ -105,6 +131,9 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
 		lockTimeout: 2 * time.Minute,
+		cancelGrace: 10 * time.Second,
+		selfWait:    5 * time.Second,
+		spillLimit:  64 << 20,
 		untagged:    PassUntagged,
 		limits:      c.dialect.limits,
 		dialect:     c.dialect,
@@ -130,13 +159,26 @@ type optionSpec struct {
 }
 
 const (
-	wantDuration = "a duration that is not negative, such as 5s, 2m or 0"
-	wantCount    = "a whole number that is not negative, such as 20 or 0"
+	wantDuration = "a duration, not negative, such as 5s, 2m or 0"
+	wantCount    = "a whole number, not negative, such as 20 or 0"
 )
 
 var optionTable = []optionSpec{
 	{"lock_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.lockTimeout })},
+	{"self_wait", wantDuration, duration(func(c *config) *time.Duration { return &c.selfWait })},
+	{"spill_limit", wantCount, func(c *config, v string) (err error) {
+		c.spillLimit, err = parseCount(v)
+		return err
+	}},
+	{"trace", "on or off", func(c *config, v string) error {
+		c.trace = v == "on"
+		if v != "on" && v != "off" {
+			return errBadValue
+		}
+		return nil
+	}},
 	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},
+	{"cancel_grace", wantDuration, duration(func(c *config) *time.Duration { return &c.cancelGrace })},
 	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.maxOpenConns })},
 	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.maxIdleConns })},
 	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxLifetime })},
@@ -149,7 +191,7 @@ var optionTable = []optionSpec{
 		}
 		return errBadValue
 	}},
-	{"lockspace", "a name that is not empty, such as orders", func(c *config, v string) error {
+	{"lockspace", "a name, such as orders", func(c *config, v string) error {
 		if v == "" {
 			return errBadValue
 		}
@@ -178,7 +220,7 @@ func option(key, value string) Option {
 				continue
 			}
 			if spec.set(c, value) != nil {
-				return fmt.Errorf("dblocker: option %s: %q is not %s", key, value, spec.want)
+				return fmt.Errorf("dblocker: option %s: %q cannot be used; it must be %s", key, value, spec.want)
 			}
 			return nil
 		}
@@ -207,11 +249,16 @@ func duration(field func(*config) *time.Duration) func(*config, string) error {
 
 func count(field func(*config) *int) func(*config, string) error {
 	return func(c *config, v string) error {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 0 {
-			return errBadValue
-		}
-		*field(c) = n
-		return nil
+		n, err := parseCount(v)
+		*field(c) = int(n)
+		return err
 	}
+}
+
+func parseCount(v string) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 || int64(int(n)) != n {
+		return 0, errBadValue
+	}
+	return n, nil
 }

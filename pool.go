@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"strings"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -16,18 +17,19 @@ type pool struct {
 	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	users    *space       // whose locks the handle uses
 	database *space       // that the handle has open
+	orphans  orphans      // what lost connections have left on the server
 }
 
 func newPool(c *Connector) (*pool, error) {
 	var p pool
-	library := driverPackage(c.driver.inner)
-	database, err := openSpace(c.databaseID(library), library, c.dialect)
+	library := driverPackage(c.driver.Unwrap())
+	database, err := openSpace(c.databaseID(library), library)
 	if err != nil {
 		return nil, err
 	}
 	p.database, p.users = database, database
 	if c.lockspace != "" {
-		if p.users, err = openSpace("lockspace:"+c.lockspace, library, generic); err != nil {
+		if p.users, err = openSpace("lockspace:"+c.lockspace, ""); err != nil {
 			database.release()
 			return nil, err
 		}
@@ -35,7 +37,9 @@ func newPool(c *Connector) (*pool, error) {
 		database.retain() // as users, for close to be the same
 	}
 	limits := c.limits
-	p.db = sql.OpenDB(&serverConnector{c.inner, c.config})
+	connector := &serverConnector{c.inner, c.config, c.dsn}
+	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
+	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)
 	p.db.SetMaxIdleConns(limits.maxIdleConns)
 	p.db.SetConnMaxLifetime(limits.connMaxLifetime)
@@ -56,14 +60,15 @@ func (c *Connector) databaseID(library string) string {
 	if id == "" {
 		return ""
 	}
-	if c.dialect == generic { // whose DSNs mean nothing to another driver
-		id = library + ":" + id
+	if c.dialect == generic || strings.HasPrefix(id, memoryPrefix) {
+		id += " of " + library // nothing that another driver could open
 	}
 	return c.dialect.name + ":" + id
 }
 
 // retain keeps what handles share for as long as a client connection lives, which
-// may be longer than its handle.
+// may be longer than its handle. The caller has a reference already, so it cannot
+// be gone.
 func (p *pool) retain() {
 	p.database.retain()
 	p.users.retain()
@@ -83,20 +88,26 @@ func (p *pool) close() error {
 type draw struct {
 	conn *sql.Conn
 	sc   *serverConn
+
+	// mayBeStale tells that the connection has been in the pool, where it may
+	// have gone bad.
+	mayBeStale bool
 }
 
 // draw takes a server connection out of the pool, for the holder of slot.
-func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (draw, error) {
+func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d draw, err error) {
 	if p.slots != nil {
+		slot.Kind = rwlock.Session // until it is given back, whatever it is used for
 		if err := p.slots.Acquire(ctx, rwlock.Shared, slot, w); err != nil {
 			return draw{}, err
 		}
 	}
-	d, err := p.connect(ctx)
-	if err != nil {
-		slot.Release()
-	}
-	return d, err
+	defer func() {
+		if d.sc == nil { // also when the inner driver panics
+			slot.Release()
+		}
+	}()
+	return p.connect(ctx)
 }
 
 // connect relies on the pool to leave a connection alone while it is out, so
@@ -110,6 +121,7 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 	d := draw{conn: conn}
 	err = conn.Raw(func(dc any) error {
 		d.sc = dc.(*serverConn)
+		d.mayBeStale, d.sc.used = d.sc.used, true
 		return nil
 	})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +39,72 @@ var postgres = &dialect{
 		_, err := sc.ExecContext(ctx, fmt.Sprintf("SET statement_timeout = %d", max(1, d.Milliseconds())), nil)
 		return err
 	},
+	identify:         postgresIdentify,
+	survivors:        postgresSurvivors,
 	enforcesReadOnly: true,
+}
+
+// postgresIdentify has the process ID that the server sent at connect from the
+// driver, lib/pq or pgx, by reflection: lib/pq does not export it, and pgx is not
+// among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
+// which may run each transaction in another process.
+func postgresIdentify(_ context.Context, sc *serverConn) error {
+	v := reflect.ValueOf(sc.ci)
+	if pgx, ok := pgxConn(v); ok {
+		sc.session.id = fmt.Sprint(pgx.PID())
+		sc.isClosed = pgx.IsClosed
+	} else if pq := reflect.Indirect(v); pq.Kind() == reflect.Struct {
+		if pid := pq.FieldByName("pid"); pid.IsValid() && pid.CanInt() {
+			sc.session.id = fmt.Sprint(pid.Int())
+		}
+	}
+	return nil
+}
+
+// pgxConn returns v.Conn().PgConn(), which a *stdlib.Conn of pgx has. The names
+// are constants here, or the linker would keep every method of the program.
+func pgxConn(v reflect.Value) (conn interface {
+	PID() uint32
+	IsClosed() bool
+}, ok bool) {
+	var result any
+	if result, ok = getter(v.MethodByName("Conn")); !ok {
+		return nil, false
+	}
+	if result, ok = getter(reflect.ValueOf(result).MethodByName("PgConn")); !ok {
+		return nil, false
+	}
+	conn, ok = result.(interface {
+		PID() uint32
+		IsClosed() bool
+	})
+	return conn, ok
+}
+
+// getter calls a method, if it is one without arguments and with one result.
+func getter(method reflect.Value) (result any, ok bool) {
+	if !method.IsValid() || method.Type().NumIn() != 0 || method.Type().NumOut() != 1 {
+		return nil, false
+	}
+	return method.Call(nil)[0].Interface(), true
+}
+
+// postgresSurvivors only looks. lib/pq waits for the server's answer to a cancel
+// request; pgx sends one in the background when it closes the connection; and the
+// server ends a session that has no client and nothing to do. A process that got
+// the ID of one that is gone is waited for in vain, but is not harmed.
+func postgresSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]session, error) {
+	rows, err := sc.queryText(ctx, "SELECT pid FROM pg_stat_activity")
+	if err != nil {
+		return nil, err
+	}
+	var alive []session
+	for _, row := range rows {
+		if s := (session{id: row[0]}); slices.Contains(lost, s) {
+			alive = append(alive, s)
+		}
+	}
+	return alive, nil
 }
 
 // postgresDatabase returns host, port and database of a connection string, with

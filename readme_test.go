@@ -85,6 +85,13 @@ var _ = func(ctx context.Context, db *sql.DB) {
 	_, _ = rows, err
 }
 
+var _ = func(ctx context.Context) {
+	for range 2 {
+		ctx := dblocker.Fork(ctx)
+		_ = ctx
+	}
+}
+
 var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err error) {
 	err = conn.Raw(func(driverConn any) error {
 		return driverConn.(dblocker.RawConn).Raw(func(inner any) error {

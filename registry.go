@@ -1,9 +1,8 @@
 package dblocker
 
 import (
-	"fmt"
+	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,51 +19,52 @@ var registry struct {
 // A space is what the handles on one database share. It lives as long as one of
 // them, or one of their connections, does.
 type space struct {
-	id      string // "" is never shared
-	library string // Go package of the inner driver
+	id      string      // "" is never shared
+	file    os.FileInfo // of a SQLite file that existed when it was opened; else nil
+	library string      // Go package of the inner driver
 	users   *rwlock.Table
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
-func openSpace(id, library string, d *dialect) (*space, error) {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	for _, s := range registry.spaces {
-		if !s.is(id, d) || !s.retain() {
-			continue
-		}
-		if d == sqlite && s.library != library {
-			s.refs.Add(-1)
-			return nil, fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+
-				"a second SQLite library, %s, would break SQLite's file locks (https://www.sqlite.org/howtocorrupt.html): use one driver for both handles",
-				strings.TrimPrefix(id, d.name+":"), s.library, library)
-		}
+func openSpace(id, library string) (*space, error) {
+	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable()}
+	s.refs.Store(1)
+	if id == "" {
 		return s, nil
 	}
-	s := &space{id: id, library: library, users: rwlock.NewTable()}
-	s.refs.Store(1)
-	if id != "" {
-		registry.spaces = append(registry.spaces, s)
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	for _, other := range registry.spaces {
+		if !s.isSame(other) {
+			continue
+		}
+		if err := mixedSQLite(other, s); err != nil {
+			return nil, err
+		}
+		if other.retain() {
+			return other, nil
+		}
 	}
+	registry.spaces = append(registry.spaces, s)
 	return s, nil
 }
 
-// is tells whether s is the space of the database with the given identity.
-func (s *space) is(id string, d *dialect) bool {
-	if id == "" || s.id == "" {
-		return false
-	}
-	if s.id == id {
+// isSame tells whether two spaces are of one database. A file that had not been
+// made when it was first opened is looked at again.
+func (s *space) isSame(other *space) bool {
+	if s.id == other.id {
 		return true
 	}
-	if d != sqlite {
+	if s.file == nil {
 		return false
 	}
-	prefix := d.name + ":"
-	file, ok := strings.CutPrefix(s.id, prefix)
-	return ok && sameSQLiteFile(file, strings.TrimPrefix(id, prefix))
+	file := other.file
+	if file == nil {
+		file = statSQLite(other.id)
+	}
+	return file != nil && os.SameFile(s.file, file)
 }
 
 // retain adds a reference unless the space is already gone.

@@ -114,10 +114,10 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openSpace("sqlite:"+sqlite.database(path), "lib", sqlite)
+	a, err := openSpace("sqlite:"+sqlite.database(path), "lib")
 	must(t, err)
 	defer a.release()
-	b, err := openSpace("sqlite:"+sqlite.database("file:"+path), "lib", sqlite)
+	b, err := openSpace("sqlite:"+sqlite.database("file:"+path), "lib")
 	must(t, err)
 	defer b.release()
 	if a != b {

@@ -4,8 +4,7 @@ import (
 	"database/sql/driver"
 	"io"
 	"reflect"
-
-	"github.com/calmdocs/dblocker/internal/rwlock"
+	"sync"
 )
 
 var (
@@ -18,11 +17,24 @@ var (
 )
 
 // rows are rows of the inner driver, with all the optional interfaces that can
-// be answered for it, under a hold that ends when they are closed.
+// be answered for it, under a hold that ends when they are closed, or when they
+// have been spilled.
 type rows struct {
 	driver.Rows
-	hold rwlock.Hold
-	done func() // what else is to be done after Close; may be nil
+	conn  *conn // that counts them as open; else nil
+	hold  userHold
+	limit statementLimit
+	done  func() // what else is to be done after Close; may be nil
+
+	prev, next *rows // in the list of hold.owner, which guards them
+
+	// mu keeps the program's calls and a spill apart: the latter comes from
+	// another call of the same owner, which knows nothing of this connection.
+	mu      sync.Mutex
+	closed  bool
+	spilled *spill // nil unless the rows were spilled
+	copies  bool   // whether the values of a row must be copied out of the inner driver's buffer
+	buffer  []byte // the byte values of the current row, if they were
 }
 
 // wrapRows returns inner with done to be called once it has been closed.
@@ -30,28 +42,111 @@ func wrapRows(inner driver.Rows, done func()) driver.Rows {
 	return (&rows{Rows: inner, done: done}).public()
 }
 
+// Columns implements [driver.Rows].
+func (r *rows) Columns() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		return r.spilled.names
+	}
+	return r.Rows.Columns()
+}
+
+// Next serves what was spilled, and then what the inner rows have.
+//
+// Drivers such as lib/pq pass byte values in a buffer that their next Next
+// overwrites, and sql.Rows passes them on. If the rows are spilled while the
+// program works on a row, its values must survive: so they are in our buffer,
+// which only the program's own next Next overwrites.
+func (r *rows) Next(dest []driver.Value) error {
+	if r.hold.owner == nil { // nobody could spill them
+		return r.limit.explain(r.Rows.Next(dest))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		if served, err := r.spilled.serve(dest); served {
+			return r.limit.explain(err)
+		}
+	}
+	err := r.Rows.Next(dest)
+	if err == nil && r.copies {
+		r.keep(dest)
+	}
+	return r.limit.explain(err)
+}
+
+// keep moves the byte values of a row to our buffer.
+func (r *rows) keep(dest []driver.Value) {
+	r.buffer = r.buffer[:0]
+	for _, v := range dest {
+		if b, ok := v.([]byte); ok {
+			r.buffer = append(r.buffer, b...)
+		}
+	}
+	rest := r.buffer
+	for i, v := range dest {
+		if b, ok := v.([]byte); ok && len(b) > 0 { // what is empty, or nil, stays so
+			dest[i], rest = rest[:len(b):len(b)], rest[len(b):]
+		}
+	}
+}
+
 // Close closes the inner rows and only then ends the hold, whatever happens.
 func (r *rows) Close() error {
 	defer r.release()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
 	return r.Rows.Close()
 }
 
 func (r *rows) release() {
-	r.hold.Release()
+	if c := r.conn; c != nil {
+		r.conn = nil
+		c.reading--
+		c.leaveToLost(&r.hold.Hold)
+	}
+	r.unlock()
+	r.limit.end()
 	if done := r.done; done != nil {
 		r.done = nil
 		done()
 	}
 }
 
+// unlock gives up the lock. It does nothing the second time.
+func (r *rows) unlock() {
+	if r.hold.owner != nil {
+		r.hold.owner.remove(r)
+	}
+	r.hold.Release()
+}
+
+// onClose adds f to what is to be done after Close.
+func (r *rows) onClose(f func()) {
+	done := r.done
+	r.done = func() {
+		f()
+		if done != nil {
+			done()
+		}
+	}
+}
+
 // HasNextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) HasNextResultSet() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	n, ok := r.Rows.(driver.RowsNextResultSet)
 	return ok && n.HasNextResultSet()
 }
 
 // NextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) NextResultSet() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spilled = nil
 	if n, ok := r.Rows.(driver.RowsNextResultSet); ok {
 		return n.NextResultSet()
 	}
@@ -60,6 +155,9 @@ func (r *rows) NextResultSet() error {
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
+	if c := r.spilledColumn(index); c != nil {
+		return c.scan
+	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
 		return t.ColumnTypeScanType(index)
 	}
@@ -68,6 +166,9 @@ func (r *rows) ColumnTypeScanType(index int) reflect.Type {
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
+	if c := r.spilledColumn(index); c != nil {
+		return c.name
+	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
 		return t.ColumnTypeDatabaseTypeName(index)
 	}
@@ -76,6 +177,9 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
 func (r *rows) ColumnTypeLength(index int) (int64, bool) {
+	if c := r.spilledColumn(index); c != nil {
+		return c.length, c.hasLength
+	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
 		return t.ColumnTypeLength(index)
 	}
@@ -84,6 +188,9 @@ func (r *rows) ColumnTypeLength(index int) (int64, bool) {
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
 func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
+	if c := r.spilledColumn(index); c != nil {
+		return c.nullable, c.knowsNullable
+	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
 		return t.ColumnTypeNullable(index)
 	}
@@ -92,8 +199,21 @@ func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
+	if c := r.spilledColumn(index); c != nil {
+		return c.precision, c.scale, c.hasPrecision
+	}
 	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
 		return t.ColumnTypePrecisionScale(index)
 	}
 	return 0, 0, false
+}
+
+// spilledColumn returns what is known of a column of spilled rows, nil of others.
+func (r *rows) spilledColumn(index int) *columnType {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled == nil {
+		return nil
+	}
+	return &r.spilled.columns[index]
 }

@@ -6,3 +6,7 @@ import "database/sql/driver"
 
 // public returns r as database/sql is to see it.
 func (r *rows) public() driver.Rows { return r }
+
+// scansItself tells whether the inner rows scan by themselves, as they may since
+// Go 1.27.
+func (r *rows) scansItself() bool { return false }

@@ -16,6 +16,13 @@ func (r *rows) public() driver.Rows {
 	return r
 }
 
+// scansItself tells whether the inner rows scan by themselves. Then the values of
+// a row do not pass through our hands, and cannot be kept in memory.
+func (r *rows) scansItself() bool {
+	_, ok := r.Rows.(driver.RowsColumnScanner)
+	return ok
+}
+
 // scannerRows are rows whose inner rows scan by themselves.
 type scannerRows struct {
 	*rows

@@ -28,10 +28,20 @@ var (
 type serverConnector struct {
 	inner driver.Connector
 	cfg   *config
+	dsn   *string // nil if it is not known
+}
+
+// dial makes a connection of the inner driver. No error shows the DSN's password.
+func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
+	ci, err := c.inner.Connect(ctx)
+	if err != nil && c.dsn != nil {
+		return nil, withoutSecrets(err, *c.dsn)
+	}
+	return ci, err
 }
 
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	ci, err := c.inner.Connect(ctx)
+	ci, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +50,13 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			ci.Close()
 			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
+		}
+	}
+	if identify := c.cfg.dialect.identify; identify != nil && c.cfg.cancelGrace > 0 {
+		// A server that cannot tell is no worse than the bare driver.
+		if err := identify(ctx, sc); err != nil && ctx.Err() != nil {
+			ci.Close()
+			return nil, err
 		}
 	}
 	return sc, nil
@@ -56,6 +73,11 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // one call at a time, as database/sql guarantees to the latter.
 type serverConn struct {
 	ci driver.Conn
+
+	// session is the server's side of the connection, if the dialect knows it.
+	// Together with isClosed it is set when the connection is made.
+	session  session
+	isClosed func() bool // for drivers without driver.Validator; else nil
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
@@ -147,6 +169,32 @@ func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driv
 		return nil, err
 	}
 	return sc.ci.(driver.Queryer).Query(query, values)
+}
+
+// queryText returns what a query of our own finds, as text.
+func (sc *serverConn) queryText(ctx context.Context, query string) ([][]string, error) {
+	rows, err := sc.QueryContext(ctx, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all [][]string
+	values := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(values); err == io.EOF {
+			return all, nil
+		} else if err != nil {
+			return nil, err
+		}
+		row := make([]string, len(values))
+		for i, v := range values {
+			if b, ok := v.([]byte); ok {
+				v = string(b)
+			}
+			row[i] = fmt.Sprint(v)
+		}
+		all = append(all, row)
+	}
 }
 
 // legacyArgs are the arguments for a method that takes no context: the context
@@ -253,6 +301,20 @@ func (sc *serverConn) IsValid() bool {
 		return v.IsValid()
 	}
 	return true
+}
+
+// lost tells whether the connection can no longer be used, so that how its
+// session fares is to be learned from the server only. It must not be asked while
+// rows are open.
+func (sc *serverConn) lost() bool {
+	if sc.session == (session{}) {
+		return false
+	}
+	if sc.isClosed != nil {
+		return sc.isClosed()
+	}
+	v, ok := sc.ci.(driver.Validator)
+	return ok && !v.IsValid()
 }
 
 // CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their

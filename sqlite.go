@@ -1,9 +1,11 @@
 package dblocker
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -11,8 +13,10 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
+const sqliteName = "sqlite"
+
 var sqlite = &dialect{
-	name:     "sqlite",
+	name:     sqliteName,
 	text:     sqltext.SQLite,
 	marks:    []string{"sqlite"},
 	bindType: sqlx.QUESTION,
@@ -22,8 +26,20 @@ var sqlite = &dialect{
 	database: sqliteDatabase,
 }
 
+// sqliteLibraries are the packages that bring an SQLite of their own. Drivers in
+// other packages are taken for wrappers around one of them.
+var sqliteLibraries = []string{
+	"github.com/mattn/go-sqlite3",
+	"modernc.org/sqlite",
+	"github.com/ncruces/go-sqlite3/driver",
+	"github.com/glebarez/go-sqlite",
+}
+
+// memoryPrefix marks the identity of a database that is in memory.
+const memoryPrefix = "memory:"
+
 // sqliteDatabase returns the absolute path of the file that a DSN opens. Memory
-// databases that connections share by name are "memory:" and that name; others
+// databases that connections share by name are memoryPrefix and that name; others
 // have no identity, "".
 func sqliteDatabase(dsn string) string {
 	path, query, _ := strings.Cut(dsn, "?")
@@ -35,7 +51,7 @@ func sqliteDatabase(dsn string) string {
 	}
 	switch memory := path == ":memory:" || params.Get("mode") == "memory"; {
 	case memory && params.Get("cache") == "shared", params.Get("vfs") == "memdb" && strings.HasPrefix(path, "/"):
-		return "memory:" + path
+		return memoryPrefix + path
 	case memory, path == "", params.Get("vfs") == "memdb":
 		return ""
 	}
@@ -72,18 +88,28 @@ func resolvePath(path string) string {
 	return path
 }
 
-// sameSQLiteFile tells whether two identities given by sqliteDatabase are one
-// database: files are by any path, hard links included. It never opens them,
-// since closing any descriptor of a file drops SQLite's locks on it:
-// https://www.sqlite.org/howtocorrupt.html
-func sameSQLiteFile(a, b string) bool {
-	if a == b {
-		return true
+// statSQLite looks at the file of a database with the given identity; it returns
+// nil if there is none. It never opens the file, since closing any descriptor of
+// a file drops SQLite's locks on it: https://www.sqlite.org/howtocorrupt.html
+func statSQLite(id string) os.FileInfo {
+	path, ok := strings.CutPrefix(id, sqliteName+":")
+	if !ok || strings.HasPrefix(path, memoryPrefix) {
+		return nil
 	}
-	fa, err := os.Stat(a)
+	info, err := os.Stat(path)
 	if err != nil {
-		return false
+		return nil
 	}
-	fb, err := os.Stat(b)
-	return err == nil && os.SameFile(fa, fb)
+	return info
+}
+
+// mixedSQLite returns an error if two spaces are of one file and of two SQLite
+// libraries, which do not see each other's locks.
+func mixedSQLite(open, next *space) error {
+	if open.library == next.library || !slices.Contains(sqliteLibraries, open.library) || !slices.Contains(sqliteLibraries, next.library) {
+		return nil
+	}
+	return fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+
+		"a second SQLite library, %s, would break SQLite's file locks (https://www.sqlite.org/howtocorrupt.html): use one driver for both handles",
+		strings.TrimPrefix(next.id, sqliteName+":"), open.library, next.library)
 }

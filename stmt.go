@@ -25,7 +25,7 @@ type stmt struct {
 
 // ExecContext implements [driver.StmtExecContext].
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.exec(ctx, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
+	return s.conn.exec(ctx, s.query, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
 		ss, err := s.on(ctx, sc)
 		if err != nil {
 			return nil, err

@@ -16,11 +16,17 @@ type stub struct {
 	// run is called for each statement, if it is set; a Query returns one row.
 	run func(ctx context.Context, query string) error
 
+	// connect is called for each new connection, if it is set.
+	connect func()
+
 	open     atomic.Int64 // connections now
 	mostOpen atomic.Int64
 }
 
 func (s *stub) Connect(context.Context) (driver.Conn, error) {
+	if s.connect != nil {
+		s.connect()
+	}
 	n := s.open.Add(1)
 	for most := s.mostOpen.Load(); n > most && !s.mostOpen.CompareAndSwap(most, n); {
 		most = s.mostOpen.Load()
@@ -28,6 +34,7 @@ func (s *stub) Connect(context.Context) (driver.Conn, error) {
 	return &stubConn{s}, nil
 }
 
+func (s *stub) connections() int64               { return s.open.Load() }
 func (s *stub) Driver() driver.Driver            { return stubDriver{} }
 func (s *stub) Open(string) (driver.Conn, error) { return s.Connect(context.Background()) }
 
@@ -99,7 +106,10 @@ func (stubTx) Commit() error   { return nil }
 func (stubTx) Rollback() error { return nil }
 
 // openStub opens a handle on s. When the test ends, nothing may be left of it.
-func openStub(t testing.TB, s *stub, opts ...Option) *sql.DB {
+func openStub(t testing.TB, s interface {
+	driver.Connector
+	connections() int64
+}, opts ...Option) *sql.DB {
 	t.Helper()
 	c, err := NewConnector(s, opts...)
 	if err != nil {
@@ -113,7 +123,7 @@ func openStub(t testing.TB, s *stub, opts ...Option) *sql.DB {
 				t.Errorf("locks left when the test ended: %v", left)
 			}
 		}
-		if n := s.open.Load(); n != 0 {
+		if n := s.connections(); n != 0 {
 			t.Errorf("%d server connections left open when the test ended", n)
 		}
 	})

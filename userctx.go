@@ -16,8 +16,12 @@ import (
 //
 //	ctx = context.WithValue(ctx, dblocker.UserKey, id)
 //
-// Such a context has a user but no owner; [WithUser] gives it both.
+// Such a context has the owner of the context that it was made from, if that one
+// has any; [WithUser] gives it an owner of its own.
 var UserKey any = &contextKey{"user"}
+
+// ownerKey is the context key of the owner.
+var ownerKey any = &contextKey{"owner"}
 
 // modeKey is the context key of the Mode that WithMode sets.
 var modeKey any = &contextKey{"mode"}
@@ -29,13 +33,22 @@ func (k *contextKey) String() string { return "dblocker context value " + k.name
 // identity is what WithUser stores under UserKey.
 type identity struct {
 	user  string
-	owner *rwlock.Owner
-	err   error // a bad ID; reported by the first use
+	owner *owner // nil if the context was tagged with UserKey only
+	err   error  // a bad ID; reported by the first use
+}
+
+// lockOwner returns the owner for the lock table.
+func (id identity) lockOwner() *rwlock.Owner {
+	if id.owner == nil {
+		return nil
+	}
+	return &id.owner.Owner
 }
 
 // WithUser returns a context whose database work belongs to the user id: it is
 // done behind that user's lock. It also marks the owner, the one request or
-// thread of control that the work belongs to, so call it once per request.
+// thread of control that the work belongs to, so call it once per request, and
+// [Fork] for what the request does in parallel to itself.
 //
 // An id is a string, an integer, a [16]byte (taken as a UUID) or a
 // [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
@@ -43,7 +56,12 @@ type identity struct {
 // type is reported by the first operation that uses the context.
 func WithUser(ctx context.Context, id any) context.Context {
 	user, err := canonicalUser(id)
-	return context.WithValue(ctx, UserKey, &identity{user, new(rwlock.Owner), err})
+	return withIdentity(ctx, identity{user, new(owner), err})
+}
+
+func withIdentity(ctx context.Context, id identity) context.Context {
+	ctx = context.WithValue(ctx, ownerKey, id.owner)
+	return context.WithValue(ctx, UserKey, &id)
 }
 
 // A Mode is the strength of a user's lock.
@@ -73,7 +91,8 @@ func identityFrom(ctx context.Context) (identity, bool) {
 		return *v, true
 	default:
 		user, err := canonicalUser(v)
-		return identity{user: user, err: err}, true
+		o, _ := ctx.Value(ownerKey).(*owner)
+		return identity{user, o, err}, true
 	}
 }
 
@@ -92,6 +111,9 @@ func modeFrom(ctx context.Context, mode Mode) (Mode, error) {
 
 // canonicalUser reduces an ID to the string that names the user.
 func canonicalUser(id any) (string, error) {
+	if isNilPointer(id) {
+		return "", fmt.Errorf("dblocker: the user ID is a nil %T; give each user an ID of its own, or leave the context untagged for work that belongs to no user", id)
+	}
 	user, ok := userString(id)
 	if !ok {
 		return "", fmt.Errorf("dblocker: a user ID of type %T cannot be used; give a string, an integer, a [16]byte or a fmt.Stringer", id)
@@ -102,18 +124,19 @@ func canonicalUser(id any) (string, error) {
 	return user, nil
 }
 
+func isNilPointer(id any) bool {
+	v := reflect.ValueOf(id)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
 func userString(id any) (string, bool) {
 	if s, ok := id.(string); ok { // the usual case, before reflection
 		return s, true
 	}
-	v := reflect.ValueOf(id)
-	if v.Kind() == reflect.Pointer && v.IsNil() {
-		return "", false
-	}
 	if s, ok := id.(fmt.Stringer); ok {
 		return s.String(), true
 	}
-	switch {
+	switch v := reflect.ValueOf(id); {
 	case v.Kind() == reflect.String:
 		return v.String(), true
 	case v.CanInt():

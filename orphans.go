@@ -1,0 +1,180 @@
+package dblocker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A session is the server's side of a connection. The zero session is one that is
+// not known.
+type session struct {
+	id     string // the server's number for it
+	client string // the client's address, where numbers may come again
+}
+
+// An orphan is a session whose connection was lost: closed by the driver because
+// a context ended, or broken. The server may still be at work for it, on a
+// statement or on the end of a transaction, so the lock that this is under is kept
+// until the server has ended the session.
+//
+// It is in orphans.list, and then has the lock, a timer that runs and a reference
+// to the pool; or it is over, for good. end makes it so.
+type orphan struct {
+	session session
+	user    string
+	hold    rwlock.Hold // for nobody: its former owner has to wait too
+	until   time.Time
+	timer   *time.Timer // ends it at that time
+}
+
+// orphans are those of a handle. While there are any, one goroutine watches over
+// them, with a server connection of its own.
+type orphans struct {
+	pool      *pool
+	connector *serverConnector
+	emptied   chan struct{} // has room for one; wakes watch, at worst needlessly, when list is empty
+
+	mu      sync.Mutex // guards what follows
+	list    []*orphan  // the one to be given up first comes first
+	watched bool       // whether the goroutine runs; true if the list is not empty
+	err     error      // of the last look; nil if it succeeded
+}
+
+// adopt makes an orphan of a session, with the grant of h.
+func (os *orphans) adopt(s session, h *rwlock.Hold) {
+	o := &orphan{session: s}
+	o.hold.Kind, o.hold.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
+	var moved bool
+	if o.user, moved = h.Move(&o.hold); !moved {
+		return
+	}
+	os.pool.retain()
+	os.mu.Lock()
+	defer os.mu.Unlock()
+	grace := os.connector.cfg.cancelGrace
+	o.until = time.Now().Add(grace)
+	o.timer = time.AfterFunc(grace, func() { os.giveUp(o) })
+	os.list = append(os.list, o)
+	if !os.watched {
+		os.watched = true
+		go os.watch()
+	}
+}
+
+// watch looks for the orphans on the server, and ends those that are gone, until
+// there are none.
+func (os *orphans) watch() {
+	var reserved *serverConn
+	defer func() { closeReserved(reserved) }()
+	const shortest, longest = time.Millisecond, 100 * time.Millisecond
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		watching, until := os.next()
+		if len(watching) == 0 {
+			return
+		}
+		ctx, cancel := context.WithDeadline(context.Background(), until)
+		var err error
+		if reserved, err = os.look(ctx, reserved, watching); err != nil {
+			closeReserved(reserved)
+			reserved = nil
+		}
+		cancel()
+		select {
+		case <-time.After(pause):
+		case <-os.emptied:
+		}
+	}
+}
+
+func closeReserved(sc *serverConn) {
+	if sc != nil {
+		sc.Close()
+	}
+}
+
+// next returns the orphans, and when the last of them will be given up. If there
+// are none, watch ends.
+func (os *orphans) next() ([]*orphan, time.Time) {
+	os.mu.Lock()
+	defer os.mu.Unlock()
+	if len(os.list) == 0 {
+		os.watched = false
+		return nil, time.Time{}
+	}
+	return slices.Clone(os.list), os.list[len(os.list)-1].until
+}
+
+// look ends the orphans that the server has ended. sc is the connection to look
+// through, which it makes if there is none.
+func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan) (_ *serverConn, err error) {
+	defer func() {
+		os.mu.Lock()
+		defer os.mu.Unlock()
+		os.err = err
+	}()
+	if sc == nil {
+		ci, err := os.connector.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sc = &serverConn{ci: ci}
+	}
+	lost := make([]session, len(watching))
+	for i, o := range watching {
+		lost[i] = o.session
+	}
+	alive, err := os.connector.cfg.dialect.survivors(ctx, sc, lost)
+	if err != nil {
+		return sc, err
+	}
+	for _, o := range watching {
+		if !slices.Contains(alive, o.session) {
+			os.end(o)
+		}
+	}
+	return sc, nil
+}
+
+// end takes o off the list and releases its lock. It reports whether o was there.
+func (os *orphans) end(o *orphan) bool {
+	os.mu.Lock()
+	i := slices.Index(os.list, o)
+	if i >= 0 {
+		os.list = slices.Delete(os.list, i, i+1)
+	}
+	if len(os.list) == 0 {
+		select {
+		case os.emptied <- struct{}{}:
+		default: // watch has not seen the last one
+		}
+	}
+	os.mu.Unlock()
+	if i < 0 {
+		return false
+	}
+	o.timer.Stop()
+	o.hold.Release()
+	os.pool.release()
+	return true
+}
+
+// giveUp ends an orphan that the server has not ended in time.
+func (os *orphans) giveUp(o *orphan) {
+	os.mu.Lock()
+	err := os.err
+	os.mu.Unlock()
+	if !os.end(o) {
+		return
+	}
+	cfg := os.connector.cfg
+	args := []any{"user", o.user, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
+	if err != nil {
+		args = append(args, "error", err)
+	}
+	cfg.logger.Warn("dblocker: a user's lock was released while the server may still be at work for the user: "+
+		"the connection was lost, and its session was not seen to end within cancel_grace", args...)
+}

@@ -1,0 +1,81 @@
+package dblocker
+
+import (
+	"context"
+	"sync"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// An owner is one thread of control of a user, such as a request: what it does
+// is not kept waiting by what it did before. WithUser makes one.
+type owner struct {
+	rwlock.Owner
+
+	mu   sync.Mutex // guards rows and the links of its elements
+	rows *rows      // the open ones that hold a lock: a doubly linked list
+}
+
+// Fork returns a context for work that a request does in parallel to its other
+// work: the same user, but an owner of its own, so that the two wait for each
+// other as two requests would. A context without a user is returned as it is.
+func Fork(ctx context.Context) context.Context {
+	id, ok := identityFrom(ctx)
+	if !ok {
+		return ctx
+	}
+	id.owner = new(owner)
+	return withIdentity(ctx, id)
+}
+
+// hasRows tells whether there are rows that may hold a lock.
+func (o *owner) hasRows() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.rows != nil
+}
+
+// add and remove keep the list of rows that the owner may have to spill.
+func (o *owner) add(r *rows) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r.next, r.prev = o.rows, nil
+	if o.rows != nil {
+		o.rows.prev = r
+	}
+	o.rows = r
+}
+
+func (o *owner) remove(r *rows) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case r.prev != nil:
+		r.prev.next = r.next
+	case o.rows == r:
+		o.rows = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	}
+	r.next, r.prev = nil, nil
+}
+
+// spill makes the owner give up the locks of user that its open rows hold, by
+// reading the rest of those rows, each up to limit bytes, into memory.
+func (o *owner) spill(ctx context.Context, user string, limit int64) error {
+	o.mu.Lock()
+	var held []*rows
+	for r := o.rows; r != nil; r = r.next {
+		if r.hold.user == user {
+			held = append(held, r)
+		}
+	}
+	o.mu.Unlock()
+	for _, r := range held {
+		if err := r.spill(ctx, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A rawTx is a transaction written in SQL: BEGIN and COMMIT, or an outermost
+// SAVEPOINT, as statements on a sql.Conn or even on the pool. It has its user's lock
+// from the statement that begins it until the connection is in autocommit again.
+type rawTx struct {
+	scope
+	state rawState
+	from  *userHold // of the statement that may have begun it; nil if it has the lock itself
+
+	// savepoints counts those since an outermost SAVEPOINT began the
+	// transaction; RELEASE of the last one ends it. It may count too many, since a
+	// RELEASE drops the savepoints after its own too.
+	savepoints int
+}
+
+// rawState says whether a connection is in a transaction written in SQL.
+type rawState int
+
+const (
+	rawNone     rawState = iota // in autocommit
+	rawOpen                     // in a transaction
+	rawDoubtful                 // in one, unless the last statements ended it; COMMIT or ROLLBACK settles it
+	rawUnknown                  // autocommit may be off; settled when the connection is returned
+)
+
+// beginRaw takes the lock for a statement that begins a transaction. It returns
+// nil for other statements, and inside a scope.
+func (c *conn) beginRaw(ctx context.Context, st sqltext.Statement) (*rawTx, error) {
+	if c.scope != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
+		return nil, nil
+	}
+	raw := new(rawTx)
+	if err := raw.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly); err != nil {
+		return nil, err
+	}
+	return raw, nil
+}
+
+// mayBeginRaw is for a statement that may begin a transaction among other things. It
+// has its lock, h, as any statement; if it did begin one, that takes the lock over.
+func (c *conn) mayBeginRaw(st sqltext.Statement, h *userHold) *rawTx {
+	if c.scope != nil || !st.MayBegin {
+		return nil
+	}
+	raw := &rawTx{from: h}
+	raw.conn = c
+	return raw
+}
+
+// takeOver makes the statement's hold the transaction's.
+func (raw *rawTx) takeOver() {
+	if raw.from == nil {
+		return
+	}
+	h := &raw.hold
+	h.user, h.owner, h.Owner, h.Tag, h.Kind = raw.from.user, raw.from.owner, raw.from.Owner, raw.from.Tag, rwlock.Session
+	raw.from.Move(&h.Hold)
+	raw.tagged = h.Held()
+}
+
+// settleRaw finds out what a statement that has been executed, or has failed with
+// err, did to the transaction. raw is what beginRaw or mayBeginRaw returned for it.
+func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
+	opened := raw != nil
+	if !opened {
+		if raw = c.raw; raw == nil || c.scope != &raw.scope {
+			return
+		}
+	}
+	switch raw.state = raw.after(c.drawn.sc, st, err); {
+	case raw.state == rawNone:
+		raw.release()
+		c.raw = nil
+	case opened:
+		raw.takeOver()
+		raw.open()
+		c.raw = raw
+	}
+}
+
+// after returns the state after a statement: the inner driver's word for it if it
+// gives one, else what the text says.
+func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawState {
+	if sc == nil { // it did not come to be executed
+		return raw.state
+	}
+	if c, ok := sc.ci.(autocommitter); ok {
+		if c.AutoCommit() {
+			return rawNone
+		}
+		return rawOpen
+	}
+	switch {
+	case raw.state == rawUnknown:
+		return rawUnknown
+	case err != nil:
+		return raw.afterError(st, err)
+	case st.MayBegin:
+		return rawUnknown
+	case st.MayEnd && raw.state == rawOpen:
+		return rawDoubtful
+	}
+	return raw.afterKind(st)
+}
+
+// autocommitter is implemented by the connections of mattn/go-sqlite3.
+type autocommitter interface{ AutoCommit() bool }
+
+func (raw *rawTx) afterError(st sqltext.Statement, err error) rawState {
+	cutOff := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case raw.state == rawNone && (st.Kind == sqltext.Begin || st.Kind == sqltext.Savepoint):
+		if cutOff { // the server may have got it done
+			return rawDoubtful
+		}
+		return rawNone
+	case st.Multi && st.MayBegin:
+		return rawUnknown // the first of them may have succeeded
+	case st.Kind == sqltext.Commit, st.Kind == sqltext.Rollback, st.Kind == sqltext.Release, st.MayBegin, st.MayEnd:
+		return rawDoubtful // some failures end it, some do not
+	}
+	return raw.state
+}
+
+func (raw *rawTx) afterKind(st sqltext.Statement) rawState {
+	switch st.Kind {
+	case sqltext.Begin:
+		return rawOpen
+	case sqltext.Savepoint:
+		return raw.afterSavepoint()
+	case sqltext.Release:
+		if raw.savepoints > 0 {
+			if raw.savepoints--; raw.savepoints == 0 {
+				return rawNone
+			}
+			return rawDoubtful // it may have named the outermost
+		}
+	case sqltext.Commit, sqltext.Rollback:
+		if !st.Chain {
+			return rawNone
+		}
+	}
+	return raw.state
+}
+
+// afterSavepoint: outside a transaction a SAVEPOINT begins one on SQLite, and none
+// on PostgreSQL, which refuses it, and MySQL.
+func (raw *rawTx) afterSavepoint() rawState {
+	switch {
+	case raw.state != rawNone && raw.savepoints == 0:
+		return raw.state // it was begun by BEGIN, and RELEASE does not end it
+	case raw.conn.db.dialect == postgres, raw.conn.db.dialect == mysql:
+		return raw.state
+	}
+	raw.savepoints++
+	return rawOpen
+}
+
+// keepRaw tells whether the connection stays in a transaction written in SQL when
+// database/sql takes it back. Then it keeps its server connection and its locks,
+// as on the bare driver the next to use it finds itself in the transaction.
+func (c *conn) keepRaw() bool {
+	raw := c.raw
+	if raw == nil {
+		return false
+	}
+	if raw.state == rawOpen && c.drawn.sc != nil {
+		if raw.kept {
+			return true
+		}
+		raw.kept = true
+		c.db.logger.Warn("dblocker: a connection went back to the pool inside a transaction; end it with COMMIT or ROLLBACK on the same sql.Conn, or use BeginTx")
+		return true
+	}
+	if raw.state == rawDoubtful && c.drawn.sc != nil {
+		c.drawn.sc.broken = true // to be closed: whoever drew it might be in a stranger's transaction
+	}
+	raw.release()
+	c.raw = nil
+	return false
+}

@@ -1,0 +1,111 @@
+package dblocker
+
+import (
+	"context"
+	"slices"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A scope is a stretch of work on one connection that its locks cover: a
+// transaction, either a sql.Tx or one that is written in SQL. conn.scope is the
+// innermost one that is open.
+type scope struct {
+	conn     *conn
+	outer    *scope // if it was begun inside another, as some engines allow
+	readOnly bool
+	tagged   bool        // it was begun for a user; then hold, or that of an outer scope, is held
+	hold     userHold    // of the user it was begun for
+	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
+	joined   []*userHold // the users of its statements that no hold covers yet
+}
+
+// begin prepares a scope and takes the lock that it needs.
+func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
+	s.conn, s.outer, s.readOnly = c, c.scope, readOnly
+	if err := c.lock(ctx, &s.hold, kind, s.mode()); err != nil {
+		return err
+	}
+	s.tagged = s.hold.Held()
+	if s.outer != nil {
+		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept
+	}
+	return nil
+}
+
+func (s *scope) mode() Mode {
+	if s.readOnly {
+		return Shared
+	}
+	return Exclusive
+}
+
+// refuses tells whether a statement may not run in the scope, because it writes
+// where the lock allows only to read, and the server would let it.
+func (s *scope) refuses(ctx context.Context, st sqltext.Statement) bool {
+	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
+		return false
+	}
+	if mode, err := modeFrom(ctx, Exclusive); err != nil || mode == Shared {
+		return false
+	}
+	id, _ := identityFrom(ctx)
+	return s.tagged || id.user != ""
+}
+
+// open makes the scope the connection's innermost.
+func (s *scope) open() { s.conn.scope = s }
+
+// lock decides what an operation inside the scope needs. If the scope is a
+// user's, that user's lock covers everything in it. If it is nobody's, or another's
+// that was forgotten on a connection in the pool, a user whose statement runs in it
+// joins it until it ends.
+func (s *scope) lock(ctx context.Context, id identity) error {
+	if s.covers(id.user) {
+		return nil
+	}
+	h := new(userHold)
+	if err := s.conn.acquire(ctx, h, rwlock.Tx, s.mode(), id); err != nil {
+		return err
+	}
+	s.joined = append(s.joined, h)
+	return nil
+}
+
+// covers tells whether a user's statement in the scope needs no lock of its own.
+func (s *scope) covers(user string) bool {
+	if user == "" || s.tagged && !s.kept {
+		return true
+	}
+	for ; s != nil; s = s.outer {
+		if s.hold.user == user || slices.ContainsFunc(s.joined, func(h *userHold) bool { return h.user == user }) {
+			return true
+		}
+	}
+	return false
+}
+
+// release ends the scope. It does nothing the second time.
+func (s *scope) release() {
+	s.conn.release(&s.hold.Hold)
+	for _, h := range s.joined {
+		s.conn.release(&h.Hold)
+	}
+	s.joined = nil
+	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
+		if *p == s { // not always the innermost
+			*p = s.outer
+			return
+		}
+	}
+}
+
+// leaveToLost leaves the scope's locks to the connection's session, if that is
+// lost.
+func (s *scope) leaveToLost() {
+	s.conn.leaveToLost(&s.hold.Hold)
+	for _, h := range s.joined {
+		s.conn.leaveToLost(&h.Hold)
+	}
+}

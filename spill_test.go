@@ -1,0 +1,160 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// spillColumns are columns of every kind of value that drivers pass, for each
+// engine, as the text of a SELECT list; %d is the number of the row.
+var spillColumns = map[string]string{
+	"sqlite": `%[1]d, %[1]d.5, 'text ' || %[1]d, x'00ff' || char(%[1]d), CAST('blob' || %[1]d AS BLOB), NULL, '', x''`,
+	"postgres": `%[1]d::int2, %[1]d::int4, %[1]d::int8, %[1]d.5::float4, %[1]d.5::float8, %[1]d.5::numeric, 'text %[1]d'::text, 'v%[1]d'::varchar(20),
+		'c'::char(3), '\x00ff%[1]d0'::bytea, true, DATE '2024-02-29' + %[1]d, TIME '12:34:56', TIMESTAMP '2024-02-29 12:34:56', TIMESTAMPTZ '2024-02-29 12:34:56+01',
+		INTERVAL '1 day', '123e4567-e89b-12d3-a456-42661417400%[1]d'::uuid, '{"n": %[1]d}'::json, '{"n": %[1]d}'::jsonb, ARRAY[1,%[1]d], '10.0.0.%[1]d'::inet, NULL::text, ''::text, ''::bytea`,
+	"mysql": `CAST(%[1]d AS SIGNED), CAST(%[1]d AS UNSIGNED), %[1]d.5, CAST(%[1]d.5 AS DOUBLE), CAST(%[1]d.5 AS DECIMAL(10,3)), 'text %[1]d', CAST('b%[1]d' AS BINARY(9)), x'00ff0%[1]d',
+		DATE('2024-02-2%[1]d'), TIME('12:34:5%[1]d'), TIMESTAMP('2024-02-29 12:34:5%[1]d'), TRUE, JSON_OBJECT('n', %[1]d), NULL, '', b'101'`,
+}
+
+const spillRows = 4
+
+func spillQuery(engine string) string {
+	var selects []string
+	for i := 1; i <= spillRows; i++ {
+		selects = append(selects, "SELECT "+fmt.Sprintf(spillColumns[engine], i))
+	}
+	return strings.Join(selects, " UNION ALL ")
+}
+
+// readAll scans rows into RawBytes and any, calling between with the number of the row
+// after Next and before Scan.
+func readAll(t *testing.T, rows *sql.Rows, between func(row int)) [][]any {
+	t.Helper()
+	columns, err := rows.Columns()
+	must(t, err)
+	var table [][]any
+	for rows.Next() {
+		between(len(table))
+		values, raw := make([]any, len(columns)), make([]sql.RawBytes, len(columns))
+		pointers, rawPointers := make([]any, len(columns)), make([]any, len(columns))
+		for i := range columns {
+			pointers[i], rawPointers[i] = &values[i], &raw[i]
+		}
+		must(t, rows.Scan(pointers...))
+		must(t, rows.Scan(rawPointers...))
+		for _, b := range raw {
+			values = append(values, string(b), b == nil)
+		}
+		types, err := rows.ColumnTypes()
+		must(t, err)
+		for _, ct := range types {
+			values = append(values, fmt.Sprint(ct.DatabaseTypeName(), ct.ScanType()))
+		}
+		table = append(table, values)
+	}
+	must(t, rows.Err())
+	must(t, rows.Close())
+	return table
+}
+
+// TestExecInRowsBesideOtherReaders: an owner writes while it reads, and another reads
+// too, so that the owner's rows must be spilled. All their values stay what
+// they would have been, those of the current row included.
+func TestExecInRowsBesideOtherReaders(t *testing.T) {
+	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
+		if c.dialect == sqlite {
+			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
+			must(t, err)
+		}
+		for _, prepared := range []bool{false, true} {
+			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.dialect.name), prepared)
+			want := readAll(t, bare, func(int) {})
+			for at := range spillRows {
+				stranger, err := db.QueryContext(asUser(1), "SELECT n FROM counters")
+				must(t, err)
+				ctx := asUser(1)
+				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.dialect.name), prepared)
+				got := readAll(t, rows, func(row int) {
+					if row != at {
+						return
+					}
+					done := make(chan error)
+					go func() {
+						_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+						done <- err
+					}()
+					waitFor(t, func() bool { return heldBy(c, "1") == 1 }) // the stranger alone
+					must(t, stranger.Close())
+					must(t, <-done)
+				})
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("an Exec in row %d changed the rows (prepared: %v):\n got %v\nwant %v", at, prepared, got, want)
+				}
+			}
+		}
+	})
+}
+
+func queryMaybePrepared(t *testing.T, ctx context.Context, db *sql.DB, query string, prepared bool) *sql.Rows {
+	t.Helper()
+	if !prepared {
+		rows, err := db.QueryContext(ctx, query)
+		must(t, err)
+		return rows
+	}
+	stmt, err := db.PrepareContext(ctx, query)
+	must(t, err)
+	t.Cleanup(func() { stmt.Close() })
+	rows, err := stmt.QueryContext(ctx)
+	must(t, err)
+	return rows
+}
+
+// heldBy counts the holders of a user's lock.
+func heldBy(c *Connector, user string) int {
+	n := 0
+	for _, info := range c.pool.users.users.Snapshot() {
+		if info.Key == user && !info.Waiting {
+			n++
+		}
+	}
+	return n
+}
+
+// TestSpillLimit: rows that are too large are not lost, and the write says why it
+// was not done.
+func TestSpillLimit(t *testing.T) {
+	onEngines(t, "spill_limit=100&lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
+		stranger, err := db.QueryContext(asUser(1), "SELECT n FROM counters")
+		must(t, err)
+		ctx := asUser(1)
+		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.name))
+		must(t, err)
+		n := 0
+		for rows.Next() {
+			n++
+			_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1")
+			if n == spillRows { // nothing is left to spill, and only the stranger is in the way
+				if !errors.Is(err, ErrLockTimeout) {
+					t.Errorf("row %d: got %v, want ErrLockTimeout", n, err)
+				}
+			} else if !errors.Is(err, ErrSpillLimit) || !strings.Contains(err.Error(), "spill_limit=100") {
+				t.Errorf("row %d: got %v, want ErrSpillLimit", n, err)
+			}
+			if n == 1 && heldBy(c, "1") != 2 {
+				t.Error("the rows lost their lock although they go on")
+			}
+		}
+		must(t, rows.Err())
+		if n != spillRows {
+			t.Errorf("%d rows, want %d", n, spillRows)
+		}
+		must(t, rows.Close())
+		must(t, stranger.Close())
+	})
+}
