@@ -151,7 +151,7 @@ func TestInterrupted(t *testing.T) {
 
 func TestBadDSN(t *testing.T) {
 	for dsn, want := range map[string]string{
-		"app.db":              "has no driver",
+		"app.db":              "has no colon",
 		"sqlite4:app.db":      "unknown inner driver",
 		"sqlite3?lock=1:a.db": "unknown option",
 	} {
