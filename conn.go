@@ -144,8 +144,8 @@ func (c *conn) query(ctx context.Context, text string, call func(context.Context
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
+			c.settleRaw(raw, statement, err) // while the rows have their lock
 			r.release()
-			c.settleRaw(raw, statement, err)
 		}
 	}()
 	ctx, r.limit = c.db.limitStatement(ctx)
