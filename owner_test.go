@@ -132,9 +132,10 @@ func TestDeadlocksEndAtOnce(t *testing.T) {
 				db := openStub(t, &stub{})
 				results, allBegun := make(chan error, n), make(chan bool)
 				start := time.Now()
+				var requests sync.WaitGroup
 				for i := range n {
-					go func() {
-						ctx := WithUser(t.Context(), i)
+					requests.Go(func() {
+						ctx := WithUser(context.Background(), i)
 						tx, err := db.BeginTx(ctx, nil)
 						if err == nil {
 							defer tx.Rollback()
@@ -145,10 +146,11 @@ func TestDeadlocksEndAtOnce(t *testing.T) {
 							}
 						}
 						results <- err
-					}()
+					})
 				}
 				synctest.Wait()
 				close(allBegun)
+				requests.Wait()
 				deadlocks := 0
 				for range n {
 					if err := <-results; errors.Is(err, ErrDeadlock) {
