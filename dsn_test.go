@@ -226,6 +226,9 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		def any // on SQLite
 	}{
 		{"lock_timeout=5s", LockTimeout(5 * time.Second), func(c *config) any { return c.lockTimeout }, 2 * time.Minute},
+		{"self_wait=1s", SelfWait(time.Second), func(c *config) any { return c.selfWait }, 5 * time.Second},
+		{"spill_limit=5", SpillLimit(5), func(c *config) any { return c.spillLimit }, int64(64 << 20)},
+		{"trace=on", Trace(true), func(c *config) any { return c.trace }, false},
 		{"statement_timeout=5s", StatementTimeout(5 * time.Second), func(c *config) any { return c.statementTimeout }, time.Duration(0)},
 		{"cancel_grace=5s", CancelGrace(5 * time.Second), func(c *config) any { return c.cancelGrace }, 10 * time.Second},
 		{"max_open_conns=5", MaxOpenConns(5), func(c *config) any { return c.limits.maxOpenConns }, 0},

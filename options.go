@@ -42,7 +42,12 @@ func SpillLimit(bytes int) Option { return option("spill_limit", strconv.Itoa(by
 // Trace makes each lock remember the place in the program that took it, which
 // errors then name (DSN: trace). It costs some microseconds for each lock, and is
 // off by default.
-func Trace(on bool) Option { return option("trace", map[bool]string{true: "on", false: "off"}[on]) }
+func Trace(on bool) Option {
+	if on {
+		return option("trace", "on")
+	}
+	return option("trace", "off")
+}
 
 // MaxOpenConns is the most server connections the handle has open at a time
 // (DSN: max_open_conns). 0 means no limit. Defaults: 80 on PostgreSQL, 120 on
