@@ -77,8 +77,7 @@ func (h *Hold) Release() {
 }
 
 // Move gives the grant of h, if it has one, to the idle hold to, which keeps its
-// own Owner, Kind and Tag; h is idle then. It returns the lock's key. The Owner of
-// to is nil or that of h.
+// own Owner, Kind and Tag; h is idle then. It returns the lock's key.
 func (h *Hold) Move(to *Hold) (key string, moved bool) {
 	l := h.lockShard()
 	if l == nil {

@@ -284,7 +284,7 @@ func (l *Lock) release(h *Hold) []*waiter {
 
 // move puts to, which is claimed and in no list, in the place of the holder h, and
 // makes h idle. It returns the waiters to be retried: there may be some, since for
-// its owner the hold has ended.
+// its owner the hold has ended, and the owner of to may have got a lasting one.
 func (l *Lock) move(h, to *Hold) []*waiter {
 	to.since = h.since
 	l.holders.replace(h, to)
@@ -293,6 +293,7 @@ func (l *Lock) move(h, to *Hold) []*waiter {
 	}
 	h.unawait()
 	l.promoteOwn(h.Owner)
+	l.promoteOwn(to.Owner)
 	h.disclaim()
 	return l.wake(nil)
 }

@@ -434,6 +434,7 @@ func (m *model) move(from, to, lock int, kind rwlock.Kind) {
 		if p.user == from && p.lock == lock {
 			m.held[i].user, m.held[i].kind = to, kind
 			m.promoteOwn(p)
+			m.promoteOwn(m.held[i])
 			m.settle()
 			return
 		}
