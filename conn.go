@@ -88,7 +88,7 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 	if err != nil {
 		return nil, err
 	}
-	defer c.release(&c.leaf.Hold)
+	defer c.release(&c.leaf)
 	defer func() { c.settleRaw(raw, statement, err) }()
 	ctx, limit := c.db.limitStatement(ctx)
 	defer limit.end()
@@ -118,7 +118,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, kind, mode); err != nil {
+	if err := c.lock(ctx, h, request{kind, mode}); err != nil {
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -288,17 +288,17 @@ func (c *conn) draw(ctx context.Context) error {
 	return c.db.connectError(err)
 }
 
-// release ends a hold, or leaves it to a lost session.
-func (c *conn) release(h *rwlock.Hold) {
+// release ends what an operation holds, or leaves it to a lost session.
+func (c *conn) release(h *userHold) {
 	c.leaveToLost(h)
-	h.Release()
+	h.release()
 }
 
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
-func (c *conn) leaveToLost(h *rwlock.Hold) {
+func (c *conn) leaveToLost(h *userHold) {
 	if sc := c.drawn.sc; sc != nil && c.reading == 0 && sc.lost() {
-		c.pool.orphans.adopt(sc.session, h)
+		c.pool.orphans.adopt(sc.session, &h.Hold)
 	}
 }
 

@@ -105,7 +105,7 @@ func (r *rows) release() {
 	if c := r.conn; c != nil {
 		r.conn = nil
 		c.reading--
-		c.leaveToLost(&r.hold.Hold)
+		c.leaveToLost(&r.hold)
 	}
 	r.unlock()
 	r.limit.end()
@@ -120,7 +120,7 @@ func (r *rows) unlock() {
 	if r.hold.owner != nil {
 		r.hold.owner.remove(r)
 	}
-	r.hold.Release()
+	r.hold.release()
 }
 
 // onClose adds f to what is to be done after Close.
