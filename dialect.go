@@ -41,9 +41,10 @@ type dialect struct {
 	keepFrom  func(ci driver.Conn) int
 
 	// staleStmt tells whether an error says of a statement that it must be prepared
-	// anew, forgets whether a statement does so to all that the session has. Both
-	// may be nil.
+	// anew, stmtsFull that the server has too many; forgets tells whether a statement
+	// makes all stale that the session has. They may be nil.
 	staleStmt func(err error) bool
+	stmtsFull func(err error) bool
 	forgets   func(st sqltext.Statement, query string) bool
 
 	// stmtsOutliveConns: a connection does not end before its statements are closed,
