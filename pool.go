@@ -17,6 +17,8 @@ type pool struct {
 	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	users    *space       // whose locks the handle uses
 	database *space       // that the handle has open
+	gate     *gate        // of that database; nil if the handle needs none
+	readOnly bool         // the handle cannot write
 	orphans  orphans      // what lost connections have left on the server
 }
 
@@ -36,8 +38,11 @@ func newPool(c *Connector) (*pool, error) {
 	} else {
 		database.retain() // as users, for close to be the same
 	}
+	if c.dialect.gated {
+		p.gate = database.gate
+	}
 	limits := c.limits
-	connector := &serverConnector{c.inner, c.config, c.dsn}
+	connector := &serverConnector{c.inner, c.config, c.dsn, p.gate}
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)

@@ -29,6 +29,7 @@ type serverConnector struct {
 	inner driver.Connector
 	cfg   *config
 	dsn   *string // nil if it is not known
+	gate  *gate   // nil if there is none
 }
 
 // dial makes a connection of the inner driver. No error shows the DSN's password.
@@ -45,7 +46,10 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci}
+	sc := &serverConn{ci: ci, beginTx: c.cfg.dialect.begin}
+	if c.gate != nil {
+		c.gate.learn(ctx, sc)
+	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			ci.Close()
@@ -78,6 +82,9 @@ type serverConn struct {
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
+
+	// beginTx is the dialect's way to begin a transaction; nil for the driver's.
+	beginTx func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
@@ -245,6 +252,9 @@ func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if sc.beginTx != nil {
+		return sc.beginTx(ctx, sc, opts)
+	}
 	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
 	}

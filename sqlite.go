@@ -24,6 +24,10 @@ var sqlite = &dialect{
 	// a program that works with many on the bare driver must go on to work.
 	limits:   poolLimits{maxIdleConns: defaultIdleConns},
 	database: sqliteDatabase,
+
+	gated:      true,
+	begin:      beginSQLite,
+	autocommit: sqliteAutocommit,
 }
 
 // sqliteLibraries are the packages that bring an SQLite of their own. Drivers in
