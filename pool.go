@@ -56,7 +56,11 @@ func (c *Connector) databaseID(library string) string {
 	if c.dsn == nil {
 		return ""
 	}
-	id := c.dialect.database(*c.dsn)
+	dsn := *c.dsn
+	if s, ok := c.inner.(*sqliteConnector); ok {
+		dsn = s.opened().dsn
+	}
+	id := c.dialect.database(dsn)
 	if id == "" {
 		return ""
 	}

@@ -46,6 +46,12 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	sc := &serverConn{ci: ci}
+	if setUp := c.cfg.dialect.setUp; setUp != nil {
+		if err := setUp(ctx, c.inner, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			ci.Close()
@@ -78,6 +84,10 @@ type serverConn struct {
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
+
+	// journal is the journal mode of a SQLite database when the connection was
+	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
+	journal string
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
