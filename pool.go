@@ -128,6 +128,9 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 		d.mayBeStale, d.sc.used = d.sc.used, true
 		return nil
 	})
+	if !d.mayBeStale {
+		p.database.look()
+	}
 	if err != nil {
 		conn.Close()
 		return draw{}, err

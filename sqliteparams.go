@@ -142,7 +142,7 @@ func (l sqliteLibrary) pragmaValue(params url.Values, pragma string) string {
 		return value
 	}
 	for _, text := range params["_pragma"] {
-		if name, v := splitPragma(text); name == pragma {
+		if name, v := splitPragma(text); name == pragma && v != "" {
 			value = v
 		}
 	}
