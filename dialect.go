@@ -24,6 +24,13 @@ type dialect struct {
 	// with the same one share their locks. "" is a database of its own.
 	database func(dsn string) string
 
+	// connector makes the inner connector of a handle whose DSN is known. If nil,
+	// the driver's own does.
+	connector func(c *config, d driver.Driver, dsn string) (driver.Connector, error)
+
+	// setUp is called for each new connection of the inner connector.
+	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
+
 	// limitStatements makes the server end the statements of a new connection
 	// after d. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error

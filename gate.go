@@ -47,6 +47,23 @@ func newGate(id string) *gate {
 	return &gate{lock: rwlock.NewGate(name), name: name}
 }
 
+// useGate gives the pool the gate of its database, if it needs one.
+func (p *pool) useGate(c *Connector) {
+	if !c.dialect.gated {
+		return
+	}
+	p.gate = p.database.gate
+	s, ok := c.inner.(*sqliteConnector)
+	if !ok {
+		return
+	}
+	if s.dsn.isImmutable() { // SQLite takes no lock
+		p.gate = nil
+	}
+	p.readOnly = s.dsn.last("mode") == "ro"
+	p.sharedCache = s.dsn.sharedCache()
+}
+
 // refused tells whether err is of a wait that ended at the gate.
 func (g *gate) refused(err error) bool {
 	var w *rwlock.WaitError
@@ -88,7 +105,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 	if c.pool.readOnly {
 		mode = Shared
 	}
-	if mode == Shared && h.passByGate(g) {
+	if mode == Shared && !c.pool.sharedCache && h.passByGate(g) {
 		return nil
 	}
 	req.gate, req.gateMode = g, mode
@@ -181,15 +198,14 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	return nil
 }
 
-// learn asks a connection for the journal mode. One that cannot tell, for example
-// because the file is no database, leaves the gate as it is, and at first closed to
-// readers beside writers.
-func (g *gate) learn(ctx context.Context, sc *serverConn) {
-	answer, err := sc.queryText(context.WithoutCancel(ctx), "PRAGMA journal_mode")
-	switch {
-	case err != nil || len(answer) == 0:
+// follow adapts the gate to the journal mode that a connection has reported. One that
+// could not tell, for example because the file is no database, leaves the gate as it
+// is, and at first closed to readers beside writers.
+func (g *gate) follow(journal string) {
+	switch journal {
+	case "":
 		g.wal.CompareAndSwap(walUnknown, walOff)
-	case strings.EqualFold(answer[0][0], "wal"):
+	case "wal":
 		g.wal.Store(walOn)
 	default:
 		g.wal.Store(walOff)
@@ -204,7 +220,10 @@ func setsJournal(st sqltext.Statement, text string) bool {
 
 // afterStatement follows what a statement that succeeded did to the journal.
 func (g *gate) afterStatement(ctx context.Context, sc *serverConn, st sqltext.Statement, text string) {
-	if g != nil && sc != nil && setsJournal(st, text) {
-		g.learn(ctx, sc)
+	if g == nil || sc == nil || !setsJournal(st, text) {
+		return
+	}
+	if journal, err := sc.pragma(context.WithoutCancel(ctx), "journal_mode"); err == nil {
+		g.follow(journal)
 	}
 }

@@ -47,8 +47,12 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	sc := &serverConn{ci: ci, beginTx: c.cfg.dialect.begin}
-	if c.gate != nil {
-		c.gate.learn(ctx, sc)
+	if setUp := c.cfg.dialect.setUp; setUp != nil {
+		if err := setUp(ctx, c.inner, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+		c.gate.follow(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
@@ -85,6 +89,10 @@ type serverConn struct {
 
 	// beginTx is the dialect's way to begin a transaction; nil for the driver's.
 	beginTx func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+
+	// journal is the journal mode of a SQLite database when the connection was
+	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
+	journal string
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
