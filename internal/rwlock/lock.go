@@ -348,13 +348,15 @@ func (l *Lock) wake(pending []*waiter) []*waiter {
 	for h := l.queue.first; h != nil; {
 		next, w := h.next, h.wait
 		switch {
-		case w.waitsElsewhere(l):
+		case w.waitsElsewhere(l), w.pending.Load():
 		case l.obstacle(h) != nil:
 			if !h.ahead {
 				return pending
 			}
 		case w.several():
-			pending = append(pending, w)
+			if w.pending.CompareAndSwap(false, true) {
+				pending = append(pending, w)
+			}
 		default:
 			l.dequeue(h)
 			if l.grant(h) {

@@ -3,6 +3,7 @@ package rwlock
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,6 +94,10 @@ type waiter struct {
 	// stage is changed with the mutexes of all the places' shards locked, and read
 	// with one.
 	stage stage
+
+	// pending says that somebody is about to retry the waiter. It is set with one of the
+	// mutexes locked, and cleared with all.
+	pending atomic.Bool
 
 	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
@@ -288,16 +293,32 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 // mutex, meets the waiter there, and comes here. If another lock is in the way at
 // this moment, then the waiter is met again when that one's obstacle is removed.
 //
+// A waiter that somebody is about to retry need not be retried by others too: who finds
+// it pending has made a change under a mutex that the former has not locked yet.
+//
 // Only a waiter that lets others pass is not met at the lock where it does, but it is
 // at the other one, where by its stage it has an obstacle, or had and is on its way
 // here. And when it comes to let others pass, which removes an obstacle too, it wakes
 // them itself.
 func retry(pending []*waiter) {
 	for len(pending) > 0 {
-		w := pending[0]
-		pending = pending[1:]
+		i := oldest(pending)
+		w := pending[i]
+		pending = slices.Delete(pending, i, i+1)
 		w.places.lock()
+		w.pending.Store(false)
 		pending = w.tryGrant(pending)
 		w.places.unlock()
 	}
+}
+
+// oldest returns the index of the waiter that came first. Of several that one change has
+// made way for, and that exclude each other, it has its turn.
+func oldest(ws []*waiter) (first int) {
+	for i, w := range ws {
+		if w.since < ws[first].since {
+			first = i
+		}
+	}
+	return first
 }
