@@ -202,6 +202,9 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 // could not tell, for example because the file is no database, leaves the gate as it
 // is, and at first closed to readers beside writers.
 func (g *gate) follow(journal string) {
+	if g == nil {
+		return
+	}
 	switch journal {
 	case "":
 		g.wal.CompareAndSwap(walUnknown, walOff)
