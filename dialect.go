@@ -24,6 +24,13 @@ type dialect struct {
 	// with the same one share their locks. "" is a database of its own.
 	database func(dsn string) string
 
+	// connector makes the inner connector of a handle whose DSN is known. If nil,
+	// the driver's own does.
+	connector func(c *config, d driver.Driver, dsn string) (driver.Connector, error)
+
+	// setUp is called for each new connection of the inner connector.
+	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
+
 	// limitStatements makes the server end the statements of a new connection
 	// after d. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
@@ -54,6 +61,13 @@ type dialect struct {
 	// isPooled tells whether each transaction on a new connection may run on another
 	// connection to the server. If nil, none does.
 	isPooled func(ctx context.Context, sc *serverConn) (bool, error)
+
+	// gated tells that a database of the engine has a gate. Then begin begins its
+	// transactions, and autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and the texts tell the other.
+	gated      bool
+	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+	autocommit func(sc *serverConn) bool
 
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.

@@ -37,7 +37,7 @@ type querying interface {
 	QueryRowContext(context.Context, string, ...any) *sql.Row
 }
 
-func mustExec(t *testing.T, q querying, query string, args ...any) {
+func mustRun(t *testing.T, q querying, query string, args ...any) {
 	t.Helper()
 	if _, err := q.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
@@ -66,8 +66,8 @@ func TestSchemaChangesOfOtherProcesses(t *testing.T) {
 			db, err := sql.Open("dblocker", driver+":"+dsn)
 			must(t, err)
 			defer db.Close()
-			mustExec(t, db, "CREATE TABLE changing (id INTEGER, v INTEGER)")
-			mustExec(t, db, "INSERT INTO changing VALUES (1, 1)")
+			mustRun(t, db, "CREATE TABLE changing (id INTEGER, v INTEGER)")
+			mustRun(t, db, "INSERT INTO changing VALUES (1, 1)")
 			other := openBare(t, driver, dsn)
 			var queries atomic.Int64
 			var done atomic.Bool
@@ -86,7 +86,7 @@ func TestSchemaChangesOfOtherProcesses(t *testing.T) {
 				// The bare drivers fail if there are two changes within a query.
 				before := queries.Load()
 				waitFor(t, func() bool { return queries.Load() > before+50 })
-				mustExec(t, other, fmt.Sprintf("ALTER TABLE changing ADD COLUMN more%d INTEGER", i))
+				mustRun(t, other, fmt.Sprintf("ALTER TABLE changing ADD COLUMN more%d INTEGER", i))
 			}
 			done.Store(true)
 			wg.Wait()
@@ -120,20 +120,20 @@ func TestSessionForgetsStatements(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN()
 	db := openKept(t, "postgres", "", dsn)
 	for i, columns := range []string{"v INT", "v TEXT"} {
-		mustExec(t, db, fmt.Sprintf("CREATE SCHEMA s%d", i))
-		mustExec(t, db, fmt.Sprintf("CREATE TABLE s%d.t (%s)", i, columns))
-		mustExec(t, db, fmt.Sprintf("INSERT INTO s%d.t VALUES (%d)", i, i))
+		mustRun(t, db, fmt.Sprintf("CREATE SCHEMA s%d", i))
+		mustRun(t, db, fmt.Sprintf("CREATE TABLE s%d.t (%s)", i, columns))
+		mustRun(t, db, fmt.Sprintf("INSERT INTO s%d.t VALUES (%d)", i, i))
 	}
 	const query = "SELECT v FROM t WHERE $1"
 	for _, change := range []string{"DISCARD ALL", "DEALLOCATE ALL", "RESET ALL", "SELECT set_config('search_path', 's1', false)", "SET search_path TO s1", "SET SCHEMA 's1'"} {
 		t.Run(change, func(t *testing.T) {
-			mustExec(t, db, "SET search_path TO s0")
+			mustRun(t, db, "SET search_path TO s0")
 			for range 3 {
 				value(t, db, query, true)
 			}
-			mustExec(t, db, change)
+			mustRun(t, db, change)
 			if strings.Contains(change, "ALL") {
-				mustExec(t, db, "SET search_path TO s1")
+				mustRun(t, db, "SET search_path TO s1")
 			}
 			tx, err := db.BeginTx(t.Context(), nil)
 			must(t, err)
@@ -154,7 +154,7 @@ func TestLostStatement(t *testing.T) {
 	for range 3 {
 		value(t, db, query, "x")
 	}
-	mustExec(t, db, lose)
+	mustRun(t, db, lose)
 	if got := value(t, db, query, "x"); got != "x" {
 		t.Errorf("got %q", got)
 	}
@@ -164,7 +164,7 @@ func TestLostStatement(t *testing.T) {
 	tx, err := db.BeginTx(t.Context(), nil)
 	must(t, err)
 	defer tx.Rollback()
-	mustExec(t, tx, lose)
+	mustRun(t, tx, lose)
 	err = tx.QueryRow(query, "x").Scan(new(string))
 	var pqErr *pq.Error
 	if !errors.As(err, &pqErr) || !strings.Contains(err.Error(), "stmt_cache=0") {
@@ -198,7 +198,7 @@ func TestServerFullOfStatements(t *testing.T) {
 	dsn := s.NewDatabase(t).DSN()
 	admin := openBare(t, "mysql", dsn)
 	// Room for what a statement needs that is prepared and closed at once.
-	mustExec(t, admin, "SET GLOBAL max_prepared_stmt_count = 3")
+	mustRun(t, admin, "SET GLOBAL max_prepared_stmt_count = 3")
 	db := openKept(t, "mysql", "", dsn)
 	for round := range 4 {
 		for i := range 10 {
@@ -216,9 +216,9 @@ func TestStatementsFollowTheDatabase(t *testing.T) {
 	a, b := s.NewDatabase(t), s.NewDatabase(t)
 	db := openKept(t, "mysql", "", a.DSN())
 	for i, d := range []*testdb.Database{a, b} {
-		mustExec(t, db, "USE "+d.Name)
-		mustExec(t, db, "CREATE TABLE t (v INT)")
-		mustExec(t, db, "INSERT INTO t VALUES (?)", i)
+		mustRun(t, db, "USE "+d.Name)
+		mustRun(t, db, "CREATE TABLE t (v INT)")
+		mustRun(t, db, "INSERT INTO t VALUES (?)", i)
 		for range 3 {
 			if got := value(t, db, "SELECT v FROM t WHERE ?", true); got != fmt.Sprint(i) {
 				t.Errorf("in database %d: got %s", i, got)
@@ -240,8 +240,8 @@ func TestPgBouncer(t *testing.T) {
 			db, err := sql.Open("dblocker", driver+":"+bouncer.DSN(d)+" binary_parameters=yes")
 			must(t, err)
 			defer db.Close()
-			mustExec(t, db, "CREATE TABLE IF NOT EXISTS counters (id INT PRIMARY KEY, n INT)")
-			mustExec(t, db, "INSERT INTO counters VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET n = 0")
+			mustRun(t, db, "CREATE TABLE IF NOT EXISTS counters (id INT PRIMARY KEY, n INT)")
+			mustRun(t, db, "INSERT INTO counters VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET n = 0")
 			var wg sync.WaitGroup
 			for user := range 8 {
 				wg.Go(func() {
