@@ -45,7 +45,7 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.useGate(c)
 	limits := c.limits
-	connector := &serverConnector{c.inner, c.config, c.dsn, p.gate}
+	connector := &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)

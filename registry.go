@@ -24,6 +24,7 @@ type space struct {
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
 	gate    *gate        // that the handles of a gated dialect use
+	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 
