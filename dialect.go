@@ -41,6 +41,13 @@ type dialect struct {
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
 
+	// gated tells that a database of the engine has a gate. Then begin begins its
+	// transactions, and autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and the texts tell the other.
+	gated      bool
+	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+	autocommit func(sc *serverConn) bool
+
 	// stmtCache is the default of the option. keepFrom returns with how many
 	// arguments or more a text gives the same results on the connection when it is
 	// prepared; if nil, never.
@@ -58,16 +65,14 @@ type dialect struct {
 	// which costs no round trip, nor are rows that are open in the way of it.
 	stmtsOutliveConns bool
 
+	// leavesRows tells whether a statement that was prepared and is executed may, with
+	// some driver, stay at its first row, and hold the engine's locks until it is
+	// used again. If nil, none does.
+	leavesRows func(st sqltext.Statement, query string) bool
+
 	// isPooled tells whether each transaction on a new connection may run on another
 	// connection to the server. If nil, none does.
 	isPooled func(ctx context.Context, sc *serverConn) (bool, error)
-
-	// gated tells that a database of the engine has a gate. Then begin begins its
-	// transactions, and autocommit tells whether a connection is in none. Of
-	// other engines the driver does the one, and the texts tell the other.
-	gated      bool
-	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
-	autocommit func(sc *serverConn) bool
 
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.

@@ -36,6 +36,11 @@ func (s *sending) isKeepable() bool {
 // neverKeep is an argument count that no query reaches.
 const neverKeep = 1 << 30
 
+// leavesRows tells whether the statement, once executed, must be closed.
+func (s *sending) leavesRows(d *dialect) bool {
+	return d.leavesRows != nil && d.leavesRows(s.statement, s.query)
+}
+
 // exec executes a statement that is sent as text, by a kept statement if it can.
 func (sc *serverConn) exec(ctx context.Context, s *sending) (driver.Result, error) {
 	for tries := 0; ; tries++ {
@@ -47,6 +52,9 @@ func (sc *serverConn) exec(ctx context.Context, s *sending) (driver.Result, erro
 }
 
 func (sc *serverConn) execOnce(ctx context.Context, s *sending) (driver.Result, error) {
+	if s.leavesRows(sc.cfg.dialect) {
+		return sc.ExecContext(ctx, s.query, s.args)
+	}
 	k, err := sc.keptFor(ctx, s)
 	switch {
 	case err != nil:
@@ -197,7 +205,7 @@ func (c *conn) noteEffects(s *sending) {
 // containsFold reports whether text contains the ASCII word, in whatever case.
 func containsFold(text, word string) bool {
 	for i := 0; i+len(word) <= len(text); i++ {
-		if strings.EqualFold(text[i:i+len(word)], word) {
+		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(text[i:i+len(word)], word) {
 			return true
 		}
 	}

@@ -23,8 +23,8 @@ type space struct {
 	file    os.FileInfo // the SQLite file last seen there, or nil; guarded by registry.mu
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
-	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	gate    *gate        // that the handles of a gated dialect use
+	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 

@@ -39,6 +39,10 @@ var sqlite = &dialect{
 	// https://www.sqlite.org/c3ref/close.html
 	stmtsOutliveConns: true,
 
+	leavesRows: func(st sqltext.Statement, query string) bool {
+		return st.Kind == sqltext.Read || containsFold(query, "RETURNING")
+	},
+
 	gated:      true,
 	begin:      beginSQLite,
 	autocommit: sqliteAutocommit,

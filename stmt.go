@@ -38,6 +38,10 @@ func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driv
 		res, err = ss.ExecContext(ctx, snd.args)
 		return err
 	})
+	if s.inner != nil && snd.leavesRows(sc.cfg.dialect) {
+		sc.cache.oust(s.inner)
+		s.Close()
+	}
 	return res, err
 }
 

@@ -61,6 +61,8 @@ func openPreparing(t *testing.T, p *preparing, size int) *sql.DB {
 	dialect.keepFrom = func(driver.Conn) int { return 0 }
 	c.dialect = &dialect
 	db := sql.OpenDB(c)
+	must(t, db.QueryRow("SELECT first").Scan(new(int))) // with what every connection begins with
+	p.direct = 0
 	t.Cleanup(func() {
 		must(t, db.Close())
 		if len(p.prepared) != len(p.closed) {
