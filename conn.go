@@ -239,7 +239,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
-		return call(sc)
+		return sc.heed(call(sc))
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
@@ -247,8 +247,9 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
+		sc := c.drawn.sc
 		err := c.first(call)
-		if !errors.Is(err, driver.ErrBadConn) {
+		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
 		}
 		c.discard() // now, since nothing was done on it that could go on
@@ -268,7 +269,7 @@ func (c *conn) first(call func(*serverConn) error) error {
 			c.discard()
 		}
 	}()
-	err := call(c.drawn.sc)
+	err := c.drawn.sc.heed(call(c.drawn.sc))
 	returned = true
 	return err
 }

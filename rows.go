@@ -60,7 +60,7 @@ func (r *rows) Columns() []string {
 // which only the program's own next Next overwrites.
 func (r *rows) Next(dest []driver.Value) error {
 	if r.hold.owner == nil { // nobody could spill them
-		return r.limit.explain(r.Rows.Next(dest))
+		return r.limit.explain(r.fetch(dest))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,11 +69,19 @@ func (r *rows) Next(dest []driver.Value) error {
 			return r.limit.explain(err)
 		}
 	}
-	err := r.Rows.Next(dest)
+	err := r.fetch(dest)
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
 	return r.limit.explain(err)
+}
+
+func (r *rows) fetch(dest []driver.Value) error {
+	err := r.Rows.Next(dest)
+	if sc := r.conn.drawn.sc; err != nil && sc != nil {
+		return sc.heed(err)
+	}
+	return err
 }
 
 // keep moves the byte values of a row to our buffer.
