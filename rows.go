@@ -78,8 +78,8 @@ func (r *rows) Next(dest []driver.Value) error {
 
 func (r *rows) fetch(dest []driver.Value) error {
 	err := r.Rows.Next(dest)
-	if sc := r.conn.drawn.sc; err != nil && sc != nil {
-		return sc.heed(err)
+	if err != nil && r.conn != nil && r.conn.drawn.sc != nil {
+		return r.conn.drawn.sc.heed(err)
 	}
 	return err
 }
