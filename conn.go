@@ -54,9 +54,10 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 
-	// reading counts the rows that are open. While it is not zero, some drivers
-	// say of a good connection that it is not valid.
-	reading int
+	// open are the rows that are, the last first, linked by their field below.
+	// While there are any, some drivers say of a good connection that it is not
+	// valid.
+	open *rows
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
@@ -71,6 +72,10 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
 	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 }
 
@@ -88,8 +93,8 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 	if err != nil {
 		return nil, err
 	}
-	defer c.release(&c.leaf.Hold)
-	defer func() { c.settleRaw(raw, statement, err) }()
+	defer c.release(&c.leaf)
+	defer func() { c.settle(raw, statement, err) }()
 	ctx, limit := c.db.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
@@ -98,8 +103,9 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 		return err
 	})
 	if err != nil {
-		return nil, limit.explain(err)
+		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, text)
 	c.spent = true
 	return readResult(res), nil
 }
@@ -108,8 +114,13 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 // rows for a Query, or for the transaction that the statement may begin, raw.
 func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
 	st = c.db.texts.Classify(text)
-	if c.scope != nil && c.scope.refuses(ctx, st) {
-		return st, nil, ErrReadOnly
+	if c.scope != nil {
+		if err := c.scope.refuses(ctx, st); err != nil {
+			return st, nil, err
+		}
+	}
+	if err := c.clearConnection(ctx, st); err != nil {
+		return st, nil, err
 	}
 	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
 		return st, raw, err
@@ -118,7 +129,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, kind, mode); err != nil {
+	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -140,11 +151,12 @@ func (c *conn) query(ctx context.Context, text string, call func(context.Context
 	if err != nil {
 		return nil, err
 	}
-	c.reading++
+	r.writes = statement.Kind != sqltext.Read
+	r.below, c.open = c.open, r
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
-			c.settleRaw(raw, statement, err) // while the rows have their lock
+			c.settle(raw, statement, err) // while the rows have their lock
 			r.release()
 		}
 	}()
@@ -154,18 +166,29 @@ func (c *conn) query(ctx context.Context, text string, call func(context.Context
 		return err
 	})
 	if err != nil {
-		return nil, r.limit.explain(err)
+		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, text)
 	c.settleRows(r, raw, statement)
 	opened = true
-	if r.hold.Held() && r.hold.owner != nil {
-		r.copies = c.db.copiesRows
+	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
+	if r.hold.owner != nil && (r.hold.Held() || r.hold.gate.Held()) {
 		r.hold.owner.add(r)
 	}
 	return r.public(), nil
 }
 
-// settleRows is settleRaw for a statement with rows.
+// settle finds out what a statement that has been executed, or has failed with
+// err, did to the transaction that it ran in, or began: raw is what beginRaw or
+// mayBeginRaw returned for it.
+func (c *conn) settle(raw *rawTx, st sqltext.Statement, err error) {
+	if c.scope != nil {
+		c.scope.noticeLoss(st, err)
+	}
+	c.settleRaw(raw, st, err)
+}
+
+// settleRows is settle for a statement with rows.
 func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 	switch {
 	case raw != nil && raw.from != nil:
@@ -178,6 +201,10 @@ func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return nil, err
+	}
+	defer c.leaf.release()
 	s := &stmt{conn: c, query: query}
 	err := c.onServer(ctx, idle, func(sc *serverConn) error {
 		_, err := s.on(ctx, sc)
@@ -191,6 +218,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+		return nil, err
+	}
 	t := new(tx)
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
@@ -213,11 +243,24 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 
 // Raw implements [RawConn].
 func (c *conn) Raw(f func(driverConn any) error) error {
-	if err := c.draw(context.Background()); err != nil {
+	if err := c.drawForRaw(); err != nil {
 		return err
 	}
 	c.busy = true
 	return f(c.drawn.sc.ci)
+}
+
+// drawForRaw passes the gate while a new connection may read the schema.
+func (c *conn) drawForRaw() error {
+	ctx := context.Background()
+	if c.drawn.sc != nil {
+		return nil
+	}
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
+	return c.draw(ctx)
 }
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -289,17 +332,17 @@ func (c *conn) draw(ctx context.Context) error {
 	return c.db.connectError(err)
 }
 
-// release ends a hold, or leaves it to a lost session.
-func (c *conn) release(h *rwlock.Hold) {
+// release ends what an operation holds, or leaves it to a lost session.
+func (c *conn) release(h *userHold) {
 	c.leaveToLost(h)
-	h.Release()
+	h.release()
 }
 
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
-func (c *conn) leaveToLost(h *rwlock.Hold) {
-	if sc := c.drawn.sc; sc != nil && c.reading == 0 && sc.lost() {
-		c.pool.orphans.adopt(sc.session, h)
+func (c *conn) leaveToLost(h *userHold) {
+	if sc := c.drawn.sc; sc != nil && c.open == nil && sc.lost() {
+		c.pool.orphans.adopt(sc.session, &h.Hold)
 	}
 }
 
@@ -377,4 +420,14 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 // Begin implements [driver.Conn].
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// forget takes rows off the list of those that are open.
+func (c *conn) forget(r *rows) {
+	for p := &c.open; *p != nil; p = &(*p).below {
+		if *p == r {
+			*p, r.below = r.below, nil
+			return
+		}
+	}
 }

@@ -41,6 +41,13 @@ type dialect struct {
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
 
+	// gated tells that a database of the engine has a gate. Then begin begins its
+	// transactions, and autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and the texts tell the other.
+	gated      bool
+	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+	autocommit func(sc *serverConn) bool
+
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	enforcesReadOnly bool

@@ -17,7 +17,14 @@ type pool struct {
 	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	users    *space       // whose locks the handle uses
 	database *space       // that the handle has open
-	orphans  orphans      // what lost connections have left on the server
+	gate     *gate        // of that database; nil if the handle needs none
+	readOnly bool         // the handle cannot write, so it passes the gate as a reader
+
+	// sharedCache tells that the handle's readers and writers shut each other out in WAL
+	// mode too.
+	sharedCache bool
+
+	orphans orphans // what lost connections have left on the server
 }
 
 func newPool(c *Connector) (*pool, error) {
@@ -36,8 +43,9 @@ func newPool(c *Connector) (*pool, error) {
 	} else {
 		database.retain() // as users, for close to be the same
 	}
+	p.useGate(c)
 	limits := c.limits
-	connector := &serverConnector{c.inner, c.config, c.dsn}
+	connector := &serverConnector{c.inner, c.config, c.dsn, p.gate}
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)

@@ -23,13 +23,14 @@ type space struct {
 	file    os.FileInfo // the SQLite file last seen there, or nil; guarded by registry.mu
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
+	gate    *gate        // that the handles of a gated dialect use
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
 func openSpace(id, library string) (*space, error) {
-	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable()}
+	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), gate: newGate(id)}
 	s.refs.Store(1)
 	if id == "" {
 		return s, nil

@@ -30,6 +30,7 @@ type serverConnector struct {
 	inner driver.Connector
 	cfg   *config
 	dsn   *string // nil if it is not known
+	gate  *gate   // nil if there is none
 }
 
 // dial makes a connection of the inner driver. No error shows the DSN's password.
@@ -46,11 +47,14 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci}
+	sc := &serverConn{ci: ci, beginTx: c.cfg.dialect.begin}
 	if setUp := c.cfg.dialect.setUp; setUp != nil {
 		if err := setUp(ctx, c.inner, sc); err != nil {
 			ci.Close()
 			return nil, err
+		}
+		if c.gate != nil {
+			c.gate.follow(sc.journal)
 		}
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
@@ -85,6 +89,9 @@ type serverConn struct {
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
+
+	// beginTx is the dialect's way to begin a transaction; nil for the driver's.
+	beginTx func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
 
 	// journal is the journal mode of a SQLite database when the connection was
 	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
@@ -263,6 +270,9 @@ func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if sc.beginTx != nil {
+		return sc.beginTx(ctx, sc, opts)
+	}
 	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
 	}

@@ -24,6 +24,10 @@ var sqlite = &dialect{
 	database:  sqliteDatabase,
 	connector: newSQLiteConnector,
 	setUp:     setUpSQLite,
+
+	gated:      true,
+	begin:      beginSQLite,
+	autocommit: sqliteAutocommit,
 }
 
 // memoryPrefix marks the identity of a database that is in memory.

@@ -32,7 +32,7 @@ func TestSQLiteProcesses(t *testing.T) {
 		sqliteWorker(t, dsn, os.Getenv(workerName))
 		return
 	}
-	for _, mode := range []string{"WAL", "DELETE"} {
+	for mode, params := range map[string]string{"WAL": "", "DELETE": "", "TRUNCATE": "?_journal_mode=TRUNCATE&_txlock=deferred"} {
 		t.Run(mode, func(t *testing.T) {
 			testdb.NoLeaks(t)
 			path := testdb.SQLite(t)
@@ -40,7 +40,7 @@ func TestSQLiteProcesses(t *testing.T) {
 			var acknowledged sync.Map
 			var processes sync.WaitGroup
 			for _, name := range []string{"a", "b", "victim"} {
-				processes.Go(func() { runWorker(t, path+"?_txlock=immediate", name, &acknowledged) })
+				processes.Go(func() { runWorker(t, path+params, name, &acknowledged) })
 			}
 			processes.Wait()
 			checkWorkers(t, path, &acknowledged)
