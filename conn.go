@@ -298,7 +298,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
-		return call(sc)
+		return sc.heed(call(sc))
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
@@ -306,8 +306,9 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
+		sc := c.drawn.sc
 		err := c.first(call)
-		if !errors.Is(err, driver.ErrBadConn) {
+		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
 		}
 		c.discard() // now, since nothing was done on it that could go on
@@ -327,7 +328,7 @@ func (c *conn) first(call func(*serverConn) error) error {
 			c.discard()
 		}
 	}()
-	err := call(c.drawn.sc)
+	err := c.drawn.sc.heed(call(c.drawn.sc))
 	returned = true
 	return err
 }
