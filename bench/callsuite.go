@@ -63,7 +63,9 @@ func compareCalls(workload string, c call, s setting, contenders []callContender
 	for _, contender := range contenders {
 		compared.entries = append(compared.entries, &entry{
 			contender: contender.name,
-			open:      func(ctx context.Context, p plan) (*trial, error) { return contender.trial(ctx, c, s, p.limit(s.goroutines)) },
+			open: func(ctx context.Context, p plan) (*trial, error) {
+				return contender.trial(ctx, c, s, p.limit(s.goroutines))
+			},
 		})
 	}
 	compared.baseline = compared.entries[0]

@@ -54,7 +54,9 @@
 //
 // # Suite load
 //
-// One SQLite file, on tmpfs and on a disk (-disk names the directory), with a counter for each user:
+// One SQLite file, on tmpfs and on a disk (-disk names the directory), with a counter for each user. All
+// contenders have synchronous=NORMAL, the default of mattn/go-sqlite3: in WAL mode
+// a checkpoint syncs, a commit does not.
 //
 //	read    16 goroutines, 100 users: a point query
 //	update  16 goroutines, 100 users: an update of one row

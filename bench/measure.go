@@ -16,7 +16,7 @@ type worker func(t *tally) error
 // A tally is what one worker did.
 type tally struct {
 	ops, errs     int
-	err           error // the first
+	err           error           // the first
 	took          time.Duration   // from the common start
 	updates       int             // acknowledged increments of a counter
 	reads, writes []time.Duration // of operations that are timed one by one

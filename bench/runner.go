@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -80,13 +79,16 @@ func (p plan) run(ctx context.Context, all []*comparison, progress io.Writer) er
 	return nil
 }
 
-// order is the order of work in a round. From round to round everybody is first,
-// second and so on in turn, and neighbours change sides.
+// order is the order of work in a round. From round to round everybody changes
+// places, and whoever worked before somebody works after them.
 func order(entries []*entry, round int) []*entry {
-	first := round % len(entries)
-	turned := slices.Concat(entries[first:], entries[:first])
-	if round%2 == 1 {
-		slices.Reverse(turned)
+	n := len(entries)
+	turned := make([]*entry, n)
+	for i, e := range entries {
+		if round%2 == 1 {
+			i = n - i
+		}
+		turned[(i+round)%n] = e
 	}
 	return turned
 }

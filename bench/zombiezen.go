@@ -15,7 +15,9 @@ import (
 type zombiezenStore struct{ pool *sqlitex.Pool }
 
 func openZombiezen(path string) (store, error) {
-	pool, err := sqlitex.NewPool(path, sqlitex.PoolOptions{PoolSize: maxIdle})
+	// The library itself would sync on every commit, mattn/go-sqlite3 does not.
+	normal := func(conn *sqlite.Conn) error { return sqlitex.ExecuteTransient(conn, "PRAGMA synchronous = NORMAL", nil) }
+	pool, err := sqlitex.NewPool(path, sqlitex.PoolOptions{PoolSize: maxIdle, PrepareConn: normal})
 	if err != nil {
 		return nil, err
 	}
