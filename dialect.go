@@ -34,6 +34,26 @@ type dialect struct {
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
 
+	// stmtCache is the default of the option. keepFrom returns with how many
+	// arguments or more a text gives the same results on the connection when it is
+	// prepared; if nil, never.
+	stmtCache int
+	keepFrom  func(ci driver.Conn) int
+
+	// staleStmt tells whether an error says of a statement that it must be prepared
+	// anew, forgets whether a statement does so to all that the session has. Both
+	// may be nil.
+	staleStmt func(err error) bool
+	forgets   func(st sqltext.Statement, query string) bool
+
+	// stmtsOutliveConns: a connection does not end before its statements are closed,
+	// which costs no round trip, nor are rows that are open in the way of it.
+	stmtsOutliveConns bool
+
+	// isPooled tells whether each transaction on a new connection may run on another
+	// connection to the server. If nil, none does.
+	isPooled func(ctx context.Context, sc *serverConn) (bool, error)
+
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	enforcesReadOnly bool
@@ -47,6 +67,9 @@ var generic = &dialect{
 	limits:   poolLimits{maxIdleConns: defaultIdleConns},
 	database: func(dsn string) string { return dsn },
 }
+
+// defaultStmtCache is what the server connections of known drivers keep.
+const defaultStmtCache = 64
 
 // defaultIdleConns replaces the two idle connections that database/sql keeps:
 // with more than two users at work it would open and close one for nearly every
@@ -79,8 +102,9 @@ func detectDialect(d driver.Driver, name string) *dialect {
 	return generic
 }
 
-// driverPackage returns the import path of the package that d's type is from.
-func driverPackage(d driver.Driver) string {
+// driverPackage returns the import path of the package that the type of a driver,
+// or of its connections, is from.
+func driverPackage(d any) string {
 	t := reflect.TypeOf(d)
 	if t == nil {
 		return ""

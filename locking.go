@@ -10,19 +10,28 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A userHold is the hold of a user's lock.
+// A userHold is what an operation holds: its user's lock.
 type userHold struct {
 	rwlock.Hold
 	user  string
 	owner *owner // nil if the context had none
 }
 
-// lock decides what an operation on c needs, and takes it. By itself the
-// operation would take a hold of the given kind and mode for its user; h becomes
-// that hold, or stays idle if the operation needs none.
-func (c *conn) lock(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mode) error {
-	mode, err := modeFrom(ctx, mode)
-	if err != nil {
+// release gives up all that the operation holds. It does nothing the second time.
+func (h *userHold) release() { h.Hold.Release() }
+
+// A request is what an operation would take by itself: a hold of that kind, in
+// that mode, of its user's lock.
+type request struct {
+	kind rwlock.Kind
+	mode Mode
+}
+
+// lock decides what an operation on c needs, and takes it. h becomes that hold,
+// or stays idle if the operation needs none.
+func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
+	var err error
+	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
 		return err
 	}
 	id, err := c.identify(ctx)
@@ -34,7 +43,7 @@ func (c *conn) lock(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mod
 	case id.user == "":
 		return nil
 	}
-	return c.acquire(ctx, h, kind, mode, id)
+	return c.acquire(ctx, h, req, id)
 }
 
 // acquire takes the lock of the user id into h. Before it waits, it lets go what
@@ -44,16 +53,16 @@ func (c *conn) lock(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mod
 //     could be held by those who wait for a lock.
 //   - If it is for a write of an owner that still reads, beside others who read, the
 //     owner's rows are spilled. Else two such would wait for each other for ever.
-func (c *conn) acquire(ctx context.Context, h *userHold, kind rwlock.Kind, mode Mode, id identity) error {
-	h.user, h.owner, h.Owner, h.Kind = id.user, id.owner, id.lockOwner(), kind
+func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
+	h.user, h.owner, h.Owner, h.Kind = id.user, id.owner, id.lockOwner(), req.kind
 	if c.db.trace {
 		h.Tag = callSite()
 	}
-	users, wait := c.pool.users.users, c.db.wait()
+	users, mode, wait := c.pool.users.users, rwlock.Mode(req.mode), c.db.wait()
 	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
-	reads := mode == Exclusive && id.owner != nil && id.owner.hasRows()
+	reads := req.mode == Exclusive && id.owner != nil && id.owner.hasRows()
 	if unused || reads {
-		err := users.Acquire(ctx, id.user, rwlock.Mode(mode), &h.Hold, rwlock.Wait{})
+		err := users.Acquire(ctx, id.user, mode, &h.Hold, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
 			return lockError(err, id)
 		}
@@ -66,10 +75,10 @@ func (c *conn) acquire(ctx context.Context, h *userHold, kind rwlock.Kind, mode 
 			}
 		}
 	}
-	if c.drawn.sc == nil && kind == rwlock.Leaf {
+	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
 		c.slot.With = &h.Hold // which will last until a connection can be drawn
 	}
-	return lockError(users.Acquire(ctx, id.user, rwlock.Mode(mode), &h.Hold, wait), id)
+	return lockError(users.Acquire(ctx, id.user, mode, &h.Hold, wait), id)
 }
 
 // identify returns the user of an operation on c, or none as far as the handle

@@ -37,7 +37,7 @@ func newPool(c *Connector) (*pool, error) {
 		database.retain() // as users, for close to be the same
 	}
 	limits := c.limits
-	connector := &serverConnector{c.inner, c.config, c.dsn}
+	connector := &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema}
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)

@@ -23,6 +23,7 @@ type space struct {
 	file    os.FileInfo // of a SQLite file that existed when it was opened; else nil
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
+	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 

@@ -24,7 +24,8 @@ type rows struct {
 	conn  *conn // that counts them as open; else nil
 	hold  userHold
 	limit statementLimit
-	done  func() // what else is to be done after Close; may be nil
+	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
+	done  func()    // what else is to be done after Close; may be nil
 
 	prev, next *rows // in the list of hold.owner, which guards them
 
@@ -105,7 +106,10 @@ func (r *rows) release() {
 	if c := r.conn; c != nil {
 		r.conn = nil
 		c.reading--
-		c.leaveToLost(&r.hold.Hold)
+		c.leaveToLost(&r.hold)
+		if r.kept != nil {
+			r.kept.letGo()
+		}
 	}
 	r.unlock()
 	r.limit.end()
@@ -120,7 +124,7 @@ func (r *rows) unlock() {
 	if r.hold.owner != nil {
 		r.hold.owner.remove(r)
 	}
-	r.hold.Release()
+	r.hold.release()
 }
 
 // onClose adds f to what is to be done after Close.

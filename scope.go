@@ -24,7 +24,7 @@ type scope struct {
 // begin prepares a scope and takes the lock that it needs.
 func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
 	s.conn, s.outer, s.readOnly = c, c.scope, readOnly
-	if err := c.lock(ctx, &s.hold, kind, s.mode()); err != nil {
+	if err := c.lock(ctx, &s.hold, request{kind, s.mode()}); err != nil {
 		return err
 	}
 	s.tagged = s.hold.Held()
@@ -66,7 +66,7 @@ func (s *scope) lock(ctx context.Context, id identity) error {
 		return nil
 	}
 	h := new(userHold)
-	if err := s.conn.acquire(ctx, h, rwlock.Tx, s.mode(), id); err != nil {
+	if err := s.conn.acquire(ctx, h, request{rwlock.Tx, s.mode()}, id); err != nil {
 		return err
 	}
 	s.joined = append(s.joined, h)
@@ -88,11 +88,15 @@ func (s *scope) covers(user string) bool {
 
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
-	s.conn.release(&s.hold.Hold)
+	s.conn.release(&s.hold)
 	for _, h := range s.joined {
-		s.conn.release(&h.Hold)
+		s.conn.release(h)
 	}
 	s.joined = nil
+	if s.conn.changesSchema && s.outer == nil {
+		s.conn.changesSchema = false
+		s.conn.pool.database.schema.Add(1)
+	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer
@@ -104,8 +108,8 @@ func (s *scope) release() {
 // leaveToLost leaves the scope's locks to the connection's session, if that is
 // lost.
 func (s *scope) leaveToLost() {
-	s.conn.leaveToLost(&s.hold.Hold)
+	s.conn.leaveToLost(&s.hold)
 	for _, h := range s.joined {
-		s.conn.leaveToLost(&h.Hold)
+		s.conn.leaveToLost(h)
 	}
 }

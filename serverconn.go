@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 )
 
 var (
@@ -26,9 +28,12 @@ var (
 
 // serverConnector makes the connections of the inner pool.
 type serverConnector struct {
-	inner driver.Connector
-	cfg   *config
-	dsn   *string // nil if it is not known
+	inner  driver.Connector
+	cfg    *config
+	dsn    *string       // nil if it is not known
+	schema *atomic.Int64 // of the database's space
+
+	warnOfPooler sync.Once
 }
 
 // dial makes a connection of the inner driver. No error shows the DSN's password.
@@ -45,7 +50,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci}
+	sc := &serverConn{ci: ci, cfg: c.cfg, schema: c.schema}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			ci.Close()
@@ -59,7 +64,37 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
+	if c.cfg.stmtCache > 0 {
+		if err := c.keepStmts(ctx, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+	}
 	return sc, nil
+}
+
+// keepStmts lets a new connection keep statements. Behind a pooler that may run
+// each transaction on another server connection, what lib/pq calls statement 1 may be
+// anybody's: there none are kept, unless the program has asked for it by the option.
+func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
+	sc.keepFrom = neverKeep
+	if from := c.cfg.dialect.keepFrom; from != nil {
+		sc.keepFrom = from(sc.ci)
+	}
+	if isPooled := c.cfg.dialect.isPooled; isPooled != nil && !c.cfg.stmtCacheSet {
+		pooled, err := isPooled(ctx, sc)
+		if pooled {
+			c.warnOfPooler.Do(func() {
+				c.cfg.logger.Warn("dblocker: there seems to be a connection pooler between this program and the server, so prepared statements " +
+					"are not kept; say so with stmt_cache=0, or, if it serves each client by one server connection, keep them with stmt_cache=64")
+			})
+		}
+		if pooled || err != nil {
+			return ctx.Err() // a server that cannot tell is taken for pooled
+		}
+	}
+	sc.cache.size = c.cfg.stmtCache
+	return nil
 }
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
@@ -72,7 +107,14 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // The inner pool owns it. Only the client connection that has drawn it uses it,
 // one call at a time, as database/sql guarantees to the latter.
 type serverConn struct {
-	ci driver.Conn
+	ci  driver.Conn
+	cfg *config
+
+	// cache has the statements that are kept. A text is, if it comes with at least
+	// keepFrom arguments. schema is the database's.
+	cache    stmtCache
+	keepFrom int
+	schema   *atomic.Int64
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
@@ -322,7 +364,12 @@ func (sc *serverConn) lost() bool {
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Close implements [driver.Conn].
-func (sc *serverConn) Close() error { return sc.ci.Close() }
+func (sc *serverConn) Close() error {
+	if sc.cfg.dialect.stmtsOutliveConns {
+		sc.cache.clear()
+	}
+	return sc.ci.Close()
+}
 
 // Prepare implements [driver.Conn].
 func (sc *serverConn) Prepare(query string) (driver.Stmt, error) {

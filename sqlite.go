@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"database/sql/driver"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,6 +25,19 @@ var sqlite = &dialect{
 	// a program that works with many on the bare driver must go on to work.
 	limits:   poolLimits{maxIdleConns: defaultIdleConns},
 	database: sqliteDatabase,
+
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		switch driverPackage(ci) {
+		case "github.com/mattn/go-sqlite3", "modernc.org/sqlite":
+			return 0
+		}
+		return neverKeep
+	},
+	// A pragma may change how texts are understood.
+	forgets: func(st sqltext.Statement, _ string) bool { return st.Verb == "PRAGMA" },
+	// https://www.sqlite.org/c3ref/close.html
+	stmtsOutliveConns: true,
 }
 
 // sqliteLibraries are the packages that bring an SQLite of their own. Drivers in
