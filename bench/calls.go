@@ -9,19 +9,17 @@ import (
 
 // A call is an operation of the suite "calls".
 type call struct {
-	name  string
-	about string
-	run   func(ctx context.Context, s *session, id int) error
-	// updates says that run raises the counter with the id by one.
-	updates bool
+	name    string
+	run     func(ctx context.Context, s *session, id int) error
+	updates bool // run raises the counter with the id by one, instead of reading the item
 }
 
 var calls = []call{
-	{name: "query", about: "a point query as text, with one argument", run: queryText},
-	{name: "prepared", about: "the same by a prepared statement", run: queryPrepared},
-	{name: "scan", about: "a query for 1000 rows of three columns", run: scanItems},
-	{name: "exec", about: "an update of one row as text, with one argument", run: execText, updates: true},
-	{name: "tx", about: "begin, the same update, commit", run: transaction, updates: true},
+	{"query", queryText, false},
+	{"prepared", queryPrepared, false},
+	{"scan", scanItems, false},
+	{"exec", execText, true},
+	{"tx", transaction, true},
 }
 
 // A session is an open database and what the calls send to it.

@@ -37,7 +37,7 @@ func (d *databases) create(ctx context.Context, e *engine, parent string) (dsn s
 		if err != nil {
 			return "", err
 		}
-		dsn = "file:" + path + "?_journal_mode=WAL&_txlock=immediate&_busy_timeout=5000"
+		dsn = "file:" + path + tuned
 	} else if dsn, err = d.onServer(ctx, e); err != nil {
 		return "", err
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 // A load is a workload of the suite "load": crowds of goroutines at work at the
-// same time.
+// same time. doc.go describes each in words.
 type load struct {
-	name, about string
-	crowds      []crowd
-	verdict     verdict
+	name    string
+	crowds  []crowd
+	verdict verdict
 }
 
 // A crowd is goroutines that do the same again and again, each time as one of some
@@ -29,37 +29,37 @@ type action func(ctx context.Context, s store, user int, dice *rand.Rand, t *tal
 
 var loads = []load{
 	{
-		name: "read", about: "16 goroutines, 100 users: a point query",
+		name:    "read",
 		crowds:  []crowd{{size: 16, first: 1, last: 100, action: read}},
 		verdict: throughput,
 	},
 	{
-		name: "update", about: "16 goroutines, 100 users: an update of one row",
+		name:    "update",
 		crowds:  []crowd{{size: 16, first: 1, last: 100, action: update}},
 		verdict: throughput,
 	},
 	{
-		name: "mix", about: "64 goroutines, 100 users: nine point queries to one update",
+		name:    "mix",
 		crowds:  []crowd{{size: 64, first: 1, last: 100, action: mix}},
 		verdict: throughput,
 	},
 	{
-		name: "rmw", about: "32 goroutines, 50 users: a transaction that reads a row and writes it back",
+		name:    "rmw",
 		crowds:  []crowd{{size: 32, first: 1, last: 50, action: modify}},
 		verdict: throughput,
 	},
 	{
-		name: "quiet", about: "20 goroutines, 20 users: a point query",
+		name:    "quiet",
 		crowds:  []crowd{strangers},
 		verdict: throughput,
 	},
 	{
-		name: "hot", about: "the same, beside 200 goroutines that update the row of one other user",
+		name:    "hot",
 		crowds:  []crowd{strangers, {size: 200, first: 1, last: 1, action: update}},
 		verdict: disturbance,
 	},
 	{
-		name: "fair", about: "200 goroutines, each a user of its own: an update of one row",
+		name:    "fair",
 		crowds:  []crowd{{size: 200, first: 1, last: 200, own: true, action: update}},
 		verdict: fairness,
 	},

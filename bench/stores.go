@@ -20,47 +20,27 @@ type store interface {
 	close() error
 }
 
-// A way is a contender of the suite "load": a way to open an SQLite file.
+// A way is a contender of the suite "load": a way to open an SQLite file. doc.go
+// tells what each of them is.
 type way struct {
-	name  string
-	about string
-	open  func(path string) (store, error)
+	name string
+	open func(path string) (store, error)
 }
 
-// tuned are the settings that are best for the bare driver.
+// tuned are the settings that are best for the bare driver, as parameters of its
+// DSN.
 const tuned = "?_journal_mode=WAL&_txlock=immediate&_busy_timeout=5000"
 
 var ways = []way{
-	{
-		name: "default", about: "mattn/go-sqlite3 with a path and nothing else: rollback journal, deferred transactions, two idle connections",
-		open: func(path string) (store, error) { return openSQL("sqlite3", path, func(*sql.DB) {}) },
-	},
-	{
-		name: "tuned", about: "mattn/go-sqlite3 with WAL, _txlock=immediate, a busy timeout of 5 s, 16 idle connections",
-		open: func(path string) (store, error) { return openSQL("sqlite3", "file:"+path+tuned, idle) },
-	},
-	{
-		name: "tuned+cache", about: "the same with _stmt_cache_size=64",
-		open: func(path string) (store, error) {
-			return openSQL("sqlite3", "file:"+path+tuned+"&_stmt_cache_size=64", idle)
-		},
-	},
-	{
-		name: "one-conn", about: "tuned, with SetMaxOpenConns(1)",
-		open: func(path string) (store, error) { return openSQL("sqlite3", "file:"+path+tuned, single) },
-	},
-	{
-		name: "two-pools", about: "tuned, with a handle of one connection for writes and one of 16 for reads, which the program chooses by hand",
-		open: openTwoPools,
-	},
-	{
-		name: "zombiezen", about: "zombiezen.com/go/sqlite, not database/sql: a sqlitex.Pool of 16, ImmediateTransaction",
-		open: openZombiezen,
-	},
-	{
-		name: "dblocker", about: `sql.Open("sqlite3-dblocker", path) and nothing else, each operation with WithUser`,
-		open: openDBLocker,
-	},
+	{"default", func(path string) (store, error) { return openSQL("sqlite3", path, func(*sql.DB) {}) }},
+	{baselineWay, func(path string) (store, error) { return openSQL("sqlite3", "file:"+path+tuned, idle) }},
+	{"tuned+cache", func(path string) (store, error) {
+		return openSQL("sqlite3", "file:"+path+tuned+"&_stmt_cache_size=64", idle)
+	}},
+	{"one-conn", func(path string) (store, error) { return openSQL("sqlite3", "file:"+path+tuned, single) }},
+	{"two-pools", openTwoPools},
+	{"zombiezen", openZombiezen},
+	{"dblocker", openDBLocker},
 }
 
 // baselineWay is what the others' throughput is compared with.

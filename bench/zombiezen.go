@@ -16,7 +16,9 @@ type zombiezenStore struct{ pool *sqlitex.Pool }
 
 func openZombiezen(path string) (store, error) {
 	// The library itself would sync on every commit, mattn/go-sqlite3 does not.
-	normal := func(conn *sqlite.Conn) error { return sqlitex.ExecuteTransient(conn, "PRAGMA synchronous = NORMAL", nil) }
+	normal := func(conn *sqlite.Conn) error {
+		return sqlitex.ExecuteTransient(conn, "PRAGMA synchronous = NORMAL", nil)
+	}
 	pool, err := sqlitex.NewPool(path, sqlitex.PoolOptions{PoolSize: maxIdle, PrepareConn: normal})
 	if err != nil {
 		return nil, err
