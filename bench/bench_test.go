@@ -168,7 +168,7 @@ func TestLostUpdatesAreSeen(t *testing.T) {
 	if err := contender.create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l := load{crowds: []crowd{{size: 1, first: 1, last: 1, action: update}}}
+	l := load{crowds: []crowd{{1, 1, 1, anyUser, update}}}
 	e := &entry{open: func(_ context.Context, p plan) (*trial, error) { return contender.trial(l, p) }}
 	s, err := e.slice(t.Context(), quickPlan)
 	if err != nil {

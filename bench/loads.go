@@ -18,54 +18,34 @@ type load struct {
 // users.
 type crowd struct {
 	size        int
-	first, last int  // the users, which are also the ids of counters
-	own         bool // each goroutine is always the same one of them, instead of one by chance
+	first, last int // the users, which are also the ids of counters
+	who         choice
 	action      action
 }
+
+// A choice is how a goroutine comes to its user.
+type choice int
+
+const (
+	anyUser choice = iota // one by chance each time
+	ownUser               // each goroutine is always the same one
+)
 
 // An action is one operation of a user. It is the same for all contenders, what it
 // leaves to chance included.
 type action func(ctx context.Context, s store, user int, dice *rand.Rand, t *tally) error
 
-var loads = []load{
-	{
-		name:    "read",
-		crowds:  []crowd{{size: 16, first: 1, last: 100, action: read}},
-		verdict: throughput,
-	},
-	{
-		name:    "update",
-		crowds:  []crowd{{size: 16, first: 1, last: 100, action: update}},
-		verdict: throughput,
-	},
-	{
-		name:    "mix",
-		crowds:  []crowd{{size: 64, first: 1, last: 100, action: mix}},
-		verdict: throughput,
-	},
-	{
-		name:    "rmw",
-		crowds:  []crowd{{size: 32, first: 1, last: 50, action: modify}},
-		verdict: throughput,
-	},
-	{
-		name:    "quiet",
-		crowds:  []crowd{strangers},
-		verdict: throughput,
-	},
-	{
-		name:    "hot",
-		crowds:  []crowd{strangers, {size: 200, first: 1, last: 1, action: update}},
-		verdict: disturbance,
-	},
-	{
-		name:    "fair",
-		crowds:  []crowd{{size: 200, first: 1, last: 200, own: true, action: update}},
-		verdict: fairness,
-	},
-}
+var strangers = crowd{20, 2, 21, ownUser, read}
 
-var strangers = crowd{size: 20, first: 2, last: 21, own: true, action: read}
+var loads = []load{
+	{"read", []crowd{{16, 1, 100, anyUser, read}}, throughput},
+	{"update", []crowd{{16, 1, 100, anyUser, update}}, throughput},
+	{"mix", []crowd{{64, 1, 100, anyUser, mix}}, throughput},
+	{"rmw", []crowd{{32, 1, 50, anyUser, modify}}, throughput},
+	{"quiet", []crowd{strangers}, throughput},
+	{"hot", []crowd{strangers, {200, 1, 1, anyUser, update}}, disturbance},
+	{"fair", []crowd{{200, 1, 200, ownUser, update}}, fairness},
+}
 
 // workers are the goroutines' work on a store.
 func (l load) workers(ctx context.Context, s store, p plan) []worker {
@@ -80,7 +60,7 @@ func (l load) workers(ctx context.Context, s store, p plan) []worker {
 }
 
 func (c crowd) user(i int, dice *rand.Rand) int {
-	if c.own {
+	if c.who == ownUser {
 		return c.first + i
 	}
 	return c.first + dice.IntN(c.last-c.first+1)

@@ -31,14 +31,14 @@ type group struct {
 
 var suites = []suite{
 	{
-		name: "calls", plan: plan{rounds: 7, slice: 100 * time.Millisecond},
+		name: "calls", plan: plan{rounds: 7, slice: 70 * time.Millisecond},
 		groups:  callGroups,
 		report:  callReport,
 		caption: "time of an operation against the bare driver, one goroutine, plain context; less is better",
 		charted: func(c *comparison) bool { return strings.HasSuffix(c.workload, "/plain/1") },
 	},
 	{
-		name: "load", plan: plan{rounds: 5, slice: 400 * time.Millisecond},
+		name: "load", plan: plan{rounds: 5, slice: 300 * time.Millisecond},
 		groups:  loadGroups,
 		report:  loadReport,
 		caption: "operations per second against mattn/go-sqlite3 with tuned settings; more is better",
