@@ -47,7 +47,7 @@ var suites = []suite{
 }
 
 // quickPlan is enough to see that everything works.
-var quickPlan = plan{rounds: 1, slice: time.Millisecond, crowd: 4}
+var quickPlan = plan{rounds: 1, slice: time.Millisecond, crowd: 2}
 
 // run runs the suites that are selected and reports on each.
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
