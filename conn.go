@@ -54,9 +54,10 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 
-	// reading counts the rows that are open. While it is not zero, some drivers
-	// say of a good connection that it is not valid.
-	reading int
+	// open are the rows that are, the last first, linked by their field below.
+	// While there are any, some drivers say of a good connection that it is not
+	// valid.
+	open *rows
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
@@ -75,6 +76,10 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
 	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 }
 
@@ -91,7 +96,7 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 		return nil, err
 	}
 	defer c.release(&c.leaf)
-	defer func() { c.settleRaw(raw, statement, err) }()
+	defer func() { c.settle(raw, statement, err) }()
 	ctx, limit := c.db.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
@@ -106,22 +111,28 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 	})
 	c.noteEffects(&snd)
 	if err != nil {
-		return nil, limit.explain(err)
+		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.spent = true
 	return readResult(res), nil
 }
 
 func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
-	return sending{st, query, args, c.reading == 0, c.scope != nil}
+	return sending{st, query, args, c.open == nil, c.scope != nil}
 }
 
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
 // rows for a Query, or for the transaction that the statement may begin, raw.
 func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
 	st = c.db.texts.Classify(text)
-	if c.scope != nil && c.scope.refuses(ctx, st) {
-		return st, nil, ErrReadOnly
+	if c.scope != nil {
+		if err := c.scope.refuses(ctx, st); err != nil {
+			return st, nil, err
+		}
+	}
+	if err := c.clearConnection(ctx, st); err != nil {
+		return st, nil, err
 	}
 	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
 		return st, raw, err
@@ -130,7 +141,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, request{kind, mode}); err != nil {
+	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -150,11 +161,12 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 		return nil, err
 	}
 	snd := c.sending(statement, query, args)
-	c.reading++
+	r.writes = statement.Kind != sqltext.Read
+	r.below, c.open = c.open, r
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
-			c.settleRaw(raw, statement, err) // while the rows have their lock
+			c.settle(raw, statement, err) // while the rows have their lock
 			r.release()
 		}
 	}()
@@ -169,18 +181,29 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	})
 	c.noteEffects(&snd)
 	if err != nil {
-		return nil, r.limit.explain(err)
+		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.settleRows(r, raw, statement)
 	opened = true
-	if r.hold.Held() && r.hold.owner != nil {
-		r.copies = c.db.copiesRows
+	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
+	if r.hold.owner != nil && (r.hold.Held() || r.hold.gate.Held()) {
 		r.hold.owner.add(r)
 	}
 	return r.public(), nil
 }
 
-// settleRows is settleRaw for a statement with rows.
+// settle finds out what a statement that has been executed, or has failed with
+// err, did to the transaction that it ran in, or began: raw is what beginRaw or
+// mayBeginRaw returned for it.
+func (c *conn) settle(raw *rawTx, st sqltext.Statement, err error) {
+	if c.scope != nil {
+		c.scope.noticeLoss(st, err)
+	}
+	c.settleRaw(raw, st, err)
+}
+
+// settleRows is settle for a statement with rows.
 func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 	switch {
 	case raw != nil && raw.from != nil:
@@ -193,6 +216,10 @@ func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return nil, err
+	}
+	defer c.leaf.release()
 	s := &stmt{conn: c, text: query}
 	snd := c.sending(c.db.texts.Classify(query), query, nil)
 	err := c.onServer(ctx, idle, func(sc *serverConn) error {
@@ -207,6 +234,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+		return nil, err
+	}
 	t := new(tx)
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
@@ -229,11 +259,24 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 
 // Raw implements [RawConn].
 func (c *conn) Raw(f func(driverConn any) error) error {
-	if err := c.draw(context.Background()); err != nil {
+	if err := c.drawForRaw(); err != nil {
 		return err
 	}
 	c.busy = true
 	return f(c.drawn.sc.ci)
+}
+
+// drawForRaw passes the gate while a new connection may read the schema.
+func (c *conn) drawForRaw() error {
+	ctx := context.Background()
+	if c.drawn.sc != nil {
+		return nil
+	}
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
+	return c.draw(ctx)
 }
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -313,7 +356,7 @@ func (c *conn) release(h *userHold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
-	if sc := c.drawn.sc; sc != nil && c.reading == 0 && sc.lost() {
+	if sc := c.drawn.sc; sc != nil && c.open == nil && sc.lost() {
 		c.pool.orphans.adopt(sc.session, &h.Hold)
 	}
 }
@@ -392,4 +435,14 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 // Begin implements [driver.Conn].
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// forget takes rows off the list of those that are open.
+func (c *conn) forget(r *rows) {
+	for p := &c.open; *p != nil; p = &(*p).below {
+		if *p == r {
+			*p, r.below = r.below, nil
+			return
+		}
+	}
 }

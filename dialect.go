@@ -24,6 +24,13 @@ type dialect struct {
 	// with the same one share their locks. "" is a database of its own.
 	database func(dsn string) string
 
+	// connector makes the inner connector of a handle whose DSN is known. If nil,
+	// the driver's own does.
+	connector func(c *config, d driver.Driver, dsn string) (driver.Connector, error)
+
+	// setUp is called for each new connection of the inner connector.
+	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
+
 	// limitStatements makes the server end the statements of a new connection
 	// after d. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
@@ -34,6 +41,13 @@ type dialect struct {
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
 
+	// gated tells that a database of the engine has a gate. Then begin begins its
+	// transactions, and autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and the texts tell the other.
+	gated      bool
+	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+	autocommit func(sc *serverConn) bool
+
 	// stmtCache is the default of the option. keepFrom returns with how many
 	// arguments or more a text gives the same results on the connection when it is
 	// prepared; if nil, never.
@@ -41,14 +55,20 @@ type dialect struct {
 	keepFrom  func(ci driver.Conn) int
 
 	// staleStmt tells whether an error says of a statement that it must be prepared
-	// anew, forgets whether a statement does so to all that the session has. Both
-	// may be nil.
+	// anew, stmtsFull that the server has too many; forgets tells whether a statement
+	// makes all stale that the session has. They may be nil.
 	staleStmt func(err error) bool
+	stmtsFull func(err error) bool
 	forgets   func(st sqltext.Statement, query string) bool
 
 	// stmtsOutliveConns: a connection does not end before its statements are closed,
 	// which costs no round trip, nor are rows that are open in the way of it.
 	stmtsOutliveConns bool
+
+	// leavesRows tells whether a statement that was prepared and is executed may, with
+	// some driver, stay at its first row, and hold the engine's locks until it is
+	// used again. If nil, none does.
+	leavesRows func(st sqltext.Statement, query string) bool
 
 	// isPooled tells whether each transaction on a new connection may run on another
 	// connection to the server. If nil, none does.

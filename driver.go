@@ -146,7 +146,11 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	ci, err := openConnector(inner, t.dsn)
+	open := cfg.dialect.connector
+	if open == nil {
+		open = openConnector
+	}
+	ci, err := open(cfg, inner, t.dsn)
 	if err != nil {
 		return nil, withoutSecrets(err, t.dsn)
 	}
@@ -192,7 +196,7 @@ func unknownDriver(name string) error {
 }
 
 // openConnector does what sql.Open does.
-func openConnector(d driver.Driver, dsn string) (driver.Connector, error) {
+func openConnector(_ *config, d driver.Driver, dsn string) (driver.Connector, error) {
 	if dc, ok := d.(driver.DriverContext); ok {
 		return dc.OpenConnector(dsn)
 	}

@@ -36,42 +36,61 @@ func (s *sending) isKeepable() bool {
 // neverKeep is an argument count that no query reaches.
 const neverKeep = 1 << 30
 
+// leavesRows tells whether the statement, once executed, must be closed.
+func (s *sending) leavesRows(d *dialect) bool {
+	return d.leavesRows != nil && d.leavesRows(s.statement, s.query)
+}
+
 // exec executes a statement that is sent as text, by a kept statement if it can.
 func (sc *serverConn) exec(ctx context.Context, s *sending) (driver.Result, error) {
-	k, err := sc.keptFor(ctx, s)
-	if err != nil {
-		return nil, err
+	for tries := 0; ; tries++ {
+		res, err := sc.execOnce(ctx, s)
+		if err == nil || !sc.triesAgain(&err, s.inTx, tries) {
+			return res, err
+		}
 	}
-	if k == nil {
+}
+
+func (sc *serverConn) execOnce(ctx context.Context, s *sending) (driver.Result, error) {
+	if s.leavesRows(sc.cfg.dialect) {
 		return sc.ExecContext(ctx, s.query, s.args)
 	}
-	res, err := k.ExecContext(ctx, s.args)
-	k.letGo()
-	if again, err := sc.explainStale(err, s.inTx); !again {
-		return res, err
+	k, err := sc.keptFor(ctx, s)
+	switch {
+	case err != nil:
+		return nil, err
+	case k == nil:
+		return sc.ExecContext(ctx, s.query, s.args)
 	}
-	return sc.ExecContext(ctx, s.query, s.args)
+	defer k.letGo()
+	return k.ExecContext(ctx, s.args)
 }
 
 // query is exec for a query. The rows have the kept statement, if one is returned,
 // until they are closed.
 func (sc *serverConn) query(ctx context.Context, s *sending) (driver.Rows, *keptStmt, error) {
-	k, err := sc.keptFor(ctx, s)
-	if err != nil {
+	for tries := 0; ; tries++ {
+		rows, k, err := sc.queryOnce(ctx, s)
+		if err == nil || !sc.triesAgain(&err, s.inTx, tries) {
+			return rows, k, err
+		}
+	}
+}
+
+func (sc *serverConn) queryOnce(ctx context.Context, s *sending) (rows driver.Rows, k *keptStmt, err error) {
+	k, err = sc.keptFor(ctx, s)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case k == nil:
+		rows, err = sc.QueryContext(ctx, s.query, s.args)
+		return rows, nil, err
+	}
+	if rows, err = k.QueryContext(ctx, s.args); err != nil {
+		k.letGo()
 		return nil, nil, err
 	}
-	if k != nil {
-		rows, err := k.QueryContext(ctx, s.args)
-		if err == nil {
-			return rows, k, nil
-		}
-		k.letGo()
-		if again, err := sc.explainStale(err, s.inTx); !again {
-			return nil, nil, err
-		}
-	}
-	rows, err := sc.QueryContext(ctx, s.query, s.args)
-	return rows, nil, err
+	return rows, k, nil
 }
 
 // keptFor returns the kept statement for a text, or nil if the text is to be sent
@@ -87,14 +106,10 @@ func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error
 			return nil, nil
 		}
 		ss, err := sc.prepare(ctx, s.query)
-		switch {
-		case err == nil:
-			k = c.add(s.query, ss, sc.version())
-		case sc.isStale(err):
-			return nil, nil
-		default:
+		if err != nil {
 			return nil, err
 		}
+		k = c.add(s.query, ss, sc.version())
 	}
 	if n := k.si.NumInput(); n >= 0 && n != len(s.args) {
 		k.letGo() // the inner driver has its own words, or even uses, for it
@@ -104,24 +119,23 @@ func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error
 }
 
 // prepareKept returns a statement for a client statement, which has it until it
-// lets it go.
-func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (*keptStmt, error) {
+// lets it go. found tells whether it was there.
+func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (k *keptStmt, found bool, err error) {
 	keep := sc.cache.size > 0 && len(s.query) <= maxKeptText && s.isKeepable() && sc.canPrepare(s.alone)
 	there := false
 	if keep {
-		var k *keptStmt
 		if k, there = sc.cache.take(s.query, sc.version()); k != nil {
-			return k, nil
+			return k, true, nil
 		}
 	}
 	ss, err := sc.prepare(ctx, s.query)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case !keep || there:
-		return unkept(ss), nil
+		return unkept(ss), false, nil
 	}
-	return sc.cache.add(s.query, ss, sc.version()), nil
+	return sc.cache.add(s.query, ss, sc.version()), false, nil
 }
 
 // canPrepare tells whether statements may be prepared and closed now: while rows
@@ -134,30 +148,30 @@ func (sc *serverConn) canPrepare(alone bool) bool {
 // know of.
 func (sc *serverConn) version() int64 { return sc.schema.Load() + sc.cache.forgotten }
 
-// isStale tells whether err says of a statement that it must be prepared anew. Then
-// all are.
-func (sc *serverConn) isStale(err error) bool {
-	stale := sc.cfg.dialect.staleStmt
-	if err == nil || stale == nil || !stale(err) {
+// maxRetries is how often a statement is sent again because it has to be prepared
+// anew. Somebody may change the schema between its preparation and its execution.
+const maxRetries = 2
+
+// triesAgain tells whether to send a statement again after err, which says that
+// nothing was executed. In a transaction the server may refuse that: there err is
+// returned, with words of ours if only our keeping the statement explains it.
+func (sc *serverConn) triesAgain(err *error, inTx bool, tries int) bool {
+	c, d := &sc.cache, sc.cfg.dialect
+	switch {
+	case c.size == 0:
+		return false
+	case d.stmtsFull != nil && d.stmtsFull(*err): // others need the room
+		c.clear()
+		c.size = 0
+		return true
+	case d.staleStmt == nil || !d.staleStmt(*err):
 		return false
 	}
-	sc.cache.forgotten++
-	return true
-}
-
-// explainStale tells whether to try again after err, the error of a kept statement,
-// or else what to return for it. In a transaction the server may have nothing more
-// to do with it.
-func (sc *serverConn) explainStale(err error, inTx bool) (again bool, explained error) {
-	switch {
-	case !sc.isStale(err):
-		return false, err
-	case !inTx:
-		return true, nil
-	case sqlState(err) == undefinedStatement:
-		return false, &lostStmtError{err}
+	c.forgotten++
+	if inTx && sqlState(*err) == undefinedStatement {
+		*err = &lostStmtError{*err}
 	}
-	return false, err
+	return !inTx && tries < maxRetries
 }
 
 // A lostStmtError is the error of a kept statement that the server does not know.
@@ -191,7 +205,7 @@ func (c *conn) noteEffects(s *sending) {
 // containsFold reports whether text contains the ASCII word, in whatever case.
 func containsFold(text, word string) bool {
 	for i := 0; i+len(word) <= len(text); i++ {
-		if strings.EqualFold(text[i:i+len(word)], word) {
+		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(text[i:i+len(word)], word) {
 			return true
 		}
 	}

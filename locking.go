@@ -10,26 +10,50 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A userHold is what an operation holds: its user's lock.
+// A userHold is what an operation holds: its user's lock, and on SQLite the
+// database's gate.
 type userHold struct {
 	rwlock.Hold
-	user  string
-	owner *owner // nil if the context had none
+	gate   rwlock.Hold
+	passed *gate // where it counts as a reader that passes by; else nil
+	user   string
+	owner  *owner // nil if the context had none
 }
 
 // release gives up all that the operation holds. It does nothing the second time.
-func (h *userHold) release() { h.Hold.Release() }
+func (h *userHold) release() {
+	h.leaveGate()
+	h.Hold.Release()
+}
+
+// moveTo gives all that h holds to the idle hold to.
+func (h *userHold) moveTo(to *userHold) {
+	to.user, to.owner, to.passed = h.user, h.owner, h.passed
+	h.passed = nil
+	h.Move(&to.Hold)
+	h.gate.Move(&to.gate)
+}
+
+// describe says whose the holds are, and what for.
+func (h *userHold) describe(id identity, kind rwlock.Kind, tag string) {
+	h.user, h.owner = id.user, id.owner
+	h.Owner, h.Kind, h.Tag = id.lockOwner(), kind, tag
+	h.gate.Owner, h.gate.Kind, h.gate.Tag = h.Owner, kind, tag
+}
 
 // A request is what an operation would take by itself: a hold of that kind, in
-// that mode, of its user's lock.
+// that mode, of its user's lock; and one of the gate, unless that is nil.
 type request struct {
-	kind rwlock.Kind
-	mode Mode
+	kind     rwlock.Kind
+	mode     Mode
+	gate     *gate
+	gateMode Mode
 }
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
 // or stays idle if the operation needs none.
 func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
+	byText := req.mode
 	var err error
 	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
 		return err
@@ -40,45 +64,98 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 		return err
 	case c.scope != nil:
 		return c.scope.lock(ctx, id)
-	case id.user == "":
+	}
+	// WithMode can not say of a statement that writes that SQLite lets it in.
+	if err := c.gateRequest(ctx, h, &req, max(byText, req.mode)); err != nil {
+		return err
+	}
+	if id.user == "" && req.gate == nil {
 		return nil
 	}
-	return c.acquire(ctx, h, req, id)
+	if err := c.acquire(ctx, h, req, id); err != nil {
+		h.leaveGate()
+		return err
+	}
+	return nil
 }
 
-// acquire takes the lock of the user id into h. Before it waits, it lets go what
-// would be in the way of others meanwhile:
+// acquire takes what req says of the lock of the user id, if there is one, and of
+// the gate into h. Before it waits, it lets go what would be in the way of others
+// meanwhile:
 //
 //   - A connection that only prepared a statement is given back. Else all connections
 //     could be held by those who wait for a lock.
 //   - If it is for a write of an owner that still reads, beside others who read, the
 //     owner's rows are spilled. Else two such would wait for each other for ever.
+//     At the gate, whose holds know no owner, its rows are in its own way.
 func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
-	h.user, h.owner, h.Owner, h.Kind = id.user, id.owner, id.lockOwner(), req.kind
+	tag := ""
 	if c.db.trace {
-		h.Tag = callSite()
+		tag = callSite()
 	}
-	users, mode, wait := c.pool.users.users, rwlock.Mode(req.mode), c.db.wait()
+	h.describe(id, req.kind, tag)
+	if err := c.spillAtGate(ctx, req, id); err != nil {
+		return err
+	}
 	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
-	reads := req.mode == Exclusive && id.owner != nil && id.owner.hasRows()
+	reads := req.mode == Exclusive && id.user != "" && id.owner != nil && id.owner.hasRows()
 	if unused || reads {
-		err := users.Acquire(ctx, id.user, mode, &h.Hold, rwlock.Wait{})
+		err := c.take(ctx, h, req, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
-			return lockError(err, id)
+			return c.lockError(err, id)
 		}
 		if unused {
 			c.giveBack()
 		}
-		if reads {
-			if err := id.owner.spill(ctx, id.user, c.db.spillLimit); err != nil {
+		if reads && !req.gate.refused(err) {
+			if err := c.spillForUser(ctx, id); err != nil {
 				return err
 			}
+			reads = false
 		}
 	}
 	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
-		c.slot.With = &h.Hold // which will last until a connection can be drawn
+		c.slot.With = h.chain(req) // which will last until a connection can be drawn
 	}
-	return lockError(users.Acquire(ctx, id.user, mode, &h.Hold, wait), id)
+	err := c.take(ctx, h, req, c.db.wait())
+	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
+		if err := c.spillForUser(ctx, id); err != nil {
+			return err
+		}
+		err = c.take(ctx, h, req, c.db.wait())
+	}
+	return c.lockError(err, id)
+}
+
+// spillForUser spills the owner's rows that hold the lock of the user.
+func (c *conn) spillForUser(ctx context.Context, id identity) error {
+	return id.owner.spill(ctx, c.db.spillLimit, func(r *rows) bool { return r.hold.user == id.user })
+}
+
+// take acquires what req says into h, in one step.
+func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
+	users, mode := c.pool.users.users, rwlock.Mode(req.mode)
+	switch {
+	case req.gate == nil:
+		return users.Acquire(ctx, h.user, mode, &h.Hold, w)
+	case h.user == "":
+		return req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate, w)
+	}
+	return rwlock.AcquireGated(ctx, w,
+		rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate},
+		rwlock.Request{Table: users, Key: h.user, Mode: mode, Hold: &h.Hold})
+}
+
+// chain links the holds that req asks for, for who waits with them.
+func (h *userHold) chain(req request) *rwlock.Hold {
+	h.gate.With = nil
+	switch {
+	case req.gate == nil:
+		return &h.Hold
+	case h.user != "":
+		h.gate.With = &h.Hold
+	}
+	return &h.gate
 }
 
 // identify returns the user of an operation on c, or none as far as the handle
@@ -108,7 +185,7 @@ func modeOf(st sqltext.Statement) Mode {
 
 // lockError puts the end of a wait for a user's lock in the terms of a user of
 // dblocker.
-func lockError(err error, id identity) error {
+func (c *conn) lockError(err error, id identity) error {
 	if err == nil {
 		return nil
 	}
@@ -117,6 +194,9 @@ func lockError(err error, id identity) error {
 		return err // the context was done before there was anything to wait for
 	}
 	what := fmt.Sprintf("the %v lock of user %q", w.Mode, id.user)
+	if g := c.pool.gate; g.refused(err) {
+		what = fmt.Sprintf("%s (%v)", g.name, w.Mode)
+	}
 	return waitError(w, id, what)
 }
 

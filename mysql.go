@@ -48,24 +48,20 @@ var mysql = &dialect{
 		}
 		return 1
 	},
-	staleStmt: mysqlStaleStmt,
+	// ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE; ER_MAX_PREPARED_STMT_COUNT_REACHED.
+	// Nothing was executed then.
+	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+	staleStmt: func(err error) bool { n := mysqlErrorNumber(err); return n == 1243 || n == 1615 },
+	stmtsFull: func(err error) bool { return mysqlErrorNumber(err) == 1461 },
 	forgets:   mysqlForgets,
 }
 
-// mysqlStaleStmt knows the errors that say nothing was executed:
-// ER_UNKNOWN_STMT_HANDLER, ER_MAX_PREPARED_STMT_COUNT_REACHED and
-// ER_NEED_REPREPARE.
-// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
-func mysqlStaleStmt(err error) bool {
-	number := field(reflect.ValueOf(err), "Number")
-	if !number.CanUint() {
-		return false
+// mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
+func mysqlErrorNumber(err error) uint64 {
+	if number := field(reflect.ValueOf(err), "Number"); number.CanUint() {
+		return number.Uint()
 	}
-	switch number.Uint() {
-	case 1243, 1461, 1615:
-		return true
-	}
-	return false
+	return 0
 }
 
 // mysqlForgets: a prepared statement keeps the database, the SQL mode and the

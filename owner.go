@@ -61,13 +61,13 @@ func (o *owner) remove(r *rows) {
 	r.next, r.prev = nil, nil
 }
 
-// spill makes the owner give up the locks of user that its open rows hold, by
-// reading the rest of those rows, each up to limit bytes, into memory.
-func (o *owner) spill(ctx context.Context, user string, limit int64) error {
+// spill makes the owner give up what those of its open rows hold that are in the way,
+// by reading the rest of those rows, each up to limit bytes, into memory.
+func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool) error {
 	o.mu.Lock()
 	var held []*rows
 	for r := o.rows; r != nil; r = r.next {
-		if r.hold.user == user {
+		if inTheWay(r) {
 			held = append(held, r)
 		}
 	}

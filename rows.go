@@ -5,6 +5,8 @@ import (
 	"io"
 	"reflect"
 	"sync"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 var (
@@ -27,12 +29,14 @@ type rows struct {
 	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
 	done  func()    // what else is to be done after Close; may be nil
 
+	below      *rows // in the list of conn.open
 	prev, next *rows // in the list of hold.owner, which guards them
 
 	// mu keeps the program's calls and a spill apart: the latter comes from
 	// another call of the same owner, which knows nothing of this connection.
 	mu      sync.Mutex
 	closed  bool
+	writes  bool   // whether they are of a statement that writes
 	spilled *spill // nil unless the rows were spilled
 	copies  bool   // whether the values of a row must be copied out of the inner driver's buffer
 	buffer  []byte // the byte values of the current row, if they were
@@ -60,21 +64,34 @@ func (r *rows) Columns() []string {
 // program works on a row, its values must survive: so they are in our buffer,
 // which only the program's own next Next overwrites.
 func (r *rows) Next(dest []driver.Value) error {
-	if r.hold.owner == nil { // nobody could spill them
-		return r.limit.explain(r.Rows.Next(dest))
+	if r.hold.owner != nil { // else only calls on this connection could spill them
+		r.mu.Lock()
+		defer r.mu.Unlock()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return r.limit.explain(r.inScope(r.next1(dest)))
+}
+
+func (r *rows) next1(dest []driver.Value) error {
 	if r.spilled != nil {
 		if served, err := r.spilled.serve(dest); served {
-			return r.limit.explain(err)
+			return err
 		}
 	}
 	err := r.Rows.Next(dest)
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
-	return r.limit.explain(err)
+	return err
+}
+
+// inScope tells the transaction, if the rows are in one, of the error with which
+// they have ended.
+func (r *rows) inScope(err error) error {
+	if err == nil || err == io.EOF || r.conn == nil || r.conn.scope == nil {
+		return err
+	}
+	r.conn.scope.noticeLoss(sqltext.Statement{}, err)
+	return r.conn.scope.explainReadOnly(err)
 }
 
 // keep moves the byte values of a row to our buffer.
@@ -99,13 +116,13 @@ func (r *rows) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	return r.Rows.Close()
+	return r.inScope(r.Rows.Close())
 }
 
 func (r *rows) release() {
 	if c := r.conn; c != nil {
 		r.conn = nil
-		c.reading--
+		c.forget(r)
 		c.leaveToLost(&r.hold)
 		if r.kept != nil {
 			r.kept.letGo()

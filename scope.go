@@ -19,12 +19,13 @@ type scope struct {
 	hold     userHold    // of the user it was begun for
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
+	lost     error       // why the server has ended it, which the program does not know; else nil
 }
 
 // begin prepares a scope and takes the lock that it needs.
 func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
 	s.conn, s.outer, s.readOnly = c, c.scope, readOnly
-	if err := c.lock(ctx, &s.hold, request{kind, s.mode()}); err != nil {
+	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
 	s.tagged = s.hold.Held()
@@ -41,9 +42,20 @@ func (s *scope) mode() Mode {
 	return Exclusive
 }
 
-// refuses tells whether a statement may not run in the scope, because it writes
-// where the lock allows only to read, and the server would let it.
-func (s *scope) refuses(ctx context.Context, st sqltext.Statement) bool {
+// refuses returns an error for a statement that may not run in the scope: because
+// the server has ended the transaction, or because the statement writes where the
+// lock allows only to read, and the server would let it.
+func (s *scope) refuses(ctx context.Context, st sqltext.Statement) error {
+	switch {
+	case s.lost != nil && !(s.inSQL() && (st.Kind == sqltext.Rollback || st.Kind == sqltext.Commit)):
+		return s.lost
+	case s.writesReadOnly(ctx, st):
+		return ErrReadOnly
+	}
+	return nil
+}
+
+func (s *scope) writesReadOnly(ctx context.Context, st sqltext.Statement) bool {
 	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
 		return false
 	}
@@ -51,7 +63,7 @@ func (s *scope) refuses(ctx context.Context, st sqltext.Statement) bool {
 		return false
 	}
 	id, _ := identityFrom(ctx)
-	return s.tagged || id.user != ""
+	return s.tagged || id.user != "" || s.conn.pool.gate != nil
 }
 
 // open makes the scope the connection's innermost.
@@ -66,7 +78,7 @@ func (s *scope) lock(ctx context.Context, id identity) error {
 		return nil
 	}
 	h := new(userHold)
-	if err := s.conn.acquire(ctx, h, request{rwlock.Tx, s.mode()}, id); err != nil {
+	if err := s.conn.acquire(ctx, h, request{kind: rwlock.Tx, mode: s.mode()}, id); err != nil {
 		return err
 	}
 	s.joined = append(s.joined, h)

@@ -32,6 +32,7 @@ type serverConnector struct {
 	cfg    *config
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
+	gate   *gate         // nil if there is none
 
 	warnOfPooler sync.Once
 }
@@ -51,6 +52,13 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	sc := &serverConn{ci: ci, cfg: c.cfg, schema: c.schema}
+	if setUp := c.cfg.dialect.setUp; setUp != nil {
+		if err := setUp(ctx, c.inner, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+		c.gate.follow(sc.journal)
+	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			ci.Close()
@@ -120,6 +128,10 @@ type serverConn struct {
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
+
+	// journal is the journal mode of a SQLite database when the connection was
+	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
+	journal string
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
@@ -287,6 +299,9 @@ func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if begin := sc.cfg.dialect.begin; begin != nil {
+		return begin(ctx, sc, opts)
+	}
 	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
 	}

@@ -20,6 +20,7 @@ type stmt struct {
 	conn  *conn
 	text  string
 	inner *keptStmt // on conn.drawn, and then the stmt is in conn.stmts; else nil
+	found bool      // inner was kept from earlier, not prepared by this use of conn.drawn
 }
 
 // ExecContext implements [driver.StmtExecContext].
@@ -37,6 +38,10 @@ func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driv
 		res, err = ss.ExecContext(ctx, snd.args)
 		return err
 	})
+	if s.inner != nil && snd.leavesRows(sc.cfg.dialect) {
+		sc.cache.oust(s.inner)
+		s.Close()
+	}
 	return res, err
 }
 
@@ -48,20 +53,17 @@ func (s *stmt) query(ctx context.Context, sc *serverConn, snd *sending) (rows dr
 	return rows, err
 }
 
-// run calls with the statement prepared on sc, and once more if it has to be
-// prepared anew.
+// run calls with the statement prepared on sc, and again if one that was kept has to
+// be prepared anew. One that is prepared here fails as on the bare driver.
 func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(*serverStmt) error) error {
 	for tries := 0; ; tries++ {
 		ss, err := s.on(ctx, sc, snd)
-		if err != nil {
-			return err
+		if err == nil {
+			if err = call(ss); err == nil || !s.found {
+				return err
+			}
 		}
-		err = call(ss)
-		if err == nil || tries > 0 {
-			return err
-		}
-		again, err := sc.explainStale(err, snd.inTx)
-		if !again {
+		if !sc.triesAgain(&err, snd.inTx, tries) {
 			return err
 		}
 		s.Close()
@@ -71,11 +73,10 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 // on returns the statement prepared on sc, the connection's server connection.
 func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStmt, error) {
 	if s.inner == nil {
-		k, err := sc.prepareKept(ctx, snd)
-		if err != nil {
+		var err error
+		if s.inner, s.found, err = sc.prepareKept(ctx, snd); err != nil {
 			return nil, err
 		}
-		s.inner = k
 		s.conn.stmts = append(s.conn.stmts, s)
 	}
 	return s.inner.serverStmt, nil

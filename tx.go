@@ -23,6 +23,11 @@ func (t *tx) Rollback() error { return t.end(t.Tx.Rollback, sqltext.Rollback) }
 func (t *tx) end(inner func() error, kind sqltext.Kind) error {
 	defer t.release()
 	err := inner()
+	if t.lost != nil { // then there was nothing to end
+		if err = nil; kind == sqltext.Commit {
+			err = t.lost
+		}
+	}
 	t.release()
 	t.conn.settleRaw(nil, sqltext.Statement{Kind: kind}, err)
 	return err
