@@ -19,10 +19,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
-// gateIsBuilt says that dblocker promises what TestLoads asks of it: no
-// SQLITE_BUSY, whatever the mix.
-const gateIsBuilt = false
-
 var everything = selection{regexp.MustCompile(""), regexp.MustCompile(""), regexp.MustCompile(""), regexp.MustCompile("")}
 
 // testDatabases are databases on the servers that all tests share.
@@ -76,7 +72,7 @@ func TestLoads(t *testing.T) {
 	runQuick(t, all)
 	for _, c := range all {
 		for _, e := range c.entries {
-			checkEntry(t, c, e, e.contender != "default" && (gateIsBuilt || e.contender != "dblocker"))
+			checkEntry(t, c, e, e.contender != "default")
 		}
 	}
 }
@@ -104,9 +100,6 @@ func checkEntry(t *testing.T, c *comparison, e *entry, promised bool) {
 func TestWaysAreConfigured(t *testing.T) {
 	testdb.NoLeaks(t)
 	for _, w := range ways {
-		if w.name == "dblocker" && !gateIsBuilt {
-			continue
-		}
 		mode := "wal"
 		if w.name == "default" {
 			mode = "delete"
