@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"slices"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -373,8 +372,8 @@ func (c *conn) undraw(end func(draw)) {
 		return
 	}
 	defer c.slot.Release()
-	for _, s := range slices.Clone(c.stmts) {
-		s.Close()
+	for len(c.stmts) > 0 {
+		c.stmts[len(c.stmts)-1].Close() // which takes it off
 	}
 	d := c.drawn
 	c.drawn = draw{}
