@@ -63,6 +63,10 @@ type conn struct {
 	// statements and to answer pings, so that it cannot be exchanged for another.
 	busy usage
 
+	// changesSchema means that a statement of the open transaction does: others see
+	// it when that has ended.
+	changesSchema bool
+
 	// spent means that the connection has returned a Result. Its methods lock
 	// the connection even after it went back to database/sql's pool. If the next
 	// to use it then waited for a lock of the one who still reads the Result,
@@ -81,15 +85,13 @@ func (c *conn) Ping(ctx context.Context) error {
 
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.exec(ctx, query, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
-		return sc.ExecContext(ctx, query, args)
-	})
+	return c.exec(ctx, nil, query, args)
 }
 
-// exec runs call, the execution of a statement with the given text, under an
-// exclusive lock, on a server connection.
-func (c *conn) exec(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Result, error)) (driver.Result, error) {
-	statement, raw, err := c.admit(ctx, text, &c.leaf, rwlock.Leaf)
+// exec executes a statement, prepared as s or else given as text, under an exclusive
+// lock, on a server connection.
+func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+	statement, raw, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -98,16 +100,26 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 	ctx, limit := c.db.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
+	snd := c.sending(statement, query, args)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		res, err = call(ctx, sc)
+		if s != nil {
+			res, err = s.exec(ctx, sc, &snd)
+		} else {
+			res, err = sc.exec(ctx, &snd)
+		}
 		return err
 	})
+	c.noteEffects(&snd)
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	if err != nil {
 		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, text)
 	c.spent = true
 	return readResult(res), nil
+}
+
+func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
+	return sending{st, query, args, c.open == nil, c.scope != nil}
 }
 
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
@@ -129,7 +141,12 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
+	req := request{kind: kind, mode: mode}
+	if err := c.lock(ctx, h, req); err != nil {
+		return st, nil, err
+	}
+	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
+		h.release()
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -137,20 +154,18 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 
 // QueryContext implements [driver.QueryerContext].
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.query(ctx, query, func(ctx context.Context, sc *serverConn) (driver.Rows, error) {
-		return sc.QueryContext(ctx, query, args)
-	})
+	return c.query(ctx, nil, query, args)
 }
 
-// query runs call, the query of a statement with the given text, on a server
-// connection, under the lock that the text asks for. The rows take the lock with
-// them.
-func (c *conn) query(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Rows, error)) (driver.Rows, error) {
+// query runs a query, prepared as s or else given as text, on a server connection,
+// under the lock that the text asks for. The rows take the lock with them.
+func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r := &rows{conn: c}
-	statement, raw, err := c.admit(ctx, text, &r.hold, rwlock.Rows)
+	statement, raw, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
 	if err != nil {
 		return nil, err
 	}
+	snd := c.sending(statement, query, args)
 	r.writes = statement.Kind != sqltext.Read
 	r.below, c.open = c.open, r
 	opened := false
@@ -162,13 +177,18 @@ func (c *conn) query(ctx context.Context, text string, call func(context.Context
 	}()
 	ctx, r.limit = c.db.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		r.Rows, err = call(ctx, sc)
+		if s != nil {
+			r.Rows, err = s.query(ctx, sc, &snd)
+		} else {
+			r.Rows, r.kept, err = sc.query(ctx, &snd)
+		}
 		return err
 	})
+	c.noteEffects(&snd)
+	c.pool.gate.afterQuery(ctx, r, statement, query)
 	if err != nil {
 		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, text)
 	c.settleRows(r, raw, statement)
 	opened = true
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
@@ -205,9 +225,10 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return nil, err
 	}
 	defer c.leaf.release()
-	s := &stmt{conn: c, query: query}
+	s := &stmt{conn: c, text: query}
+	snd := c.sending(c.db.texts.Classify(query), query, nil)
 	err := c.onServer(ctx, idle, func(sc *serverConn) error {
-		_, err := s.on(ctx, sc)
+		_, err := s.on(ctx, sc, &snd)
 		return err
 	})
 	if err != nil {

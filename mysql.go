@@ -2,10 +2,12 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +38,46 @@ var mysql = &dialect{
 	identify:         mysqlIdentify,
 	survivors:        mysqlSurvivors,
 	enforcesReadOnly: true,
+
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		// Without arguments the driver uses the text protocol, which gives other
+		// types; with interpolateParams always.
+		if driverPackage(ci) != "github.com/go-sql-driver/mysql" || configFlag(ci, "InterpolateParams") {
+			return neverKeep
+		}
+		return 1
+	},
+	staleStmt: mysqlStaleStmt,
+	forgets:   mysqlForgets,
+}
+
+// mysqlStaleStmt knows the errors that say nothing was executed:
+// ER_UNKNOWN_STMT_HANDLER, ER_MAX_PREPARED_STMT_COUNT_REACHED and
+// ER_NEED_REPREPARE.
+// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+func mysqlStaleStmt(err error) bool {
+	number := field(reflect.ValueOf(err), "Number")
+	if !number.CanUint() {
+		return false
+	}
+	switch number.Uint() {
+	case 1243, 1461, 1615:
+		return true
+	}
+	return false
+}
+
+// mysqlForgets: a prepared statement keeps the database, the SQL mode and the
+// character set that the session had.
+func mysqlForgets(st sqltext.Statement, query string) bool {
+	switch st.Verb {
+	case "USE":
+		return true
+	case "SET":
+		return slices.ContainsFunc([]string{"MODE", "NAMES", "CHAR", "COLLATION"}, func(word string) bool { return containsFold(query, word) })
+	}
+	return false
 }
 
 // mysqlLimitStatements sets the limit for all statements on MariaDB, which

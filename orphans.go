@@ -121,7 +121,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		if err != nil {
 			return nil, err
 		}
-		sc = &serverConn{ci: ci}
+		sc = &serverConn{ci: ci, cfg: os.connector.cfg}
 	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {

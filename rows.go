@@ -26,7 +26,8 @@ type rows struct {
 	conn  *conn // that counts them as open; else nil
 	hold  userHold
 	limit statementLimit
-	done  func() // what else is to be done after Close; may be nil
+	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
+	done  func()    // what else is to be done after Close; may be nil
 
 	below      *rows // in the list of conn.open
 	prev, next *rows // in the list of hold.owner, which guards them
@@ -131,6 +132,9 @@ func (r *rows) release() {
 		r.conn = nil
 		c.forget(r)
 		c.leaveToLost(&r.hold)
+		if r.kept != nil {
+			r.kept.letGo()
+		}
 	}
 	r.unlock()
 	r.limit.end()

@@ -105,6 +105,10 @@ func (s *scope) release() {
 		s.conn.release(h)
 	}
 	s.joined = nil
+	if s.conn.changesSchema && s.outer == nil {
+		s.conn.changesSchema = false
+		s.conn.pool.database.schema.Add(1)
+	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer

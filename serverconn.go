@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -27,10 +28,13 @@ var (
 
 // serverConnector makes the connections of the inner pool.
 type serverConnector struct {
-	inner driver.Connector
-	cfg   *config
-	dsn   *string // nil if it is not known
-	gate  *gate   // nil if there is none
+	inner  driver.Connector
+	cfg    *config
+	dsn    *string       // nil if it is not known
+	schema *atomic.Int64 // of the database's space
+	gate   *gate         // nil if there is none
+
+	warnOfPooler sync.Once
 }
 
 // dial makes a connection of the inner driver. No error shows the DSN's password.
@@ -47,15 +51,13 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci, beginTx: c.cfg.dialect.begin}
+	sc := &serverConn{ci: ci, cfg: c.cfg, schema: c.schema}
 	if setUp := c.cfg.dialect.setUp; setUp != nil {
 		if err := setUp(ctx, c.inner, sc); err != nil {
 			ci.Close()
 			return nil, err
 		}
-		if c.gate != nil {
-			c.gate.follow(sc.journal)
-		}
+		c.gate.opened(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
@@ -70,7 +72,37 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
+	if c.cfg.stmtCache > 0 {
+		if err := c.keepStmts(ctx, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+	}
 	return sc, nil
+}
+
+// keepStmts lets a new connection keep statements. Behind a pooler that may run
+// each transaction on another server connection, what lib/pq calls statement 1 may be
+// anybody's: there none are kept, unless the program has asked for it by the option.
+func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
+	sc.keepFrom = neverKeep
+	if from := c.cfg.dialect.keepFrom; from != nil {
+		sc.keepFrom = from(sc.ci)
+	}
+	if isPooled := c.cfg.dialect.isPooled; isPooled != nil && !c.cfg.stmtCacheSet {
+		pooled, err := isPooled(ctx, sc)
+		if pooled {
+			c.warnOfPooler.Do(func() {
+				c.cfg.logger.Warn("dblocker: there seems to be a connection pooler between this program and the server, so prepared statements " +
+					"are not kept; say so with stmt_cache=0, or, if it serves each client by one server connection, keep them with stmt_cache=64")
+			})
+		}
+		if pooled || err != nil {
+			return ctx.Err() // a server that cannot tell is taken for pooled
+		}
+	}
+	sc.cache.size = c.cfg.stmtCache
+	return nil
 }
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
@@ -83,15 +115,19 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // The inner pool owns it. Only the client connection that has drawn it uses it,
 // one call at a time, as database/sql guarantees to the latter.
 type serverConn struct {
-	ci driver.Conn
+	ci  driver.Conn
+	cfg *config
+
+	// cache has the statements that are kept. A text is, if it comes with at least
+	// keepFrom arguments. schema is the database's.
+	cache    stmtCache
+	keepFrom int
+	schema   *atomic.Int64
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
-
-	// beginTx is the dialect's way to begin a transaction; nil for the driver's.
-	beginTx func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
 
 	// journal is the journal mode of a SQLite database when the connection was
 	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
@@ -270,8 +306,8 @@ func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if sc.beginTx != nil {
-		return sc.beginTx(ctx, sc, opts)
+	if begin := sc.cfg.dialect.begin; begin != nil {
+		return begin(ctx, sc, opts)
 	}
 	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
@@ -363,7 +399,12 @@ func (sc *serverConn) lost() bool {
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Close implements [driver.Conn].
-func (sc *serverConn) Close() error { return sc.ci.Close() }
+func (sc *serverConn) Close() error {
+	if sc.cfg.dialect.stmtsOutliveConns {
+		sc.cache.clear()
+	}
+	return sc.ci.Close()
+}
 
 // Prepare implements [driver.Conn].
 func (sc *serverConn) Prepare(query string) (driver.Stmt, error) {

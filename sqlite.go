@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"database/sql/driver"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,23 @@ var sqlite = &dialect{
 	database:  sqliteDatabase,
 	connector: newSQLiteConnector,
 	setUp:     setUpSQLite,
+
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		switch driverPackage(ci) {
+		case "github.com/mattn/go-sqlite3", "modernc.org/sqlite":
+			return 0
+		}
+		return neverKeep
+	},
+	// A pragma may change how texts are understood.
+	forgets: func(st sqltext.Statement, _ string) bool { return st.Verb == "PRAGMA" },
+	// https://www.sqlite.org/c3ref/close.html
+	stmtsOutliveConns: true,
+
+	leavesRows: func(st sqltext.Statement, query string) bool {
+		return st.Kind == sqltext.Read || containsWord(query, "RETURNING")
+	},
 
 	gated:      true,
 	begin:      beginSQLite,
