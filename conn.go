@@ -109,10 +109,10 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 		return err
 	})
 	c.noteEffects(&snd)
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	if err != nil {
 		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.spent = true
 	return readResult(res), nil
 }
@@ -140,7 +140,12 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
+	req := request{kind: kind, mode: mode}
+	if err := c.lock(ctx, h, req); err != nil {
+		return st, nil, err
+	}
+	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
+		h.release()
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -179,10 +184,10 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 		return err
 	})
 	c.noteEffects(&snd)
+	c.pool.gate.afterQuery(ctx, r, statement, query)
 	if err != nil {
 		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.settleRows(r, raw, statement)
 	opened = true
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)

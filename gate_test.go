@@ -32,6 +32,9 @@ func onJournals(t *testing.T, options string, test func(t *testing.T, db *sql.DB
 func openJournal(t *testing.T, mode, options string) *sql.DB {
 	t.Helper()
 	dsn := "file:" + testdb.SQLite(t) + "?_busy_timeout=0&_journal_mode=" + mode
+	if mode == "" { // SQLite's own recovery of a WAL file is waited for in SQLite
+		dsn = "file:" + testdb.SQLite(t)
+	}
 	if mode == "memory database" {
 		dsn = ":memory:?_busy_timeout=0"
 	}
@@ -267,8 +270,8 @@ func besideRows(t *testing.T, ctx context.Context, db *sql.DB, query string, sta
 		for i := 0; rows.Next(); i++ {
 			var id string
 			if i == 1 {
-				if !inTx && strings.HasPrefix(query, "SELECT") && db.Stats().OpenConnections > 0 {
-					writeElsewhere(t, db, conn)
+				if !inTx && strings.HasPrefix(query, "SELECT") {
+					writeElsewhere(t, db)
 				}
 				if _, err := conn.ExecContext(ctx, statement); err != nil {
 					t.Errorf("%s beside rows of %s: %v", statement, query, err)
@@ -287,7 +290,7 @@ func besideRows(t *testing.T, ctx context.Context, db *sql.DB, query string, sta
 
 // writeElsewhere writes on another connection, if rows that are open let it: then a
 // state that the rows show is no longer the last.
-func writeElsewhere(t *testing.T, db *sql.DB, _ *sql.Conn) {
+func writeElsewhere(t *testing.T, db *sql.DB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
@@ -439,10 +442,10 @@ func TestReadersPassInWAL(t *testing.T) {
 			return err
 		}
 		for name, err := range map[string]error{
-			"read":         db.QueryRowContext(asUser(2), "SELECT n FROM counters").Scan(new(int)),
-			"untaggedread": db.QueryRow("SELECT n FROM counters").Scan(new(int)),
-			"prepare":      prepare(),
-			"ping":         db.Ping(),
+			"read":          db.QueryRowContext(asUser(2), "SELECT n FROM counters").Scan(new(int)),
+			"untagged read": db.QueryRow("SELECT n FROM counters").Scan(new(int)),
+			"prepare":       prepare(),
+			"ping":          db.Ping(),
 		} {
 			if mode == "WAL" && err != nil || mode != "WAL" && !errors.Is(err, ErrLockTimeout) {
 				t.Errorf("%s beside a transaction: %v", name, err)
@@ -491,7 +494,7 @@ func TestNestedReadPassesQueuedWriter(t *testing.T) {
 			done <- err
 		}()
 		if mode != "WAL" {
-			waitFor(t, func() bool { return waitingAt(db.Driver(), db) == 1 })
+			waitFor(t, func() bool { return waitingAtGates() == 1 })
 		}
 		must(t, db.QueryRowContext(ctx, "SELECT n FROM counters").Scan(new(int)))
 		must(t, rows.Close())
@@ -499,8 +502,8 @@ func TestNestedReadPassesQueuedWriter(t *testing.T) {
 	})
 }
 
-// waitingAt counts those who wait at the gates of all databases.
-func waitingAt(any, *sql.DB) int {
+// waitingAtGates counts those who wait at the gates of all databases.
+func waitingAtGates() int {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	n := 0
@@ -533,4 +536,55 @@ func TestPreparedExecLeavesNoLock(t *testing.T) {
 			must(t, stmt.Close())
 		}
 	})
+}
+
+// TestJournalModeChangesUnderLoad, back and forth, and the file is checkpointed, while
+// others read and write: nobody notices.
+func TestJournalModeChangesUnderLoad(t *testing.T) {
+	testdb.NoLeaks(t)
+	db := openJournal(t, "", "")
+	load := &sqliteLoad{t: t, db: db}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				load.step(i%4+1, i < 4)
+			}
+		})
+	}
+	for range 5 {
+		for _, mode := range []string{"delete", "wal", "truncate", "persist", "wal", "memory"} {
+			var got string
+			if err := db.QueryRow("PRAGMA journal_mode = " + mode).Scan(&got); err != nil {
+				t.Errorf("PRAGMA journal_mode = %s: %v", mode, err)
+			} else if got != mode {
+				t.Errorf("the journal mode is %s, want %s", got, mode)
+			}
+			mustExec(t, db, "PRAGMA wal_checkpoint(TRUNCATE)")
+			mustExec(t, db, "VACUUM")
+		}
+	}
+	cancel()
+	wg.Wait()
+	var n int64
+	must(t, db.QueryRow("SELECT SUM(n) FROM counters").Scan(&n))
+	if min := load.acknowledged.Load(); n < min || n > min+load.doubtful.Load() {
+		t.Errorf("%d updates are there, want %d and at most %d doubtful ones", n, min, load.doubtful.Load())
+	}
+}
+
+// TestLeavingWALWaitsForReaders, but not for ever, and then all is as before.
+func TestLeavingWALWaitsForReaders(t *testing.T) {
+	testdb.NoLeaks(t)
+	db := openJournal(t, "WAL", "self_wait=20ms")
+	rows, err := db.Query("SELECT n FROM counters")
+	must(t, err)
+	rows.Next()
+	if err := execError(db, "PRAGMA journal_mode = DELETE"); !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "1 were in use") {
+		t.Errorf("got %v, want ErrLockTimeout", err)
+	}
+	mustExec(t, db, "UPDATE counters SET n = 1")
+	must(t, rows.Close())
+	mustExec(t, db, "PRAGMA journal_mode = DELETE")
 }

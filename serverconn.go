@@ -57,9 +57,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			ci.Close()
 			return nil, err
 		}
-		if c.gate != nil {
-			c.gate.follow(sc.journal)
-		}
+		c.gate.opened(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {

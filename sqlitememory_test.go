@@ -1,7 +1,9 @@
 package dblocker
 
 import (
+	"context"
 	"database/sql"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -15,15 +17,15 @@ func TestMemoryDatabaseIsNeverBusy(t *testing.T) {
 		t.Run(dsn, func(t *testing.T) {
 			testdb.NoLeaks(t)
 			db := openSQLite(t, "sqlite3-dblocker", dsn)
-			_, err := db.Exec("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1,0), (2,0), (3,0), (4,0)")
+			_, err := db.Exec("CREATE TABLE counters (id TEXT PRIMARY KEY, n INTEGER); INSERT INTO counters VALUES (0, 0), (1, 0), (2, 0), (3, 0)")
 			must(t, err)
 			const requests, rounds = 16, 50
 			var wg sync.WaitGroup
 			for i := range requests {
-				for name, do := range map[string]func(*sql.DB, int) error{"writer": addOne, "reader": readInRows} {
+				for name, do := range map[string]func(context.Context, *sql.DB, string) error{"writer": increment, "reader": readInRows} {
 					wg.Go(func() {
 						for range rounds {
-							if err := do(db, i); err != nil {
+							if err := do(asUser(i), db, fmt.Sprint(i%4)); err != nil {
 								t.Errorf("%s %d: %v", name, i, err)
 								return
 							}
@@ -33,7 +35,7 @@ func TestMemoryDatabaseIsNeverBusy(t *testing.T) {
 			}
 			wg.Wait()
 			var sum int
-			must(t, db.QueryRow("SELECT sum(n) FROM t").Scan(&sum))
+			must(t, db.QueryRow("SELECT sum(n) FROM counters").Scan(&sum))
 			if sum != requests*rounds {
 				t.Errorf("%d of %d updates are left", sum, requests*rounds)
 			}
@@ -42,37 +44,20 @@ func TestMemoryDatabaseIsNeverBusy(t *testing.T) {
 	}
 }
 
-// addOne reads a number and writes the next, in a transaction.
-func addOne(db *sql.DB, user int) error {
-	tx, err := db.BeginTx(asUser(user), nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	var n int
-	if err := tx.QueryRow("SELECT n FROM t WHERE id = ?", user%4+1).Scan(&n); err != nil {
-		return err
-	}
-	if _, err := tx.Exec("UPDATE t SET n = ? WHERE id = ?", n+1, user%4+1); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
 // readInRows queries in a loop over the rows of another query.
-func readInRows(db *sql.DB, user int) error {
-	ctx := asUser(user)
-	rows, err := db.QueryContext(ctx, "SELECT id FROM t")
+func readInRows(ctx context.Context, db *sql.DB, _ string) error {
+	rows, err := db.QueryContext(ctx, "SELECT id FROM counters")
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id, n int
+		var id string
+		var n int
 		if err := rows.Scan(&id); err != nil {
 			return err
 		}
-		if err := db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", id).Scan(&n); err != nil {
+		if err := db.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = ?", id).Scan(&n); err != nil {
 			return err
 		}
 	}

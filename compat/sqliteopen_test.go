@@ -1,13 +1,17 @@
 package compat
 
 import (
+	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -66,6 +70,75 @@ func TestModerncMemoryDatabaseIsOne(t *testing.T) {
 		}
 		db.Close()
 	}
+}
+
+// TestModerncIsNeverBusy: requests that read and then write, beside some that query
+// inside their open rows, get no error and lose nothing.
+func TestModerncIsNeverBusy(t *testing.T) {
+	for name, dsn := range map[string]string{
+		"memory": ":memory:", "shared cache": "file:busy?mode=memory&cache=shared",
+		"wal": testdb.SQLite(t), "delete": testdb.SQLite(t) + "?_pragma=journal_mode(DELETE)&_txlock=deferred",
+	} {
+		t.Run(name, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			db := open(t, "sqlite-dblocker", dsn)
+			if _, err := db.Exec("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (0, 0), (1, 0), (2, 0), (3, 0)"); err != nil {
+				t.Fatal(err)
+			}
+			const requests, rounds = 8, 25
+			var wg sync.WaitGroup
+			for i := range requests {
+				ctx := dblocker.WithUser(t.Context(), i)
+				wg.Go(func() {
+					for range rounds {
+						if err := errors.Join(addOne(ctx, db, i%4), readInRows(ctx, db)); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if got := one(t, db, "SELECT sum(n) FROM t"); got != fmt.Sprint(requests*rounds) {
+				t.Errorf("%s of %d updates are left", got, requests*rounds)
+			}
+			db.Close()
+		})
+	}
+}
+
+func addOne(ctx context.Context, db *sql.DB, id int) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", id).Scan(&n); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE t SET n = ? WHERE id = ?", n+1, id); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func readInRows(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SELECT id FROM t")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, n int
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		if err := db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", id).Scan(&n); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // TestSecondSQLiteLibraryIsRefusedUntilTheFirstIsClosed, whatever the path; memory
