@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -587,4 +590,118 @@ func TestLeavingWALWaitsForReaders(t *testing.T) {
 	mustExec(t, db, "UPDATE counters SET n = 1")
 	must(t, rows.Close())
 	mustExec(t, db, "PRAGMA journal_mode = DELETE")
+}
+
+// TestAttachedFilesShareTheGate: what is written to an attached file passes the gate of
+// the main file, so handles with one main file do not meet there.
+func TestAttachedFilesShareTheGate(t *testing.T) {
+	testdb.NoLeaks(t)
+	db, other := openJournal(t, "WAL", ""), testdb.SQLite(t)
+	var wg sync.WaitGroup
+	mustExec(t, openSQLite(t, "sqlite3", other), "CREATE TABLE t (v)")
+	for range 4 {
+		wg.Go(func() {
+			conn, err := db.Conn(context.Background())
+			must(t, err)
+			defer conn.Close()
+			mustExec(t, conn, "ATTACH '"+other+"' AS other")
+			for range 20 {
+				if err := execError(conn, "INSERT INTO other.t VALUES (1)"); err != nil {
+					t.Error(err)
+				}
+			}
+			mustExec(t, conn, "DETACH other")
+		})
+	}
+	wg.Wait()
+}
+
+// TestBackupUnderLoad copies a database with SQLite's backup API, which knows no gate:
+// beside writers in WAL mode, and else inside a transaction, which has the gate.
+func TestBackupUnderLoad(t *testing.T) {
+	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+		load := &sqliteLoad{t: t, db: db, mode: mode}
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					load.step(i+1, i < 2)
+				}
+			})
+		}
+		conn, err := db.Conn(asUser(9))
+		must(t, err)
+		if mode != "WAL" {
+			_, err := conn.ExecContext(asUser(9), "BEGIN")
+			must(t, err)
+		}
+		path := testdb.SQLite(t)
+		must(t, conn.Raw(func(driverConn any) error {
+			return driverConn.(RawConn).Raw(func(inner any) error { return backUp(inner.(*sqlite3.SQLiteConn), path) })
+		}))
+		if mode != "WAL" {
+			_, err := conn.ExecContext(asUser(9), "ROLLBACK")
+			must(t, err)
+		}
+		must(t, conn.Close())
+		cancel()
+		wg.Wait()
+		var n int
+		must(t, openSQLite(t, "sqlite3", path).QueryRow("SELECT COUNT(*) FROM counters").Scan(&n))
+		if n != 4 {
+			t.Errorf("the copy has %d rows, want 4", n)
+		}
+	})
+}
+
+func backUp(from *sqlite3.SQLiteConn, path string) error {
+	to, err := (&sqlite3.SQLiteDriver{}).Open(path)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	backup, err := to.(*sqlite3.SQLiteConn).Backup("main", from, "main")
+	if err != nil {
+		return err
+	}
+	defer backup.Finish()
+	_, err = backup.Step(-1)
+	return err
+}
+
+// TestTextNeverTakesAWriteForARead: SQLite's own judgement of a statement agrees wherever
+// the text is taken for a read, except for an EXPLAIN, which does not do what it explains.
+func TestTextNeverTakesAWriteForARead(t *testing.T) {
+	db := openJournal(t, "WAL", "")
+	conn, err := db.Conn(context.Background())
+	must(t, err)
+	defer conn.Close()
+	mustExec(t, conn, "CREATE VIEW v AS SELECT * FROM counters")
+	mustExec(t, conn, "CREATE VIRTUAL TABLE f USING rtree(id, a, b)")
+	for _, query := range []string{
+		"SELECT * FROM counters", "SELECT * FROM v, f", "WITH x AS (SELECT 1) SELECT * FROM x", "VALUES (1), (2)",
+		"WITH x AS (SELECT 1) DELETE FROM counters", "WITH x AS (SELECT 1) INSERT INTO counters SELECT 5, 5",
+		"INSERT INTO counters VALUES (5, 5) RETURNING n", "UPDATE counters SET n = 1", "REPLACE INTO counters VALUES (1, 1)",
+		"PRAGMA table_info(counters)", "PRAGMA user_version", "PRAGMA user_version = 3", "PRAGMA application_id = 3",
+		"PRAGMA integrity_check", "PRAGMA foreign_key_check", "PRAGMA journal_mode", "PRAGMA journal_mode = WAL", "PRAGMA optimize",
+		"PRAGMA incremental_vacuum", "PRAGMA wal_checkpoint", "PRAGMA auto_vacuum = 1", "PRAGMA encoding = 'UTF-16'",
+		"SELECT * FROM pragma_table_info('counters')", "SELECT * FROM pragma_user_version", "ANALYZE", "REINDEX", "VACUUM",
+		"CREATE TABLE x (v)", "CREATE TEMP TABLE x (v)", "DROP VIEW v", "ALTER TABLE counters ADD w", "ATTACH ':memory:' AS o",
+	} {
+		kind := sqltext.Classify(sqltext.SQLite, query).Kind
+		must(t, conn.Raw(func(driverConn any) error {
+			return driverConn.(RawConn).Raw(func(inner any) error {
+				stmt, err := inner.(*sqlite3.SQLiteConn).Prepare(query)
+				if err != nil {
+					return fmt.Errorf("%s: %w", query, err)
+				}
+				defer stmt.Close()
+				if kind == sqltext.Read && !stmt.(*sqlite3.SQLiteStmt).Readonly() {
+					t.Errorf("%s is taken for a read, and SQLite says that it writes", query)
+				}
+				return nil
+			})
+		}))
+	}
 }
