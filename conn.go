@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -41,10 +43,21 @@ type RawConn interface {
 //
 // database/sql calls its methods one at a time. Only the end of a wait (the lock
 // table) and the end of a Tx by its context (database/sql, which then has the
-// mutex) come from other goroutines.
+// mutex) come from other goroutines; and the end of a section, which mu keeps apart
+// from the calls.
 type conn struct {
-	db   *Connector
-	pool *pool // whose shared parts it retains until Close
+	db    *Connector
+	pool  *pool    // whose shared parts it retains until Close
+	bound *section // that all its work is inside; nil if it is as each context says
+
+	mu   sync.Mutex  // held during each call; guards what follows
+	due  atomic.Bool // a section has ended that may have left something open here
+	gone bool        // bound has ended
+	lent bool        // Raw shows the inner connection to the program
+
+	life     membership // in bound, while there may be something to close
+	attached membership // in the section of drawn.pin
+	using    *pin       // whose mu the call has locked; else nil
 
 	drawn draw        // has no sc unless a server connection is drawn
 	slot  rwlock.Hold // held while it is, if their number is limited
@@ -54,9 +67,9 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 
-	// reading counts the rows that are open. While it is not zero, some drivers
-	// say of a good connection that it is not valid.
-	reading int
+	// open are the rows that are. While there are any, some drivers say of a good
+	// connection that it is not valid.
+	open []*rows
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
@@ -71,6 +84,10 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.leave()
 	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 }
 
@@ -84,13 +101,17 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // exec runs call, the execution of a statement with the given text, under an
 // exclusive lock, on a server connection.
 func (c *conn) exec(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Result, error)) (driver.Result, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	statement, raw, err := c.admit(ctx, text, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		return nil, err
 	}
 	defer c.release(&c.leaf)
 	defer func() { c.settleRaw(raw, statement, err) }()
-	ctx, limit := c.db.limitStatement(ctx)
+	ctx, limit := c.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
@@ -108,8 +129,8 @@ func (c *conn) exec(ctx context.Context, text string, call func(context.Context,
 // rows for a Query, or for the transaction that the statement may begin, raw.
 func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
 	st = c.db.texts.Classify(text)
-	if c.scope != nil && c.scope.refuses(ctx, st) {
-		return st, nil, ErrReadOnly
+	if err := c.refusal(ctx, st); err != nil {
+		return st, nil, err
 	}
 	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
 		return st, raw, err
@@ -135,12 +156,18 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // connection, under the lock that the text asks for. The rows take the lock with
 // them.
 func (c *conn) query(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Rows, error)) (driver.Rows, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	r := &rows{conn: c}
 	statement, raw, err := c.admit(ctx, text, &r.hold, rwlock.Rows)
 	if err != nil {
 		return nil, err
 	}
-	c.reading++
+	r.inside = r.hold.inside.section
+	r.guarded = r.inside != nil || c.scope.isInside()
+	c.open = append(c.open, r)
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
@@ -148,7 +175,7 @@ func (c *conn) query(ctx context.Context, text string, call func(context.Context
 			r.release()
 		}
 	}()
-	ctx, r.limit = c.db.limitStatement(ctx)
+	ctx, r.limit = c.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
 		r.Rows, err = call(ctx, sc)
 		return err
@@ -178,6 +205,10 @@ func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	s := &stmt{conn: c, query: query}
 	err := c.onServer(ctx, idle, func(sc *serverConn) error {
 		_, err := s.on(ctx, sc)
@@ -191,10 +222,15 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	t := new(tx)
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
 	}
+	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.enforcesReadOnly
 	defer func() {
 		if t.Tx == nil { // also when the inner driver panics
 			t.release()
@@ -207,17 +243,36 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err != nil {
 		return nil, err
 	}
+	t.tx = t.Tx
 	t.open()
 	return t, nil
 }
 
 // Raw implements [RawConn].
 func (c *conn) Raw(f func(driverConn any) error) error {
-	if err := c.draw(context.Background()); err != nil {
+	sc, err := c.lend()
+	if err != nil {
 		return err
 	}
-	c.busy = true
-	return f(c.drawn.sc.ci)
+	defer func() {
+		c.lockCall()
+		c.lent = false
+		c.leave()
+	}()
+	return f(sc.ci)
+}
+
+// lend draws a server connection for Raw, whose callback may call c again.
+func (c *conn) lend() (*serverConn, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
+	if err := c.draw(context.Background()); err != nil {
+		return nil, err
+	}
+	c.busy, c.lent = true, true
+	return c.drawn.sc, nil
 }
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -247,7 +302,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
-		err := c.first(call)
+		err := c.first(ctx, call)
 		if !errors.Is(err, driver.ErrBadConn) {
 			return err
 		}
@@ -258,17 +313,21 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 	}
 }
 
-// first runs the call that a server connection was drawn for. If the inner driver
+// first runs the call that a server connection was drawn for, having set the limit for
+// its statements. If the inner driver
 // panics there, database/sql may forget the client connection, so the server
 // connection is closed here.
-func (c *conn) first(call func(*serverConn) error) error {
+func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
 	returned := false
 	defer func() {
 		if !returned {
 			c.discard()
 		}
 	}()
-	err := call(c.drawn.sc)
+	err := c.limitServer(ctx)
+	if err == nil {
+		err = call(c.drawn.sc)
+	}
 	returned = true
 	return err
 }
@@ -278,14 +337,26 @@ func (c *conn) draw(ctx context.Context) error {
 	if c.drawn.sc != nil {
 		return nil
 	}
-	id, _ := identityFrom(ctx)
+	if p := c.pinOf(ctx); p != nil {
+		return p.attach(ctx, c)
+	}
+	id, _ := c.identify(ctx, c.sectionOf(ctx))
 	c.slot.Owner = id.lockOwner()
 	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
 		c.slot.With = nil
 	}
 	var err error
-	c.drawn, err = c.pool.draw(ctx, &c.slot, c.db.wait())
+	c.drawn, err = c.pool.draw(ctx, &c.slot, c.wait())
 	return c.db.connectError(err)
+}
+
+// wait is how operations on c wait.
+func (c *conn) wait() rwlock.Wait {
+	w := c.db.wait()
+	if c.bound != nil {
+		w.Closed = c.bound.done
+	}
+	return w
 }
 
 // release ends what an operation holds, or leaves it to a lost session.
@@ -297,8 +368,8 @@ func (c *conn) release(h *userHold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
-	if sc := c.drawn.sc; sc != nil && c.reading == 0 && sc.lost() {
-		c.pool.orphans.adopt(sc.session, &h.Hold)
+	if sc := c.drawn.sc; sc != nil && len(c.open) == 0 && sc.lost() {
+		c.pool.orphans.adopt(sc.session, h)
 	}
 }
 
@@ -314,16 +385,19 @@ func (c *conn) undraw(end func(draw)) {
 	}
 	defer c.slot.Release()
 	for _, s := range slices.Clone(c.stmts) {
-		s.Close()
+		s.closeInner()
 	}
 	d := c.drawn
 	c.drawn = draw{}
 	end(d)
+	c.attached.leave()
 }
 
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
+	c.lockCall()
+	defer c.leave()
 	if c.drawn.sc != nil {
 		return c.drawn.sc.ResetSession(ctx)
 	}
@@ -333,22 +407,27 @@ func (c *conn) ResetSession(ctx context.Context) error {
 // IsValid implements [driver.Validator]. database/sql asks when it takes the
 // connection back into its pool: the moment at which the session ends.
 func (c *conn) IsValid() bool {
+	c.lockCall()
+	defer c.leave()
 	if c.keepRaw() {
 		return c.drawn.sc.IsValid()
 	}
 	c.endScopes()
 	c.giveBack()
-	return !c.spent
+	return !c.spent && !c.gone
 }
 
 // Close implements [driver.Conn]. A connection that still has its server
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
+	c.lockCall()
+	defer c.leave()
 	for s := c.scope; s != nil; s = s.outer {
 		s.leaveToLost()
 	}
 	c.discard()
 	c.endScopes()
+	c.life.leave()
 	if c.pool != nil {
 		c.pool.release()
 		c.pool = nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jmoiron/sqlx"
 
@@ -76,7 +77,7 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 		return nil, err
 	}
 	d := inner.Driver()
-	return newConnector(&Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
+	return newConnector(Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
 }
 
 // OpenDB opens a database with a connector of any driver, wrapped.
@@ -95,6 +96,8 @@ type Driver struct {
 	inner  driver.Driver // nil if it is to be looked up by name
 	opts   []Option
 	opened driver.Driver // of the handle that returned this Driver; nil before
+	handle *Connector    // that returned it
+	bound  *section      // that all of the handle's work is inside; nil but for a handle of a Store
 }
 
 // Unwrap returns the inner driver: of a handle's Driver the one that it has open,
@@ -150,7 +153,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, withoutSecrets(err, t.dsn)
 	}
-	return newConnector(&Driver{d.name, d.inner, d.opts, inner}, cfg, ci, &t.dsn), nil
+	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
 }
 
 // registeredDriver finds a driver by its name. database/sql shows it only by
@@ -219,6 +222,8 @@ type Connector struct {
 	calls  callSites // that were warned of
 	closed chan struct{}
 
+	warned atomic.Bool // of SetMaxOpenConns
+
 	copiesRows bool // whether the inner driver reuses the bytes of a row
 
 	mu   sync.Mutex // guards pool, and the closing of closed
@@ -228,10 +233,10 @@ type Connector struct {
 // freshRows are the drivers that are known to make new bytes for each row.
 var freshRows = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
 
-func newConnector(d *Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
-	return &Connector{
+func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
+	c := &Connector{
 		config: cfg,
-		driver: d,
+		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
 		texts:  sqltext.NewCache(cfg.dialect.text),
@@ -239,6 +244,8 @@ func newConnector(d *Driver, cfg *config, inner driver.Connector, dsn *string) *
 
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
 	}
+	c.driver.handle = c
+	return c
 }
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers
@@ -249,6 +256,16 @@ func (c *Connector) Driver() driver.Driver { return c.driver }
 // does not look at the context: when a sql.DB is full, another caller's
 // connection may be made here.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) {
+	p, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{db: c, pool: p}, nil
+}
+
+// open returns the pool, which it makes if there is none, and whose shared parts it
+// retains for the caller.
+func (c *Connector) open() (*pool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -264,7 +281,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 		c.pool = p
 	}
 	c.pool.retain()
-	return &conn{db: c, pool: c.pool}, nil
+	return c.pool, nil
 }
 
 // Close closes the handle: those who wait for a lock or a connection get

@@ -10,15 +10,48 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A userHold is what an operation holds: its user's lock.
+// A userHold is what an operation holds: its user's lock, or a place in a section
+// that has that lock, or both if its section is another user's.
 type userHold struct {
 	rwlock.Hold
 	user  string
 	owner *owner // nil if the context had none
+
+	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
+	inside membership   // of a section
 }
 
 // release gives up all that the operation holds. It does nothing the second time.
-func (h *userHold) release() { h.Hold.Release() }
+func (h *userHold) release() {
+	h.Hold.Release()
+	h.releaseAll()
+	h.inside.leave()
+}
+
+func (h *userHold) releaseAll() {
+	if h.all != nil {
+		h.all.Release()
+		h.all = nil
+	}
+}
+
+// Held reports whether the operation has its user's lock, by itself or through its
+// section.
+func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held() }
+
+// move gives all that the operation holds to another one, on c or on no connection,
+// which keeps its own owner, kind and tag.
+func (h *userHold) move(to *userHold, c *conn) (moved bool) {
+	if key, ok := h.Hold.Move(&to.Hold); ok {
+		to.user, moved = key, true
+	}
+	to.all, h.all = h.all, nil
+	if h.inside.section != nil {
+		to.user, moved = h.user, true
+		h.inside.move(&to.inside, c)
+	}
+	return moved
+}
 
 // A request is what an operation would take by itself: a hold of that kind, in
 // that mode, of its user's lock.
@@ -34,16 +67,36 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
 		return err
 	}
-	id, err := c.identify(ctx)
+	s := c.sectionOf(ctx)
+	id, err := c.identify(ctx, s)
 	switch {
 	case err != nil:
 		return err
 	case c.scope != nil:
-		return c.scope.lock(ctx, id)
+		return c.scope.lock(ctx, id, s)
+	case s != nil:
+		return c.lockInside(ctx, s, h, req, id)
 	case id.user == "":
 		return nil
 	}
 	return c.acquire(ctx, h, req, id)
+}
+
+// lockInside is lock for an operation inside a section. The section's lock covers it;
+// for a user that is not the section's, it takes that user's lock besides.
+func (c *conn) lockInside(ctx context.Context, s *section, h *userHold, req request, id identity) error {
+	h.user, h.owner = id.user, id.owner
+	if err := s.enter(&h.inside, c); err != nil {
+		return err
+	}
+	if s.covering(c.pool.users, id.user) != nil {
+		return nil
+	}
+	err := c.acquire(ctx, h, req, id)
+	if err != nil {
+		h.release()
+	}
+	return err
 }
 
 // acquire takes the lock of the user id into h. Before it waits, it lets go what
@@ -58,11 +111,11 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if c.db.trace {
 		h.Tag = callSite()
 	}
-	users, mode, wait := c.pool.users.users, rwlock.Mode(req.mode), c.db.wait()
+	users, mode, wait := c.pool.users, rwlock.Mode(req.mode), c.wait()
 	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
 	reads := req.mode == Exclusive && id.owner != nil && id.owner.hasRows()
 	if unused || reads {
-		err := users.Acquire(ctx, id.user, mode, &h.Hold, rwlock.Wait{})
+		err := users.acquire(ctx, id.user, mode, h, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
 			return lockError(err, id)
 		}
@@ -78,15 +131,18 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
 		c.slot.With = &h.Hold // which will last until a connection can be drawn
 	}
-	return lockError(users.Acquire(ctx, id.user, mode, &h.Hold, wait), id)
+	return lockError(users.acquire(ctx, id.user, mode, h, wait), id)
 }
 
 // identify returns the user of an operation on c, or none as far as the handle
-// allows that. In a transaction that was begun for a user it need not be said
-// again.
-func (c *conn) identify(ctx context.Context) (identity, error) {
+// allows that. In a section, or in a transaction that was begun for a user, it need
+// not be said again.
+func (c *conn) identify(ctx context.Context, s *section) (identity, error) {
+	if c.bound != nil {
+		return s.id, nil
+	}
 	id, ok := identityFrom(ctx)
-	if ok || c.scope != nil && c.scope.tagged {
+	if ok || s != nil || c.scope != nil && c.scope.tagged {
 		return id, id.err
 	}
 	switch c.db.untagged {
@@ -116,7 +172,15 @@ func lockError(err error, id identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
-	what := fmt.Sprintf("the %v lock of user %q", w.Mode, id.user)
+	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
+	if w.Key == allUsers {
+		what = "the lock of all users"
+		if w.Mode == rwlock.Shared {
+			what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
+		}
+	} else {
+		id.user = w.Key // of those that were asked for together
+	}
 	return waitError(w, id, what)
 }
 

@@ -63,7 +63,7 @@ func (raw *rawTx) takeOver() {
 	}
 	h := &raw.hold
 	h.user, h.owner, h.Owner, h.Tag, h.Kind = raw.from.user, raw.from.owner, raw.from.Owner, raw.from.Tag, rwlock.Session
-	raw.from.Move(&h.Hold)
+	raw.from.move(h, raw.conn)
 	raw.tagged = h.Held()
 }
 

@@ -23,13 +23,14 @@ type space struct {
 	file    os.FileInfo // of a SQLite file that existed when it was opened; else nil
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
+	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
 func openSpace(id, library string) (*space, error) {
-	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable()}
+	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0)}
 	s.refs.Store(1)
 	if id == "" {
 		return s, nil

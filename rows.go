@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"io"
 	"reflect"
+	"slices"
 	"sync"
 )
 
@@ -21,10 +22,14 @@ var (
 // have been spilled.
 type rows struct {
 	driver.Rows
-	conn  *conn // that counts them as open; else nil
+	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
 	limit statementLimit
 	done  func() // what else is to be done after Close; may be nil
+
+	inside   *section // that they are in by themselves; nil if in none
+	guarded  bool     // the end of a section may end them
+	released bool
 
 	prev, next *rows // in the list of hold.owner, which guards them
 
@@ -59,7 +64,13 @@ func (r *rows) Columns() []string {
 // program works on a row, its values must survive: so they are in our buffer,
 // which only the program's own next Next overwrites.
 func (r *rows) Next(dest []driver.Value) error {
-	if r.hold.owner == nil { // nobody could spill them
+	if r.guarded {
+		if err := r.conn.enter(); err != nil {
+			return err
+		}
+		defer r.conn.leave()
+	}
+	if r.hold.owner == nil && !r.guarded { // nobody could spill them
 		return r.limit.explain(r.Rows.Next(dest))
 	}
 	r.mu.Lock()
@@ -94,6 +105,10 @@ func (r *rows) keep(dest []driver.Value) {
 
 // Close closes the inner rows and only then ends the hold, whatever happens.
 func (r *rows) Close() error {
+	if r.conn != nil {
+		r.conn.lockCall()
+		defer r.conn.leave()
+	}
 	defer r.release()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,10 +116,38 @@ func (r *rows) Close() error {
 	return r.Rows.Close()
 }
 
+// end closes the rows because their section has ended. What the program still asks of
+// them is answered with the reason.
+func (r *rows) end(reason error) {
+	defer r.release()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.closed = true
+	ended := &endedRows{r.Rows.Columns(), reason}
+	r.Rows.Close()
+	r.Rows, r.spilled = ended, nil
+}
+
+// endedRows are what remains of rows that the end of a section has closed.
+type endedRows struct {
+	columns []string
+	reason  error
+}
+
+func (r *endedRows) Columns() []string         { return r.columns }
+func (r *endedRows) Next([]driver.Value) error { return r.reason }
+func (r *endedRows) Close() error              { return nil }
+
 func (r *rows) release() {
+	if r.released {
+		return
+	}
+	r.released = true
 	if c := r.conn; c != nil {
-		r.conn = nil
-		c.reading--
+		c.open = slices.DeleteFunc(c.open, func(o *rows) bool { return o == r })
 		c.leaveToLost(&r.hold)
 	}
 	r.unlock()
@@ -144,6 +187,12 @@ func (r *rows) HasNextResultSet() bool {
 
 // NextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) NextResultSet() error {
+	if r.guarded {
+		if err := r.conn.enter(); err != nil {
+			return err
+		}
+		defer r.conn.leave()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.spilled = nil
@@ -155,8 +204,10 @@ func (r *rows) NextResultSet() error {
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	if c := r.spilledColumn(index); c != nil {
-		return c.scan
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		return r.spilled.columns[index].scan
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
 		return t.ColumnTypeScanType(index)
@@ -166,8 +217,10 @@ func (r *rows) ColumnTypeScanType(index int) reflect.Type {
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	if c := r.spilledColumn(index); c != nil {
-		return c.name
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		return r.spilled.columns[index].name
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
 		return t.ColumnTypeDatabaseTypeName(index)
@@ -177,7 +230,10 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
 func (r *rows) ColumnTypeLength(index int) (int64, bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.length, c.hasLength
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
@@ -188,7 +244,10 @@ func (r *rows) ColumnTypeLength(index int) (int64, bool) {
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
 func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.nullable, c.knowsNullable
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
@@ -199,21 +258,14 @@ func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.precision, c.scale, c.hasPrecision
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
 		return t.ColumnTypePrecisionScale(index)
 	}
 	return 0, 0, false
-}
-
-// spilledColumn returns what is known of a column of spilled rows, nil of others.
-func (r *rows) spilledColumn(index int) *columnType {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled == nil {
-		return nil
-	}
-	return &r.spilled.columns[index]
 }

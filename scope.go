@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"slices"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -17,13 +18,18 @@ type scope struct {
 	readOnly bool
 	tagged   bool        // it was begun for a user; then hold, or that of an outer scope, is held
 	hold     userHold    // of the user it was begun for
+	inShared bool        // it is inside a shared section, or in another scope that is
+	tx       driver.Tx   // of the inner driver; nil if it is written in SQL
+	ended    error       // why the end of its section has ended it; else nil
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
 }
 
 // begin prepares a scope and takes the lock that it needs.
 func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
-	s.conn, s.outer, s.readOnly = c, c.scope, readOnly
+	s.conn, s.outer = c, c.scope
+	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
+	s.readOnly = readOnly || s.inShared
 	if err := c.lock(ctx, &s.hold, request{kind, s.mode()}); err != nil {
 		return err
 	}
@@ -41,17 +47,31 @@ func (s *scope) mode() Mode {
 	return Exclusive
 }
 
-// refuses tells whether a statement may not run in the scope, because it writes
-// where the lock allows only to read, and the server would let it.
-func (s *scope) refuses(ctx context.Context, st sqltext.Statement) bool {
-	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
-		return false
+// refusal returns the error for a statement that may not run in the scope, because it
+// writes where the lock allows only to read, and the server would let it.
+func (s *scope) refusal(ctx context.Context, st sqltext.Statement) error {
+	if !s.readOnly || st.Kind != sqltext.Write {
+		return nil
 	}
-	if mode, err := modeFrom(ctx, Exclusive); err != nil || mode == Shared {
-		return false
+	if s.inShared {
+		return errSharedSection
 	}
+	mode, err := modeFrom(ctx, Exclusive)
 	id, _ := identityFrom(ctx)
-	return s.tagged || id.user != ""
+	if s.conn.db.dialect.enforcesReadOnly || err != nil || mode == Shared || !s.tagged && id.user == "" {
+		return nil
+	}
+	return errReadOnlyTx
+}
+
+// isInside tells whether the scope, if there is one, ends with a section.
+func (s *scope) isInside() bool {
+	for ; s != nil; s = s.outer {
+		if s.hold.inside.section != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // open makes the scope the connection's innermost.
@@ -61,16 +81,28 @@ func (s *scope) open() { s.conn.scope = s }
 // user's, that user's lock covers everything in it. If it is nobody's, or another's
 // that was forgotten on a connection in the pool, a user whose statement runs in it
 // joins it until it ends.
-func (s *scope) lock(ctx context.Context, id identity) error {
+// In a section it joins by way of that.
+func (s *scope) lock(ctx context.Context, id identity, in *section) error {
+	if s.ended != nil {
+		return s.ended
+	}
 	if s.covers(id.user) {
 		return nil
 	}
 	h := new(userHold)
-	if err := s.conn.acquire(ctx, h, request{rwlock.Tx, s.mode()}, id); err != nil {
+	if err := s.join(ctx, h, id, in); err != nil {
 		return err
 	}
 	s.joined = append(s.joined, h)
 	return nil
+}
+
+func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
+	req := request{rwlock.Tx, s.mode()}
+	if in != nil {
+		return s.conn.lockInside(ctx, in, h, req, id)
+	}
+	return s.conn.acquire(ctx, h, req, id)
 }
 
 // covers tells whether a user's statement in the scope needs no lock of its own.
@@ -88,17 +120,21 @@ func (s *scope) covers(user string) bool {
 
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
-	s.conn.release(&s.hold)
-	for _, h := range s.joined {
-		s.conn.release(h)
-	}
-	s.joined = nil
+	s.releaseHolds()
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer
 			return
 		}
 	}
+}
+
+func (s *scope) releaseHolds() {
+	s.conn.release(&s.hold)
+	for _, h := range s.joined {
+		s.conn.release(h)
+	}
+	s.joined = nil
 }
 
 // leaveToLost leaves the scope's locks to the connection's session, if that is

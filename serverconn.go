@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 var (
@@ -51,6 +52,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			ci.Close()
 			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
 		}
+		sc.statementTimeout = c.cfg.statementTimeout
 	}
 	if identify := c.cfg.dialect.identify; identify != nil && c.cfg.cancelGrace > 0 {
 		// A server that cannot tell is no worse than the bare driver.
@@ -78,6 +80,9 @@ type serverConn struct {
 	// Together with isClosed it is set when the connection is made.
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
+
+	// statementTimeout is what the server has been told, if it can be.
+	statementTimeout time.Duration
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.

@@ -12,10 +12,12 @@ type place struct {
 	lock  *Lock // once found; then shard is lock.shard
 	hold  *Hold
 
-	// Where to find the lock, if it is one of a table, and what to ask of it.
-	key  string
-	hash uint32
-	mode Mode
+	// Where to find the lock, if it is one of a table, and what to ask of it. table
+	// is set if the request must not pass when the table is barred.
+	table *Table
+	key   string
+	hash  uint32
+	mode  Mode
 }
 
 // places are the parts of one request. They are in the order of their shards, so
