@@ -346,16 +346,22 @@ func (c *conn) draw(ctx context.Context) error {
 		c.slot.With = nil
 	}
 	var err error
-	c.drawn, err = c.pool.draw(ctx, &c.slot, c.wait())
+	c.drawn, err = c.pool.draw(ctx, &c.slot, c.waitForConn())
 	return c.db.connectError(err)
 }
 
-// wait is how operations on c wait.
+// wait is how operations on c wait for a user's lock.
 func (c *conn) wait() rwlock.Wait {
 	w := c.db.wait()
 	if c.bound != nil {
 		w.Closed = c.bound.done
 	}
+	return w
+}
+
+func (c *conn) waitForConn() rwlock.Wait {
+	w := c.wait()
+	w.Stats = &c.db.connWaits
 	return w
 }
 

@@ -76,6 +76,9 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.connect != nil || cfg.shardDSN != nil {
+		return nil, errNotAStore
+	}
 	d := inner.Driver()
 	return newConnector(Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
 }
@@ -92,12 +95,13 @@ func OpenDB(inner driver.Connector, opts ...Option) (*sql.DB, error) {
 // Driver is the wrapping driver. The ones that [sql.Open] knows are registered
 // by this package and by [Register].
 type Driver struct {
-	name   string        // of the inner driver; "" if the DSN names it
-	inner  driver.Driver // nil if it is to be looked up by name
-	opts   []Option
-	opened driver.Driver // of the handle that returned this Driver; nil before
-	handle *Connector    // that returned it
-	bound  *section      // that all of the handle's work is inside; nil but for a handle of a Store
+	name     string        // of the inner driver; "" if the DSN names it
+	inner    driver.Driver // nil if it is to be looked up by name
+	opts     []Option
+	forStore bool          // which may have the options that are for a Store only
+	opened   driver.Driver // of the handle that returned this Driver; nil before
+	handle   *Connector    // that returned it
+	bound    *section      // that all of the handle's work is inside; nil but for a handle of a Store
 }
 
 // Unwrap returns the inner driver: of a handle's Driver the one that it has open,
@@ -148,6 +152,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	cfg, err := newConfig(detectDialect(inner, t.driver), slices.Concat(d.opts, t.opts))
 	if err != nil {
 		return nil, err
+	}
+	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
+		return nil, errNotAStore
 	}
 	ci, err := openConnector(inner, t.dsn)
 	if err != nil {
@@ -223,6 +230,9 @@ type Connector struct {
 	closed chan struct{}
 
 	warned atomic.Bool // of SetMaxOpenConns
+
+	lockWaits, connWaits rwlock.WaitStats
+	spills               atomic.Int64
 
 	copiesRows bool // whether the inner driver reuses the bytes of a row
 
@@ -308,7 +318,17 @@ func closeConnector(c driver.Connector) error {
 	return nil
 }
 
-// wait is how the handle's operations wait.
+// wait is how the handle's operations wait for a user's lock.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits}
+}
+
+// space returns the lock table of an open handle; nil if it has not been used yet.
+func (c *Connector) space() *space {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pool == nil {
+		return nil
+	}
+	return c.pool.users
 }

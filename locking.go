@@ -123,7 +123,7 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 			c.giveBack()
 		}
 		if reads {
-			if err := id.owner.spill(ctx, id.user, c.db.spillLimit); err != nil {
+			if err := c.db.spill(ctx, id.owner, id.user); err != nil {
 				return err
 			}
 		}

@@ -119,7 +119,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		if err != nil {
 			return nil, err
 		}
-		sc = &serverConn{ci: ci}
+		sc = newServerConn(ci)
 	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {

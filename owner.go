@@ -63,7 +63,7 @@ func (o *owner) remove(r *rows) {
 
 // spill makes the owner give up the locks of user that its open rows hold, by
 // reading the rest of those rows, each up to limit bytes, into memory.
-func (o *owner) spill(ctx context.Context, user string, limit int64) error {
+func (o *owner) spill(ctx context.Context, user string, limit int64) (n int, err error) {
 	o.mu.Lock()
 	var held []*rows
 	for r := o.rows; r != nil; r = r.next {
@@ -74,8 +74,16 @@ func (o *owner) spill(ctx context.Context, user string, limit int64) error {
 	o.mu.Unlock()
 	for _, r := range held {
 		if err := r.spill(ctx, limit); err != nil {
-			return err
+			return n, err
 		}
+		n++
 	}
-	return nil
+	return n, nil
+}
+
+// spill does that for an operation on the handle, which counts it.
+func (c *Connector) spill(ctx context.Context, o *owner, user string) error {
+	n, err := o.spill(ctx, user, c.spillLimit)
+	c.spills.Add(int64(n))
+	return err
 }

@@ -53,7 +53,7 @@ func (p *pin) attach(ctx context.Context, c *conn) error {
 	if p.drawn.sc == nil {
 		var err error
 		p.slot.Owner = p.section.id.lockOwner()
-		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.wait()); err != nil {
+		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.waitForConn()); err != nil {
 			c.attached.leave()
 			return c.db.connectError(err)
 		}

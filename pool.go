@@ -147,6 +147,7 @@ func (d draw) discard() {
 		d.pin.discard()
 		return
 	}
+	d.sc.broken = true
 	d.conn.Raw(func(any) error { return driver.ErrBadConn })
 	d.conn.Close()
 }

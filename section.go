@@ -122,8 +122,8 @@ type section struct {
 
 	timeout *time.Duration // of its statements; nil for the handle's
 
-	gone func()        // called when it is released; may be nil
-	done chan struct{} // closed a moment after it has ended
+	gone func(*section) // called when it is released; may be nil
+	done chan struct{}  // closed a moment after it has ended
 
 	mu       sync.Mutex    // guards what follows, and the links of the members
 	ended    error         // why it has; else nil
@@ -211,7 +211,7 @@ func (s *section) giveUp() {
 	s.nested.leave()
 	s.pool.release()
 	if s.gone != nil {
-		s.gone()
+		s.gone(s)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -51,6 +52,9 @@ type sectionRequest struct {
 	all   bool     // every user instead
 	tag   string
 	pin   bool
+
+	timeout *time.Duration     // of its statements; nil for the handle's
+	gone    func(sec *section) // called when it is released; may be nil
 }
 
 // beginSection is what the functions that begin a section come to.
@@ -85,7 +89,7 @@ var errNilContext = errors.New("dblocker: the context is nil; pass the request's
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
 func (c *Connector) begin(ctx context.Context, id identity, bound *section, req sectionRequest) (*section, error) {
-	s := &section{parent: ctx, db: c, id: id, mode: req.mode, users: req.users, done: make(chan struct{})}
+	s := &section{parent: ctx, db: c, id: id, mode: req.mode, users: req.users, timeout: req.timeout, gone: req.gone, done: make(chan struct{})}
 	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
 		s.outer = bound
 	}
@@ -194,7 +198,10 @@ func (s *section) wait(req sectionRequest) rwlock.Wait {
 
 // lockUsers takes the locks of the section's users that no outer section has.
 func (s *section) lockUsers(w rwlock.Wait) error {
-	missing, err := s.missing(s.users)
+	missing, err := s.users, error(nil)
+	if s.outer != nil {
+		missing, err = s.missing(s.users)
+	}
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -214,7 +221,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			return lockError(err, s.id)
 		}
 		for _, user := range missing {
-			if err := s.id.owner.spill(s.parent, user, s.db.spillLimit); err != nil {
+			if err := s.db.spill(s.parent, s.id.owner, user); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ package dblocker
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -46,10 +47,10 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci}
+	sc := newServerConn(ci)
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
-			ci.Close()
+			sc.Close()
 			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
 		}
 		sc.statementTimeout = c.cfg.statementTimeout
@@ -57,11 +58,19 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if identify := c.cfg.dialect.identify; identify != nil && c.cfg.cancelGrace > 0 {
 		// A server that cannot tell is no worse than the bare driver.
 		if err := identify(ctx, sc); err != nil && ctx.Err() != nil {
-			ci.Close()
+			sc.Close()
 			return nil, err
 		}
 	}
 	return sc, nil
+}
+
+// newServerConn wraps a connection of the inner driver.
+func newServerConn(ci driver.Conn) *serverConn {
+	if b, ok := ci.(*borrowedConn); ok {
+		return &serverConn{ci: b.Conn, home: b.home}
+	}
+	return &serverConn{ci: ci}
 }
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
@@ -74,7 +83,8 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // The inner pool owns it. Only the client connection that has drawn it uses it,
 // one call at a time, as database/sql guarantees to the latter.
 type serverConn struct {
-	ci driver.Conn
+	ci   driver.Conn
+	home *sql.Conn // of another pool that it is borrowed from; else nil
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
@@ -327,7 +337,15 @@ func (sc *serverConn) lost() bool {
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Close implements [driver.Conn].
-func (sc *serverConn) Close() error { return sc.ci.Close() }
+func (sc *serverConn) Close() error {
+	if sc.home == nil {
+		return sc.ci.Close()
+	}
+	if sc.broken {
+		sc.home.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	return sc.home.Close()
+}
 
 // Prepare implements [driver.Conn].
 func (sc *serverConn) Prepare(query string) (driver.Stmt, error) {

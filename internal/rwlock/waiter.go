@@ -135,7 +135,9 @@ func contend(ctx context.Context, bound Wait, ps places) error {
 		}
 	}
 	w.places.unlock()
-	return w.wait(ctx, bound)
+	err := w.wait(ctx, bound)
+	bound.Stats.count(w.since, err)
+	return err
 }
 
 // wait waits until the request is granted or has a reason to give up. The one timer
