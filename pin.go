@@ -79,10 +79,10 @@ func (p *pin) discard() {
 	}
 }
 
-// close gives the connection back when the section is released: nobody is attached.
+// close gives the connection back when the section is released. It does not lock mu,
+// which the last member may hold who is just leaving: besides that one nobody uses the
+// connection any more, since nobody can attach to it.
 func (p *pin) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if d := p.drawn; d.sc != nil {
 		p.drawn, d.pin = draw{}, nil
 		d.giveBack()

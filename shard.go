@@ -320,13 +320,17 @@ func (ss *shards) databases() []*database {
 	return all
 }
 
-// close closes what is idle; the rest follows with its users.
+// close closes what is idle; the rest follows with its users, and nobody gets a lock
+// there any more.
 func (ss *shards) close() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.closed = true
 	for len(ss.idle) > 0 {
 		ss.discard(ss.idle[0])
+	}
+	for _, sh := range ss.byKey {
+		sh.on.c.Close()
 	}
 	for _, u := range ss.users {
 		u.cancel()

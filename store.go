@@ -130,7 +130,10 @@ func newDatabase(c *Connector, db *sql.DB, name string) *database {
 
 // storeDriver returns a Driver for a name that New is given, and the DSN for it.
 func storeDriver(name, dsn string) (*Driver, string, error) {
-	if name == "dblocker" {
+	switch name {
+	case "":
+		return nil, "", errors.New("dblocker: New: the driver name is empty; name the inner driver, for example sqlite3")
+	case "dblocker":
 		return &Driver{}, dsn, nil
 	}
 	if inner, ok := strings.CutSuffix(name, wrappedSuffix); ok && wrappedNames[inner] != "" {
@@ -166,13 +169,14 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	s.stop()
-	for _, sec := range live {
-		sec.unlock()
-	}
+	err := s.own.close() // first, so that nobody who waits gets a lock now
 	if s.shards != nil {
 		s.shards.close()
 	}
-	return s.own.close()
+	for _, sec := range live {
+		sec.unlock()
+	}
+	return err
 }
 
 // DB returns the handle on the Store's own database whose operations are each under
@@ -260,21 +264,24 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 		release()
 		return nil, nil, err
 	}
-	s.add(sec)
+	if err := s.add(sec); err != nil {
+		sec.unlock()
+		return nil, nil, err
+	}
 	return sec, on, nil
 }
 
 // add makes sure that the section does not outlive the Store.
-func (s *Store) add(sec *section) {
+func (s *Store) add(sec *section) error {
 	s.mu.Lock()
-	closed := s.closed
-	if !closed && sec.reason() == nil {
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	if sec.reason() == nil {
 		s.live[sec] = struct{}{}
 	}
-	s.mu.Unlock()
-	if closed {
-		sec.unlock()
-	}
+	return nil
 }
 
 // bind returns a handle all of whose work is inside the section, and which is closed

@@ -144,7 +144,9 @@ func TestStoreHandles(t *testing.T) {
 			if _, err := db.Exec("DELETE FROM counters"); !errors.Is(err, ErrReadOnly) {
 				t.Errorf("a write through a handle that reads: %v", err)
 			}
-			_, err := db.MustBegin().Exec("DELETE FROM counters")
+			tx := db.MustBegin()
+			defer tx.Rollback()
+			_, err := tx.Exec("DELETE FROM counters")
 			if !errors.Is(err, ErrReadOnly) {
 				t.Errorf("a write in a transaction of a handle that reads: %v", err)
 			}
@@ -293,7 +295,7 @@ func TestStatementTimeouts(t *testing.T) {
 
 func TestBadStores(t *testing.T) {
 	for _, tc := range []struct{ driver, dsn, want string }{
-		{"", "x", "unknown inner driver"},
+		{"", "x", "driver name is empty"},
 		{"nonesuch", "x", "unknown inner driver"},
 		{"dblocker", "app.db", "no colon"},
 	} {
