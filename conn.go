@@ -67,13 +67,18 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 
-	// open are the rows that are. While there are any, some drivers say of a good
-	// connection that it is not valid.
-	open []*rows
+	// open are the rows that are, the last first, linked by their field below.
+	// While there are any, some drivers say of a good connection that it is not
+	// valid.
+	open *rows
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
 	busy usage
+
+	// changesSchema means that a statement of the open transaction does: others see
+	// it when that has ended.
+	changesSchema bool
 
 	// spent means that the connection has returned a Result. Its methods lock
 	// the connection even after it went back to database/sql's pool. If the next
@@ -88,41 +93,54 @@ func (c *conn) Ping(ctx context.Context) error {
 		return err
 	}
 	defer c.leave()
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
 	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 }
 
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.exec(ctx, query, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
-		return sc.ExecContext(ctx, query, args)
-	})
+	return c.exec(ctx, nil, query, args)
 }
 
-// exec runs call, the execution of a statement with the given text, under an
-// exclusive lock, on a server connection.
-func (c *conn) exec(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Result, error)) (driver.Result, error) {
+// exec executes a statement, prepared as s or else given as text, under an exclusive
+// lock, on a server connection.
+func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
 	if err := c.enter(); err != nil {
 		return nil, err
 	}
 	defer c.leave()
-	statement, raw, err := c.admit(ctx, text, &c.leaf, rwlock.Leaf)
+	statement, raw, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		return nil, err
 	}
 	defer c.release(&c.leaf)
-	defer func() { c.settleRaw(raw, statement, err) }()
+	defer func() { c.settle(raw, statement, err) }()
 	ctx, limit := c.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
+	snd := c.sending(statement, query, args)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		res, err = call(ctx, sc)
+		if s != nil {
+			res, err = s.exec(ctx, sc, &snd)
+		} else {
+			res, err = sc.exec(ctx, &snd)
+		}
 		return err
 	})
+	c.noteEffects(&snd)
 	if err != nil {
-		return nil, limit.explain(err)
+		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.spent = true
 	return readResult(res), nil
+}
+
+func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
+	return sending{st, query, args, c.open == nil, c.scope != nil}
 }
 
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
@@ -132,6 +150,9 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.refusal(ctx, st); err != nil {
 		return st, nil, err
 	}
+	if err := c.clearConnection(ctx, st); err != nil {
+		return st, nil, err
+	}
 	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
 		return st, raw, err
 	}
@@ -139,7 +160,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, request{kind, mode}); err != nil {
+	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -147,52 +168,67 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 
 // QueryContext implements [driver.QueryerContext].
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.query(ctx, query, func(ctx context.Context, sc *serverConn) (driver.Rows, error) {
-		return sc.QueryContext(ctx, query, args)
-	})
+	return c.query(ctx, nil, query, args)
 }
 
-// query runs call, the query of a statement with the given text, on a server
-// connection, under the lock that the text asks for. The rows take the lock with
-// them.
-func (c *conn) query(ctx context.Context, text string, call func(context.Context, *serverConn) (driver.Rows, error)) (driver.Rows, error) {
+// query runs a query, prepared as s or else given as text, on a server connection,
+// under the lock that the text asks for. The rows take the lock with them.
+func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.enter(); err != nil {
 		return nil, err
 	}
 	defer c.leave()
 	r := &rows{conn: c}
-	statement, raw, err := c.admit(ctx, text, &r.hold, rwlock.Rows)
+	statement, raw, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
 	if err != nil {
 		return nil, err
 	}
 	r.inside = r.hold.inside.section
 	r.guarded = r.inside != nil || c.scope.isInside()
-	c.open = append(c.open, r)
+	snd := c.sending(statement, query, args)
+	r.writes = statement.Kind != sqltext.Read
+	r.below, c.open = c.open, r
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
-			c.settleRaw(raw, statement, err) // while the rows have their lock
+			c.settle(raw, statement, err) // while the rows have their lock
 			r.release()
 		}
 	}()
 	ctx, r.limit = c.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		r.Rows, err = call(ctx, sc)
+		if s != nil {
+			r.Rows, err = s.query(ctx, sc, &snd)
+		} else {
+			r.Rows, r.kept, err = sc.query(ctx, &snd)
+		}
 		return err
 	})
+	c.noteEffects(&snd)
 	if err != nil {
-		return nil, r.limit.explain(err)
+		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.settleRows(r, raw, statement)
 	opened = true
-	if r.hold.Held() && r.hold.owner != nil {
-		r.copies = c.db.copiesRows
+	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
+	if r.hold.owner != nil && (r.hold.Held() || r.hold.gate.Held()) {
 		r.hold.owner.add(r)
 	}
 	return r.public(), nil
 }
 
-// settleRows is settleRaw for a statement with rows.
+// settle finds out what a statement that has been executed, or has failed with
+// err, did to the transaction that it ran in, or began: raw is what beginRaw or
+// mayBeginRaw returned for it.
+func (c *conn) settle(raw *rawTx, st sqltext.Statement, err error) {
+	if c.scope != nil {
+		c.scope.noticeLoss(st, err)
+	}
+	c.settleRaw(raw, st, err)
+}
+
+// settleRows is settle for a statement with rows.
 func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 	switch {
 	case raw != nil && raw.from != nil:
@@ -209,9 +245,14 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return nil, err
 	}
 	defer c.leave()
-	s := &stmt{conn: c, query: query}
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return nil, err
+	}
+	defer c.leaf.release()
+	s := &stmt{conn: c, text: query}
+	snd := c.sending(c.db.texts.Classify(query), query, nil)
 	err := c.onServer(ctx, idle, func(sc *serverConn) error {
-		_, err := s.on(ctx, sc)
+		_, err := s.on(ctx, sc, &snd)
 		return err
 	})
 	if err != nil {
@@ -226,6 +267,9 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, err
 	}
 	defer c.leave()
+	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+		return nil, err
+	}
 	t := new(tx)
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
@@ -268,11 +312,24 @@ func (c *conn) lend() (*serverConn, error) {
 		return nil, err
 	}
 	defer c.leave()
-	if err := c.draw(context.Background()); err != nil {
+	if err := c.drawForRaw(); err != nil {
 		return nil, err
 	}
 	c.busy, c.lent = true, true
 	return c.drawn.sc, nil
+}
+
+// drawForRaw passes the gate while a new connection may read the schema.
+func (c *conn) drawForRaw() error {
+	ctx := context.Background()
+	if c.drawn.sc != nil {
+		return nil
+	}
+	if err := c.passGate(ctx, &c.leaf); err != nil {
+		return err
+	}
+	defer c.leaf.release()
+	return c.draw(ctx)
 }
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -340,8 +397,7 @@ func (c *conn) draw(ctx context.Context) error {
 	if p := c.pinOf(ctx); p != nil {
 		return p.attach(ctx, c)
 	}
-	id, _ := c.identify(ctx, c.sectionOf(ctx))
-	c.slot.Owner = id.lockOwner()
+	c.slot.Owner = c.identityOf(ctx).lockOwner()
 	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
 		c.slot.With = nil
 	}
@@ -374,7 +430,7 @@ func (c *conn) release(h *userHold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
-	if sc := c.drawn.sc; sc != nil && len(c.open) == 0 && sc.lost() {
+	if sc := c.drawn.sc; sc != nil && c.open == nil && sc.lost() {
 		c.pool.orphans.adopt(sc.session, h)
 	}
 }
@@ -461,4 +517,14 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 // Begin implements [driver.Conn].
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// forget takes rows off the list of those that are open.
+func (c *conn) forget(r *rows) {
+	for p := &c.open; *p != nil; p = &(*p).below {
+		if *p == r {
+			*p, r.below = r.below, nil
+			return
+		}
+	}
 }

@@ -24,6 +24,13 @@ type dialect struct {
 	// with the same one share their locks. "" is a database of its own.
 	database func(dsn string) string
 
+	// connector makes the inner connector of a handle whose DSN is known. If nil,
+	// the driver's own does.
+	connector func(c *config, d driver.Driver, dsn string) (driver.Connector, error)
+
+	// setUp is called for each new connection of the inner connector.
+	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
+
 	// limitStatements makes the server end the statements of a connection after d, or
 	// as it is configured, if d is 0. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
@@ -33,6 +40,39 @@ type dialect struct {
 	// help to end them. If nil, no statement goes on without its connection.
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
+
+	// gated tells that a database of the engine has a gate. Then begin begins its
+	// transactions, and autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and the texts tell the other.
+	gated      bool
+	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
+	autocommit func(sc *serverConn) bool
+
+	// stmtCache is the default of the option. keepFrom returns with how many
+	// arguments or more a text gives the same results on the connection when it is
+	// prepared; if nil, never.
+	stmtCache int
+	keepFrom  func(ci driver.Conn) int
+
+	// staleStmt tells whether an error says of a statement that it must be prepared
+	// anew, stmtsFull that the server has too many; forgets tells whether a statement
+	// makes all stale that the session has. They may be nil.
+	staleStmt func(err error) bool
+	stmtsFull func(err error) bool
+	forgets   func(st sqltext.Statement, query string) bool
+
+	// stmtsOutliveConns: a connection does not end before its statements are closed,
+	// which costs no round trip, nor are rows that are open in the way of it.
+	stmtsOutliveConns bool
+
+	// leavesRows tells whether a statement that was prepared and is executed may, with
+	// some driver, stay at its first row, and hold the engine's locks until it is
+	// used again. If nil, none does.
+	leavesRows func(st sqltext.Statement, query string) bool
+
+	// isPooled tells whether each transaction on a new connection may run on another
+	// connection to the server. If nil, none does.
+	isPooled func(ctx context.Context, sc *serverConn) (bool, error)
 
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
@@ -47,6 +87,9 @@ var generic = &dialect{
 	limits:   poolLimits{maxIdleConns: defaultIdleConns},
 	database: func(dsn string) string { return dsn },
 }
+
+// defaultStmtCache is what the server connections of known drivers keep.
+const defaultStmtCache = 64
 
 // defaultIdleConns replaces the two idle connections that database/sql keeps:
 // with more than two users at work it would open and close one for nearly every
@@ -79,8 +122,9 @@ func detectDialect(d driver.Driver, name string) *dialect {
 	return generic
 }
 
-// driverPackage returns the import path of the package that d's type is from.
-func driverPackage(d driver.Driver) string {
+// driverPackage returns the import path of the package that the type of a driver,
+// or of its connections, is from.
+func driverPackage(d any) string {
 	t := reflect.TypeOf(d)
 	if t == nil {
 		return ""

@@ -156,7 +156,11 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
 		return nil, errNotAStore
 	}
-	ci, err := openConnector(inner, t.dsn)
+	open := cfg.dialect.connector
+	if open == nil {
+		open = openConnector
+	}
+	ci, err := open(cfg, inner, t.dsn)
 	if err != nil {
 		return nil, withoutSecrets(err, t.dsn)
 	}
@@ -202,7 +206,7 @@ func unknownDriver(name string) error {
 }
 
 // openConnector does what sql.Open does.
-func openConnector(d driver.Driver, dsn string) (driver.Connector, error) {
+func openConnector(_ *config, d driver.Driver, dsn string) (driver.Connector, error) {
 	if dc, ok := d.(driver.DriverContext); ok {
 		return dc.OpenConnector(dsn)
 	}

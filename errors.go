@@ -37,14 +37,20 @@ var (
 	errReadOnlyTx    = fmt.Errorf("%w: its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)", ErrReadOnly)
 	errSharedSection = fmt.Errorf("%w: its section is shared; begin one that writes with dblocker.Lock, or with RWGetDB", ErrReadOnly)
 
+	// ErrRolledBack is wrapped by what a transaction on SQLite answers after SQLite
+	// has rolled it back, because a statement of it was interrupted or failed in
+	// another grave way. It wraps that statement's error too.
+	ErrRolledBack = errors.New("dblocker: SQLite has rolled this transaction back, since one of its statements was interrupted or failed; nothing of it was written, and nothing more can be done in it: roll it back and begin again")
+
 	// errClosed has the text of database/sql's own error, which is not exported.
 	errClosed = errors.New("sql: database is closed")
 )
 
-// A LockError tells that the wait for a user's lock, or for a server
-// connection, ended without it. Nothing was sent to the database.
+// A LockError tells that the wait for a user's lock, for the gate of a SQLite
+// database or for a server connection ended without it. Nothing was sent to the
+// database.
 type LockError struct {
-	User   string        // whose lock was wanted; "" when it was a server connection
+	User   string        // who wanted it; "" when it was a server connection, or nobody's
 	Mode   Mode          // of the lock
 	Waited time.Duration // until the wait was given up
 

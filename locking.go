@@ -11,11 +11,14 @@ import (
 )
 
 // A userHold is what an operation holds: its user's lock, or a place in a section
-// that has that lock, or both if its section is another user's.
+// that has that lock, or both if its section is another user's; and on SQLite the
+// database's gate.
 type userHold struct {
 	rwlock.Hold
-	user  string
-	owner *owner // nil if the context had none
+	gate   rwlock.Hold
+	passed *gate // where it counts as a reader that passes by; else nil
+	user   string
+	owner  *owner // nil if the context had none
 
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
 	inside membership   // of a section
@@ -23,12 +26,13 @@ type userHold struct {
 
 // release gives up all that the operation holds. It does nothing the second time.
 func (h *userHold) release() {
+	h.leaveGate()
 	h.Hold.Release()
-	h.releaseAll()
+	h.releaseShare()
 	h.inside.leave()
 }
 
-func (h *userHold) releaseAll() {
+func (h *userHold) releaseShare() {
 	if h.all != nil {
 		h.all.Release()
 		h.all = nil
@@ -39,30 +43,40 @@ func (h *userHold) releaseAll() {
 // section.
 func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held() }
 
-// move gives all that the operation holds to another one, on c or on no connection,
-// which keeps its own owner, kind and tag.
-func (h *userHold) move(to *userHold, c *conn) (moved bool) {
-	if key, ok := h.Hold.Move(&to.Hold); ok {
-		to.user, moved = key, true
-	}
-	to.all, h.all = h.all, nil
+// moveTo gives all that h holds to the idle hold to, of an operation on c or on no
+// connection. It reports whether that was a user's lock, or a place in a section.
+func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
+	moved = h.Held()
+	to.user, to.passed, to.all = h.user, h.passed, h.all
+	h.passed, h.all = nil, nil
+	h.Move(&to.Hold)
+	h.gate.Move(&to.gate)
 	if h.inside.section != nil {
-		to.user, moved = h.user, true
 		h.inside.move(&to.inside, c)
 	}
 	return moved
 }
 
+// describe says whose the holds are, and what for.
+func (h *userHold) describe(id identity, kind rwlock.Kind, tag string) {
+	h.user, h.owner = id.user, id.owner
+	h.Owner, h.Kind, h.Tag = id.lockOwner(), kind, tag
+	h.gate.Owner, h.gate.Kind, h.gate.Tag = h.Owner, kind, tag
+}
+
 // A request is what an operation would take by itself: a hold of that kind, in
-// that mode, of its user's lock.
+// that mode, of its user's lock; and one of the gate, unless that is nil.
 type request struct {
-	kind rwlock.Kind
-	mode Mode
+	kind     rwlock.Kind
+	mode     Mode
+	gate     *gate
+	gateMode Mode
 }
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
 // or stays idle if the operation needs none.
 func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
+	byText := req.mode
 	var err error
 	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
 		return err
@@ -75,63 +89,126 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	case c.scope != nil:
 		return c.scope.lock(ctx, id, s)
 	case s != nil:
-		return c.lockInside(ctx, s, h, req, id)
-	case id.user == "":
-		return nil
+		return c.lockInside(s, h, id, func(id identity) error { return c.lockOutside(ctx, h, req, id, byText) })
 	}
-	return c.acquire(ctx, h, req, id)
+	return c.lockOutside(ctx, h, req, id, byText)
 }
 
-// lockInside is lock for an operation inside a section. The section's lock covers it;
-// for a user that is not the section's, it takes that user's lock besides.
-func (c *conn) lockInside(ctx context.Context, s *section, h *userHold, req request, id identity) error {
-	h.user, h.owner = id.user, id.owner
+// lockInside is for an operation inside a section. What else it needs it gets by take,
+// which is called for nobody if the section has the lock of the user id.
+func (c *conn) lockInside(s *section, h *userHold, id identity, take func(identity) error) error {
 	if err := s.enter(&h.inside, c); err != nil {
 		return err
 	}
+	needs := id
 	if s.covering(c.pool.users, id.user) != nil {
-		return nil
+		needs.user = ""
 	}
-	err := c.acquire(ctx, h, req, id)
+	err := take(needs)
+	h.user, h.owner = id.user, id.owner
 	if err != nil {
 		h.release()
 	}
 	return err
 }
 
-// acquire takes the lock of the user id into h. Before it waits, it lets go what
-// would be in the way of others meanwhile:
+// lockOutside takes the lock of the user id, if there is one, and what the gate asks of
+// an operation whose text says byText.
+func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id identity, byText Mode) error {
+	// WithMode can not say of a statement that writes that SQLite lets it in.
+	if err := c.gateRequest(ctx, h, &req, max(byText, req.mode)); err != nil {
+		return err
+	}
+	if id.user == "" && req.gate == nil {
+		return nil
+	}
+	if err := c.acquire(ctx, h, req, id); err != nil {
+		h.leaveGate()
+		return err
+	}
+	return nil
+}
+
+// acquire takes what req says of the lock of the user id, if there is one, and of
+// the gate into h. Before it waits, it lets go what would be in the way of others
+// meanwhile:
 //
 //   - A connection that only prepared a statement is given back. Else all connections
 //     could be held by those who wait for a lock.
 //   - If it is for a write of an owner that still reads, beside others who read, the
 //     owner's rows are spilled. Else two such would wait for each other for ever.
+//     At the gate, whose holds know no owner, its rows are in its own way.
 func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
-	h.user, h.owner, h.Owner, h.Kind = id.user, id.owner, id.lockOwner(), req.kind
+	tag := ""
 	if c.db.trace {
-		h.Tag = callSite()
+		tag = callSite()
 	}
-	users, mode, wait := c.pool.users, rwlock.Mode(req.mode), c.wait()
+	h.describe(id, req.kind, tag)
+	if err := c.spillAtGate(ctx, req, id); err != nil {
+		return err
+	}
 	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
-	reads := req.mode == Exclusive && id.owner != nil && id.owner.hasRows()
+	reads := req.mode == Exclusive && id.user != "" && id.owner != nil && id.owner.hasRows()
 	if unused || reads {
-		err := users.acquire(ctx, id.user, mode, h, rwlock.Wait{})
+		err := c.take(ctx, h, req, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
-			return lockError(err, id)
+			return c.lockError(err, id)
 		}
 		if unused {
 			c.giveBack()
 		}
-		if reads {
-			if err := c.db.spill(ctx, id.owner, id.user); err != nil {
+		if reads && !req.gate.refused(err) {
+			if err := c.spillForUser(ctx, id); err != nil {
 				return err
 			}
+			reads = false
 		}
 	}
 	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
-		c.slot.With = &h.Hold // which will last until a connection can be drawn
+		c.slot.With = h.chain(req) // which will last until a connection can be drawn
 	}
-	return lockError(users.acquire(ctx, id.user, mode, h, wait), id)
+	err := c.take(ctx, h, req, c.wait())
+	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
+		if err := c.spillForUser(ctx, id); err != nil {
+			return err
+		}
+		err = c.take(ctx, h, req, c.wait())
+	}
+	return c.lockError(err, id)
+}
+
+// spillForUser spills the owner's rows that hold the lock of the user.
+func (c *conn) spillForUser(ctx context.Context, id identity) error {
+	return c.db.spillForUser(ctx, id.owner, id.user)
+}
+
+// take acquires what req says into h, in one step.
+func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
+	users, mode := c.pool.users, rwlock.Mode(req.mode)
+	if req.gate == nil {
+		return users.acquire(ctx, h.user, mode, h, w)
+	}
+	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
+	if h.user == "" {
+		return gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
+	}
+	err := rwlock.AcquireGated(ctx, w, gate, rwlock.Request{Table: users.users, Key: h.user, Mode: mode, Hold: &h.Hold})
+	if err == rwlock.ErrBarred {
+		return users.acquireWithShare(ctx, mode, w, []*userHold{h}, gate)
+	}
+	return err
+}
+
+// chain links the holds that req asks for, for who waits with them.
+func (h *userHold) chain(req request) *rwlock.Hold {
+	h.gate.With = nil
+	switch {
+	case req.gate == nil:
+		return &h.Hold
+	case h.user != "":
+		h.gate.With = &h.Hold
+	}
+	return &h.gate
 }
 
 // identify returns the user of an operation on c, or none as far as the handle
@@ -164,7 +241,7 @@ func modeOf(st sqltext.Statement) Mode {
 
 // lockError puts the end of a wait for a user's lock in the terms of a user of
 // dblocker.
-func lockError(err error, id identity) error {
+func (c *conn) lockError(err error, id identity) error {
 	if err == nil {
 		return nil
 	}
@@ -172,14 +249,26 @@ func lockError(err error, id identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
+	if g := c.pool.gate; g.refused(err) {
+		return waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode))
+	}
+	return lockError(err, id)
+}
+
+// lockError does that for a wait for users' locks only.
+func lockError(err error, id identity) error {
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err
+	}
 	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
-	if w.Key == allUsers {
-		what = "the lock of all users"
-		if w.Mode == rwlock.Shared {
-			what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
-		}
-	} else {
+	switch {
+	case w.Key != allUsers:
 		id.user = w.Key // of those that were asked for together
+	case w.Mode == rwlock.Shared:
+		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
+	default:
+		what = "the lock of all users"
 	}
 	return waitError(w, id, what)
 }

@@ -2,10 +2,12 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +38,42 @@ var mysql = &dialect{
 	identify:         mysqlIdentify,
 	survivors:        mysqlSurvivors,
 	enforcesReadOnly: true,
+
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		// Without arguments the driver uses the text protocol, which gives other
+		// types; with interpolateParams always.
+		if driverPackage(ci) != "github.com/go-sql-driver/mysql" || configFlag(ci, "InterpolateParams") {
+			return neverKeep
+		}
+		return 1
+	},
+	// ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE; ER_MAX_PREPARED_STMT_COUNT_REACHED.
+	// Nothing was executed then.
+	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+	staleStmt: func(err error) bool { n := mysqlErrorNumber(err); return n == 1243 || n == 1615 },
+	stmtsFull: func(err error) bool { return mysqlErrorNumber(err) == 1461 },
+	forgets:   mysqlForgets,
+}
+
+// mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
+func mysqlErrorNumber(err error) uint64 {
+	if number := field(reflect.ValueOf(err), "Number"); number.CanUint() {
+		return number.Uint()
+	}
+	return 0
+}
+
+// mysqlForgets: a prepared statement keeps the database, the SQL mode and the
+// character set that the session had.
+func mysqlForgets(st sqltext.Statement, query string) bool {
+	switch st.Verb {
+	case "USE":
+		return true
+	case "SET":
+		return slices.ContainsFunc([]string{"MODE", "NAMES", "CHAR", "COLLATION"}, func(word string) bool { return containsFold(query, word) })
+	}
+	return false
 }
 
 // mysqlLimitStatements sets the limit for all statements on MariaDB, which

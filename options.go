@@ -50,6 +50,13 @@ func Trace(on bool) Option {
 	return option("trace", "off")
 }
 
+// StmtCache is how many prepared statements each server connection keeps (DSN:
+// stmt_cache): those of the program, and texts that are sent more than once. 0 keeps
+// none. The default is 64 on SQLite, PostgreSQL, MySQL and MariaDB, and 0 elsewhere;
+// on PostgreSQL none are kept behind a connection pooler such as pgbouncer, unless
+// this option is given.
+func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
+
 // DebugAfter is how long something may be held or waited for before a [Store] with
 // debug logs it (DSN: debug_after). The default is 10 seconds.
 func DebugAfter(d time.Duration) Option { return option("debug_after", d.String()) }
@@ -115,6 +122,8 @@ type config struct {
 	cancelGrace      time.Duration
 	spillLimit       int64
 	trace            bool
+	stmtCache        int
+	stmtCacheSet     bool // by an option
 	limits           poolLimits
 	untagged         UntaggedPolicy
 	lockspace        string
@@ -147,6 +156,7 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 		cancelGrace: 10 * time.Second,
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
+		stmtCache:   c.dialect.stmtCache,
 		untagged:    PassUntagged,
 		limits:      c.dialect.limits,
 		dialect:     c.dialect,
@@ -193,6 +203,10 @@ var optionTable = []optionSpec{
 	}},
 	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},
 	{"cancel_grace", wantDuration, duration(func(c *config) *time.Duration { return &c.cancelGrace })},
+	{"stmt_cache", wantCount, func(c *config, v string) error {
+		c.stmtCacheSet = true
+		return count(func(c *config) *int { return &c.stmtCache })(c, v)
+	}},
 	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.maxOpenConns })},
 	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.maxIdleConns })},
 	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxLifetime })},

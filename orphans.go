@@ -47,7 +47,7 @@ type orphans struct {
 func (os *orphans) adopt(s session, h *userHold) {
 	o := &orphan{session: s}
 	o.hold.Kind, o.hold.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
-	if !h.move(&o.hold, nil) {
+	if !h.moveTo(&o.hold, nil) {
 		return
 	}
 	os.pool.retain()
@@ -119,7 +119,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		if err != nil {
 			return nil, err
 		}
-		sc = newServerConn(ci)
+		sc = newServerConn(ci, os.connector.cfg)
 	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {

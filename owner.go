@@ -61,13 +61,14 @@ func (o *owner) remove(r *rows) {
 	r.next, r.prev = nil, nil
 }
 
-// spill makes the owner give up the locks of user that its open rows hold, by
-// reading the rest of those rows, each up to limit bytes, into memory.
-func (o *owner) spill(ctx context.Context, user string, limit int64) (n int, err error) {
+// spill makes the owner give up what those of its open rows hold that are in the way,
+// by reading the rest of those rows, each up to limit bytes, into memory. It returns how
+// many they were.
+func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool) (n int, err error) {
 	o.mu.Lock()
 	var held []*rows
 	for r := o.rows; r != nil; r = r.next {
-		if r.hold.user == user {
+		if inTheWay(r) {
 			held = append(held, r)
 		}
 	}
@@ -82,8 +83,13 @@ func (o *owner) spill(ctx context.Context, user string, limit int64) (n int, err
 }
 
 // spill does that for an operation on the handle, which counts it.
-func (c *Connector) spill(ctx context.Context, o *owner, user string) error {
-	n, err := o.spill(ctx, user, c.spillLimit)
+func (c *Connector) spill(ctx context.Context, o *owner, inTheWay func(*rows) bool) error {
+	n, err := o.spill(ctx, c.spillLimit, inTheWay)
 	c.spills.Add(int64(n))
 	return err
+}
+
+// spillForUser spills the owner's rows that hold the lock of the user.
+func (c *Connector) spillForUser(ctx context.Context, o *owner, user string) error {
+	return c.spill(ctx, o, func(r *rows) bool { return r.hold.user == user })
 }

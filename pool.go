@@ -17,7 +17,14 @@ type pool struct {
 	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	users    *space       // whose locks the handle uses
 	database *space       // that the handle has open
-	orphans  orphans      // what lost connections have left on the server
+	gate     *gate        // of that database; nil if the handle needs none
+	readOnly bool         // the handle cannot write, so it passes the gate as a reader
+
+	// sharedCache tells that the handle's readers and writers shut each other out in WAL
+	// mode too.
+	sharedCache bool
+
+	orphans orphans // what lost connections have left on the server
 }
 
 func newPool(c *Connector) (*pool, error) {
@@ -36,8 +43,9 @@ func newPool(c *Connector) (*pool, error) {
 	} else {
 		database.retain() // as users, for close to be the same
 	}
+	p.useGate(c)
 	limits := c.limits
-	connector := &serverConnector{c.inner, c.config, c.dsn}
+	connector := &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)
@@ -56,7 +64,11 @@ func (c *Connector) databaseID(library string) string {
 	if c.dsn == nil {
 		return ""
 	}
-	id := c.dialect.database(*c.dsn)
+	dsn := *c.dsn
+	if s, ok := c.inner.(*sqliteConnector); ok {
+		dsn = s.opened().dsn
+	}
+	id := c.dialect.database(dsn)
 	if id == "" {
 		return ""
 	}
@@ -126,6 +138,9 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 		d.mayBeStale, d.sc.used = d.sc.used, true
 		return nil
 	})
+	if !d.mayBeStale {
+		p.database.look()
+	}
 	if err != nil {
 		conn.Close()
 		return draw{}, err

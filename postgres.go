@@ -3,6 +3,7 @@ package dblocker
 import (
 	"cmp"
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"net"
 	"net/url"
@@ -46,21 +47,90 @@ var postgres = &dialect{
 	identify:         postgresIdentify,
 	survivors:        postgresSurvivors,
 	enforcesReadOnly: true,
+
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		// Without arguments lib/pq uses the simple protocol, which takes several
+		// statements; with binary_parameters it has one round trip as it is. pgx has a
+		// cache of its own.
+		if driverPackage(ci) != "github.com/lib/pq" || configFlag(ci, "BinaryParameters") {
+			return neverKeep
+		}
+		return 1
+	},
+	staleStmt: postgresStaleStmt,
+	forgets:   postgresForgets,
+	isPooled:  postgresIsPooled,
+}
+
+// undefinedStatement and others are SQLSTATEs:
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	undefinedStatement = "26000" // invalid_sql_statement_name
+	duplicateStatement = "42P05" // duplicate_prepared_statement
+	notSupported       = "0A000" // feature_not_supported
+)
+
+// postgresStaleStmt knows the errors that say nothing was executed. "Cached plan
+// must not change result type" is told by the function that it is from, since its
+// text may be in any language.
+func postgresStaleStmt(err error) bool {
+	switch sqlState(err) {
+	case undefinedStatement, duplicateStatement:
+		return true
+	case notSupported:
+		routine := field(reflect.ValueOf(err), "Routine")
+		return routine.Kind() == reflect.String && routine.String() == "RevalidateCachedQuery"
+	}
+	return false
+}
+
+// postgresForgets: the server prepares statements anew after a change of the search
+// path, but not if that changes their results.
+func postgresForgets(st sqltext.Statement, query string) bool {
+	switch st.Verb {
+	case "DISCARD", "DEALLOCATE", "RESET":
+		return true
+	case "SET":
+		return containsFold(query, "SEARCH_PATH") || containsFold(query, "SCHEMA")
+	case "SELECT":
+		return st.Kind == sqltext.Write && containsFold(query, "SET_CONFIG")
+	}
+	return false
+}
+
+// postgresIsPooled compares the process that the connection was said to be served
+// by, when it was opened, with the one that serves it.
+func postgresIsPooled(ctx context.Context, sc *serverConn) (bool, error) {
+	if sc.keepFrom == neverKeep {
+		return false, nil
+	}
+	rows, err := sc.queryText(ctx, "SELECT pg_backend_pid()")
+	if err != nil || len(rows) != 1 {
+		return true, err
+	}
+	return rows[0][0] != postgresProcess(sc.ci), nil
+}
+
+// postgresProcess returns the process ID that the server sent to lib/pq at connect,
+// or "" for another driver. lib/pq does not export it.
+func postgresProcess(ci driver.Conn) string {
+	if pid := field(reflect.ValueOf(ci), "pid"); pid.IsValid() && pid.CanInt() {
+		return fmt.Sprint(pid.Int())
+	}
+	return ""
 }
 
 // postgresIdentify has the process ID that the server sent at connect from the
-// driver, lib/pq or pgx, by reflection: lib/pq does not export it, and pgx is not
-// among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
+// driver, lib/pq or pgx, by reflection: pgx is not among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
 // which may run each transaction in another process.
 func postgresIdentify(_ context.Context, sc *serverConn) error {
 	v := reflect.ValueOf(sc.ci)
 	if pgx, ok := pgxConn(v); ok {
 		sc.session.id = fmt.Sprint(pgx.PID())
 		sc.isClosed = pgx.IsClosed
-	} else if pq := reflect.Indirect(v); pq.Kind() == reflect.Struct {
-		if pid := pq.FieldByName("pid"); pid.IsValid() && pid.CanInt() {
-			sc.session.id = fmt.Sprint(pid.Int())
-		}
+	} else {
+		sc.session.id = postgresProcess(sc.ci)
 	}
 	return nil
 }

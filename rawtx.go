@@ -61,9 +61,9 @@ func (raw *rawTx) takeOver() {
 	if raw.from == nil {
 		return
 	}
-	h := &raw.hold
-	h.user, h.owner, h.Owner, h.Tag, h.Kind = raw.from.user, raw.from.owner, raw.from.Owner, raw.from.Tag, rwlock.Session
-	raw.from.move(h, raw.conn)
+	h, from := &raw.hold, raw.from
+	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.Tag)
+	from.moveTo(h, raw.conn)
 	raw.tagged = h.Held()
 }
 
@@ -75,6 +75,9 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 		if raw = c.raw; raw == nil || c.scope != &raw.scope {
 			return
 		}
+	}
+	if raw.lost != nil && st.Kind != sqltext.Commit && st.Kind != sqltext.Rollback {
+		return // the program has still to end it
 	}
 	switch raw.state = raw.after(c.drawn.sc, st, err); {
 	case raw.state == rawNone:
@@ -95,6 +98,12 @@ func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawStat
 	}
 	if c, ok := sc.ci.(autocommitter); ok {
 		if c.AutoCommit() {
+			return rawNone
+		}
+		return rawOpen
+	}
+	if told := raw.conn.db.dialect.autocommit; told != nil && (err != nil || st.MayBegin || st.MayEnd) {
+		if told(sc) {
 			return rawNone
 		}
 		return rawOpen
@@ -173,7 +182,7 @@ func (c *conn) keepRaw() bool {
 	if raw == nil {
 		return false
 	}
-	if raw.state == rawOpen && c.drawn.sc != nil {
+	if raw.state == rawOpen && raw.lost == nil && c.drawn.sc != nil {
 		if raw.kept {
 			return true
 		}

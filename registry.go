@@ -20,9 +20,11 @@ var registry struct {
 // them, or one of their connections, does.
 type space struct {
 	id      string      // "" is never shared
-	file    os.FileInfo // of a SQLite file that existed when it was opened; else nil
+	file    os.FileInfo // the SQLite file last seen there, or nil; guarded by registry.mu
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
+	gate    *gate        // that the handles of a gated dialect use
+	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
@@ -30,7 +32,7 @@ type space struct {
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
 func openSpace(id, library string) (*space, error) {
-	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0)}
+	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0), gate: newGate(id)}
 	s.refs.Store(1)
 	if id == "" {
 		return s, nil
@@ -52,8 +54,9 @@ func openSpace(id, library string) (*space, error) {
 	return s, nil
 }
 
-// isSame tells whether two spaces are of one database. A file that had not been
-// made when it was first opened is looked at again.
+// isSame tells whether the new space s is of the same database as other. A file
+// may have been made, replaced or renamed since other looked: what is there now
+// counts, and what other's connections have open.
 func (s *space) isSame(other *space) bool {
 	if s.id == other.id {
 		return true
@@ -61,11 +64,21 @@ func (s *space) isSame(other *space) bool {
 	if s.file == nil {
 		return false
 	}
-	file := other.file
-	if file == nil {
-		file = statSQLite(other.id)
+	for _, file := range []os.FileInfo{other.file, statSQLite(other.id)} {
+		if file != nil && os.SameFile(s.file, file) {
+			return true
+		}
 	}
-	return file != nil && os.SameFile(s.file, file)
+	return false
+}
+
+// look notes which file a SQLite connection has been opened on.
+func (s *space) look() {
+	if file := statSQLite(s.id); file != nil {
+		registry.mu.Lock()
+		s.file = file
+		registry.mu.Unlock()
+	}
 }
 
 // retain adds a reference unless the space is already gone.

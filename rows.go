@@ -4,8 +4,9 @@ import (
 	"database/sql/driver"
 	"io"
 	"reflect"
-	"slices"
 	"sync"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 var (
@@ -25,18 +26,21 @@ type rows struct {
 	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
 	limit statementLimit
-	done  func() // what else is to be done after Close; may be nil
+	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
+	done  func()    // what else is to be done after Close; may be nil
 
 	inside   *section // that they are in by themselves; nil if in none
 	guarded  bool     // the end of a section may end them
 	released bool
 
+	below      *rows // in the list of conn.open
 	prev, next *rows // in the list of hold.owner, which guards them
 
 	// mu keeps the program's calls and a spill apart: the latter comes from
 	// another call of the same owner, which knows nothing of this connection.
 	mu      sync.Mutex
 	closed  bool
+	writes  bool   // whether they are of a statement that writes
 	spilled *spill // nil unless the rows were spilled
 	copies  bool   // whether the values of a row must be copied out of the inner driver's buffer
 	buffer  []byte // the byte values of the current row, if they were
@@ -70,21 +74,34 @@ func (r *rows) Next(dest []driver.Value) error {
 		}
 		defer r.conn.leave()
 	}
-	if r.hold.owner == nil && !r.guarded { // nobody could spill them
-		return r.limit.explain(r.Rows.Next(dest))
+	if r.guarded || r.hold.owner != nil { // else only calls on this connection could spill them
+		r.mu.Lock()
+		defer r.mu.Unlock()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return r.limit.explain(r.inScope(r.next1(dest)))
+}
+
+func (r *rows) next1(dest []driver.Value) error {
 	if r.spilled != nil {
 		if served, err := r.spilled.serve(dest); served {
-			return r.limit.explain(err)
+			return err
 		}
 	}
 	err := r.Rows.Next(dest)
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
-	return r.limit.explain(err)
+	return err
+}
+
+// inScope tells the transaction, if the rows are in one, of the error with which
+// they have ended.
+func (r *rows) inScope(err error) error {
+	if err == nil || err == io.EOF || r.conn == nil || r.released || r.conn.scope == nil {
+		return err
+	}
+	r.conn.scope.noticeLoss(sqltext.Statement{}, err)
+	return r.conn.scope.explainReadOnly(err)
 }
 
 // keep moves the byte values of a row to our buffer.
@@ -113,7 +130,7 @@ func (r *rows) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	return r.Rows.Close()
+	return r.inScope(r.Rows.Close())
 }
 
 // end closes the rows because their section has ended. What the program still asks of
@@ -147,8 +164,11 @@ func (r *rows) release() {
 	}
 	r.released = true
 	if c := r.conn; c != nil {
-		c.open = slices.DeleteFunc(c.open, func(o *rows) bool { return o == r })
+		c.forget(r)
 		c.leaveToLost(&r.hold)
+		if r.kept != nil {
+			r.kept.letGo()
+		}
 	}
 	r.unlock()
 	r.limit.end()

@@ -23,6 +23,7 @@ type scope struct {
 	ended    error       // why the end of its section has ended it; else nil
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
+	lost     error       // why the server has ended it, which the program does not know; else nil
 }
 
 // begin prepares a scope and takes the lock that it needs.
@@ -30,7 +31,7 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 	s.conn, s.outer = c, c.scope
 	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
 	s.readOnly = readOnly || s.inShared
-	if err := c.lock(ctx, &s.hold, request{kind, s.mode()}); err != nil {
+	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
 	s.tagged = s.hold.Held()
@@ -47,21 +48,30 @@ func (s *scope) mode() Mode {
 	return Exclusive
 }
 
-// refusal returns the error for a statement that may not run in the scope, because it
-// writes where the lock allows only to read, and the server would let it.
-func (s *scope) refusal(ctx context.Context, st sqltext.Statement) error {
-	if !s.readOnly || st.Kind != sqltext.Write {
-		return nil
-	}
-	if s.inShared {
+// refuses returns an error for a statement that may not run in the scope: because
+// the server has ended the transaction, or because the statement writes where the
+// lock allows only to read, and the server would let it.
+func (s *scope) refuses(ctx context.Context, st sqltext.Statement) error {
+	switch {
+	case s.lost != nil && !(s.inSQL() && (st.Kind == sqltext.Rollback || st.Kind == sqltext.Commit)):
+		return s.lost
+	case s.inShared && st.Kind == sqltext.Write:
 		return errSharedSection
+	case s.writesReadOnly(ctx, st):
+		return errReadOnlyTx
 	}
-	mode, err := modeFrom(ctx, Exclusive)
+	return nil
+}
+
+func (s *scope) writesReadOnly(ctx context.Context, st sqltext.Statement) bool {
+	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
+		return false
+	}
+	if mode, err := modeFrom(ctx, Exclusive); err != nil || mode == Shared {
+		return false
+	}
 	id, _ := identityFrom(ctx)
-	if s.conn.db.dialect.enforcesReadOnly || err != nil || mode == Shared || !s.tagged && id.user == "" {
-		return nil
-	}
-	return errReadOnlyTx
+	return s.tagged || id.user != "" || s.conn.pool.gate != nil
 }
 
 // isInside tells whether the scope, if there is one, ends with a section.
@@ -98,11 +108,16 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 }
 
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
-	req := request{rwlock.Tx, s.mode()}
-	if in != nil {
-		return s.conn.lockInside(ctx, in, h, req, id)
+	take := func(id identity) error {
+		if id.user == "" {
+			return nil
+		}
+		return s.conn.acquire(ctx, h, request{kind: rwlock.Tx, mode: s.mode()}, id)
 	}
-	return s.conn.acquire(ctx, h, req, id)
+	if in != nil {
+		return s.conn.lockInside(in, h, id, take)
+	}
+	return take(id)
 }
 
 // covers tells whether a user's statement in the scope needs no lock of its own.
@@ -121,6 +136,10 @@ func (s *scope) covers(user string) bool {
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
 	s.releaseHolds()
+	if s.conn.changesSchema && s.outer == nil {
+		s.conn.changesSchema = false
+		s.conn.pool.database.schema.Add(1)
+	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer

@@ -2,7 +2,6 @@ package dblocker
 
 import (
 	"context"
-	"slices"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -20,10 +19,20 @@ func (c *conn) sectionOf(ctx context.Context) *section {
 	return s
 }
 
+// identityOf returns the user and the owner of an operation on c, as far as they are
+// known.
+func (c *conn) identityOf(ctx context.Context) identity {
+	if c.bound != nil {
+		return c.sectionOf(ctx).id
+	}
+	id, _ := identityFrom(ctx)
+	return id
+}
+
 // refusal returns the error for a statement that writes where only reading is allowed.
 func (c *conn) refusal(ctx context.Context, st sqltext.Statement) error {
 	if c.scope != nil {
-		if err := c.scope.refusal(ctx, st); err != nil {
+		if err := c.scope.refuses(ctx, st); err != nil {
 			return err
 		}
 	}
@@ -99,7 +108,7 @@ func (c *conn) sweep() {
 }
 
 func (c *conn) endInside() {
-	for _, r := range slices.Clone(c.open) {
+	for _, r := range c.openRows() {
 		if r.inside.hasEnded() {
 			r.end(c.reason(r.inside))
 		}
@@ -124,6 +133,14 @@ func (c *conn) endInside() {
 	}
 }
 
+// openRows returns the rows that are open, to be closed one by one.
+func (c *conn) openRows() (all []*rows) {
+	for r := c.open; r != nil; r = r.below {
+		all = append(all, r)
+	}
+	return all
+}
+
 // reason returns the error of what the end of a section has ended.
 func (c *conn) reason(s *section) error {
 	if c.bound != nil {
@@ -136,7 +153,7 @@ func (c *conn) reason(s *section) error {
 // reason. They stay in the way of statements that were meant for them, until
 // database/sql ends them too.
 func (c *conn) abort(last *scope, reason error) {
-	for _, r := range slices.Clone(c.open) {
+	for _, r := range c.openRows() {
 		r.end(reason)
 	}
 	for s := c.scope; ; s = s.outer {

@@ -221,7 +221,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			return lockError(err, s.id)
 		}
 		for _, user := range missing {
-			if err := s.db.spill(s.parent, s.id.owner, user); err != nil {
+			if err := s.db.spillForUser(s.parent, s.id.owner, user); err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,9 +30,13 @@ var (
 
 // serverConnector makes the connections of the inner pool.
 type serverConnector struct {
-	inner driver.Connector
-	cfg   *config
-	dsn   *string // nil if it is not known
+	inner  driver.Connector
+	cfg    *config
+	dsn    *string       // nil if it is not known
+	schema *atomic.Int64 // of the database's space
+	gate   *gate         // nil if there is none
+
+	warnOfPooler sync.Once
 }
 
 // dial makes a connection of the inner driver. No error shows the DSN's password.
@@ -47,7 +53,15 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := newServerConn(ci)
+	sc := newServerConn(ci, c.cfg)
+	sc.schema = c.schema
+	if setUp := c.cfg.dialect.setUp; setUp != nil {
+		if err := setUp(ctx, c.inner, sc); err != nil {
+			sc.Close()
+			return nil, err
+		}
+		c.gate.follow(sc.journal)
+	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
 			sc.Close()
@@ -62,15 +76,45 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
+	if c.cfg.stmtCache > 0 {
+		if err := c.keepStmts(ctx, sc); err != nil {
+			ci.Close()
+			return nil, err
+		}
+	}
 	return sc, nil
 }
 
-// newServerConn wraps a connection of the inner driver.
-func newServerConn(ci driver.Conn) *serverConn {
-	if b, ok := ci.(*borrowedConn); ok {
-		return &serverConn{ci: b.Conn, home: b.home}
+// keepStmts lets a new connection keep statements. Behind a pooler that may run
+// each transaction on another server connection, what lib/pq calls statement 1 may be
+// anybody's: there none are kept, unless the program has asked for it by the option.
+func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
+	sc.keepFrom = neverKeep
+	if from := c.cfg.dialect.keepFrom; from != nil {
+		sc.keepFrom = from(sc.ci)
 	}
-	return &serverConn{ci: ci}
+	if isPooled := c.cfg.dialect.isPooled; isPooled != nil && !c.cfg.stmtCacheSet {
+		pooled, err := isPooled(ctx, sc)
+		if pooled {
+			c.warnOfPooler.Do(func() {
+				c.cfg.logger.Warn("dblocker: there seems to be a connection pooler between this program and the server, so prepared statements " +
+					"are not kept; say so with stmt_cache=0, or, if it serves each client by one server connection, keep them with stmt_cache=64")
+			})
+		}
+		if pooled || err != nil {
+			return ctx.Err() // a server that cannot tell is taken for pooled
+		}
+	}
+	sc.cache.size = c.cfg.stmtCache
+	return nil
+}
+
+// newServerConn wraps a connection of the inner driver.
+func newServerConn(ci driver.Conn, cfg *config) *serverConn {
+	if b, ok := ci.(*borrowedConn); ok {
+		return &serverConn{ci: b.Conn, home: b.home, cfg: cfg}
+	}
+	return &serverConn{ci: ci, cfg: cfg}
 }
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
@@ -85,6 +129,13 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 type serverConn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
+	cfg  *config
+
+	// cache has the statements that are kept. A text is, if it comes with at least
+	// keepFrom arguments. schema is the database's.
+	cache    stmtCache
+	keepFrom int
+	schema   *atomic.Int64
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
@@ -93,6 +144,9 @@ type serverConn struct {
 
 	// statementTimeout is what the server has been told, if it can be.
 	statementTimeout time.Duration
+	// journal is the journal mode of a SQLite database when the connection was
+	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
+	journal string
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
@@ -260,6 +314,9 @@ func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if begin := sc.cfg.dialect.begin; begin != nil {
+		return begin(ctx, sc, opts)
+	}
 	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
 	}
@@ -336,15 +393,23 @@ func (sc *serverConn) lost() bool {
 // arguments themselves.
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
-// Close implements [driver.Conn].
-func (sc *serverConn) Close() error {
-	if sc.home == nil {
-		return sc.ci.Close()
-	}
+// goHome returns a borrowed connection, unless it is bad.
+func (sc *serverConn) goHome() error {
 	if sc.broken {
 		sc.home.Raw(func(any) error { return driver.ErrBadConn })
 	}
 	return sc.home.Close()
+}
+
+// Close implements [driver.Conn].
+func (sc *serverConn) Close() error {
+	if sc.home != nil {
+		return sc.goHome()
+	}
+	if sc.cfg.dialect.stmtsOutliveConns {
+		sc.cache.clear()
+	}
+	return sc.ci.Close()
 }
 
 // Prepare implements [driver.Conn].

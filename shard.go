@@ -145,7 +145,7 @@ func adopt(db *sqlx.DB, opts []Option) (*database, error) {
 		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
 	}
 	opts = append([]Option{storeDefaults}, opts...)
-	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0))) // they are idle in db
+	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
 	if err != nil {
 		return nil, err
 	}

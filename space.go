@@ -17,7 +17,7 @@ func (s *space) acquire(ctx context.Context, user string, mode rwlock.Mode, h *u
 		return err
 	}
 	h.user = user
-	return s.acquireWithShare(ctx, mode, w, h)
+	return s.acquireWithShare(ctx, mode, w, []*userHold{h})
 }
 
 // acquireTogether takes the locks of several users, all or none.
@@ -26,15 +26,16 @@ func (s *space) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.
 	if err != rwlock.ErrBarred {
 		return err
 	}
-	return s.acquireWithShare(ctx, mode, w, holds...)
+	return s.acquireWithShare(ctx, mode, w, holds)
 }
 
 // acquireWithShare also takes a share in the lock of all users, which the first of the
-// holds keeps.
-func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, holds ...*userHold) error {
+// holds keeps, and whatever else is asked for.
+func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, holds []*userHold, more ...rwlock.Request) error {
 	h := holds[0]
 	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag}
-	err := rwlock.AcquireAll(ctx, w, append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})...)
+	reqs := append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})
+	err := rwlock.AcquireAll(ctx, w, append(reqs, more...)...)
 	if err == nil {
 		h.all = share
 	}

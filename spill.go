@@ -25,7 +25,7 @@ type spill struct {
 func (r *rows) spill(ctx context.Context, limit int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || !r.hold.Held() || r.scansItself() {
+	if r.closed || r.Rows == nil || r.scansItself() {
 		return nil
 	}
 	if r.spilled == nil {

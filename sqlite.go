@@ -1,11 +1,10 @@
 package dblocker
 
 import (
+	"database/sql/driver"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -22,17 +21,31 @@ var sqlite = &dialect{
 	bindType: sqlx.QUESTION,
 	// A connection is a few file descriptors: there is no server to protect, and
 	// a program that works with many on the bare driver must go on to work.
-	limits:   poolLimits{maxIdleConns: defaultIdleConns},
-	database: sqliteDatabase,
-}
+	limits:    poolLimits{maxIdleConns: defaultIdleConns},
+	database:  sqliteDatabase,
+	connector: newSQLiteConnector,
+	setUp:     setUpSQLite,
 
-// sqliteLibraries are the packages that bring an SQLite of their own. Drivers in
-// other packages are taken for wrappers around one of them.
-var sqliteLibraries = []string{
-	"github.com/mattn/go-sqlite3",
-	"modernc.org/sqlite",
-	"github.com/ncruces/go-sqlite3/driver",
-	"github.com/glebarez/go-sqlite",
+	stmtCache: defaultStmtCache,
+	keepFrom: func(ci driver.Conn) int {
+		switch driverPackage(ci) {
+		case "github.com/mattn/go-sqlite3", "modernc.org/sqlite":
+			return 0
+		}
+		return neverKeep
+	},
+	// A pragma may change how texts are understood.
+	forgets: func(st sqltext.Statement, _ string) bool { return st.Verb == "PRAGMA" },
+	// https://www.sqlite.org/c3ref/close.html
+	stmtsOutliveConns: true,
+
+	leavesRows: func(st sqltext.Statement, query string) bool {
+		return st.Kind == sqltext.Read || containsFold(query, "RETURNING")
+	},
+
+	gated:      true,
+	begin:      beginSQLite,
+	autocommit: sqliteAutocommit,
 }
 
 // memoryPrefix marks the identity of a database that is in memory.
@@ -42,48 +55,40 @@ const memoryPrefix = "memory:"
 // databases that connections share by name are memoryPrefix and that name; others
 // have no identity, "".
 func sqliteDatabase(dsn string) string {
-	path, query, _ := strings.Cut(dsn, "?")
-	params := url.Values{}
-	uri, isURI := strings.CutPrefix(path, "file:")
-	if isURI {
-		params, _ = url.ParseQuery(query)
-		path = sqliteURIPath(uri)
-	}
-	switch memory := path == ":memory:" || params.Get("mode") == "memory"; {
-	case memory && params.Get("cache") == "shared", params.Get("vfs") == "memdb" && strings.HasPrefix(path, "/"):
-		return memoryPrefix + path
-	case memory, path == "", params.Get("vfs") == "memdb":
+	d := parseSQLiteDSN(dsn, findSQLiteLibrary(""))
+	switch d.kind() {
+	case sqliteNamedMemory:
+		return memoryPrefix + d.path
+	case sqliteMemory, sqliteTemporary:
 		return ""
 	}
-	abs, err := filepath.Abs(path)
+	abs, err := filepath.Abs(d.path)
 	if err != nil {
 		return ""
 	}
 	return resolvePath(abs)
 }
 
-// sqliteURIPath cuts an authority off the part between "file:" and "?" and
-// decodes it: https://www.sqlite.org/uri.html
-func sqliteURIPath(uri string) string {
-	uri, _, _ = strings.Cut(uri, "#")
-	if rest, ok := strings.CutPrefix(uri, "//"); ok {
-		_, path, _ := strings.Cut(rest, "/")
-		uri = "/" + path
-	}
-	if path, err := url.PathUnescape(uri); err == nil {
-		return path
-	}
-	return uri
-}
-
-// resolvePath resolves symbolic links in as much of path as exists.
+// resolvePath resolves symbolic links in as much of path as exists. SQLite makes
+// a file that is not there where the links lead to.
 func resolvePath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	dir, base := filepath.Split(path)
-	if real, err := filepath.EvalSymlinks(filepath.Clean(dir)); err == nil {
-		return filepath.Join(real, base)
+	const maxLinks = 40 // as Linux
+	for range maxLinks {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			return real
+		}
+		dir, base := filepath.Split(path)
+		if real, err := filepath.EvalSymlinks(filepath.Clean(dir)); err == nil {
+			path = filepath.Join(real, base)
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			return path
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(filepath.Dir(path), link)
+		}
+		path = link
 	}
 	return path
 }
@@ -106,7 +111,7 @@ func statSQLite(id string) os.FileInfo {
 // mixedSQLite returns an error if two spaces are of one file and of two SQLite
 // libraries, which do not see each other's locks.
 func mixedSQLite(open, next *space) error {
-	if open.library == next.library || !slices.Contains(sqliteLibraries, open.library) || !slices.Contains(sqliteLibraries, next.library) {
+	if open.library == next.library || !isSQLiteLibrary(open.library) || !isSQLiteLibrary(next.library) {
 		return nil
 	}
 	return fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+

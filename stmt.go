@@ -14,53 +14,76 @@ var (
 )
 
 // A stmt is a prepared statement of a client connection. It lasts as long as the
-// program wants; its inner statement lasts no longer than the client connection
-// has the server connection it was prepared on, and is prepared again on the
-// next.
+// program wants; its inner statement belongs to the server connection, and is had no
+// longer than that is. On the next one it is prepared again, unless it is kept there.
 type stmt struct {
 	conn  *conn
-	query string
-	inner *serverStmt // on conn.drawn, and then in conn.stmts; else nil
+	text  string
+	inner *keptStmt // on conn.drawn, and then the stmt is in conn.stmts; else nil
+	found bool      // inner was kept from earlier, not prepared by this use of conn.drawn
 }
 
 // ExecContext implements [driver.StmtExecContext].
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.exec(ctx, s.query, func(ctx context.Context, sc *serverConn) (driver.Result, error) {
-		ss, err := s.on(ctx, sc)
-		if err != nil {
-			return nil, err
-		}
-		return ss.ExecContext(ctx, args)
-	})
+	return s.conn.exec(ctx, s, s.text, args)
 }
 
 // QueryContext implements [driver.StmtQueryContext].
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.conn.query(ctx, s.query, func(ctx context.Context, sc *serverConn) (driver.Rows, error) {
-		ss, err := s.on(ctx, sc)
-		if err != nil {
-			return nil, err
-		}
-		return ss.QueryContext(ctx, args)
+	return s.conn.query(ctx, s, s.text, args)
+}
+
+func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driver.Result, err error) {
+	err = s.run(ctx, sc, snd, func(ss *serverStmt) (err error) {
+		res, err = ss.ExecContext(ctx, snd.args)
+		return err
 	})
+	if s.inner != nil && snd.leavesRows(sc.cfg.dialect) {
+		sc.cache.oust(s.inner)
+		s.Close()
+	}
+	return res, err
+}
+
+func (s *stmt) query(ctx context.Context, sc *serverConn, snd *sending) (rows driver.Rows, err error) {
+	err = s.run(ctx, sc, snd, func(ss *serverStmt) (err error) {
+		rows, err = ss.QueryContext(ctx, snd.args)
+		return err
+	})
+	return rows, err
+}
+
+// run calls with the statement prepared on sc, and again if one that was kept has to
+// be prepared anew. One that is prepared here fails as on the bare driver.
+func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(*serverStmt) error) error {
+	for tries := 0; ; tries++ {
+		ss, err := s.on(ctx, sc, snd)
+		if err == nil {
+			if err = call(ss); err == nil || !s.found {
+				return err
+			}
+		}
+		if !sc.triesAgain(&err, snd.inTx, tries) {
+			return err
+		}
+		s.Close()
+	}
 }
 
 // on returns the statement prepared on sc, the connection's server connection.
-func (s *stmt) on(ctx context.Context, sc *serverConn) (*serverStmt, error) {
-	if s.inner != nil {
-		return s.inner, nil
+func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStmt, error) {
+	if s.inner == nil {
+		var err error
+		if s.inner, s.found, err = sc.prepareKept(ctx, snd); err != nil {
+			return nil, err
+		}
+		s.conn.stmts = append(s.conn.stmts, s)
 	}
-	ss, err := sc.prepare(ctx, s.query)
-	if err != nil {
-		return nil, err
-	}
-	s.inner = ss
-	s.conn.stmts = append(s.conn.stmts, s)
-	return ss, nil
+	return s.inner.serverStmt, nil
 }
 
-// Close closes the inner statement, if there is one. database/sql may call it
-// with its pool locked, so it waits for nothing of ours.
+// Close lets the inner statement go, if there is one. database/sql may call it with
+// its pool locked, so it waits for nothing of ours.
 func (s *stmt) Close() error {
 	s.conn.lockCall()
 	defer s.conn.leave()
@@ -74,7 +97,7 @@ func (s *stmt) closeInner() error {
 	}
 	s.inner = nil
 	s.conn.stmts = slices.DeleteFunc(s.conn.stmts, func(o *stmt) bool { return o == s })
-	return inner.Close()
+	return inner.letGo()
 }
 
 // NumInput leaves the counting of arguments to the inner statement.

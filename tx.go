@@ -30,6 +30,11 @@ func (t *tx) end(inner func() error, kind sqltext.Kind) error {
 		return t.ended
 	}
 	err := inner()
+	if t.lost != nil { // then there was nothing to end
+		if err = nil; kind == sqltext.Commit {
+			err = t.lost
+		}
+	}
 	t.release()
 	t.conn.settleRaw(nil, sqltext.Statement{Kind: kind}, err)
 	return err

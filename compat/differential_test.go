@@ -28,6 +28,7 @@ var forms = []struct {
 	{title: "bare again", driver: same, dsn: bareDSN}, // or the step proves nothing
 	{title: "name form", driver: nameForm, dsn: bareDSN},
 	{title: "DSN form with a user", driver: always("dblocker"), dsn: dsnForm, user: true},
+	{title: "without kept statements", driver: always("dblocker"), dsn: keepingNone},
 }
 
 func same(name string) string                  { return name }
@@ -35,6 +36,7 @@ func nameForm(name string) string              { return name + "-dblocker" }
 func always(driver string) func(string) string { return func(string) string { return driver } }
 func bareDSN(_, dsn string) string             { return dsn }
 func dsnForm(name, dsn string) string          { return name + "?lock_timeout=30s:" + dsn }
+func keepingNone(name, dsn string) string      { return name + "?stmt_cache=0:" + dsn }
 
 // An allowedDifference is the beginning of those lines of a step that may not be
 // the same through dblocker.

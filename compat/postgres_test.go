@@ -25,7 +25,7 @@ var postgresEngine = &engine{
 		integer: "bigint", float: "double precision", text: "text", longText: "text", blob: "bytea", boolean: "boolean", time: "timestamptz",
 		serial:       "serial PRIMARY KEY",
 		divideByZero: "SELECT 1/0",
-		slow:         "SELECT pg_sleep(2)",
+		slow:         "SELECT pg_sleep(10)",
 		isolation:    "SHOW transaction_isolation",
 	},
 	ownTypes: []string{
@@ -197,8 +197,8 @@ func stepServerTimeout(s *session) {
 	conn := s.conn()
 	defer conn.Close()
 	s.exec(conn, "SET statement_timeout = 20")
-	s.query(conn, "SELECT pg_sleep(2)")
-	s.exec(conn, "SELECT pg_sleep(2)")
+	s.query(conn, "SELECT pg_sleep(10)")
+	s.exec(conn, "SELECT pg_sleep(10)")
 	s.query(conn, "SHOW statement_timeout")
 }
 

@@ -97,8 +97,16 @@ func (s *session) query(on querier, query string, args ...any) {
 	s.queryContext(s.ctx, on, query, args...)
 }
 
+// queryContext sends what only reads so often that dblocker keeps it prepared, and
+// then uses it once more.
 func (s *session) queryContext(ctx context.Context, on querier, query string, args ...any) {
-	s.read(abridge(query), func() (*sql.Rows, error) { return on.QueryContext(ctx, s.bind(query), args...) }, anything)
+	times := 1
+	if strings.HasPrefix(query, "SELECT") && (len(args) > 0 || s.engine == sqliteEngine) {
+		times = 3
+	}
+	for range times {
+		s.read(abridge(query), func() (*sql.Rows, error) { return on.QueryContext(ctx, s.bind(query), args...) }, anything)
+	}
 }
 
 // anything shows a value as the driver gives it.

@@ -35,6 +35,11 @@ type Request struct {
 // may be asked for only once, since it is not for this package to say which of two
 // holds gets it: otherwise it returns ErrDuplicate.
 func AcquireAll(ctx context.Context, w Wait, reqs ...Request) error {
+	return acquire(ctx, w, ungated, reqs...)
+}
+
+// acquire acquires all the requested locks. A waiter for them begins at the stage.
+func acquire(ctx context.Context, w Wait, from stage, reqs ...Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -49,7 +54,7 @@ func AcquireAll(ctx context.Context, w Wait, reqs ...Request) error {
 		return err
 	}
 	if _, by := ps.blocked(); by != nil {
-		return contend(ctx, w, ps)
+		return contend(ctx, w, from, ps)
 	}
 	pending := ps.grant(nil)
 	ps.unlock()

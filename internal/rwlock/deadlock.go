@@ -47,21 +47,28 @@ type search struct {
 	shards  []*shard // locked
 	owners  []*Owner // locked
 	nodes   []*node  // in the order of their discovery
-	waiters map[*waiter]*node
+	waiters map[waiting]*node
 	owned   map[*Owner]*node
 }
 
-// node is a waiter or an owner. It is free if it is known that it will go on.
+// node is a wait or an owner. It is free if it is known that it will go on.
 type node struct {
-	waiter *waiter // nil for an owner
-	needs  []need  // of a waiter: all must be met
-	self   bool    // a waiter with a hold of its own owner in its way
+	waiting        // waiter is nil for an owner
+	needs   []need // of a wait: all must be met
+	self    bool   // a wait with a hold of its own owner in its way
 
 	owner *Owner
 	waits []*node // of an owner
 
 	free    bool
 	visited bool // by path
+}
+
+// waiting is a wait for all locks of a waiter; or, of a waiter of AcquireGated, for its
+// turn at the gate only. Then it no longer keeps others there, be it granted or not.
+type waiting struct {
+	waiter *waiter
+	turn   bool
 }
 
 // need is met if one of its edges leads to a free node.
@@ -141,7 +148,7 @@ func look(w *waiter) *search {
 	for {
 		s := &search{
 			shards:  shards,
-			waiters: make(map[*waiter]*node),
+			waiters: make(map[waiting]*node),
 			owned:   make(map[*Owner]*node),
 		}
 		s.lockShards()
@@ -181,7 +188,7 @@ func (s *search) unlockOwners() {
 // locked, it returns that one: to wait for it here, out of order, could be a deadlock
 // itself.
 func (s *search) explore(w *waiter) (missing *shard) {
-	s.waiterNode(w)
+	s.waiterNode(waiting{waiter: w})
 	for i := 0; i < len(s.nodes); i++ {
 		n := s.nodes[i]
 		if n.waiter == nil {
@@ -209,10 +216,10 @@ func (s *search) tryLock(sh *shard) bool {
 	return true
 }
 
-func (s *search) waiterNode(w *waiter) *node {
+func (s *search) waiterNode(w waiting) *node {
 	n := s.waiters[w]
 	if n == nil {
-		n = &node{waiter: w}
+		n = &node{waiting: w}
 		s.waiters[w] = n
 		s.nodes = append(s.nodes, n)
 	}
@@ -234,7 +241,7 @@ func (s *search) ownerNode(o *Owner) *node {
 
 func (s *search) exploreOwner(n *node) {
 	for _, w := range n.owner.waits {
-		n.waits = append(n.waits, s.waiterNode(w))
+		n.waits = append(n.waits, s.waiterNode(waiting{waiter: w}))
 	}
 }
 
@@ -244,6 +251,9 @@ func (s *search) exploreWaiter(n *node) {
 		return
 	}
 	for _, p := range n.waiter.places {
+		if n.turn && !p.lock.isGate() {
+			continue
+		}
 		s.needHolders(n, p.lock, p.hold)
 		s.needTurn(n, p.lock, p.hold)
 	}
@@ -280,7 +290,8 @@ func (s *search) needTurn(n *node, l *Lock, h *Hold) {
 		if !l.outOfTurn(h, o) {
 			continue
 		}
-		n.needs = append(n.needs, need{edge{h, o, s.waiterNode(o.wait)}})
+		turn := waiting{o.wait, l.isGate() && o.wait.stage != ungated}
+		n.needs = append(n.needs, need{edge{h, o, s.waiterNode(turn)}})
 		if !o.ahead && (o.mode == Exclusive || l.limit > 0) {
 			return
 		}
@@ -299,7 +310,7 @@ func (s *search) holderNode(o *Hold) *node {
 	}
 	for _, w := range o.Owner.waits {
 		if w.continues(o) {
-			return s.waiterNode(w)
+			return s.waiterNode(waiting{waiter: w})
 		}
 	}
 	return nil
@@ -368,7 +379,7 @@ func (n *node) ownerGoesOn() bool {
 
 // inQueueOnly reports whether no holder keeps w, which is stuck, from being granted.
 func (s *search) inQueueOnly(w *waiter) bool {
-	n := s.waiters[w]
+	n := s.waiters[waiting{waiter: w}]
 	return !slices.ContainsFunc(n.needs, func(need need) bool {
 		return !need.met() && need[0].by.wait == nil
 	})
@@ -381,7 +392,7 @@ func (s *search) inQueueOnly(w *waiter) bool {
 // Two waits that have begun at once may each close a cycle of its own and be stuck in
 // the other's as well. Then both are refused, since neither helps alone.
 func (s *search) cycle(w *waiter) (cycle []*Hold) {
-	root := s.waiters[w]
+	root := s.waiters[waiting{waiter: w}]
 	if root.free {
 		return nil
 	}

@@ -17,7 +17,7 @@ type Lock struct {
 	queue   holdList // waiting: first those ahead, then the others, each as they came
 	held    int32    // length of holders
 	writers int32    // how many of them are exclusive; then all have one owner
-	limit   int32    // most holders at once; 0 for no limit
+	limit   int32    // most holders at once; 0 for no limit; isGate
 
 	// For the shard's index of keys.
 	hash  uint32
@@ -57,7 +57,7 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 		return ErrHoldInUse
 	}
 	if l.obstacle(h) != nil {
-		return contend(ctx, w, []place{{shard: l.shard, lock: l, hold: h}})
+		return contend(ctx, w, ungated, []place{{shard: l.shard, lock: l, hold: h}})
 	}
 	var pending []*waiter
 	if l.grant(h) {
@@ -85,6 +85,8 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 //	  reads on while a writer is queued; an upgrade comes before all strangers.) h
 //	  is ahead of the queue then. If a hold of its own is in its way, it is not: it
 //	  waits for another goroutine, and can as well wait for its turn.
+//
+// An earlier waiter that waits for a gate besides may let h pass: see stage.
 func (l *Lock) obstacle(h *Hold) *Hold {
 	if o := l.holderInWay(h); o != nil {
 		return o
@@ -143,7 +145,7 @@ func (l *Lock) conflict(h, o *Hold) bool {
 	if h.mode == Shared && o.mode == Shared {
 		return false
 	}
-	own := h.Owner != nil && h.Owner == o.Owner && l.limit == 0
+	own := h.Owner != nil && h.Owner == o.Owner && l.knowsOwners()
 	return !own || !besideOwn(h, o)
 }
 
@@ -153,7 +155,10 @@ func (l *Lock) outOfTurn(h, o *Hold) bool {
 	if h.ahead && (!o.ahead || h.Owner != o.Owner) {
 		return false
 	}
-	return h.mode == Exclusive || o.mode == Exclusive || l.limit > 0
+	if h.mode == Shared && o.mode == Shared && l.limit <= 0 {
+		return false
+	}
+	return !o.wait.letsPass(l, h)
 }
 
 // besideOwn decides whether h may be granted beside o, a hold of the same owner, when
@@ -203,9 +208,9 @@ func (l *Lock) reenters(h *Hold) bool {
 	return l.holds(h.Owner) && l.ownInWay(h) == nil
 }
 
-// holds reports whether the owner has a lasting hold of the lock, other than a slot.
+// holds reports whether the owner has a lasting hold of the lock, if that knows owners.
 func (l *Lock) holds(owner *Owner) bool {
-	if owner == nil || l.limit > 0 {
+	if owner == nil || !l.knowsOwners() {
 		return false
 	}
 	for o := l.holders.first; o != nil; o = o.next {
@@ -215,6 +220,10 @@ func (l *Lock) holds(owner *Owner) bool {
 	}
 	return false
 }
+
+// knowsOwners reports whether the lock is one that owners may have several holds of:
+// neither a slot of a pool nor a gate.
+func (l *Lock) knowsOwners() bool { return l.limit == 0 }
 
 func (l *Lock) full() bool { return l.limit > 0 && l.held >= l.limit }
 
@@ -329,7 +338,8 @@ func (l *Lock) dequeue(h *Hold) {
 // must wait, because all behind must wait too: behind an exclusive request, for
 // that. Behind a shared one, for what that waits for, be it an exclusive waiter, a
 // place, or an exclusive holder. (That could be beside its own holds, is ahead; and
-// beside an exclusive leaf of its own, nobody can be.)
+// beside an exclusive leaf of its own, nobody can be.) But who lets others pass, because
+// it waits for another lock first, is not looked at itself, and those behind are.
 //
 // Who waits for other locks besides cannot be granted here, where only this
 // shard's mutex is held. Such waiters keep their places and are appended to
@@ -338,12 +348,15 @@ func (l *Lock) wake(pending []*waiter) []*waiter {
 	for h := l.queue.first; h != nil; {
 		next, w := h.next, h.wait
 		switch {
+		case w.waitsElsewhere(l), w.pending.Load():
 		case l.obstacle(h) != nil:
 			if !h.ahead {
 				return pending
 			}
 		case w.several():
-			pending = append(pending, w)
+			if w.pending.CompareAndSwap(false, true) {
+				pending = append(pending, w)
+			}
 		default:
 			l.dequeue(h)
 			if l.grant(h) {

@@ -18,11 +18,12 @@ import (
 // twice, by the locks and by a model of them that is too simple to be wrong, and after
 // each step both must agree on who holds and who waits for what, and in which order.
 
-// The locks of a schedule: three keys of a table, and a pool of two slots.
+// The locks of a schedule: three keys of a table, a pool of two slots, and a gate.
 const (
 	modelKeys  = 3
 	modelPool  = modelKeys
-	modelLocks = modelKeys + 1
+	modelGate  = modelKeys + 1
+	modelLocks = modelKeys + 2
 	modelSlots = 2
 	modelUsers = 8 // each with one hold for each lock
 )
@@ -80,7 +81,7 @@ func (p part) conflicts(q part) bool {
 	if !p.modesConflict(q) {
 		return false
 	}
-	if p.lock == modelPool || !p.sameOwner(q) {
+	if p.lock >= modelPool || !p.sameOwner(q) {
 		return true
 	}
 	granted := besideOwn[p.kind][q.kind]
@@ -102,6 +103,32 @@ type modelRequest struct {
 	parts    []part
 	deadline time.Duration
 	result   *error
+
+	gated  bool // it waits at the gate, and then for one other lock
+	turn   bool // it has been its turn at the gate
+	inside bool // and when that was last looked at, others were in the way at the other lock
+}
+
+// letsPass says whether a request that is gated lets q pass, which comes later.
+func (p *place) letsPass(q part) bool {
+	r := p.request
+	if p.lock == modelGate {
+		return r.gated && r.turn && r.inside
+	}
+	return r.gated && !r.turn && q.mode == shared
+}
+
+// modelWait is what may go on: a request, or one at the gate as far as its turn.
+type modelWait struct {
+	*modelRequest
+	turn bool
+}
+
+func whole(r *modelRequest) modelWait { return modelWait{r, false} }
+
+// wait is what somebody waits for who is behind p.
+func (p *place) wait() modelWait {
+	return modelWait{p.request, p.request.gated && p.lock == modelGate}
 }
 
 // model is the sequential reference: a list of what is held, and who waits for it.
@@ -125,7 +152,7 @@ func (m *model) inTheWay(p *place) (holders []part, waiters []*place) {
 			break
 		}
 		turn := !p.ahead || q.ahead && p.sameOwner(q.part)
-		if turn && (p.modesConflict(q.part) || p.lock == modelPool) {
+		if turn && (p.modesConflict(q.part) || p.lock == modelPool) && !q.letsPass(p.part) {
 			waiters = append(waiters, q)
 		}
 	}
@@ -133,9 +160,13 @@ func (m *model) inTheWay(p *place) (holders []part, waiters []*place) {
 }
 
 func (m *model) placesOf(r *modelRequest) (places []*place) {
-	for _, queue := range m.queues {
+	return m.placesOfWait(whole(r))
+}
+
+func (m *model) placesOfWait(w modelWait) (places []*place) {
+	for lock, queue := range m.queues {
 		for _, p := range queue {
-			if p.request == r {
+			if p.request == w.modelRequest && (!w.turn || lock == modelGate) {
 				places = append(places, p)
 			}
 		}
@@ -144,10 +175,12 @@ func (m *model) placesOf(r *modelRequest) (places []*place) {
 }
 
 func (m *model) grantable(r *modelRequest) bool {
-	return !slices.ContainsFunc(m.placesOf(r), func(p *place) bool {
-		holders, waiters := m.inTheWay(p)
-		return len(holders)+len(waiters) > 0
-	})
+	return !slices.ContainsFunc(m.placesOf(r), m.blocked)
+}
+
+func (m *model) blocked(p *place) bool {
+	holders, waiters := m.inTheWay(p)
+	return len(holders)+len(waiters) > 0
 }
 
 func (m *model) holders(lock int) (n int) {
@@ -160,20 +193,18 @@ func (m *model) holders(lock int) (n int) {
 }
 
 // settle grants what can be granted, until nothing more can: those first who ask for one
-// lock only, for the others are retried later.
+// lock only, for the others are retried later, the oldest first.
 func (m *model) settle() {
 	for {
-		var next *modelRequest
-		for _, queue := range m.queues {
-			for _, p := range queue {
-				better := next == nil || len(next.parts) > 1 && len(p.request.parts) == 1
-				if better && m.grantable(p.request) {
-					next = p.request
-				}
-			}
+		next := m.nextSingle()
+		if next == nil {
+			next = m.nextOfSeveral()
 		}
 		if next == nil {
 			return
+		}
+		if !m.grantable(next) {
+			continue // it has advanced
 		}
 		m.leave(next)
 		for _, p := range next.parts {
@@ -182,6 +213,42 @@ func (m *model) settle() {
 		}
 		*next.result = nil
 	}
+}
+
+func (m *model) nextSingle() *modelRequest {
+	for _, queue := range m.queues {
+		for _, p := range queue {
+			if len(p.request.parts) == 1 && m.grantable(p.request) {
+				return p.request
+			}
+		}
+	}
+	return nil
+}
+
+func (m *model) nextOfSeveral() *modelRequest {
+	for _, r := range m.waiting {
+		if len(r.parts) > 1 && (m.grantable(r) || m.advance(r)) {
+			return r
+		}
+	}
+	return nil
+}
+
+// advance looks where a gated request is that cannot be granted, and says whether that has
+// changed.
+func (m *model) advance(r *modelRequest) bool {
+	if !r.gated {
+		return false
+	}
+	places := m.placesOf(r)
+	other, gate := places[0], places[1]
+	if !r.turn && m.blocked(gate) {
+		return false
+	}
+	before, inside := *r, m.blocked(other)
+	r.turn, r.inside = true, inside
+	return before.turn != r.turn || before.inside != r.inside
 }
 
 // leave takes a request out of all queues.
@@ -197,7 +264,7 @@ func (m *model) leave(r *modelRequest) {
 func (m *model) reenters(p part) bool {
 	lasting := false
 	for _, q := range m.held {
-		if q.lock != p.lock || p.lock == modelPool || !p.sameOwner(q) {
+		if q.lock != p.lock || p.lock >= modelPool || !p.sameOwner(q) {
 			continue
 		}
 		if p.conflicts(q) {
@@ -242,13 +309,15 @@ func (m *model) enqueue(p *place) {
 
 // free returns the waiting requests that can go on, as far as is known: it frees one after
 // the other until nobody more can. For the one that is given, only holders count.
-func (m *model) free(holdersOnly *modelRequest) map[*modelRequest]bool {
-	free := map[*modelRequest]bool{}
+func (m *model) free(holdersOnly *modelRequest) map[modelWait]bool {
+	free := map[modelWait]bool{}
 	for {
 		before := len(free)
-		for _, w := range m.waiting {
-			if !free[w] && m.goesOn(w, free, w == holdersOnly) {
-				free[w] = true
+		for _, r := range m.waiting {
+			for _, w := range []modelWait{{r, false}, {r, true}} {
+				if !free[w] && m.goesOn(w, free, w == whole(holdersOnly)) {
+					free[w] = true
+				}
 			}
 		}
 		if len(free) == before {
@@ -257,10 +326,10 @@ func (m *model) free(holdersOnly *modelRequest) map[*modelRequest]bool {
 	}
 }
 
-func (m *model) goesOn(r *modelRequest, free map[*modelRequest]bool, holdersOnly bool) bool {
-	for _, p := range m.placesOf(r) {
+func (m *model) goesOn(w modelWait, free map[modelWait]bool, holdersOnly bool) bool {
+	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
-		if !holdersOnly && slices.ContainsFunc(waiters, func(q *place) bool { return !free[q.request] }) {
+		if !holdersOnly && slices.ContainsFunc(waiters, func(q *place) bool { return !free[q.wait()] }) {
 			return false
 		}
 		ends, strangers := 0, 0
@@ -283,14 +352,14 @@ func (m *model) goesOn(r *modelRequest, free map[*modelRequest]bool, holdersOnly
 
 // ends says whether the hold q ends: a statement unless its call waits for a slot, others
 // unless all waits of the owner, but those for itself, are stuck.
-func (m *model) ends(q part, free map[*modelRequest]bool) bool {
+func (m *model) ends(q part, free map[modelWait]bool) bool {
 	if modelOwners[q.user] == noOwner {
 		return true
 	}
 	var waits []bool
 	for _, r := range m.waiting {
 		if waitsOfHold(r, q) && !(q.lasting() && m.inOwnWay(r)) {
-			waits = append(waits, free[r])
+			waits = append(waits, free[whole(r)])
 		}
 	}
 	return len(waits) == 0 || slices.Contains(waits, true)
@@ -311,27 +380,27 @@ func (m *model) inOwnWay(r *modelRequest) bool {
 
 // inCycle says whether r, which is stuck, waits for itself in the end.
 func (m *model) inCycle(r *modelRequest) bool {
-	free, seen := m.free(nil), map[*modelRequest]bool{}
-	var follow func(w *modelRequest) bool
-	follow = func(w *modelRequest) bool {
+	free, seen := m.free(nil), map[modelWait]bool{}
+	var follow func(w modelWait) bool
+	follow = func(w modelWait) bool {
 		if free[w] || seen[w] {
 			return false
 		}
 		seen[w] = true
-		return slices.ContainsFunc(m.stuckFor(w, free), func(next *modelRequest) bool {
-			return next == r || follow(next)
+		return slices.ContainsFunc(m.stuckFor(w, free), func(next modelWait) bool {
+			return next == whole(r) || follow(next)
 		})
 	}
-	return follow(r)
+	return follow(whole(r))
 }
 
 // stuckFor returns the waits for whose sake r is stuck.
-func (m *model) stuckFor(r *modelRequest, free map[*modelRequest]bool) (waits []*modelRequest) {
-	for _, p := range m.placesOf(r) {
+func (m *model) stuckFor(w modelWait, free map[modelWait]bool) (waits []modelWait) {
+	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
 		for _, q := range waiters {
-			if !free[q.request] {
-				waits = append(waits, q.request)
+			if !free[q.wait()] {
+				waits = append(waits, q.wait())
 			}
 		}
 		slot := p.lock == modelPool && p.mode == shared && len(holders) >= modelSlots
@@ -343,7 +412,7 @@ func (m *model) stuckFor(r *modelRequest, free map[*modelRequest]bool) (waits []
 		for _, q := range holders {
 			for _, w := range m.waiting {
 				if !p.sameOwner(q) && !m.ends(q, free) && waitsOfHold(w, q) {
-					waits = append(waits, w)
+					waits = append(waits, whole(w))
 				}
 			}
 		}
@@ -356,9 +425,13 @@ func waitsOfHold(w *modelRequest, q part) bool {
 	if q.lasting() {
 		return w.parts[0].sameOwner(q)
 	}
-	last := w.parts[len(w.parts)-1]
-	return last.sameOwner(q) && last.user == q.user && last.lock == modelPool && q.lock == 0
+	return w.parts[0].sameOwner(q) && slices.ContainsFunc(w.parts, func(p part) bool {
+		return p.user == q.user && slices.Contains(modelWith[p.lock], q.lock)
+	})
 }
+
+// modelWith has the locks of which a call has holds when it waits for another.
+var modelWith = map[int][]int{modelPool: {modelGate, 0}, modelGate: {0}}
 
 func (m *model) busy(q part) bool {
 	same := func(p part) bool { return p.user == q.user && p.lock == q.lock }
@@ -392,9 +465,9 @@ func (m *model) acquire(r *modelRequest, wait bool) {
 // come first, is put first.
 func (m *model) searchDeadlock(r *modelRequest) {
 	stuck := func() bool {
-		return slices.Contains(m.waiting, r) && !m.free(nil)[r] && m.inCycle(r)
+		return slices.Contains(m.waiting, r) && !m.free(nil)[whole(r)] && m.inCycle(r)
 	}
-	if stuck() && m.free(r)[r] {
+	if stuck() && m.free(r)[whole(r)] {
 		for _, p := range m.placesOf(r) {
 			m.promote(p)
 		}
@@ -485,6 +558,7 @@ type execution struct {
 	start  time.Time
 	table  *rwlock.Table
 	pool   *rwlock.Lock
+	gate   *rwlock.Lock
 	owners [modelUsers]rwlock.Owner
 	holds  [modelUsers][modelLocks]rwlock.Hold
 	model  model
@@ -504,7 +578,10 @@ type execRequest struct {
 // and nothing is left.
 func runSchedule(t *testing.T, schedule []byte) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &execution{t: t, start: time.Now(), table: rwlock.NewTable(), pool: rwlock.NewLock("3", modelSlots)}
+		e := &execution{
+			t: t, start: time.Now(), table: rwlock.NewTable(),
+			pool: rwlock.NewLock("3", modelSlots), gate: rwlock.NewGate("4"),
+		}
 		for user := range modelUsers {
 			for lock := range modelLocks {
 				h := &e.holds[user][lock]
@@ -513,7 +590,8 @@ func runSchedule(t *testing.T, schedule []byte) {
 					h.Owner = &e.owners[o]
 				}
 			}
-			e.holds[user][modelPool].With = &e.holds[user][0]
+			e.holds[user][modelPool].With = &e.holds[user][modelGate]
+			e.holds[user][modelGate].With = &e.holds[user][0]
 		}
 		for ; len(schedule) >= 2; schedule = schedule[2:] {
 			e.step(schedule[0], schedule[1])
@@ -531,6 +609,7 @@ func runSchedule(t *testing.T, schedule []byte) {
 		}
 		expectIdle(t, e.table)
 		expectIdle(t, e.pool)
+		expectIdle(t, e.gate)
 		for i := range e.owners {
 			expectAwaited(t, &e.owners[i], 0)
 		}
@@ -538,11 +617,13 @@ func runSchedule(t *testing.T, schedule []byte) {
 }
 
 // A step is two bytes: the operation (3 bits), the user (3 bits) and the kind (2 bits) in
-// the first, what is asked in the second: lock (2 bits), mode (1), timeout (2).
+// the first, what is asked in the second: lock (2 bits), mode (1), timeout (2), and, after
+// one that is unused, whether to ask for a gate (1): for a key, besides and exclusive (1) or
+// in the same mode; for the pool, instead.
 const (
 	opAcquire    = 0
-	opAcquireAll = 2 // the second byte: a bit for each lock to ask for, modes (3 bits), timeout (1)
-	opRelease    = 4
+	opAcquireAll = 2 // the second byte: a bit for each lock to ask for, modes (1), the gate and its mode (2), timeout (1)
+	opRelease    = 4 // the second byte: lock (2 bits), for the pool, whether it is the gate (1), to whom to move (3), whether to (2)
 	opCancel     = 6
 	opSleep      = 7 // the second byte: milliseconds (6 bits)
 
@@ -550,25 +631,41 @@ const (
 
 	askR, askW     = 0 << 2, 1 << 2
 	hasty, patient = 1 << 3, 3 << 3
+	atTheGate      = 1 << 6
+	onlyTheGate    = 1<<6 | modelPool
+	releaseGate    = 1<<2 | modelPool
 )
 
 func (e *execution) step(op, arg byte) {
 	e.sleep(time.Millisecond)
 	user := int(op>>3) % modelUsers
-	lock := int(arg) % modelLocks
+	lock, mode := int(arg&3), rwlock.Mode(arg>>2&1)
 	kind := modelKinds[op>>6]
 	switch op % 8 {
 	case opAcquire, opAcquire + 1: // twice as often as the rarer ones
-		e.acquire(user, modelTimeouts[arg>>3&3], part{user, lock, rwlock.Mode(arg >> 2 & 1), kind})
+		parts := []part{{user, lock, mode, kind}}
+		gated := arg&atTheGate != 0 && lock != modelPool
+		if gated {
+			parts = append(parts, part{user, modelGate, max(mode, rwlock.Mode(arg>>7)), kind})
+		} else if arg&atTheGate != 0 {
+			parts[0].lock = modelGate
+		}
+		e.acquire(user, modelTimeouts[arg>>3&3], gated, parts...)
 	case opAcquireAll, opAcquireAll + 1:
 		var parts []part
-		for l := range modelLocks {
+		for l := range modelGate {
 			if arg>>l&1 != 0 {
 				parts = append(parts, part{user, l, rwlock.Mode((int(arg>>4) + l) & 1), kind})
 			}
 		}
-		e.acquire(user, modelTimeouts[2+arg>>7], parts...)
+		if arg>>5&1 != 0 {
+			parts = append(parts, part{user, modelGate, rwlock.Mode(arg >> 6 & 1), kind})
+		}
+		e.acquire(user, modelTimeouts[2+arg>>7], false, parts...)
 	case opRelease, opRelease + 1:
+		if arg&releaseGate == releaseGate {
+			lock = modelGate
+		}
 		if arg>>6 == 3 {
 			e.move(user, int(arg>>3)%modelUsers, lock, kind)
 		} else {
@@ -589,11 +686,11 @@ func (e *execution) sleep(d time.Duration) {
 	e.model.expire(time.Since(e.start))
 }
 
-func (e *execution) acquire(user int, timeout time.Duration, parts ...part) {
-	e.logf("user %d asks within %v for %v", user, timeout, parts)
+func (e *execution) acquire(user int, timeout time.Duration, gated bool, parts ...part) {
+	e.logf("user %d asks within %v for %v, gated: %v", user, timeout, parts, gated)
 	ctx, cancel := context.WithCancel(e.t.Context())
 	r := &execRequest{cancel: cancel, got: errWaiting}
-	r.model = &modelRequest{parts: parts, deadline: time.Since(e.start) + timeout, result: &r.want}
+	r.model = &modelRequest{parts: parts, deadline: time.Since(e.start) + timeout, result: &r.want, gated: gated}
 	e.all = append(e.all, r)
 	e.latest[user] = r
 	for _, p := range parts {
@@ -601,29 +698,39 @@ func (e *execution) acquire(user int, timeout time.Duration, parts ...part) {
 			h.Kind = p.kind
 		}
 	}
-	go func() { r.got = e.acquireReal(ctx, rwlock.Wait{Timeout: timeout, Self: 2 * long}, parts) }()
+	go func() { r.got = e.acquireReal(ctx, rwlock.Wait{Timeout: timeout, Self: 2 * long}, gated, parts) }()
 	synctest.Wait()
 	e.model.acquire(r.model, timeout > 0)
 }
 
-func (e *execution) acquireReal(ctx context.Context, w rwlock.Wait, parts []part) error {
-	if len(parts) == 1 {
-		p := parts[0]
-		h := &e.holds[p.user][p.lock]
-		if p.lock == modelPool {
-			return e.pool.Acquire(ctx, p.mode, h, w)
-		}
-		return e.table.Acquire(ctx, fmt.Sprint(p.lock), p.mode, h, w)
+func (e *execution) acquireReal(ctx context.Context, w rwlock.Wait, gated bool, parts []part) error {
+	reqs := make([]rwlock.Request, len(parts))
+	for i, p := range parts {
+		reqs[i] = e.request(p)
 	}
-	var reqs []rwlock.Request
-	for _, p := range parts {
-		r := rwlock.Request{Table: e.table, Key: fmt.Sprint(p.lock), Mode: p.mode, Hold: &e.holds[p.user][p.lock]}
-		if p.lock == modelPool {
-			r.Table, r.Lock = nil, e.pool
-		}
-		reqs = append(reqs, r)
+	switch {
+	case gated:
+		return rwlock.AcquireGated(ctx, w, reqs[1], reqs[0])
+	case len(reqs) != 1:
+		return rwlock.AcquireAll(ctx, w, reqs...)
+	case reqs[0].Lock != nil:
+		return reqs[0].Lock.Acquire(ctx, reqs[0].Mode, reqs[0].Hold, w)
+	default:
+		return e.table.Acquire(ctx, reqs[0].Key, reqs[0].Mode, reqs[0].Hold, w)
 	}
-	return rwlock.AcquireAll(ctx, w, reqs...)
+}
+
+func (e *execution) request(p part) rwlock.Request {
+	r := rwlock.Request{Mode: p.mode, Hold: &e.holds[p.user][p.lock]}
+	switch p.lock {
+	case modelPool:
+		r.Lock = e.pool
+	case modelGate:
+		r.Lock = e.gate
+	default:
+		r.Table, r.Key = e.table, fmt.Sprint(p.lock)
+	}
+	return r
 }
 
 func (e *execution) release(user, lock int) {
@@ -675,7 +782,7 @@ func (e *execution) check() {
 // state is what model.state is, as seen in the real locks.
 func (e *execution) state() string {
 	var real model
-	for _, i := range append(e.table.Snapshot(), e.pool.Snapshot()...) {
+	for _, i := range slices.Concat(e.table.Snapshot(), e.pool.Snapshot(), e.gate.Snapshot()) {
 		p := part{user: int(i.Tag[0] - '0'), lock: int(i.Key[0] - '0'), mode: i.Mode, kind: i.Kind}
 		if i.Waiting {
 			real.queues[p.lock] = append(real.queues[p.lock], &place{part: p})
@@ -703,7 +810,7 @@ var seedSchedules = map[string][]byte{
 	"second writer times out": schedule(
 		do(opAcquire, 0, askW|hasty), do(opAcquire, 1, askW|hasty), do(opSleep, 0, 63)),
 	"ring": schedule(
-		do(opAcquireAll, 0, 0xf3), do(opAcquireAll, 1, 0xf6), do(opAcquireAll, 2, 0xf5),
+		do(opAcquireAll, 0, 0x93), do(opAcquireAll, 1, 0x96), do(opAcquireAll, 2, 0x95),
 		do(opRelease, 0, 0), do(opRelease, 0, 1), do(opRelease, 1, 1), do(opRelease, 1, 2)),
 	"full pool": schedule(
 		do(opAcquire, 0, askR|patient|modelPool), do(opAcquire, 1, askR|patient|modelPool),
@@ -725,6 +832,18 @@ func init() {
 			do(opAcquire|asTx, 2, askR|patient|modelPool), do(opAcquire|asTx, 4, askR|patient|modelPool),
 			do(opAcquire, 3, askW|patient), do(opAcquire, 3, askR|patient|modelPool),
 			do(opAcquire, 4, askR|patient|modelPool), do(opAcquire, 2, askR|patient)},
+		"readers pass a writer until it is at the head of the gate": {
+			do(opAcquire, 2, askW|patient|onlyTheGate), do(opAcquire, 3, askW|patient|atTheGate),
+			do(opAcquire, 4, askR|patient), do(opRelease, 2, releaseGate), do(opAcquire, 0, askR|patient),
+			do(opAcquire, 7, askW|patient|atTheGate|1), do(opRelease, 4, 0), do(opRelease, 7, releaseGate)},
+		"section behind a writer at the gate": {
+			do(opAcquire|asSection, 2, askW|patient), do(opAcquire|asTx, 3, askW|patient|onlyTheGate),
+			do(opAcquire, 4, askW|patient|atTheGate), do(opAcquire, 7, askW|patient|onlyTheGate),
+			do(opAcquire, 2, askW|patient|onlyTheGate), do(opRelease, 3, releaseGate)},
+		"readers at the gate": {
+			do(opAcquire|asRows, 2, askR|patient|atTheGate), do(opAcquire|asTx, 3, askW|patient|atTheGate|1),
+			do(opAcquire, 4, askR|patient|atTheGate), do(opAcquire, 7, askW|patient|atTheGate|1),
+			do(opRelease, 2, releaseGate), do(opRelease, 2, 0)},
 		"behind a group that waits for oneself": {
 			do(opAcquire|asSection, 2, askW|patient), do(opAcquireAll, 3, 0x83), do(opAcquire, 2, askW|patient|1)},
 	} {

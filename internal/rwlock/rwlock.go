@@ -4,7 +4,9 @@
 // The locks are fair: of two requests that cannot hold a lock together, the one
 // that came first gets it first. A wait ends with the context, with a timeout or
 // with the closing of a channel, and then leaves no trace. One request can ask for
-// several locks at once ([AcquireAll]); it gets all of them in one step or none.
+// several locks at once ([AcquireAll]); it gets all of them in one step or none. So does
+// one for a lock and for a gate that the work of many must pass ([AcquireGated]), but it
+// closes the lock to others not before it is its turn at the gate.
 //
 // A hold may have an [Owner], a thread of control, which does not block itself: a
 // statement inside its own transaction is granted at once. A wait that closes a
@@ -30,7 +32,8 @@
 //   - A [Table] (table.go) spreads its keys over shards. A shard (shard.go) is a
 //     mutex, and all state of a lock is guarded by the mutex of its shard.
 //   - A request that must wait is a waiter (waiter.go), in the queue of one
-//     lock or of several.
+//     lock or of several. Whom it lets pass while it waits for a gate is said in
+//     gate.go.
 //   - Whether a wait can ever end is found out by a search (deadlock.go) through
 //     the owners (owner.go) who wait.
 package rwlock

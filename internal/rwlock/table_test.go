@@ -9,7 +9,7 @@ import (
 )
 
 func TestUncontendedAllocatesNothing(t *testing.T) {
-	table, gate, pool := rwlock.NewTable(), rwlock.NewLock("gate", 0), rwlock.NewLock("pool", 2)
+	table, gate, pool := rwlock.NewTable(), rwlock.NewGate("gate"), rwlock.NewLock("pool", 2)
 	var user, writer, conn rwlock.Hold
 	expectNoAllocs := func(what string, f func() error) {
 		t.Helper()
@@ -32,6 +32,11 @@ func TestUncontendedAllocatesNothing(t *testing.T) {
 			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user},
 			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
 			rwlock.Request{Lock: pool, Mode: shared, Hold: &conn})
+	})
+	expectNoAllocs("a gate and a key", func() error {
+		return rwlock.AcquireGated(t.Context(), rwlock.Wait{},
+			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
+			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user})
 	})
 }
 

@@ -3,6 +3,7 @@ package rwlock
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -49,6 +50,9 @@ func (ps places) disclaim() {
 	}
 }
 
+// blocked reports whether anything is in the way of the place.
+func (p *place) blocked() bool { return p.lock.obstacle(p.hold) != nil }
+
 // blocked returns the oldest hold in the way of any of the places, and that
 // place; nil if nothing is in the way.
 func (ps places) blocked() (at *place, by *Hold) {
@@ -89,6 +93,14 @@ type waiter struct {
 	since  stamp
 	owned  bool // some of its holds have an owner; these owners know of the waiter
 
+	// stage is changed with the mutexes of all the places' shards locked, and read
+	// with one.
+	stage stage
+
+	// pending says that somebody is about to retry the waiter. It is set with one of the
+	// mutexes locked, and cleared with all.
+	pending atomic.Bool
+
 	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
 	granted chan struct{} // closed when it is granted
@@ -115,7 +127,7 @@ func (w *waiter) end() {
 
 // contend waits for what cannot be granted at once. It is called with the holds
 // claimed and the shards locked, and unlocks them.
-func contend(ctx context.Context, bound Wait, ps places) error {
+func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	if bound.Timeout <= 0 {
 		err := refusal(ps, 0, ErrTimeout)
 		ps.disclaim()
@@ -125,6 +137,7 @@ func contend(ctx context.Context, bound Wait, ps places) error {
 	w := &waiter{
 		places:  slices.Clone(ps),
 		since:   now(),
+		stage:   from,
 		granted: make(chan struct{}),
 	}
 	for _, p := range w.places {
@@ -134,7 +147,9 @@ func contend(ctx context.Context, bound Wait, ps places) error {
 			w.owned = true
 		}
 	}
+	pending := w.advance(nil)
 	w.places.unlock()
+	retry(pending)
 	err := w.wait(ctx, bound)
 	bound.Stats.count(w.since, err)
 	return err
@@ -206,7 +221,7 @@ func (w *waiter) lookForSelf(bound time.Duration) (again time.Duration, err erro
 		return bound - inTheWay, nil
 	}
 	cycle := []*Hold{at.hold, by}
-	return 0, w.unlockAndRefuse(deadlockError(cycle, now().since(w.since)))
+	return 0, w.unlockAndRefuse(deadlockError(cycle, now().since(w.since)), nil)
 }
 
 // giveUp ends the wait for the given reason, unless it has been granted by now.
@@ -226,13 +241,13 @@ func (w *waiter) giveUp(reason error) error {
 		retry(pending)
 		return nil
 	}
-	return w.unlockAndRefuse(refusal(w.places, now().since(w.since), reason))
+	return w.unlockAndRefuse(refusal(w.places, now().since(w.since), reason), pending)
 }
 
 // unlockAndRefuse ends the wait with the error. It is called with the shards locked,
-// and unlocks them.
-func (w *waiter) unlockAndRefuse(err *WaitError) error {
-	pending := w.withdraw(nil)
+// and unlocks them, and with the waiters to be retried so far.
+func (w *waiter) unlockAndRefuse(err *WaitError, pending []*waiter) error {
+	pending = w.withdraw(pending)
 	w.places.unlock()
 	retry(pending)
 	return err
@@ -245,7 +260,7 @@ func (w *waiter) tryGrant(pending []*waiter) []*waiter {
 		return pending
 	}
 	if _, by := w.places.blocked(); by != nil {
-		return pending
+		return w.advance(pending)
 	}
 	for _, p := range w.places {
 		p.lock.dequeue(p.hold)
@@ -281,12 +296,33 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 // its locks is gone. Whoever removes an obstacle calls wake under that lock's
 // mutex, meets the waiter there, and comes here. If another lock is in the way at
 // this moment, then the waiter is met again when that one's obstacle is removed.
+//
+// A waiter that somebody is about to retry need not be retried by others too: who finds
+// it pending has made a change under a mutex that the former has not locked yet.
+//
+// Only a waiter that lets others pass is not met at the lock where it does, but it is
+// at the other one, where by its stage it has an obstacle, or had and is on its way
+// here. And when it comes to let others pass, which removes an obstacle too, it wakes
+// them itself.
 func retry(pending []*waiter) {
 	for len(pending) > 0 {
-		w := pending[0]
-		pending = pending[1:]
+		i := oldest(pending)
+		w := pending[i]
+		pending = slices.Delete(pending, i, i+1)
 		w.places.lock()
+		w.pending.Store(false)
 		pending = w.tryGrant(pending)
 		w.places.unlock()
 	}
+}
+
+// oldest returns the index of the waiter that came first. Of several that one change has
+// made way for, and that exclude each other, it has its turn.
+func oldest(ws []*waiter) (first int) {
+	for i, w := range ws {
+		if w.since < ws[first].since {
+			first = i
+		}
+	}
+	return first
 }

@@ -18,7 +18,7 @@ var ErrNotInstalled = errors.New("not found")
 // own file.
 type Engine struct {
 	Name    string // as in messages
-	Env     string // the variable that names a running server with the right to create databases
+	Env     string // the variable that names a running server with the right to create databases; "" if none can be named
 	Example string // a value for Env
 	Package string // Debian's package with the binaries
 
@@ -84,6 +84,10 @@ func (e *Engine) sharedServer() (*Server, error) {
 }
 
 func (e *Engine) notInstalled() error {
+	if e.Env == "" {
+		return fmt.Errorf("%s %w: install it (Debian and Ubuntu: apt-get install %s), or test with \"go run ./internal/cmd/test\", which does that",
+			e.Name, ErrNotInstalled, e.Package)
+	}
 	return fmt.Errorf("%s %w: install it (Debian and Ubuntu: apt-get install %s), set %s to a running one, or test with "+
 		"\"go run ./internal/cmd/test\", which does the rest", e.Name, ErrNotInstalled, e.Package, e.Env)
 }

@@ -34,7 +34,8 @@ func installMissing(ctx context.Context, engines []*testdb.Engine) error {
 func withoutServer(engines []*testdb.Engine) []*testdb.Engine {
 	var missing []*testdb.Engine
 	for _, e := range engines {
-		if os.Getenv(e.Env) == "" && e.Installed() == "" {
+		named := e.Env != "" && os.Getenv(e.Env) != ""
+		if !named && e.Installed() == "" {
 			missing = append(missing, e)
 		}
 	}
@@ -87,6 +88,9 @@ func instructions(missing []*testdb.Engine, why string) error {
 	fmt.Fprintf(&b, "    sudo apt-get update && sudo apt-get install %s\n", strings.Join(packages(missing), " "))
 	fmt.Fprintln(&b, "Elsewhere install the same servers, so that their binaries are on the PATH, or name running ones:")
 	for _, e := range missing {
+		if e.Env == "" {
+			continue
+		}
 		fmt.Fprintf(&b, "    export %s='%s'\n", e.Env, e.Example)
 	}
 	fmt.Fprint(&b, "Then repeat the command.")

@@ -21,7 +21,7 @@ type server struct {
 // bringServers returns what it has also beside an error.
 func bringServers(ctx context.Context) (servers, error) {
 	engines := []*testdb.Engine{testdb.PostgreSQL, testdb.MariaDB}
-	if err := installMissing(ctx, engines); err != nil {
+	if err := installMissing(ctx, append(engines, testdb.PgBouncer)); err != nil {
 		return nil, err
 	}
 	var all servers

@@ -1,0 +1,232 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A gate stands before a SQLite database, and whatever SQLite would refuse as busy
+// waits there instead. A file in WAL mode lets one write at a time and many read
+// beside it: there writers pass the gate alone, and readers pass by. With any other
+// journal, and in memory, readers and writers shut each other out: there readers pass the
+// gate together.
+//
+// Holding it is what makes SQLite's own locks free, so it is taken before the
+// statement that needs them, and given up no earlier than SQLite gives them up.
+type gate struct {
+	lock *rwlock.Lock
+	name string // of the lock
+
+	// wal tells whether the file is in WAL mode. It is learned from each new
+	// connection, and after each statement of ours that may change it, while that has
+	// the gate. Another process can end WAL mode only while we have no connection.
+	wal atomic.Int32
+
+	// passers counts the readers that passed by. A reader counts itself before it
+	// looks at wal; so once wal says otherwise, and the count is zero, there are none.
+	passers atomic.Int64
+}
+
+// The values of gate.wal.
+const (
+	walUnknown int32 = iota // until the first connection
+	walOff
+	walOn
+)
+
+func newGate(id string) *gate {
+	name := "the gate of the SQLite database"
+	if path, ok := strings.CutPrefix(id, sqliteName+":"); ok {
+		name += " " + path
+	}
+	return &gate{lock: rwlock.NewGate(name), name: name}
+}
+
+// useGate gives the pool the gate of its database, if it needs one.
+func (p *pool) useGate(c *Connector) {
+	if !c.dialect.gated {
+		return
+	}
+	p.gate = p.database.gate
+	s, ok := c.inner.(*sqliteConnector)
+	if !ok {
+		return
+	}
+	if s.dsn.isImmutable() { // SQLite takes no lock
+		p.gate = nil
+	}
+	p.readOnly = s.dsn.last("mode") == "ro"
+	p.sharedCache = s.dsn.sharedCache()
+}
+
+// refused tells whether err is of a wait that ended at the gate.
+func (g *gate) refused(err error) bool {
+	var w *rwlock.WaitError
+	return g != nil && errors.As(err, &w) && w.Key == g.name
+}
+
+// passByGate counts h as a reader that passes by, if the database lets readers.
+func (h *userHold) passByGate(g *gate) bool {
+	g.passers.Add(1)
+	if g.wal.Load() != walOn {
+		g.passers.Add(-1)
+		return false
+	}
+	h.passed = g
+	return true
+}
+
+// leaveGate gives up what h has of the gate. It does nothing the second time.
+func (h *userHold) leaveGate() {
+	if g := h.passed; g != nil {
+		h.passed = nil
+		g.passers.Add(-1)
+	}
+	h.gate.Release()
+}
+
+// gateRequest adds to req what an operation on c, outside a scope, asks of the
+// gate in mode, and counts h as a reader that passes by.
+func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode Mode) error {
+	g := c.pool.gate
+	if g == nil {
+		return nil
+	}
+	if g.wal.Load() == walUnknown {
+		if err := c.learnJournal(ctx, g); err != nil {
+			return err
+		}
+	}
+	if c.pool.readOnly {
+		mode = Shared
+	}
+	if mode == Shared && !c.pool.sharedCache && h.passByGate(g) {
+		return nil
+	}
+	req.gate, req.gateMode = g, mode
+	return nil
+}
+
+// passGate is for what only reads the schema: it passes the gate as a reader, and
+// takes no user's lock.
+func (c *conn) passGate(ctx context.Context, h *userHold) error {
+	if c.pool.gate == nil || c.scope != nil {
+		return nil
+	}
+	id := c.identityOf(ctx)
+	req := request{kind: rwlock.Leaf, mode: Shared}
+	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
+		return err
+	}
+	id.user = ""
+	return c.acquire(ctx, h, req, id)
+}
+
+// spillAtGate spills those rows of the owner, and of the connection, that have
+// the gate and would keep req waiting there for ever.
+func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
+	if req.gate == nil {
+		return nil
+	}
+	inTheWay := func(r *rows) bool {
+		return (r.writes || req.gateMode == Exclusive) && r.hold.gate.Held()
+	}
+	for r := c.open; r != nil; r = r.below {
+		if inTheWay(r) {
+			if err := r.spill(ctx, c.db.spillLimit); err != nil {
+				return err
+			}
+		}
+	}
+	if id.owner == nil || !id.owner.hasRows() {
+		return nil
+	}
+	return c.db.spill(ctx, id.owner, inTheWay)
+}
+
+// clearConnection spills the rows that are open on a connection of a gated dialect,
+// before a statement that SQLite would refuse beside them: what begins or ends a
+// transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
+// write, since the rows may show a state that is no longer the last.
+func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
+	if c.open == nil || c.pool.gate == nil || st.Kind == sqltext.Read || c.scope != nil && writesRows(st) {
+		return nil
+	}
+	for r := c.open; r != nil; r = r.below {
+		if err := r.spill(ctx, c.db.spillLimit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writesRows tells whether a statement does nothing but to write rows of tables.
+func writesRows(st sqltext.Statement) bool {
+	if st.Kind != sqltext.Write || st.Multi {
+		return false
+	}
+	switch st.Verb {
+	case "INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT":
+		return true
+	}
+	return false
+}
+
+// learnJournal opens the first connection, which learns the journal mode.
+func (c *conn) learnJournal(ctx context.Context, g *gate) error {
+	id := c.identityOf(ctx)
+	h := rwlock.Hold{Owner: id.lockOwner()}
+	if err := g.lock.Acquire(ctx, rwlock.Exclusive, &h, c.db.wait()); err != nil {
+		return c.lockError(err, id)
+	}
+	defer h.Release()
+	if g.wal.Load() != walUnknown {
+		return nil
+	}
+	slot := rwlock.Hold{Owner: id.lockOwner(), With: &h}
+	d, err := c.pool.draw(ctx, &slot, c.db.wait())
+	if err != nil {
+		return c.db.connectError(err)
+	}
+	defer slot.Release()
+	d.giveBack()
+	return nil
+}
+
+// follow adapts the gate to the journal mode that a connection has reported. One that
+// could not tell, for example because the file is no database, leaves the gate as it
+// is, and at first closed to readers beside writers.
+func (g *gate) follow(journal string) {
+	if g == nil {
+		return
+	}
+	switch journal {
+	case "":
+		g.wal.CompareAndSwap(walUnknown, walOff)
+	case "wal":
+		g.wal.Store(walOn)
+	default:
+		g.wal.Store(walOff)
+	}
+}
+
+// setsJournal tells whether a statement may change the journal mode.
+func setsJournal(st sqltext.Statement, text string) bool {
+	return st.Kind == sqltext.Write && (st.Verb == "PRAGMA" || st.Multi) &&
+		strings.Contains(strings.ToLower(text), "journal_mode")
+}
+
+// afterStatement follows what a statement that succeeded did to the journal.
+func (g *gate) afterStatement(ctx context.Context, sc *serverConn, st sqltext.Statement, text string) {
+	if g == nil || sc == nil || !setsJournal(st, text) {
+		return
+	}
+	if journal, err := sc.pragma(context.WithoutCancel(ctx), "journal_mode"); err == nil {
+		g.follow(journal)
+	}
+}

@@ -1,0 +1,536 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// journalModes are all that SQLite has; "memory database" is one without a file.
+var journalModes = []string{"WAL", "DELETE", "TRUNCATE", "PERSIST", "MEMORY", "OFF", "memory database"}
+
+// onJournals runs a test in each journal mode, on a table counters as onEngines has it.
+// SQLite itself waits for nothing there: whoever meets one of its locks is told so.
+func onJournals(t *testing.T, options string, test func(t *testing.T, db *sql.DB, mode string)) {
+	for _, mode := range journalModes {
+		t.Run(mode, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			test(t, openJournal(t, mode, options), mode)
+		})
+	}
+}
+
+func openJournal(t *testing.T, mode, options string) *sql.DB {
+	t.Helper()
+	dsn := "file:" + testdb.SQLite(t) + "?_busy_timeout=0&_journal_mode=" + mode
+	if mode == "memory database" {
+		dsn = ":memory:?_busy_timeout=0"
+	}
+	db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
+	mustExec(t, db, "CREATE TABLE counters (id VARCHAR(20) PRIMARY KEY, n BIGINT NOT NULL)")
+	mustExec(t, db, "INSERT INTO counters VALUES ('1', 0), ('2', 0), ('3', 0), ('4', 0)")
+	return db
+}
+
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func mustExec(t *testing.T, db execer, query string) {
+	t.Helper()
+	if _, err := db.ExecContext(context.Background(), query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// TestSQLiteIsNeverBusy: whatever is done at once, nobody hears of SQLite's locks, no
+// update is lost, and the file stays sound.
+func TestSQLiteIsNeverBusy(t *testing.T) {
+	onJournals(t, "self_wait=30s", func(t *testing.T, db *sql.DB, mode string) {
+		load := &sqliteLoad{t: t, db: db, mode: mode}
+		ctx, cancel := context.WithTimeout(context.Background(), testTime(time.Second))
+		defer cancel()
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() {
+				user := i%4 + 1
+				for ctx.Err() == nil {
+					load.step(user, i < 16)
+				}
+			})
+		}
+		wg.Wait()
+		var n int64
+		must(t, db.QueryRow("SELECT SUM(n) FROM counters").Scan(&n))
+		if min, max := load.acknowledged.Load(), load.acknowledged.Load()+load.doubtful.Load(); mode != "OFF" && (n < min || n > max) {
+			t.Errorf("%d updates are there, want %d to %d", n, min, max)
+		}
+		var ok string
+		must(t, db.QueryRow("PRAGMA integrity_check").Scan(&ok))
+		if ok != "ok" && mode != "OFF" {
+			t.Errorf("integrity_check: %s", ok)
+		}
+		t.Logf("%d updates, %d reads, %d cancelled", n, load.reads.Load(), load.cancelled.Load())
+	})
+}
+
+func testTime(d time.Duration) time.Duration {
+	if testing.Short() {
+		return d / 4
+	}
+	return d
+}
+
+// sqliteLoad does all kinds of work, and counts what came of it.
+type sqliteLoad struct {
+	t    *testing.T
+	db   *sql.DB
+	mode string
+
+	acknowledged, doubtful, reads, cancelled atomic.Int64
+}
+
+// step does one piece of work as a new request of the user, and cancels one in eight
+// while it is under way. With journal_mode=OFF SQLite cannot roll back, so nothing
+// is cancelled there.
+func (l *sqliteLoad) step(user int, writes bool) {
+	ctx, cancel := context.WithCancel(asUser(user))
+	defer cancel()
+	if rand.IntN(8) == 0 && l.mode != "OFF" {
+		timer := time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
+		defer timer.Stop()
+	}
+	steps := []func(context.Context, string) error{l.read, l.readInRows, l.readOnlyTx}
+	if writes {
+		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.updateInRows, l.returning, l.rawTransaction}
+	}
+	err := steps[rand.IntN(len(steps))](ctx, fmt.Sprint(user))
+	switch {
+	case err == nil && writes:
+		l.acknowledged.Add(1)
+	case err == nil:
+		l.reads.Add(1)
+	case ctx.Err() != nil && !isBusy(err):
+		l.cancelled.Add(1)
+		if writes {
+			l.doubtful.Add(1)
+		}
+	default:
+		l.t.Errorf("a request failed: %v", err)
+	}
+}
+
+func isBusy(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "is locked") || strings.Contains(text, "SQLITE_BUSY") || strings.Contains(text, "in progress")
+}
+
+func (l *sqliteLoad) read(ctx context.Context, user string) error {
+	return l.db.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = ?", user).Scan(new(int))
+}
+
+func (l *sqliteLoad) inRows(ctx context.Context, f func() error) error {
+	rows, err := l.db.QueryContext(ctx, "SELECT n FROM counters")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for i := 0; rows.Next(); i++ {
+		if i == 1 {
+			if err := f(); err != nil {
+				return err
+			}
+		}
+	}
+	return rows.Err()
+}
+
+func (l *sqliteLoad) readInRows(ctx context.Context, user string) error {
+	return l.inRows(ctx, func() error { return l.read(ctx, user) })
+}
+
+func (l *sqliteLoad) updateInRows(ctx context.Context, user string) error {
+	return l.inRows(ctx, func() error { return l.update(ctx, user) })
+}
+
+func (l *sqliteLoad) readOnlyTx(ctx context.Context, user string) error {
+	tx, err := l.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var a, b int
+	for _, n := range []*int{&a, &b} {
+		if err := tx.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = ?", user).Scan(n); err != nil {
+			return err
+		}
+	}
+	if a != b {
+		l.t.Errorf("a read-only transaction saw %d and %d", a, b)
+	}
+	return tx.Commit()
+}
+
+func (l *sqliteLoad) update(ctx context.Context, user string) error {
+	_, err := l.db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ?", user)
+	return err
+}
+
+func (l *sqliteLoad) readModifyWrite(ctx context.Context, user string) error {
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var n int
+	if err := tx.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = ?", user).Scan(&n); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = ? WHERE id = ?", n+1, user); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func (l *sqliteLoad) returning(ctx context.Context, user string) error {
+	return l.db.QueryRowContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ? RETURNING n", user).Scan(new(int))
+}
+
+func (l *sqliteLoad) rawTransaction(ctx context.Context, user string) error {
+	conn, err := l.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	if err := conn.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = ?", user).Scan(new(int)); err == nil {
+		_, err = conn.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ?", user)
+		if err == nil {
+			_, err = conn.ExecContext(ctx, "COMMIT")
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	return ctx.Err()
+}
+
+// TestSameConnectionBesideItsRows does beside open rows of the same connection what
+// SQLite refuses there, or would have to refuse since others have written
+// meanwhile. The rows go on as if nothing had happened.
+func TestSameConnectionBesideItsRows(t *testing.T) {
+	statements := []string{
+		"UPDATE counters SET n = n + 1", "CREATE TABLE t (v)", "ALTER TABLE t ADD w", "DROP TABLE t", "VACUUM", "REINDEX",
+		"ANALYZE", "BEGIN IMMEDIATE", "INSERT INTO counters VALUES ('9', 0)", "CREATE INDEX i ON counters (n)", "DROP INDEX i",
+		"COMMIT", "SAVEPOINT a", "RELEASE a", "PRAGMA user_version = 7", "PRAGMA wal_checkpoint(TRUNCATE)",
+		"ATTACH ':memory:' AS other", "DETACH other",
+	}
+	queries := []string{"SELECT id FROM counters WHERE id < '5'", "UPDATE counters SET n = n + 1 WHERE id < '5' RETURNING id"}
+	onJournals(t, "", func(t *testing.T, db *sql.DB, _ string) {
+		for _, tagged := range []bool{false, true} {
+			for _, query := range queries {
+				ctx := context.Background()
+				if tagged {
+					ctx = asUser(1)
+				}
+				besideRows(t, ctx, db, query, statements)
+				mustExec(t, db, "DELETE FROM counters WHERE id > '5'")
+			}
+		}
+	})
+}
+
+func besideRows(t *testing.T, ctx context.Context, db *sql.DB, query string, statements []string) {
+	t.Helper()
+	conn, err := db.Conn(ctx)
+	must(t, err)
+	defer conn.Close()
+	inTx := false
+	for _, statement := range statements {
+		rows, err := conn.QueryContext(ctx, query)
+		if err != nil {
+			t.Fatalf("%s before %s: %v", query, statement, err)
+		}
+		got := ""
+		for i := 0; rows.Next(); i++ {
+			var id string
+			if i == 1 {
+				if !inTx && strings.HasPrefix(query, "SELECT") && db.Stats().OpenConnections > 0 {
+					writeElsewhere(t, db, conn)
+				}
+				if _, err := conn.ExecContext(ctx, statement); err != nil {
+					t.Errorf("%s beside rows of %s: %v", statement, query, err)
+				}
+			}
+			must(t, rows.Scan(&id))
+			got += id
+		}
+		if err := rows.Err(); err != nil || got != "1234" {
+			t.Errorf("the rows of %s beside %s were %q and ended with %v", query, statement, got, err)
+		}
+		must(t, rows.Close())
+		inTx = inTx && statement != "COMMIT" && statement != "RELEASE a" || statement == "BEGIN IMMEDIATE" || statement == "SAVEPOINT a"
+	}
+}
+
+// writeElsewhere writes on another connection, if rows that are open let it: then a
+// state that the rows show is no longer the last.
+func writeElsewhere(t *testing.T, db *sql.DB, _ *sql.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1"); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a write on another connection: %v", err)
+	}
+}
+
+// TestInterruptedTxPersistsNothing: SQLite rolls a transaction back when it interrupts
+// a write in it. What the program does next in the transaction must not be written,
+// each statement by itself.
+func TestInterruptedTxPersistsNothing(t *testing.T) {
+	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+		if mode == "OFF" {
+			t.Skip("SQLite cannot roll back")
+		}
+		tx, err := db.BeginTx(asUser(1), nil)
+		must(t, err)
+		mustExec(t, tx, "UPDATE counters SET n = 100")
+		interrupt(t, tx)
+		for _, err := range []error{
+			execError(tx, "UPDATE counters SET n = 200"),
+			tx.QueryRow("SELECT n FROM counters").Scan(new(int)),
+			execError(tx, "COMMIT"),
+			tx.Commit(),
+		} {
+			if !errors.Is(err, ErrRolledBack) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("in a transaction that is over: got %v, want ErrRolledBack that wraps the cause", err)
+			}
+		}
+		tx, err = db.BeginTx(asUser(1), nil) // nothing holds it up
+		must(t, err)
+		interrupt(t, tx)
+		if err := tx.Rollback(); err != nil {
+			t.Errorf("Rollback: %v", err)
+		}
+		wantCounter(t, db, 0)
+	})
+}
+
+func execError(db execer, query string) error {
+	_, err := db.ExecContext(context.Background(), query)
+	return err
+}
+
+// interrupt begins a long write and ends its context.
+func interrupt(t *testing.T, db execer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err := db.ExecContext(ctx, "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT 'x' || i, i FROM r")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the long write: %v", err)
+	}
+}
+
+func wantCounter(t *testing.T, db *sql.DB, want int) {
+	t.Helper()
+	var n int
+	must(t, db.QueryRow("SELECT MAX(n) FROM counters").Scan(&n))
+	if n != want {
+		t.Errorf("n is %d, want %d", n, want)
+	}
+}
+
+// TestInterruptedRawTransactionPersistsNothing until the program ends it. SQLite has no
+// transaction to end any more, and says so, as on the bare driver.
+func TestInterruptedRawTransactionPersistsNothing(t *testing.T) {
+	for _, end := range []string{"ROLLBACK", "COMMIT", "close"} {
+		t.Run(end, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			db := openJournal(t, "WAL", "lock_timeout=0")
+			conn, err := db.Conn(context.Background())
+			must(t, err)
+			mustExec(t, conn, "BEGIN")
+			interrupt(t, conn)
+			if err := execError(conn, "UPDATE counters SET n = 200"); !errors.Is(err, ErrRolledBack) {
+				t.Errorf("got %v, want ErrRolledBack", err)
+			}
+			if end == "close" {
+				must(t, conn.Close())
+			} else if err := execError(conn, end); err == nil || !strings.Contains(err.Error(), "no transaction is active") {
+				t.Errorf("%s: %v", end, err)
+			}
+			wantCounter(t, db, 0)
+			mustExec(t, db, "UPDATE counters SET n = 1")
+			if end != "close" {
+				mustExec(t, conn, "UPDATE counters SET n = 2")
+				must(t, conn.Close())
+			}
+		})
+	}
+}
+
+// TestReadOnlyTxCannotWrite, whether the text shows that it would or not.
+func TestReadOnlyTxCannotWrite(t *testing.T) {
+	onJournals(t, "max_idle_conns=1", func(t *testing.T, db *sql.DB, _ string) {
+		for _, ctx := range []context.Context{context.Background(), asUser(1), WithMode(asUser(1), Shared)} {
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+			must(t, err)
+			if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = 1"); !errors.Is(err, ErrReadOnly) {
+				t.Errorf("got %v, want ErrReadOnly", err)
+			}
+			if err := tx.QueryRowContext(ctx, "UPDATE counters SET n = 1 RETURNING n").Scan(new(int)); !errors.Is(err, ErrReadOnly) {
+				t.Errorf("got %v, want ErrReadOnly", err)
+			}
+			must(t, tx.Commit())
+			wantCounter(t, db, 0)
+			mustExec(t, db, "UPDATE counters SET n = 0") // the connection can write again
+		}
+	})
+}
+
+// TestBeginIsImmediate, so that two that read first and then write do not meet.
+func TestBeginIsImmediate(t *testing.T) {
+	for _, txlock := range []string{"", "&_txlock=deferred", "&_txlock=exclusive"} {
+		testdb.NoLeaks(t)
+		path := testdb.SQLite(t)
+		db := openSQLite(t, "sqlite3-dblocker", "file:"+path+"?_busy_timeout=0"+txlock)
+		mustExec(t, db, "CREATE TABLE t (v)")
+		tx, err := db.Begin()
+		must(t, err)
+		other := openSQLite(t, "sqlite3", "file:"+path+"?_busy_timeout=0")
+		if err := execError(other, "INSERT INTO t VALUES (1)"); err == nil || !isBusy(err) {
+			t.Errorf("%q: another program wrote beside the transaction: %v", txlock, err)
+		}
+		must(t, tx.Rollback())
+		mustExec(t, other, "INSERT INTO t VALUES (1)")
+		tx, err = db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
+		must(t, err)
+		must(t, tx.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
+		mustExec(t, other, "INSERT INTO t VALUES (2)")
+		must(t, tx.Rollback())
+	}
+}
+
+// TestReadersPassInWAL, and wait for the writer with any other journal.
+func TestReadersPassInWAL(t *testing.T) {
+	onJournals(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, mode string) {
+		tx, err := db.BeginTx(asUser(1), nil)
+		must(t, err)
+		_, err = tx.Exec("UPDATE counters SET n = 1")
+		must(t, err)
+		prepare := func() error {
+			stmt, err := db.Prepare("SELECT n FROM counters")
+			if err == nil {
+				err = stmt.Close()
+			}
+			return err
+		}
+		for name, err := range map[string]error{
+			"read":         db.QueryRowContext(asUser(2), "SELECT n FROM counters").Scan(new(int)),
+			"untaggedread": db.QueryRow("SELECT n FROM counters").Scan(new(int)),
+			"prepare":      prepare(),
+			"ping":         db.Ping(),
+		} {
+			if mode == "WAL" && err != nil || mode != "WAL" && !errors.Is(err, ErrLockTimeout) {
+				t.Errorf("%s beside a transaction: %v", name, err)
+			}
+		}
+		must(t, tx.Rollback())
+	})
+}
+
+// TestOwnReadBesideOwnBigTx: where SQLite shuts the reader out, as a writer whose
+// pages have outgrown the cache does, the owner waits for itself, and is told so.
+func TestOwnReadBesideOwnBigTx(t *testing.T) {
+	onJournals(t, "self_wait=20ms", func(t *testing.T, db *sql.DB, mode string) {
+		ctx := asUser(1)
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		_, err = tx.Exec("PRAGMA cache_size = 10")
+		must(t, err)
+		_, err = tx.Exec("INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM r WHERE i < 20000) SELECT 'x' || i, i FROM r")
+		must(t, err)
+		err = db.QueryRowContext(ctx, "SELECT n FROM counters").Scan(new(int))
+		if mode == "WAL" {
+			must(t, err)
+		} else if !errors.Is(err, ErrDeadlock) || !strings.Contains(err.Error(), "transaction of the same owner") {
+			t.Errorf("got %v, want ErrDeadlock that names the own transaction", err)
+		}
+		_, err = db.ExecContext(ctx, "UPDATE counters SET n = 1")
+		if !errors.Is(err, ErrDeadlock) || !strings.Contains(err.Error(), "transaction of the same owner") {
+			t.Errorf("an outer write: got %v, want ErrDeadlock that names the own transaction", err)
+		}
+		must(t, tx.Rollback())
+	})
+}
+
+// TestNestedReadPassesQueuedWriter: a request reads in a loop over rows of its own
+// while a writer waits for these.
+func TestNestedReadPassesQueuedWriter(t *testing.T) {
+	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+		ctx := asUser(1)
+		rows, err := db.QueryContext(ctx, "SELECT n FROM counters")
+		must(t, err)
+		rows.Next()
+		done := make(chan error, 1)
+		go func() {
+			_, err := db.ExecContext(asUser(2), "UPDATE counters SET n = 1")
+			done <- err
+		}()
+		if mode != "WAL" {
+			waitFor(t, func() bool { return waitingAt(db.Driver(), db) == 1 })
+		}
+		must(t, db.QueryRowContext(ctx, "SELECT n FROM counters").Scan(new(int)))
+		must(t, rows.Close())
+		must(t, <-done)
+	})
+}
+
+// waitingAt counts those who wait at the gates of all databases.
+func waitingAt(any, *sql.DB) int {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	n := 0
+	for _, s := range registry.spaces {
+		for _, info := range s.gate.lock.Snapshot() {
+			if info.Waiting {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestPreparedExecLeavesNoLock: a statement with rows that is executed, not queried,
+// keeps SQLite's lock with some drivers until it is used again.
+func TestPreparedExecLeavesNoLock(t *testing.T) {
+	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+		conn, err := db.Conn(context.Background())
+		must(t, err)
+		defer conn.Close()
+		for _, query := range []string{"UPDATE counters SET n = n + 1 RETURNING n", "SELECT n FROM counters"} {
+			stmt, err := conn.PrepareContext(context.Background(), query)
+			must(t, err)
+			for range 2 {
+				_, err = stmt.Exec()
+				must(t, err)
+				mustExec(t, db, "UPDATE counters SET n = n + 1")
+				mustExec(t, conn, "UPDATE counters SET n = n + 1")
+			}
+			must(t, stmt.Close())
+		}
+	})
+}

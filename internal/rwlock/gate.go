@@ -1,0 +1,127 @@
+package rwlock
+
+import (
+	"context"
+	"errors"
+)
+
+// A gate is a lock that the work of many users must pass, such as the one writer
+// that a database file allows. Who needs a gate and a user's lock asks for both with
+// AcquireGated, and waits at the gate only: it closes the user's lock to others not
+// before it is its turn at the gate.
+//
+// Such a request has a place in both queues, and is at one of these stages. Until
+// it is granted both locks, in one step, it holds neither.
+//
+//	stage    waits for                  at the user's lock         at the gate
+//	atGate   its turn at the gate       lets pass who reads        keeps its turn
+//	atUser   those in the user's lock   is closed to who comes     lets others pass
+//	atBoth   the gate's next release    is closed to who comes     keeps its turn
+//
+// It goes from atGate to atUser when nothing is in its way at the gate any more but
+// something at the user's lock. From there it never goes back to atGate: who came to
+// the user's lock first is all that it waits for there. When they have left and somebody
+// who has passed it holds the gate, it is atBoth, and the first that the gate is handed
+// to; unless its own owner has taken the user's lock meanwhile, then it is atUser again.
+// So a reader waits, because of a writer of its user, for the user's older readers,
+// for one hold of the gate at most, and for that writer.
+//
+// The stage is changed only with the shards of both locks locked, and so can be
+// read with either. For each stage there is a place that has something in its way, or
+// else somebody is about to retry the waiter:
+//
+//	atGate   the place at the gate
+//	atUser   the place at the user's lock
+//	atBoth   one of them
+type stage uint8
+
+const (
+	ungated stage = iota // not a request of AcquireGated
+	atGate
+	atUser
+	atBoth
+)
+
+// NewGate returns a gate. Its name appears in errors and snapshots only. It is a lock
+// like one of NewLock, in no table, with any number of holders; but the holds of one
+// owner exclude each other there as those of strangers do, and do not pass the queue.
+// A request of an owner that has the gate is a wait for itself, which Wait.Self bounds.
+func NewGate(name string) *Lock {
+	return &Lock{
+		shard: &shard{rank: takeRanks(1)},
+		name:  name,
+		limit: isGate,
+	}
+}
+
+// isGate is the limit of a gate, which has none.
+const isGate = -1
+
+func (l *Lock) isGate() bool { return l.limit == isGate }
+
+// AcquireGated waits until both the gate and the user's lock can be granted, and
+// then acquires both in one step. They are released one by one, in any order; if the
+// user's lock is first, its readers come before its next writer.
+//
+// Requests are first come, first served, with two exceptions. While it is not
+// the turn of a request at the gate, shared requests for the user's lock pass it there.
+// And when it is its turn, but the user's lock is still held, others pass it at the
+// gate; then it comes next. See stage.
+//
+// It returns an error as Acquire does, and then acquires nothing.
+func AcquireGated(ctx context.Context, w Wait, gate, user Request) error {
+	if gate.Lock == nil || !gate.Lock.isGate() || user.Lock != nil && user.Lock.isGate() {
+		return errNotGated
+	}
+	return acquire(ctx, w, atGate, gate, user)
+}
+
+var errNotGated = errors.New("rwlock: a gated request must name a gate first, then another lock")
+
+// letsPass reports whether the waiter, of which a hold waits for l, lets h pass there,
+// which came later and is in conflict with it.
+func (w *waiter) letsPass(l *Lock, h *Hold) bool {
+	switch w.stage {
+	case atGate:
+		return !l.isGate() && h.mode == Shared
+	case atUser:
+		return l.isGate()
+	default:
+		return false
+	}
+}
+
+// waitsElsewhere reports whether the waiter, of which a hold waits for l, cannot be
+// granted before something has changed at its other lock.
+func (w *waiter) waitsElsewhere(l *Lock) bool {
+	return w.stage == atGate && !l.isGate() || w.stage == atUser && l.isGate()
+}
+
+// advance moves a waiter that cannot be granted now to the stage where it is. It is
+// called with the shards locked, and appends to pending the waiters to be retried:
+// there may be some whom it has let pass.
+func (w *waiter) advance(pending []*waiter) []*waiter {
+	if w.stage == ungated {
+		return pending
+	}
+	gate, user := w.gateAndUser()
+	before := w.stage
+	switch {
+	case before == atGate && gate.blocked():
+	case user.blocked():
+		w.stage = atUser
+	default:
+		w.stage = atBoth
+	}
+	if w.stage == atUser && before != atUser {
+		return gate.lock.wake(pending)
+	}
+	return pending
+}
+
+func (w *waiter) gateAndUser() (gate, user *place) {
+	if w.places[0].lock.isGate() {
+		return &w.places[0], &w.places[1]
+	}
+	return &w.places[1], &w.places[0]
+}

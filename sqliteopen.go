@@ -1,0 +1,175 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"io"
+	"log/slog"
+	"sync"
+)
+
+var (
+	_ driver.Connector = (*sqliteConnector)(nil)
+	_ io.Closer        = (*sqliteConnector)(nil)
+)
+
+// A sqliteConnector opens the connections of a SQLite handle whose DSN is known.
+type sqliteConnector struct {
+	driver driver.Driver
+	dsn    sqliteDSN
+	logger *slog.Logger
+
+	// opened is decided once, when the first connection is wanted: as with the
+	// bare driver, a program may change its working directory until then.
+	opened func() sqliteOpened
+
+	mu     sync.Mutex  // guards anchor and closed
+	anchor driver.Conn // keeps a memory database alive until Close; or nil
+	closed bool
+
+	tellJournal sync.Once // for the line about an existing file's journal mode
+}
+
+// sqliteOpened is what the driver has been given.
+type sqliteOpened struct {
+	dsn   string
+	inner driver.Connector
+	err   error
+}
+
+func newSQLiteConnector(cfg *config, d driver.Driver, dsn string) (driver.Connector, error) {
+	c := &sqliteConnector{driver: d, dsn: parseSQLiteDSN(dsn, findSQLiteLibrary(driverPackage(d))), logger: cfg.logger}
+	c.opened = sync.OnceValue(func() sqliteOpened {
+		dsn := c.dsn.forDriver()
+		inner, err := openConnector(cfg, d, dsn)
+		return sqliteOpened{dsn, inner, err}
+	})
+	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
+		if err := c.opened().err; err != nil {
+			return nil, err
+		}
+	}
+	c.warn()
+	return c, nil
+}
+
+// warn logs what in the DSN does not do what it says.
+func (c *sqliteConnector) warn() {
+	if c.dsn.unreadable {
+		return
+	}
+	for _, p := range c.dsn.library.ignored(c.dsn.params) {
+		c.logger.Warn("dblocker: a parameter of the SQLite DSN is unknown to the driver, which ignores it",
+			"driver", c.dsn.library.pkg, "parameter", p.name, "instead", p.write)
+	}
+	if c.dsn.isFileDespiteMode() {
+		c.logger.Warn(`dblocker: the driver ignores mode=memory in a SQLite DSN that does not begin with "file:", and so a file is opened`,
+			"driver", c.dsn.library.pkg, "file", c.dsn.path, "instead", "file:"+c.dsn.path+"?mode=memory&cache=shared")
+	}
+}
+
+// Connect implements [driver.Connector].
+func (c *sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	o := c.opened()
+	if o.err != nil {
+		return nil, o.err
+	}
+	if kind := c.dsn.kind(); kind == sqliteMemory || kind == sqliteNamedMemory {
+		if err := c.dropAnchor(ctx, o.inner); err != nil {
+			return nil, err
+		}
+	}
+	return o.inner.Connect(ctx)
+}
+
+// dropAnchor makes sure that a connection is open which nobody uses, because a
+// memory database is gone with its last connection.
+func (c *sqliteConnector) dropAnchor(ctx context.Context, inner driver.Connector) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.anchor != nil {
+		return nil
+	}
+	ci, err := inner.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	liftMemoryLimit(ci)
+	c.anchor = ci
+	return nil
+}
+
+// liftMemoryLimit lets a named memory database become as large as an unnamed one
+// can, where the driver has a way to say it. The limit of 1 GiB remains elsewhere.
+func liftMemoryLimit(ci driver.Conn) {
+	const sizeLimit = 36 // SQLITE_FCNTL_SIZE_LIMIT
+	if c, ok := ci.(interface {
+		SetFileControlInt64(dbName string, op int, arg int64) error
+	}); ok {
+		_ = c.SetFileControlInt64("main", sizeLimit, 1<<46) // which the file's VFS may not know
+	}
+}
+
+// Driver implements [driver.Connector].
+func (c *sqliteConnector) Driver() driver.Driver { return c.driver }
+
+// Close implements [io.Closer].
+func (c *sqliteConnector) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.anchor != nil {
+		c.anchor.Close()
+		c.anchor = nil
+	}
+	if inner := c.opened().inner; inner != nil {
+		return closeConnector(inner)
+	}
+	return nil
+}
+
+// setUpSQLite learns the journal mode of a new connection and gives it the defaults
+// that the DSN leaves open. A database that cannot tell is no worse than on the
+// bare driver: the statement that the connection is for will meet the reason.
+func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) error {
+	journal, err := sc.pragma(ctx, "journal_mode")
+	if err != nil {
+		return ctx.Err()
+	}
+	sc.journal = journal
+	c, ok := inner.(*sqliteConnector)
+	if !ok || journal != "delete" || c.dsn.kind() != sqliteFile || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
+		return nil // in memory, or somebody's decision: "delete" is SQLite's default
+	}
+	return c.preferWAL(ctx, sc)
+}
+
+// preferWAL puts a new or empty database into WAL mode, in which readers and the
+// writer do not wait for each other. Of others it says how: the change is written
+// into the file, and not every backup and file system is up to it.
+func (c *sqliteConnector) preferWAL(ctx context.Context, sc *serverConn) error {
+	if pages, err := sc.pragma(ctx, "page_count"); err != nil {
+		return ctx.Err()
+	} else if pages != "0" {
+		c.tellJournal.Do(func() { c.logJournal(sc.journal) })
+		return nil
+	}
+	if journal, err := sc.pragma(ctx, "journal_mode = WAL"); err == nil {
+		sc.journal = journal
+	}
+	return ctx.Err()
+}
+
+func (c *sqliteConnector) logJournal(mode string) {
+	c.logger.Info("dblocker: the SQLite file is not in WAL mode, so that readers wait for the writer; to change it for good, add the parameter to the DSN once",
+		"file", c.dsn.path, "journal_mode", mode, "parameter", c.dsn.library.walParam())
+}
+
+// pragma runs a PRAGMA and returns the first value that it answers.
+func (sc *serverConn) pragma(ctx context.Context, text string) (string, error) {
+	rows, err := sc.queryText(ctx, "PRAGMA "+text)
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0][0], nil
+}

@@ -1,0 +1,234 @@
+package dblocker
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A sqliteLibrary is a Go package that brings an SQLite of its own, with the
+// driver for it.
+type sqliteLibrary struct {
+	pkg string
+	sqliteTraits
+}
+
+// sqliteTraits are what is different in the SQLite libraries.
+type sqliteTraits struct {
+	// params is the column of sqliteParams; 0 if its parameters are not known.
+	params sqliteColumn
+
+	// cutsQuery tells that the driver cuts the query off a DSN that does not begin
+	// with "file:", so that only its own parameters are read there.
+	cutsQuery bool
+
+	// memdb tells that SQLite's VFS of that name is built in.
+	memdb bool
+
+	// busyTimeout is the parameter to give to the driver where the DSN has none
+	// like it, because the driver has no busy timeout of its own.
+	busyTimeout string
+}
+
+// sqliteLibraries do not see each other's file locks. Drivers in other packages
+// are taken for wrappers around one of them.
+var sqliteLibraries = []sqliteLibrary{
+	{"github.com/mattn/go-sqlite3", sqliteTraits{params: inMattn, cutsQuery: true, memdb: true}},
+	{"modernc.org/sqlite", sqliteTraits{params: inModernc, cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout}},
+	{"github.com/glebarez/go-sqlite", sqliteTraits{cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout}},
+	{"github.com/ncruces/go-sqlite3/driver", sqliteTraits{}},
+}
+
+// moderncBusyTimeout gives what mattn/go-sqlite3 has by default. The driver
+// applies it before all other parameters.
+const moderncBusyTimeout = "_pragma=busy_timeout(5000)"
+
+// findSQLiteLibrary returns the library that a driver's package is, or what most
+// wrappers wrap.
+func findSQLiteLibrary(pkg string) sqliteLibrary {
+	for _, l := range sqliteLibraries {
+		if l.pkg == pkg {
+			return l
+		}
+	}
+	return sqliteLibrary{pkg, sqliteTraits{cutsQuery: true, memdb: true}}
+}
+
+func isSQLiteLibrary(pkg string) bool {
+	return slices.ContainsFunc(sqliteLibraries, func(l sqliteLibrary) bool { return l.pkg == pkg })
+}
+
+// walParam is the parameter that puts a database into WAL mode.
+func (l sqliteLibrary) walParam() string {
+	if l.busyTimeout == moderncBusyTimeout {
+		return "_pragma=journal_mode(WAL)"
+	}
+	return "_journal_mode=WAL"
+}
+
+// A sqliteColumn says in which libraries a parameter exists.
+type sqliteColumn int
+
+const (
+	inMattn sqliteColumn = 1 << iota
+	inModernc
+	inBoth = inMattn | inModernc
+)
+
+// A sqliteParam is one thing that DSNs set.
+type sqliteParam struct {
+	names  []string // of which the last in the DSN's favour wins
+	pragma string   // that it sets, if it is one
+	in     sqliteColumn
+}
+
+// sqliteParams are the DSN parameters of mattn/go-sqlite3 v1.14.53 and of
+// modernc.org/sqlite v1.61.1. Of two names in a row the second wins.
+var sqliteParams = []sqliteParam{
+	{[]string{"_auto_vacuum", "_vacuum"}, "auto_vacuum", inBoth},
+	{[]string{"_busy_timeout", "_timeout"}, "busy_timeout", inBoth},
+	{[]string{"_foreign_keys", "_fk"}, "foreign_keys", inBoth},
+	{[]string{"_journal_mode", "_journal"}, "journal_mode", inBoth},
+	{[]string{"_query_only"}, "query_only", inBoth},
+	{[]string{"_synchronous", "_sync"}, "synchronous", inBoth},
+	{[]string{"_txlock"}, "", inBoth},
+
+	{[]string{"_cache_size"}, "cache_size", inMattn},
+	{[]string{"_case_sensitive_like", "_cslike"}, "case_sensitive_like", inMattn},
+	{[]string{"_defer_foreign_keys", "_defer_fk"}, "defer_foreign_keys", inMattn},
+	{[]string{"_ignore_check_constraints"}, "ignore_check_constraints", inMattn},
+	{[]string{"_locking_mode", "_locking"}, "locking_mode", inMattn},
+	{[]string{"_recursive_triggers", "_rt"}, "recursive_triggers", inMattn},
+	{[]string{"_secure_delete"}, "secure_delete", inMattn},
+	{[]string{"_writable_schema"}, "writable_schema", inMattn},
+	{[]string{"_auth"}, "", inMattn},
+	{[]string{"_auth_user"}, "", inMattn},
+	{[]string{"_auth_pass"}, "", inMattn},
+	{[]string{"_auth_crypt"}, "", inMattn},
+	{[]string{"_auth_salt"}, "", inMattn},
+	{[]string{"_loc"}, "", inMattn},
+	{[]string{"_mutex"}, "", inMattn},
+	{[]string{"_stmt_cache_size"}, "", inMattn},
+
+	{[]string{"_pragma"}, "", inModernc}, // any number of them
+	{[]string{"_defensive"}, "", inModernc},
+	{[]string{"_dqs"}, "", inModernc},
+	{[]string{"_error_rc"}, "", inModernc},
+	{[]string{"_inttotime"}, "", inModernc},
+	{[]string{"_texttotime"}, "", inModernc},
+	{[]string{"_time_format"}, "", inModernc},
+	{[]string{"_time_integer_format"}, "", inModernc},
+	{[]string{"_timezone"}, "", inModernc},
+}
+
+// sqliteURIParams are SQLite's own: https://www.sqlite.org/uri.html. The drivers
+// read vfs too, with or without "file:".
+var sqliteURIParams = []string{"mode", "cache", "immutable", "nolock", "psow", "modeof"}
+
+// pragmaValue returns the value that params give to a PRAGMA, or "".
+func (l sqliteLibrary) pragmaValue(params url.Values, pragma string) string {
+	value := ""
+	for _, p := range sqliteParams {
+		if p.pragma != pragma {
+			continue
+		}
+		for _, name := range p.names {
+			if params.Has(name) {
+				value = params.Get(name)
+			}
+		}
+	}
+	if l.params == inMattn || value != "" {
+		return value
+	}
+	for _, text := range params["_pragma"] {
+		if name, v := splitPragma(text); name == pragma && v != "" {
+			value = v
+		}
+	}
+	return value
+}
+
+// splitPragma reads what follows the word PRAGMA: name, name(value), name = value.
+func splitPragma(text string) (name, value string) {
+	name, value = text, ""
+	if i := strings.IndexAny(text, "(="); i >= 0 {
+		name, value = text[:i], text[i+1:]
+		value, _, _ = strings.Cut(value, ")")
+	}
+	name = strings.ToLower(strings.TrimSpace(name))
+	return name[strings.LastIndexByte(name, '.')+1:], strings.Trim(value, "'\" ;") // without the schema's name
+}
+
+// An ignoredParam is a parameter that does nothing, and what may have been meant.
+type ignoredParam struct{ name, write string }
+
+// ignored returns the parameters that neither SQLite nor the library will read,
+// although their names look as if somebody should.
+func (l sqliteLibrary) ignored(params url.Values) []ignoredParam {
+	if l.params == 0 {
+		return nil
+	}
+	known := l.paramNames()
+	var found []ignoredParam
+	for name := range params {
+		_, underscore := strings.CutPrefix(name, "_")
+		if slices.Contains(known, name) || !underscore && !slices.Contains(known, "_"+name) {
+			continue // those without an underscore may be of a VFS
+		}
+		found = append(found, ignoredParam{name, l.suggest(name, params[name], known)})
+	}
+	slices.SortFunc(found, func(a, b ignoredParam) int { return strings.Compare(a.name, b.name) })
+	return found
+}
+
+func (l sqliteLibrary) paramNames() []string {
+	var names []string
+	for _, p := range sqliteParams {
+		if p.in&l.params != 0 {
+			names = append(names, p.names...)
+		}
+	}
+	return names
+}
+
+// suggest returns what to write in place of an unknown parameter: the same thing
+// in the words of this library, or else the known name that looks most like it.
+func (l sqliteLibrary) suggest(name string, values, known []string) string {
+	for _, p := range sqliteParams {
+		switch {
+		case p.pragma == "":
+		case name == "_pragma" && p.in&l.params != 0 && slices.ContainsFunc(values, func(v string) bool { n, _ := splitPragma(v); return n == p.pragma }):
+			return p.names[0]
+		case l.params == inModernc && slices.Contains(p.names, name):
+			return "_pragma=" + p.pragma + "(...)"
+		}
+	}
+	return nearest("_"+strings.Trim(strings.ToLower(name), "_"), known)
+}
+
+// nearest returns the name with the least edits between it and got.
+func nearest(got string, names []string) string {
+	return slices.MinFunc(names, func(a, b string) int { return editDistance(got, a) - editDistance(got, b) })
+}
+
+// editDistance is Levenshtein's: how many bytes to insert, delete or replace.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range a {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range b {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
