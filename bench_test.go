@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"testing"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -53,4 +54,47 @@ func openBench(b *testing.B, driver string) *sql.DB {
 	_, err = db.Exec("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 1)")
 	must(b, err)
 	return db
+}
+
+// BenchmarkSection puts a statement in a section of its own beside the statement
+// alone, both with a request's context, which can be cancelled, and one that cannot.
+func BenchmarkSection(b *testing.B) {
+	request, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, work := range []struct {
+		name string
+		lock func(context.Context, Handle, ...SectionOption) (context.Context, func(), error)
+		run  func(ctx context.Context, db *sql.DB) error
+	}{
+		{"query", RLock, func(ctx context.Context, db *sql.DB) error {
+			var n int
+			return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
+		}},
+		{"exec", Lock, func(ctx context.Context, db *sql.DB) error {
+			_, err := db.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1)
+			return err
+		}},
+	} {
+		for name, parent := range map[string]context.Context{"background": context.Background(), "request": request} {
+			for _, section := range []bool{false, true} {
+				b.Run(fmt.Sprintf("%s/context=%s/section=%v", work.name, name, section), func(b *testing.B) {
+					db := openBench(b, "sqlite3-dblocker")
+					b.ReportAllocs()
+					for b.Loop() {
+						ctx, unlock := WithUser(parent, 1), func() {}
+						if section {
+							var err error
+							if ctx, unlock, err = work.lock(ctx, db); err != nil {
+								b.Fatal(err)
+							}
+						}
+						if err := work.run(ctx, db); err != nil {
+							b.Fatal(err)
+						}
+						unlock()
+					}
+				})
+			}
+		}
+	}
 }

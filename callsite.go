@@ -41,7 +41,7 @@ func callSite() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		frame, more := frames.Next()
-		if !isPlumbing(frame.Function) {
+		if !isPlumbing(frame) {
 			return fmt.Sprintf("%s:%d", frame.File, frame.Line)
 		}
 		if !more {
@@ -50,10 +50,10 @@ func callSite() string {
 	}
 }
 
-func isPlumbing(function string) bool {
-	for _, pkg := range []string{"database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker.(*", "github.com/calmdocs/dblocker.callSite"} {
-		if strings.HasPrefix(function, pkg) {
-			return true
+func isPlumbing(frame runtime.Frame) bool {
+	for _, pkg := range []string{"database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker."} {
+		if strings.HasPrefix(frame.Function, pkg) {
+			return !strings.HasSuffix(frame.File, "_test.go")
 		}
 	}
 	return false

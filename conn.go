@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"sync"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -40,10 +42,21 @@ type RawConn interface {
 //
 // database/sql calls its methods one at a time. Only the end of a wait (the lock
 // table) and the end of a Tx by its context (database/sql, which then has the
-// mutex) come from other goroutines.
+// mutex) come from other goroutines; and the end of a section, which mu keeps apart
+// from the calls.
 type conn struct {
-	db   *Connector
-	pool *pool // whose shared parts it retains until Close
+	db    *Connector
+	pool  *pool    // whose shared parts it retains until Close
+	bound *section // that all its work is inside; nil if it is as each context says
+
+	mu   sync.Mutex  // held during each call; guards what follows
+	due  atomic.Bool // a section has ended that may have left something open here
+	gone bool        // bound has ended
+	lent bool        // Raw shows the inner connection to the program
+
+	life     membership // in bound, while there may be something to close
+	attached membership // in the section of drawn.pin
+	using    *pin       // whose mu the call has locked; else nil
 
 	drawn draw        // has no sc unless a server connection is drawn
 	slot  rwlock.Hold // held while it is, if their number is limited
@@ -75,6 +88,10 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.leave()
 	if err := c.passGate(ctx, &c.leaf); err != nil {
 		return err
 	}
@@ -90,13 +107,17 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
 func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	statement, raw, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		return nil, err
 	}
 	defer c.release(&c.leaf)
 	defer func() { c.settle(raw, statement, err) }()
-	ctx, limit := c.db.limitStatement(ctx)
+	ctx, limit := c.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
 	snd := c.sending(statement, query, args)
@@ -125,10 +146,8 @@ func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedVa
 // rows for a Query, or for the transaction that the statement may begin, raw.
 func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
 	st = c.db.texts.Classify(text)
-	if c.scope != nil {
-		if err := c.scope.refuses(ctx, st); err != nil {
-			return st, nil, err
-		}
+	if err := c.refusal(ctx, st); err != nil {
+		return st, nil, err
 	}
 	if err := c.clearConnection(ctx, st); err != nil {
 		return st, nil, err
@@ -159,11 +178,17 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // query runs a query, prepared as s or else given as text, on a server connection,
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	r := &rows{conn: c}
 	statement, raw, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
 	if err != nil {
 		return nil, err
 	}
+	r.inside = r.hold.inside.section
+	r.guarded = r.inside != nil || c.scope.isInside()
 	snd := c.sending(statement, query, args)
 	r.writes = statement.Kind != sqltext.Read
 	r.below, c.open = c.open, r
@@ -174,7 +199,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 			r.release()
 		}
 	}()
-	ctx, r.limit = c.db.limitStatement(ctx)
+	ctx, r.limit = c.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
 		if s != nil {
 			r.Rows, err = s.query(ctx, sc, &snd)
@@ -220,6 +245,10 @@ func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	if err := c.passGate(ctx, &c.leaf); err != nil {
 		return nil, err
 	}
@@ -238,6 +267,10 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 		return nil, err
 	}
@@ -245,6 +278,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
 	}
+	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.enforcesReadOnly
 	defer func() {
 		if t.Tx == nil { // also when the inner driver panics
 			t.release()
@@ -257,17 +291,36 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err != nil {
 		return nil, err
 	}
+	t.tx = t.Tx
 	t.open()
 	return t, nil
 }
 
 // Raw implements [RawConn].
 func (c *conn) Raw(f func(driverConn any) error) error {
-	if err := c.drawForRaw(); err != nil {
+	sc, err := c.lend()
+	if err != nil {
 		return err
 	}
-	c.busy = true
-	return f(c.drawn.sc.ci)
+	defer func() {
+		c.lockCall()
+		c.lent = false
+		c.leave()
+	}()
+	return f(sc.ci)
+}
+
+// lend draws a server connection for Raw, whose callback may call c again.
+func (c *conn) lend() (*serverConn, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
+	if err := c.drawForRaw(); err != nil {
+		return nil, err
+	}
+	c.busy, c.lent = true, true
+	return c.drawn.sc, nil
 }
 
 // drawForRaw passes the gate while a new connection may read the schema.
@@ -311,7 +364,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
 		sc := c.drawn.sc
-		err := c.first(call)
+		err := c.first(ctx, call)
 		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
 		}
@@ -322,17 +375,21 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 	}
 }
 
-// first runs the call that a server connection was drawn for. If the inner driver
+// first runs the call that a server connection was drawn for, having set the limit for
+// its statements. If the inner driver
 // panics there, database/sql may forget the client connection, so the server
 // connection is closed here.
-func (c *conn) first(call func(*serverConn) error) error {
+func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
 	returned := false
 	defer func() {
 		if !returned {
 			c.discard()
 		}
 	}()
-	err := c.drawn.sc.heed(call(c.drawn.sc))
+	err := c.limitServer(ctx)
+	if err == nil {
+		err = c.drawn.sc.heed(call(c.drawn.sc))
+	}
 	returned = true
 	return err
 }
@@ -342,14 +399,31 @@ func (c *conn) draw(ctx context.Context) error {
 	if c.drawn.sc != nil {
 		return nil
 	}
-	id, _ := identityFrom(ctx)
-	c.slot.Owner = id.lockOwner()
+	if p := c.pinOf(ctx); p != nil {
+		return p.attach(ctx, c)
+	}
+	c.slot.Owner = c.identityOf(ctx).lockOwner()
 	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
 		c.slot.With = nil
 	}
 	var err error
-	c.drawn, err = c.pool.draw(ctx, &c.slot, c.db.wait())
+	c.drawn, err = c.pool.draw(ctx, &c.slot, c.waitForConn())
 	return c.db.connectError(err)
+}
+
+// wait is how operations on c wait for a user's lock.
+func (c *conn) wait() rwlock.Wait {
+	w := c.db.wait()
+	if c.bound != nil {
+		w.Closed = c.bound.done
+	}
+	return w
+}
+
+func (c *conn) waitForConn() rwlock.Wait {
+	w := c.wait()
+	w.Stats = &c.db.connWaits
+	return w
 }
 
 // release ends what an operation holds, or leaves it to a lost session.
@@ -362,7 +436,7 @@ func (c *conn) release(h *userHold) {
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
 	if sc := c.drawn.sc; sc != nil && c.open == nil && sc.lost() {
-		c.pool.orphans.adopt(sc.session, &h.Hold)
+		c.pool.orphans.adopt(sc.session, h)
 	}
 }
 
@@ -378,16 +452,19 @@ func (c *conn) undraw(end func(draw)) {
 	}
 	defer c.slot.Release()
 	for len(c.stmts) > 0 {
-		c.stmts[len(c.stmts)-1].Close() // which takes it off
+		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
 	d := c.drawn
 	c.drawn = draw{}
 	end(d)
+	c.attached.leave()
 }
 
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
+	c.lockCall()
+	defer c.leave()
 	if c.drawn.sc != nil {
 		return c.drawn.sc.ResetSession(ctx)
 	}
@@ -397,22 +474,27 @@ func (c *conn) ResetSession(ctx context.Context) error {
 // IsValid implements [driver.Validator]. database/sql asks when it takes the
 // connection back into its pool: the moment at which the session ends.
 func (c *conn) IsValid() bool {
+	c.lockCall()
+	defer c.leave()
 	if c.keepRaw() {
 		return c.drawn.sc.IsValid()
 	}
 	c.endScopes()
 	c.giveBack()
-	return !c.spent
+	return !c.spent && !c.gone
 }
 
 // Close implements [driver.Conn]. A connection that still has its server
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
+	c.lockCall()
+	defer c.leave()
 	for s := c.scope; s != nil; s = s.outer {
 		s.leaveToLost()
 	}
 	c.discard()
 	c.endScopes()
+	c.life.leave()
 	if c.pool != nil {
 		c.pool.release()
 		c.pool = nil

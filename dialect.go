@@ -31,8 +31,8 @@ type dialect struct {
 	// setUp is called for each new connection of the inner connector.
 	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
 
-	// limitStatements makes the server end the statements of a new connection
-	// after d. If nil, contexts do that instead.
+	// limitStatements makes the server end the statements of a connection after d, or
+	// as it is configured, if d is 0. If nil, contexts do that instead.
 	limitStatements func(ctx context.Context, sc *serverConn, d time.Duration) error
 
 	// identify finds out the session of a new connection; survivors tells which

@@ -40,6 +40,12 @@
 // it would not on the bare driver: in a loop over its own rows, or on the sql.DB
 // beside its own transaction. Parallel parts of a request take a [Fork] each.
 //
+// # Sections
+//
+// [Lock] and [RLock] put several statements and other Go code under one lock: all that
+// is done with the context that they return is inside the section, until its unlock. A
+// [Store] hands out sqlx handles that are each inside a section.
+//
 // # Opening
 //
 // The data source name of the driver "dblocker" is driver[?options]:inner-dsn. The

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jmoiron/sqlx"
 
@@ -75,8 +76,11 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.connect != nil || cfg.shardDSN != nil {
+		return nil, errNotAStore
+	}
 	d := inner.Driver()
-	return newConnector(&Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
+	return newConnector(Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
 }
 
 // OpenDB opens a database with a connector of any driver, wrapped.
@@ -91,10 +95,13 @@ func OpenDB(inner driver.Connector, opts ...Option) (*sql.DB, error) {
 // Driver is the wrapping driver. The ones that [sql.Open] knows are registered
 // by this package and by [Register].
 type Driver struct {
-	name   string        // of the inner driver; "" if the DSN names it
-	inner  driver.Driver // nil if it is to be looked up by name
-	opts   []Option
-	opened driver.Driver // of the handle that returned this Driver; nil before
+	name     string        // of the inner driver; "" if the DSN names it
+	inner    driver.Driver // nil if it is to be looked up by name
+	opts     []Option
+	forStore bool          // which may have the options that are for a Store only
+	opened   driver.Driver // of the handle that returned this Driver; nil before
+	handle   *Connector    // that returned it
+	bound    *section      // that all of the handle's work is inside; nil but for a handle of a Store
 }
 
 // Unwrap returns the inner driver: of a handle's Driver the one that it has open,
@@ -146,6 +153,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
+		return nil, errNotAStore
+	}
 	open := cfg.dialect.connector
 	if open == nil {
 		open = openConnector
@@ -154,7 +164,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, withoutSecrets(err, t.dsn)
 	}
-	return newConnector(&Driver{d.name, d.inner, d.opts, inner}, cfg, ci, &t.dsn), nil
+	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
 }
 
 // registeredDriver finds a driver by its name. database/sql shows it only by
@@ -223,6 +233,11 @@ type Connector struct {
 	calls  callSites // that were warned of
 	closed chan struct{}
 
+	warned atomic.Bool // of SetMaxOpenConns
+
+	lockWaits, connWaits rwlock.WaitStats
+	spills               atomic.Int64
+
 	copiesRows bool // whether the inner driver reuses the bytes of a row
 
 	mu   sync.Mutex // guards pool, and the closing of closed
@@ -232,10 +247,10 @@ type Connector struct {
 // freshRows are the drivers that are known to make new bytes for each row.
 var freshRows = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
 
-func newConnector(d *Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
-	return &Connector{
+func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
+	c := &Connector{
 		config: cfg,
-		driver: d,
+		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
 		texts:  sqltext.NewCache(cfg.dialect.text),
@@ -243,6 +258,8 @@ func newConnector(d *Driver, cfg *config, inner driver.Connector, dsn *string) *
 
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
 	}
+	c.driver.handle = c
+	return c
 }
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers
@@ -253,6 +270,16 @@ func (c *Connector) Driver() driver.Driver { return c.driver }
 // does not look at the context: when a sql.DB is full, another caller's
 // connection may be made here.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) {
+	p, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{db: c, pool: p}, nil
+}
+
+// open returns the pool, which it makes if there is none, and whose shared parts it
+// retains for the caller.
+func (c *Connector) open() (*pool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -268,7 +295,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 		c.pool = p
 	}
 	c.pool.retain()
-	return &conn{db: c, pool: c.pool}, nil
+	return c.pool, nil
 }
 
 // Close closes the handle: those who wait for a lock or a connection get
@@ -295,7 +322,17 @@ func closeConnector(c driver.Connector) error {
 	return nil
 }
 
-// wait is how the handle's operations wait.
+// wait is how the handle's operations wait for a user's lock.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits}
+}
+
+// space returns the lock table of an open handle; nil if it has not been used yet.
+func (c *Connector) space() *space {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pool == nil {
+		return nil
+	}
+	return c.pool.users
 }

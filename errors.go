@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,9 +9,9 @@ import (
 )
 
 var (
-	// ErrNoUser is returned for an operation whose context carries no user on a
-	// handle with the option untagged=error.
-	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or open the database with untagged=pass")
+	// ErrNoUser is returned for a section whose context carries no user, and for an
+	// operation without one on a handle with the option untagged=error.
+	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or for statements without a user open the database with untagged=pass")
 
 	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
 	ErrLockTimeout = errors.New("lock_timeout has passed")
@@ -23,9 +24,18 @@ var (
 	// that do not fit into spill_limit, beside others who read.
 	ErrSpillLimit = errors.New("dblocker: the open rows of this user's request, which have to make way for its write while others read, are too large to keep in memory")
 
-	// ErrReadOnly is returned for a statement that writes in a read-only
-	// transaction, where the engine would let it pass.
-	ErrReadOnly = errors.New("dblocker: this statement writes, or is not known to only read, and its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)")
+	// ErrReadOnly is returned for a statement that writes in a shared section, or in
+	// a read-only transaction where the engine would let it pass.
+	ErrReadOnly = errors.New("dblocker: this statement writes, or is not known to only read, where only reading is allowed")
+
+	// ErrReleased is the error of a section's context when the section has been left,
+	// and of everything that is done with it then. errors.Is takes it for
+	// context.Canceled too.
+	ErrReleased error = releasedError{}
+
+	// errReadOnlyTx and errSharedSection are ErrReadOnly with what to do about it.
+	errReadOnlyTx    = fmt.Errorf("%w: its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)", ErrReadOnly)
+	errSharedSection = fmt.Errorf("%w: its section is shared; begin one that writes with dblocker.Lock, or with RWGetDB", ErrReadOnly)
 
 	// ErrRolledBack is wrapped by what a transaction on SQLite answers after SQLite
 	// has rolled it back, because a statement of it was interrupted or failed in
@@ -67,3 +77,12 @@ func (e *LockError) Error() string {
 
 // Unwrap returns Err.
 func (e *LockError) Unwrap() error { return e.Err }
+
+// releasedError is the type of ErrReleased.
+type releasedError struct{}
+
+func (releasedError) Error() string {
+	return "dblocker: the section has ended; do this before its unlock, or with the context from outside of it"
+}
+
+func (releasedError) Is(target error) bool { return target == context.Canceled }

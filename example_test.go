@@ -215,3 +215,64 @@ func ExampleRawConn() {
 	}
 	// Output: true
 }
+
+// A section keeps others of the user away from the Go code between two statements.
+func ExampleLock() {
+	db, done := openExample("")
+	defer done()
+	grow := func(ctx context.Context) error {
+		ctx, unlock, err := dblocker.Lock(ctx, db, dblocker.Tag("grow"))
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		var size int
+		if err := db.QueryRowContext(ctx, "SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
+			return err
+		}
+		_, err = db.ExecContext(ctx, "UPDATE files SET size = ? WHERE name = 'a.txt'", size+1)
+		return err
+	}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := grow(dblocker.WithUser(context.Background(), "ann")); err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	wg.Wait()
+	var size int
+	if err := db.QueryRow("SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(size)
+	// Output: 11
+}
+
+func ExampleNew() {
+	dir, err := os.MkdirTemp("", "dblocker")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	store, err := dblocker.New(context.Background(), "sqlite3", filepath.Join(dir, "app.db"), false)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+
+	cancel, db, err := store.RWGetDB("ann", context.Background(), "make files")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cancel()
+	db.MustExec("CREATE TABLE files (name TEXT); INSERT INTO files VALUES ('a.txt')")
+	var names []string
+	if err := db.Select(&names, "SELECT name FROM files"); err != nil {
+		log.Fatal(err)
+	}
+	cancel()
+	fmt.Println(names, db.Select(&names, "SELECT name FROM files"))
+	// Output: [a.txt] sql: database is closed
+}

@@ -137,7 +137,7 @@ func (c *conn) passGate(ctx context.Context, h *userHold) error {
 	if c.pool.gate == nil || c.scope != nil {
 		return nil
 	}
-	id, _ := identityFrom(ctx)
+	id := c.identityOf(ctx)
 	req := request{kind: rwlock.Leaf, mode: Shared}
 	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
 		return err
@@ -165,7 +165,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	if id.owner == nil || !id.owner.hasRows() {
 		return nil
 	}
-	return id.owner.spill(ctx, c.db.spillLimit, inTheWay)
+	return c.db.spill(ctx, id.owner, inTheWay)
 }
 
 // clearConnection spills the rows that are open on a connection of a gated dialect,
@@ -198,7 +198,7 @@ func writesRows(st sqltext.Statement) bool {
 
 // learnJournal opens the first connection, which learns the journal mode.
 func (c *conn) learnJournal(ctx context.Context, g *gate) error {
-	id, _ := identityFrom(ctx)
+	id := c.identityOf(ctx)
 	h := rwlock.Hold{Owner: id.lockOwner()}
 	if err := g.lock.Acquire(ctx, rwlock.Exclusive, &h, c.db.wait()); err != nil {
 		return c.lockError(err, id)

@@ -10,7 +10,8 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A userHold is what an operation holds: its user's lock, and on SQLite the
+// A userHold is what an operation holds: its user's lock, or a place in a section
+// that has that lock, or both if its section is another user's; and on SQLite the
 // database's gate.
 type userHold struct {
 	rwlock.Hold
@@ -18,20 +19,42 @@ type userHold struct {
 	passed *gate // where it counts as a reader that passes by; else nil
 	user   string
 	owner  *owner // nil if the context had none
+
+	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
+	inside membership   // of a section
 }
 
 // release gives up all that the operation holds. It does nothing the second time.
 func (h *userHold) release() {
 	h.leaveGate()
 	h.Hold.Release()
+	h.releaseShare()
+	h.inside.leave()
 }
 
-// moveTo gives all that h holds to the idle hold to.
-func (h *userHold) moveTo(to *userHold) {
-	to.user, to.owner, to.passed = h.user, h.owner, h.passed
-	h.passed = nil
+func (h *userHold) releaseShare() {
+	if h.all != nil {
+		h.all.Release()
+		h.all = nil
+	}
+}
+
+// Held reports whether the operation has its user's lock, by itself or through its
+// section.
+func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held() }
+
+// moveTo gives all that h holds to the idle hold to, of an operation on c or on no
+// connection. It reports whether that was a user's lock, or a place in a section.
+func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
+	moved = h.Held()
+	to.user, to.passed, to.all = h.user, h.passed, h.all
+	h.passed, h.all = nil, nil
 	h.Move(&to.Hold)
 	h.gate.Move(&to.gate)
+	if h.inside.section != nil {
+		h.inside.move(&to.inside, c)
+	}
+	return moved
 }
 
 // describe says whose the holds are, and what for.
@@ -58,13 +81,40 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
 		return err
 	}
-	id, err := c.identify(ctx)
+	s := c.sectionOf(ctx)
+	id, err := c.identify(ctx, s)
 	switch {
 	case err != nil:
 		return err
 	case c.scope != nil:
-		return c.scope.lock(ctx, id)
+		return c.scope.lock(ctx, id, s)
+	case s != nil:
+		return c.lockInside(s, h, id, func(id identity) error { return c.lockOutside(ctx, h, req, id, byText) })
 	}
+	return c.lockOutside(ctx, h, req, id, byText)
+}
+
+// lockInside is for an operation inside a section. What else it needs it gets by take,
+// which is called for nobody if the section has the lock of the user id.
+func (c *conn) lockInside(s *section, h *userHold, id identity, take func(identity) error) error {
+	if err := s.enter(&h.inside, c); err != nil {
+		return err
+	}
+	needs := id
+	if s.covering(c.pool.users, id.user) != nil {
+		needs.user = ""
+	}
+	err := take(needs)
+	h.user, h.owner = id.user, id.owner
+	if err != nil {
+		h.release()
+	}
+	return err
+}
+
+// lockOutside takes the lock of the user id, if there is one, and what the gate asks of
+// an operation whose text says byText.
+func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id identity, byText Mode) error {
 	// WithMode can not say of a statement that writes that SQLite lets it in.
 	if err := c.gateRequest(ctx, h, &req, max(byText, req.mode)); err != nil {
 		return err
@@ -117,33 +167,36 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
 		c.slot.With = h.chain(req) // which will last until a connection can be drawn
 	}
-	err := c.take(ctx, h, req, c.db.wait())
+	err := c.take(ctx, h, req, c.wait())
 	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
 		if err := c.spillForUser(ctx, id); err != nil {
 			return err
 		}
-		err = c.take(ctx, h, req, c.db.wait())
+		err = c.take(ctx, h, req, c.wait())
 	}
 	return c.lockError(err, id)
 }
 
 // spillForUser spills the owner's rows that hold the lock of the user.
 func (c *conn) spillForUser(ctx context.Context, id identity) error {
-	return id.owner.spill(ctx, c.db.spillLimit, func(r *rows) bool { return r.hold.user == id.user })
+	return c.db.spillForUser(ctx, id.owner, id.user)
 }
 
 // take acquires what req says into h, in one step.
 func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
-	users, mode := c.pool.users.users, rwlock.Mode(req.mode)
-	switch {
-	case req.gate == nil:
-		return users.Acquire(ctx, h.user, mode, &h.Hold, w)
-	case h.user == "":
-		return req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate, w)
+	users, mode := c.pool.users, rwlock.Mode(req.mode)
+	if req.gate == nil {
+		return users.acquire(ctx, h.user, mode, h, w)
 	}
-	return rwlock.AcquireGated(ctx, w,
-		rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate},
-		rwlock.Request{Table: users, Key: h.user, Mode: mode, Hold: &h.Hold})
+	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
+	if h.user == "" {
+		return gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
+	}
+	err := rwlock.AcquireGated(ctx, w, gate, rwlock.Request{Table: users.users, Key: h.user, Mode: mode, Hold: &h.Hold})
+	if err == rwlock.ErrBarred {
+		return users.acquireWithShare(ctx, mode, w, []*userHold{h}, gate)
+	}
+	return err
 }
 
 // chain links the holds that req asks for, for who waits with them.
@@ -159,11 +212,14 @@ func (h *userHold) chain(req request) *rwlock.Hold {
 }
 
 // identify returns the user of an operation on c, or none as far as the handle
-// allows that. In a transaction that was begun for a user it need not be said
-// again.
-func (c *conn) identify(ctx context.Context) (identity, error) {
+// allows that. In a section, or in a transaction that was begun for a user, it need
+// not be said again.
+func (c *conn) identify(ctx context.Context, s *section) (identity, error) {
+	if c.bound != nil {
+		return s.id, nil
+	}
 	id, ok := identityFrom(ctx)
-	if ok || c.scope != nil && c.scope.tagged {
+	if ok || s != nil || c.scope != nil && c.scope.tagged {
 		return id, id.err
 	}
 	switch c.db.untagged {
@@ -193,9 +249,26 @@ func (c *conn) lockError(err error, id identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
-	what := fmt.Sprintf("the %v lock of user %q", w.Mode, id.user)
 	if g := c.pool.gate; g.refused(err) {
-		what = fmt.Sprintf("%s (%v)", g.name, w.Mode)
+		return waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode))
+	}
+	return lockError(err, id)
+}
+
+// lockError does that for a wait for users' locks only.
+func lockError(err error, id identity) error {
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err
+	}
+	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
+	switch {
+	case w.Key != allUsers:
+		id.user = w.Key // of those that were asked for together
+	case w.Mode == rwlock.Shared:
+		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
+	default:
+		what = "the lock of all users"
 	}
 	return waitError(w, id, what)
 }

@@ -86,11 +86,14 @@ func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) 
 	if err != nil {
 		return err
 	}
-	set := fmt.Sprintf("SET SESSION max_execution_time = %d", max(1, d.Milliseconds()))
+	name, value := "max_execution_time", fmt.Sprint(max(1, d.Milliseconds()))
 	if strings.Contains(version, "MariaDB") {
-		set = fmt.Sprintf("SET SESSION max_statement_time = %f", max(1e-6, d.Seconds()))
+		name, value = "max_statement_time", fmt.Sprintf("%f", max(1e-6, d.Seconds()))
 	}
-	_, err = sc.ExecContext(ctx, set, nil)
+	if d == 0 {
+		value = "DEFAULT"
+	}
+	_, err = sc.ExecContext(ctx, "SET SESSION "+name+" = "+value, nil)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -55,6 +56,10 @@ func Trace(on bool) Option {
 // on PostgreSQL none are kept behind a connection pooler such as pgbouncer, unless
 // this option is given.
 func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
+
+// DebugAfter is how long something may be held or waited for before a [Store] with
+// debug logs it (DSN: debug_after). The default is 10 seconds.
+func DebugAfter(d time.Duration) Option { return option("debug_after", d.String()) }
 
 // MaxOpenConns is the most server connections the handle has open at a time
 // (DSN: max_open_conns). 0 means no limit. Defaults: 80 on PostgreSQL, 120 on
@@ -124,6 +129,9 @@ type config struct {
 	lockspace        string
 	dialect          *dialect
 	logger           *slog.Logger
+	debugAfter       time.Duration
+	connect          Connect
+	shardDSN         func(ctx context.Context, user string) (string, error)
 }
 
 // poolLimits bound the pool of server connections. The fields mean what the
@@ -153,6 +161,7 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 		limits:      c.dialect.limits,
 		dialect:     c.dialect,
 		logger:      slog.Default(),
+		debugAfter:  10 * time.Second,
 	}
 	return c, c.apply(opts)
 }
@@ -202,6 +211,7 @@ var optionTable = []optionSpec{
 	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.maxIdleConns })},
 	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxLifetime })},
 	{"conn_max_idle_time", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxIdleTime })},
+	{"debug_after", wantDuration, duration(func(c *config) *time.Duration { return &c.debugAfter })},
 	{"untagged", "pass, warn or error", func(c *config, v string) error {
 		switch p := UntaggedPolicy(v); p {
 		case PassUntagged, WarnUntagged, ErrorUntagged:

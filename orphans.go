@@ -25,8 +25,7 @@ type session struct {
 // to the pool; or it is over, for good. end makes it so.
 type orphan struct {
 	session session
-	user    string
-	hold    rwlock.Hold // for nobody: its former owner has to wait too
+	hold    userHold // for nobody: its former owner has to wait too
 	until   time.Time
 	timer   *time.Timer // ends it at that time
 }
@@ -45,11 +44,10 @@ type orphans struct {
 }
 
 // adopt makes an orphan of a session, with the grant of h.
-func (os *orphans) adopt(s session, h *rwlock.Hold) {
+func (os *orphans) adopt(s session, h *userHold) {
 	o := &orphan{session: s}
 	o.hold.Kind, o.hold.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
-	var moved bool
-	if o.user, moved = h.Move(&o.hold); !moved {
+	if !h.moveTo(&o.hold, nil) {
 		return
 	}
 	os.pool.retain()
@@ -121,7 +119,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		if err != nil {
 			return nil, err
 		}
-		sc = &serverConn{ci: ci, cfg: os.connector.cfg}
+		sc = newServerConn(ci, os.connector.cfg)
 	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {
@@ -157,7 +155,7 @@ func (os *orphans) end(o *orphan) bool {
 		return false
 	}
 	o.timer.Stop()
-	o.hold.Release()
+	o.hold.release()
 	os.pool.release()
 	return true
 }
@@ -171,7 +169,7 @@ func (os *orphans) giveUp(o *orphan) {
 		return
 	}
 	cfg := os.connector.cfg
-	args := []any{"user", o.user, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
+	args := []any{"user", o.hold.user, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
 	if err != nil {
 		args = append(args, "error", err)
 	}

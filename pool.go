@@ -105,6 +105,8 @@ type draw struct {
 	conn *sql.Conn
 	sc   *serverConn
 
+	pin *pin // that has taken it, if it is not the client connection itself
+
 	// mayBeStale tells that the connection has been in the pool, where it may
 	// have gone bad.
 	mayBeStale bool
@@ -152,10 +154,19 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 
 // giveBack returns the connection to the pool, which looks whether it is still
 // good.
-func (d draw) giveBack() { d.conn.Close() }
+func (d draw) giveBack() {
+	if d.pin == nil {
+		d.conn.Close()
+	}
+}
 
 // discard closes the connection.
 func (d draw) discard() {
+	if d.pin != nil {
+		d.pin.discard()
+		return
+	}
+	d.sc.broken = true
 	d.conn.Raw(func(any) error { return driver.ErrBadConn })
 	d.conn.Close()
 }

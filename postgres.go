@@ -37,7 +37,11 @@ var postgres = &dialect{
 	limitStatements: func(ctx context.Context, sc *serverConn, d time.Duration) error {
 		// In milliseconds; 0 would turn the limit off.
 		// https://www.postgresql.org/docs/current/runtime-config-client.html
-		_, err := sc.ExecContext(ctx, fmt.Sprintf("SET statement_timeout = %d", max(1, d.Milliseconds())), nil)
+		value := "DEFAULT"
+		if d > 0 {
+			value = fmt.Sprint(max(1, d.Milliseconds()))
+		}
+		_, err := sc.ExecContext(ctx, "SET statement_timeout = "+value, nil)
 		return err
 	},
 	identify:         postgresIdentify,

@@ -63,7 +63,7 @@ func (raw *rawTx) takeOver() {
 	}
 	h, from := &raw.hold, raw.from
 	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.Tag)
-	from.moveTo(h)
+	from.moveTo(h, raw.conn)
 	raw.tagged = h.Held()
 }
 

@@ -100,3 +100,34 @@ var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err err
 	})
 	return err
 }
+
+var _ = func(ctx context.Context, db *sql.DB) error {
+	ctx, unlock, err := dblocker.Lock(ctx, db) // or RLock; named after sync.RWMutex
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// every call made with this ctx runs inside the section
+	return db.PingContext(ctx)
+}
+
+var _ = func(ctx context.Context, debug bool) {
+	store, err := dblocker.New(ctx, "sqlite3", "app.db", debug)
+	_, _ = store, err
+}
+
+var _ = func(ctx context.Context, store *dblocker.Store, userID int) error {
+	cancel, db, err := store.ReadGetDB(userID, ctx, "list files") // or RWGetDB
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	// db is a *sqlx.DB under the user's lock until cancel
+	return db.Ping()
+}
+
+var _ = func(ctx context.Context, debug bool, shardOf func(user string) (string, error)) {
+	store, err := dblocker.New(ctx, "sqlite3", "", debug, dblocker.DSNFunc(
+		func(ctx context.Context, user string) (string, error) { return shardOf(user) }))
+	_, _ = store, err
+}

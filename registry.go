@@ -26,13 +26,14 @@ type space struct {
 	gate    *gate        // that the handles of a gated dialect use
 	pools   []*pool      // of the open handles; guarded by registry.mu
 	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
+	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
 }
 
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
 func openSpace(id, library string) (*space, error) {
-	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), gate: newGate(id)}
+	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0), gate: newGate(id)}
 	s.refs.Store(1)
 	if id == "" {
 		return s, nil

@@ -23,11 +23,15 @@ var (
 // have been spilled.
 type rows struct {
 	driver.Rows
-	conn  *conn // that counts them as open; else nil
+	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
 	limit statementLimit
 	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
 	done  func()    // what else is to be done after Close; may be nil
+
+	inside   *section // that they are in by themselves; nil if in none
+	guarded  bool     // the end of a section may end them
+	released bool
 
 	below      *rows // in the list of conn.open
 	prev, next *rows // in the list of hold.owner, which guards them
@@ -64,7 +68,13 @@ func (r *rows) Columns() []string {
 // program works on a row, its values must survive: so they are in our buffer,
 // which only the program's own next Next overwrites.
 func (r *rows) Next(dest []driver.Value) error {
-	if r.hold.owner != nil { // else only calls on this connection could spill them
+	if r.guarded {
+		if err := r.conn.enter(); err != nil {
+			return err
+		}
+		defer r.conn.leave()
+	}
+	if r.guarded || r.hold.owner != nil { // else only calls on this connection could spill them
 		r.mu.Lock()
 		defer r.mu.Unlock()
 	}
@@ -87,7 +97,7 @@ func (r *rows) next1(dest []driver.Value) error {
 // inScope tells the transaction, if the rows are in one, of the error with which
 // they have ended.
 func (r *rows) inScope(err error) error {
-	if err == nil || err == io.EOF || r.conn == nil || r.conn.scope == nil {
+	if err == nil || err == io.EOF || r.conn == nil || r.released || r.conn.scope == nil {
 		return err
 	}
 	r.conn.scope.noticeLoss(sqltext.Statement{}, err)
@@ -120,6 +130,10 @@ func (r *rows) keep(dest []driver.Value) {
 
 // Close closes the inner rows and only then ends the hold, whatever happens.
 func (r *rows) Close() error {
+	if r.conn != nil {
+		r.conn.lockCall()
+		defer r.conn.leave()
+	}
 	defer r.release()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,9 +141,37 @@ func (r *rows) Close() error {
 	return r.inScope(r.Rows.Close())
 }
 
+// end closes the rows because their section has ended. What the program still asks of
+// them is answered with the reason.
+func (r *rows) end(reason error) {
+	defer r.release()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.closed = true
+	ended := &endedRows{r.Rows.Columns(), reason}
+	r.Rows.Close()
+	r.Rows, r.spilled = ended, nil
+}
+
+// endedRows are what remains of rows that the end of a section has closed.
+type endedRows struct {
+	columns []string
+	reason  error
+}
+
+func (r *endedRows) Columns() []string         { return r.columns }
+func (r *endedRows) Next([]driver.Value) error { return r.reason }
+func (r *endedRows) Close() error              { return nil }
+
 func (r *rows) release() {
+	if r.released {
+		return
+	}
+	r.released = true
 	if c := r.conn; c != nil {
-		r.conn = nil
 		c.forget(r)
 		c.leaveToLost(&r.hold)
 		if r.kept != nil {
@@ -173,6 +215,12 @@ func (r *rows) HasNextResultSet() bool {
 
 // NextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) NextResultSet() error {
+	if r.guarded {
+		if err := r.conn.enter(); err != nil {
+			return err
+		}
+		defer r.conn.leave()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.spilled = nil
@@ -184,8 +232,10 @@ func (r *rows) NextResultSet() error {
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	if c := r.spilledColumn(index); c != nil {
-		return c.scan
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		return r.spilled.columns[index].scan
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
 		return t.ColumnTypeScanType(index)
@@ -195,8 +245,10 @@ func (r *rows) ColumnTypeScanType(index int) reflect.Type {
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	if c := r.spilledColumn(index); c != nil {
-		return c.name
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		return r.spilled.columns[index].name
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
 		return t.ColumnTypeDatabaseTypeName(index)
@@ -206,7 +258,10 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
 func (r *rows) ColumnTypeLength(index int) (int64, bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.length, c.hasLength
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
@@ -217,7 +272,10 @@ func (r *rows) ColumnTypeLength(index int) (int64, bool) {
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
 func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.nullable, c.knowsNullable
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
@@ -228,21 +286,14 @@ func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	if c := r.spilledColumn(index); c != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled != nil {
+		c := r.spilled.columns[index]
 		return c.precision, c.scale, c.hasPrecision
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
 		return t.ColumnTypePrecisionScale(index)
 	}
 	return 0, 0, false
-}
-
-// spilledColumn returns what is known of a column of spilled rows, nil of others.
-func (r *rows) spilledColumn(index int) *columnType {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled == nil {
-		return nil
-	}
-	return &r.spilled.columns[index]
 }

@@ -29,7 +29,19 @@ type scannerRows struct {
 	inner driver.RowsColumnScanner
 }
 
-func (r scannerRows) NextRow() error { return r.inner.NextRow() }
+func (r scannerRows) NextRow() error {
+	if !r.guarded {
+		return r.inner.NextRow()
+	}
+	if err := r.conn.enter(); err != nil {
+		return err
+	}
+	defer r.conn.leave()
+	if ended, ok := r.Rows.(*endedRows); ok {
+		return ended.reason
+	}
+	return r.inner.NextRow()
+}
 
 func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
 	return r.inner.ScanColumn(ctx, index, dest)

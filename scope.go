@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"slices"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -17,6 +18,9 @@ type scope struct {
 	readOnly bool
 	tagged   bool        // it was begun for a user; then hold, or that of an outer scope, is held
 	hold     userHold    // of the user it was begun for
+	inShared bool        // it is inside a shared section, or in another scope that is
+	tx       driver.Tx   // of the inner driver; nil if it is written in SQL
+	ended    error       // why the end of its section has ended it; else nil
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
 	lost     error       // why the server has ended it, which the program does not know; else nil
@@ -24,7 +28,9 @@ type scope struct {
 
 // begin prepares a scope and takes the lock that it needs.
 func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
-	s.conn, s.outer, s.readOnly = c, c.scope, readOnly
+	s.conn, s.outer = c, c.scope
+	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
+	s.readOnly = readOnly || s.inShared
 	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
@@ -49,8 +55,10 @@ func (s *scope) refuses(ctx context.Context, st sqltext.Statement) error {
 	switch {
 	case s.lost != nil && !(s.inSQL() && (st.Kind == sqltext.Rollback || st.Kind == sqltext.Commit)):
 		return s.lost
+	case s.inShared && st.Kind == sqltext.Write:
+		return errSharedSection
 	case s.writesReadOnly(ctx, st):
-		return ErrReadOnly
+		return errReadOnlyTx
 	}
 	return nil
 }
@@ -66,6 +74,16 @@ func (s *scope) writesReadOnly(ctx context.Context, st sqltext.Statement) bool {
 	return s.tagged || id.user != "" || s.conn.pool.gate != nil
 }
 
+// isInside tells whether the scope, if there is one, ends with a section.
+func (s *scope) isInside() bool {
+	for ; s != nil; s = s.outer {
+		if s.hold.inside.section != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // open makes the scope the connection's innermost.
 func (s *scope) open() { s.conn.scope = s }
 
@@ -73,16 +91,33 @@ func (s *scope) open() { s.conn.scope = s }
 // user's, that user's lock covers everything in it. If it is nobody's, or another's
 // that was forgotten on a connection in the pool, a user whose statement runs in it
 // joins it until it ends.
-func (s *scope) lock(ctx context.Context, id identity) error {
+// In a section it joins by way of that.
+func (s *scope) lock(ctx context.Context, id identity, in *section) error {
+	if s.ended != nil {
+		return s.ended
+	}
 	if s.covers(id.user) {
 		return nil
 	}
 	h := new(userHold)
-	if err := s.conn.acquire(ctx, h, request{kind: rwlock.Tx, mode: s.mode()}, id); err != nil {
+	if err := s.join(ctx, h, id, in); err != nil {
 		return err
 	}
 	s.joined = append(s.joined, h)
 	return nil
+}
+
+func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
+	take := func(id identity) error {
+		if id.user == "" {
+			return nil
+		}
+		return s.conn.acquire(ctx, h, request{kind: rwlock.Tx, mode: s.mode()}, id)
+	}
+	if in != nil {
+		return s.conn.lockInside(in, h, id, take)
+	}
+	return take(id)
 }
 
 // covers tells whether a user's statement in the scope needs no lock of its own.
@@ -100,11 +135,7 @@ func (s *scope) covers(user string) bool {
 
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
-	s.conn.release(&s.hold)
-	for _, h := range s.joined {
-		s.conn.release(h)
-	}
-	s.joined = nil
+	s.releaseHolds()
 	if s.conn.changesSchema && s.outer == nil {
 		s.conn.changesSchema = false
 		s.conn.pool.database.schema.Add(1)
@@ -115,6 +146,14 @@ func (s *scope) release() {
 			return
 		}
 	}
+}
+
+func (s *scope) releaseHolds() {
+	s.conn.release(&s.hold)
+	for _, h := range s.joined {
+		s.conn.release(h)
+	}
+	s.joined = nil
 }
 
 // leaveToLost leaves the scope's locks to the connection's session, if that is

@@ -4,12 +4,14 @@ package dblocker
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 var (
@@ -51,24 +53,26 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc := &serverConn{ci: ci, cfg: c.cfg, schema: c.schema}
+	sc := newServerConn(ci, c.cfg)
+	sc.schema = c.schema
 	if setUp := c.cfg.dialect.setUp; setUp != nil {
 		if err := setUp(ctx, c.inner, sc); err != nil {
-			ci.Close()
+			sc.Close()
 			return nil, err
 		}
 		c.gate.opened(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
-			ci.Close()
+			sc.Close()
 			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
 		}
+		sc.statementTimeout = c.cfg.statementTimeout
 	}
 	if identify := c.cfg.dialect.identify; identify != nil && c.cfg.cancelGrace > 0 {
 		// A server that cannot tell is no worse than the bare driver.
 		if err := identify(ctx, sc); err != nil && ctx.Err() != nil {
-			ci.Close()
+			sc.Close()
 			return nil, err
 		}
 	}
@@ -105,6 +109,14 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 	return nil
 }
 
+// newServerConn wraps a connection of the inner driver.
+func newServerConn(ci driver.Conn, cfg *config) *serverConn {
+	if b, ok := ci.(*borrowedConn); ok {
+		return &serverConn{ci: b.Conn, home: b.home, cfg: cfg}
+	}
+	return &serverConn{ci: ci, cfg: cfg}
+}
+
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
 func (c *serverConnector) Close() error          { return closeConnector(c.inner) }
 
@@ -115,8 +127,9 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // The inner pool owns it. Only the client connection that has drawn it uses it,
 // one call at a time, as database/sql guarantees to the latter.
 type serverConn struct {
-	ci  driver.Conn
-	cfg *config
+	ci   driver.Conn
+	home *sql.Conn // of another pool that it is borrowed from; else nil
+	cfg  *config
 
 	// cache has the statements that are kept. A text is, if it comes with at least
 	// keepFrom arguments. schema is the database's.
@@ -129,6 +142,8 @@ type serverConn struct {
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
 
+	// statementTimeout is what the server has been told, if it can be.
+	statementTimeout time.Duration
 	// journal is the journal mode of a SQLite database when the connection was
 	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
 	journal string
@@ -398,8 +413,19 @@ func (sc *serverConn) lost() bool {
 // arguments themselves.
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
+// goHome returns a borrowed connection, unless it is bad.
+func (sc *serverConn) goHome() error {
+	if sc.broken {
+		sc.home.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	return sc.home.Close()
+}
+
 // Close implements [driver.Conn].
 func (sc *serverConn) Close() error {
+	if sc.home != nil {
+		return sc.goHome()
+	}
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
 	}

@@ -13,20 +13,79 @@ type statementLimit struct {
 	outer, ctx context.Context
 	cancel     context.CancelFunc
 	timeout    time.Duration
+	unbind     func() bool // from the section of the handle; may be nil
 }
 
-// limitStatement returns the context for a statement, and its limit.
-func (c *Connector) limitStatement(ctx context.Context) (context.Context, statementLimit) {
-	if c.statementTimeout == 0 || c.dialect.limitStatements != nil {
-		return ctx, statementLimit{}
+// limitStatement returns the context for a statement on c, and its limit.
+func (c *conn) limitStatement(ctx context.Context) (context.Context, statementLimit) {
+	timeout := c.statementTimeout(ctx)
+	ctx, l := c.bind(ctx)
+	if timeout == 0 || c.db.dialect.limitStatements != nil {
+		return ctx, l
 	}
-	l := statementLimit{outer: ctx, timeout: c.statementTimeout}
-	l.ctx, l.cancel = context.WithTimeout(ctx, c.statementTimeout)
+	l.outer, l.timeout = ctx, timeout
+	var cancel context.CancelFunc
+	l.ctx, cancel = context.WithTimeout(ctx, timeout)
+	if unbound := l.cancel; unbound != nil {
+		l.cancel = func() { cancel(); unbound() }
+	} else {
+		l.cancel = cancel
+	}
 	return l.ctx, l
+}
+
+// bind makes a statement end with the section that c is bound to, if any, whatever its
+// context is.
+func (c *conn) bind(ctx context.Context) (context.Context, statementLimit) {
+	switch {
+	case c.bound == nil, sectionFrom(ctx).isInside(c.bound):
+		return ctx, statementLimit{}
+	case ctx.Done() == nil:
+		return boundContext{c.bound, ctx}, statementLimit{}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	return ctx, statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel)}
+}
+
+// A boundContext is done when its section is, and has the values of another context.
+type boundContext struct {
+	*section
+	values context.Context
+}
+
+func (c boundContext) Value(key any) any { return c.values.Value(key) }
+
+// statementTimeout returns the limit for a statement: its section's, if that has one,
+// or the handle's.
+func (c *conn) statementTimeout(ctx context.Context) time.Duration {
+	for s := c.sectionOf(ctx); s != nil; s = s.outer {
+		if s.timeout != nil && s.db == c.db {
+			return *s.timeout
+		}
+	}
+	return c.db.statementTimeout
+}
+
+// limitServer tells the server the limit for the statements on the connection that c
+// has just drawn, if it can be told and was told another one.
+func (c *conn) limitServer(ctx context.Context) error {
+	limit, sc := c.db.dialect.limitStatements, c.drawn.sc
+	timeout := c.statementTimeout(ctx)
+	if limit == nil || sc.statementTimeout == timeout {
+		return nil
+	}
+	if err := limit(ctx, sc, timeout); err != nil {
+		return fmt.Errorf("dblocker: setting statement_timeout: %w", err)
+	}
+	sc.statementTimeout = timeout
+	return nil
 }
 
 // end ends the limit with the statement.
 func (l *statementLimit) end() {
+	if l.unbind != nil {
+		l.unbind()
+	}
 	if l.cancel != nil {
 		l.cancel()
 	}
@@ -35,7 +94,7 @@ func (l *statementLimit) end() {
 // explain names the option in an error that the limit has caused: the program's
 // own context shows no reason for it.
 func (l *statementLimit) explain(err error) error {
-	if err == nil || err == io.EOF || l.cancel == nil || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil {
+	if err == nil || err == io.EOF || l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil {
 		return err
 	}
 	return &statementTimeoutError{l.timeout, err}

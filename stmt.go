@@ -85,6 +85,12 @@ func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStm
 // Close lets the inner statement go, if there is one. database/sql may call it with
 // its pool locked, so it waits for nothing of ours.
 func (s *stmt) Close() error {
+	s.conn.lockCall()
+	defer s.conn.leave()
+	return s.closeInner()
+}
+
+func (s *stmt) closeInner() error {
 	inner := s.inner
 	if inner == nil {
 		return nil

@@ -21,7 +21,14 @@ func (t *tx) Rollback() error { return t.end(t.Tx.Rollback, sqltext.Rollback) }
 
 // end ends the transaction, and with it one in SQL that it was begun inside.
 func (t *tx) end(inner func() error, kind sqltext.Kind) error {
+	if err := t.conn.enter(); err != nil {
+		return err
+	}
+	defer t.conn.leave()
 	defer t.release()
+	if t.ended != nil {
+		return t.ended
+	}
 	err := inner()
 	if t.lost != nil { // then there was nothing to end
 		if err = nil; kind == sqltext.Commit {

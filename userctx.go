@@ -48,7 +48,8 @@ func (id identity) lockOwner() *rwlock.Owner {
 // WithUser returns a context whose database work belongs to the user id: it is
 // done behind that user's lock. It also marks the owner, the one request or
 // thread of control that the work belongs to, so call it once per request, and
-// [Fork] for what the request does in parallel to itself.
+// [Fork] for what the request does in parallel to itself. Inside a section the owner
+// stays that of the section, which is what the work waits for.
 //
 // An id is a string, an integer, a [16]byte (taken as a UUID) or a
 // [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
@@ -56,6 +57,9 @@ func (id identity) lockOwner() *rwlock.Owner {
 // type is reported by the first operation that uses the context.
 func WithUser(ctx context.Context, id any) context.Context {
 	user, err := canonicalUser(id)
+	if s := sectionFrom(ctx); s != nil {
+		return withIdentity(ctx, identity{user, s.id.owner, err})
+	}
 	return withIdentity(ctx, identity{user, new(owner), err})
 }
 

@@ -15,6 +15,9 @@ type Request struct {
 
 	Mode Mode
 	Hold *Hold
+
+	// Pass asks for a lock of a table also while that is barred.
+	Pass bool
 }
 
 // AcquireAll waits until all the requested locks can be granted at once. Until then it
@@ -84,6 +87,9 @@ func resolve(ps places, reqs []Request) (places, error) {
 		case r.Table != nil:
 			p.key = r.Key
 			p.shard, p.hash = r.Table.locate(r.Key)
+			if !r.Pass {
+				p.table = r.Table
+			}
 		default:
 			p.key = r.Lock.name
 			p.shard = r.Lock.shard
@@ -106,6 +112,10 @@ func resolve(ps places, reqs []Request) (places, error) {
 func (ps places) claim() error {
 	for i := range ps {
 		p := &ps[i]
+		if p.table != nil && p.table.barred() {
+			ps[:i].disclaim()
+			return ErrBarred
+		}
 		if p.lock == nil {
 			p.lock = p.shard.obtain(p.key, p.hash)
 		}

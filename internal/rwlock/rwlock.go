@@ -103,6 +103,9 @@ type Wait struct {
 	// It does not keep anybody from waiting longer than that for many short holds
 	// of the same owner, one after the other.
 	Self time.Duration
+
+	// Stats, if it is not nil, counts the wait when it has ended.
+	Stats *WaitStats
 }
 
 // epoch is where the stamps of this process start.

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"runtime"
+	"sync/atomic"
 )
 
 // Table is a set of locks, one for each key. A lock exists while it is held or
@@ -12,6 +13,7 @@ import (
 type Table struct {
 	seed   maphash.Seed
 	shards []paddedShard // their number is a power of two; it never changes
+	bars   atomic.Int32  // see Bar
 }
 
 // paddedShard keeps shards apart in memory, so that processors that work on
@@ -43,14 +45,19 @@ func shardCount(procs int) int {
 // Acquire waits until the lock of the key can be granted to h in the given mode.
 //
 // It returns the context's error, and acquires nothing, if the context is already
-// done; ErrHoldInUse if h is not idle; and a *WaitError if the wait ended without
-// a grant. Otherwise the lock is held until h.Release.
+// done; ErrBarred if the table is barred; ErrHoldInUse if h is not idle; and a
+// *WaitError if the wait ended without a grant. Otherwise the lock is held until
+// h.Release.
 func (t *Table) Acquire(ctx context.Context, key string, mode Mode, h *Hold, w Wait) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s, hash := t.locate(key)
 	s.mu.Lock()
+	if t.barred() {
+		s.mu.Unlock()
+		return ErrBarred
+	}
 	return s.obtain(key, hash).enter(ctx, mode, h, w)
 }
 

@@ -13,10 +13,12 @@ type place struct {
 	lock  *Lock // once found; then shard is lock.shard
 	hold  *Hold
 
-	// Where to find the lock, if it is one of a table, and what to ask of it.
-	key  string
-	hash uint32
-	mode Mode
+	// Where to find the lock, if it is one of a table, and what to ask of it. table
+	// is set if the request must not pass when the table is barred.
+	table *Table
+	key   string
+	hash  uint32
+	mode  Mode
 }
 
 // places are the parts of one request. They are in the order of their shards, so
@@ -148,7 +150,9 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	pending := w.advance(nil)
 	w.places.unlock()
 	retry(pending)
-	return w.wait(ctx, bound)
+	err := w.wait(ctx, bound)
+	bound.Stats.count(w.since, err)
+	return err
 }
 
 // wait waits until the request is granted or has a reason to give up. The one timer

@@ -1,0 +1,91 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A pin is the one server connection of a section. Client connections that work inside
+// the section attach to it instead of drawing one of their own, and are then members
+// of the section until they detach.
+type pin struct {
+	section *section
+
+	mu    sync.Mutex // held during each call on the server connection; guards what follows
+	drawn draw       // has no sc until the first call
+	slot  rwlock.Hold
+	used  bool // somebody had it before; if it is lost then, so is what was set up on it
+	lost  bool
+}
+
+var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
+
+// pinOf returns the pin that an operation with ctx has to use; nil if it has none.
+func (c *conn) pinOf(ctx context.Context) *pin {
+	for s := c.sectionOf(ctx); s != nil; s = s.outer {
+		if s.pin != nil && s.pool == c.pool {
+			return s.pin
+		}
+	}
+	return nil
+}
+
+// usePin keeps others from the pinned connection until the call on c leaves.
+func (c *conn) usePin(p *pin) {
+	if c.using == nil {
+		p.mu.Lock()
+		c.using = p
+	}
+}
+
+// attach gives c the pinned connection.
+func (p *pin) attach(ctx context.Context, c *conn) error {
+	c.usePin(p)
+	if p.lost {
+		return errPinLost
+	}
+	if err := p.section.enter(&c.attached, c); err != nil {
+		return err
+	}
+	if p.drawn.sc == nil {
+		var err error
+		p.slot.Owner = p.section.id.lockOwner()
+		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.waitForConn()); err != nil {
+			c.attached.leave()
+			return c.db.connectError(err)
+		}
+		p.drawn.pin = p
+		c.drawn = p.drawn
+		return nil
+	}
+	p.used = true
+	c.drawn = p.drawn
+	c.drawn.mayBeStale = false
+	return nil
+}
+
+// discard closes the connection. One that nobody has used is replaced by the next
+// call.
+func (p *pin) discard() {
+	d := p.drawn
+	p.drawn, p.lost = draw{}, p.used
+	if d.sc != nil {
+		d.pin = nil
+		d.discard()
+		p.slot.Release()
+	}
+}
+
+// close gives the connection back when the section is released. It does not lock mu,
+// which the last member may hold who is just leaving: besides that one nobody uses the
+// connection any more, since nobody can attach to it.
+func (p *pin) close() {
+	if d := p.drawn; d.sc != nil {
+		p.drawn, d.pin = draw{}, nil
+		d.giveBack()
+		p.slot.Release()
+	}
+}

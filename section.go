@@ -1,0 +1,363 @@
+package dblocker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// Lock begins a section: several statements and other Go code under the exclusive
+// lock of the user of ctx. Everything that is done with the returned context, and
+// with contexts made from it, is inside the section; it takes no lock of its own
+// unless it is another user's.
+//
+//	ctx, unlock, err := dblocker.Lock(ctx, db)
+//	if err != nil {
+//		return err
+//	}
+//	defer unlock()
+//
+// It waits for the lock as long as ctx and lock_timeout allow, and fails with a
+// [*LockError]. A context without user gets [ErrNoUser].
+//
+// The section ends with unlock, or with ctx. Nothing survives it: its rows are
+// closed, its transactions rolled back, its context is done. unlock does not wait for a
+// call that is still running; the lock passes on when that has returned. From then
+// on the section's context answers [ErrReleased]. unlock is never nil, also beside an
+// error, and does nothing the second time.
+//
+// A section is no transaction: what it has written stays. And it is no session: its
+// statements may run on different connections, but see [Pin].
+//
+// A section of the same user inside a section costs no second lock. Only an exclusive one
+// inside a shared one is refused, with [ErrReadOnly]: two of them would wait for each
+// other for ever.
+func Lock(ctx context.Context, db Handle, opts ...SectionOption) (_ context.Context, unlock func(), err error) {
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive}, opts)
+}
+
+// RLock is [Lock] with the shared lock. A statement that writes, or is not known to
+// only read, is refused with [ErrReadOnly]; a transaction that is begun inside can only
+// read.
+func RLock(ctx context.Context, db Handle, opts ...SectionOption) (_ context.Context, unlock func(), err error) {
+	return beginSection(ctx, db, sectionRequest{mode: Shared}, opts)
+}
+
+// TryLock is [Lock] without waiting: if the lock is not free, it fails at once with a
+// [*LockError], which is [ErrLockTimeout].
+func TryLock(ctx context.Context, db Handle, opts ...SectionOption) (_ context.Context, unlock func(), err error) {
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive, try: true}, opts)
+}
+
+// TryRLock is [RLock] without waiting, like [TryLock].
+func TryRLock(ctx context.Context, db Handle, opts ...SectionOption) (_ context.Context, unlock func(), err error) {
+	return beginSection(ctx, db, sectionRequest{mode: Shared, try: true}, opts)
+}
+
+// Do runs f inside an exclusive section, see [Lock]. It returns f's error, and ends the
+// section also if f panics.
+func Do(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...SectionOption) error {
+	ctx, unlock, err := Lock(ctx, db, opts...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f(ctx)
+}
+
+// RDo runs f inside a shared section, as [Do] does inside an exclusive one.
+func RDo(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...SectionOption) error {
+	ctx, unlock, err := RLock(ctx, db, opts...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f(ctx)
+}
+
+// A SectionOption sets something about one section.
+type SectionOption func(*sectionRequest)
+
+// Tag names a section in errors and logs, for those who find it in their way.
+func Tag(tag string) SectionOption { return func(r *sectionRequest) { r.tag = tag } }
+
+// Pin gives a section one server connection, on which all its statements run, as on
+// a [sql.Conn]: what a statement sets up there, such as a temporary table or a SET,
+// the others see. The connection is taken by the first statement and goes back to the
+// pool with the section.
+//
+// As on a sql.Conn, its statements run one at a time, a transaction is for all of
+// them, not every driver can do something else while rows are open, and what was set
+// up is still there when the connection is used again.
+func Pin() SectionOption { return func(r *sectionRequest) { r.pin = true } }
+
+// A section is a critical section of the program. It is the context that the program
+// works with inside it.
+//
+//	          ended   members   lock
+//	open      nil     any       held; operations enter and leave
+//	ended     set     some      held for them; nobody enters any more
+//	released  set     none      given up
+//
+// unlock, and the end of the context that it was made from, move it from open to
+// ended; what was left open inside is closed then, at once on connections that are not
+// in the middle of a call, and else when that call returns. Then its context is done.
+// The last member to leave an ended section moves it to released.
+type section struct {
+	parent context.Context
+	outer  *section // that it was begun inside; nil if in none
+	nested membership
+
+	db    *Connector
+	pool  *pool    // whose shared parts it retains until it is released
+	id    identity // user is "" if its context had none
+	mode  Mode
+	users []string    // whose lock it was asked for, sorted; nil for all users
+	hold  userHold    // of its only user, or of all; idle if an outer section has the lock
+	more  []*userHold // of several users
+	pin   *pin        // nil if it is not pinned
+
+	timeout *time.Duration // of its statements; nil for the handle's
+
+	gone func(*section) // called when it is released; may be nil
+	done chan struct{}  // closed a moment after it has ended
+
+	mu       sync.Mutex    // guards what follows, and the links of the members
+	ended    error         // why it has; else nil
+	stops    []func() bool // end the watch over the contexts that end it
+	members  *membership
+	released bool
+	after    []*func() // to be called when it is ended
+}
+
+// A membership is the place of one operation in a section, whose lock it keeps until
+// it leaves. It is in the list of section, or in none and section is nil.
+type membership struct {
+	section    *section
+	conn       *conn // that the operation is on; nil if on none
+	prev, next *membership
+}
+
+// enter makes m a member, on behalf of an operation on c, which may be nil.
+func (s *section) enter(m *membership, c *conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return s.ended
+	}
+	s.add(m, c)
+	return nil
+}
+
+func (s *section) add(m *membership, c *conn) {
+	m.section, m.conn, m.prev, m.next = s, c, nil, s.members
+	if s.members != nil {
+		s.members.prev = m
+	}
+	s.members = m
+}
+
+func (s *section) remove(m *membership) {
+	if m.prev == nil {
+		s.members = m.next
+	} else {
+		m.prev.next = m.next
+	}
+	if m.next != nil {
+		m.next.prev = m.prev
+	}
+	*m = membership{}
+}
+
+// leave does nothing the second time.
+func (m *membership) leave() {
+	s := m.section
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	s.remove(m)
+	s.unlockAndRelease()
+}
+
+// move passes the membership on to an operation on c, or on no connection.
+func (m *membership) move(to *membership, c *conn) {
+	s := m.section
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(m)
+	s.add(to, c)
+}
+
+// unlockAndRelease unlocks mu, and gives up what the section has if it is ended and
+// empty.
+func (s *section) unlockAndRelease() {
+	last := s.ended != nil && s.members == nil && !s.released
+	s.released = s.released || last
+	s.mu.Unlock()
+	if last {
+		s.giveUp()
+	}
+}
+
+func (s *section) giveUp() {
+	if s.pin != nil {
+		s.pin.close()
+	}
+	s.releaseLocks()
+	s.nested.leave()
+	s.pool.release()
+	if s.gone != nil {
+		s.gone(s)
+	}
+}
+
+// end ends the section for the given reason. It does nothing the second time.
+func (s *section) end(reason error) {
+	s.mu.Lock()
+	if s.ended != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.ended = reason
+	stops := s.stops
+	s.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+	s.sweep() // before database/sql learns of it, which would do so in its own time
+	s.mu.Lock()
+	close(s.done)
+	after := s.after
+	s.after = nil
+	s.mu.Unlock()
+	for _, f := range after {
+		(*f)()
+	}
+	s.mu.Lock()
+	s.unlockAndRelease()
+}
+
+func (s *section) unlock() { s.end(ErrReleased) }
+
+// sweep ends what was left open inside the section, which has ended.
+func (s *section) sweep() {
+	s.mu.Lock()
+	var conns []*conn
+	for m := s.members; m != nil; m = m.next {
+		if m.conn != nil {
+			conns = append(conns, m.conn)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.due.Store(true)
+		c.sweep()
+	}
+}
+
+// hasEnded reports whether the section, which may be nil, has ended.
+func (s *section) hasEnded() bool { return s != nil && s.reason() != nil }
+
+// reason returns why the section has ended; nil if it has not.
+func (s *section) reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// covering returns the section, of s and those that it is inside, whose lock in the
+// given space covers an operation of the user, or of nobody; nil if there is none.
+func (s *section) covering(in *space, user string) *section {
+	for ; s != nil; s = s.outer {
+		if s.pool.users == in && (user == "" || s.users == nil || slices.Contains(s.users, user)) {
+			return s
+		}
+	}
+	return nil
+}
+
+// refuses reports whether a statement of the user may not run inside the section,
+// because it writes and the lock is shared. ctx can only strengthen what is known of
+// the statement.
+func (s *section) refuses(ctx context.Context, user string, st sqltext.Statement) bool {
+	cover := s.covering(s.pool.users, user)
+	if cover == nil || cover.mode == Exclusive {
+		return false
+	}
+	mode, err := modeFrom(ctx, Shared)
+	return st.Kind == sqltext.Write || err == nil && mode == Exclusive
+}
+
+// Deadline implements [context.Context].
+func (s *section) Deadline() (time.Time, bool) { return s.parent.Deadline() }
+
+// Done implements [context.Context].
+func (s *section) Done() <-chan struct{} { return s.done }
+
+// Err implements [context.Context]. The error of a section that was left is
+// ErrReleased.
+func (s *section) Err() error {
+	select {
+	case <-s.done:
+		return s.reason()
+	default:
+		return nil
+	}
+}
+
+// sectionKey is the context key of the innermost section.
+var sectionKey any = &contextKey{"section"}
+
+// Value implements [context.Context].
+func (s *section) Value(key any) any {
+	switch key {
+	case sectionKey:
+		return s
+	case ownerKey:
+		return s.id.owner
+	case UserKey:
+		if s.id.user != "" {
+			return &s.id
+		}
+	}
+	return s.parent.Value(key)
+}
+
+// AfterFunc is for package context, which looks for it to end the contexts that are
+// made from this one. f must not block.
+func (s *section) AfterFunc(f func()) (stop func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		go f()
+		return func() bool { return false }
+	default:
+	}
+	s.after = append(s.after, &f)
+	return func() bool { return s.forget(&f) }
+}
+
+func (s *section) forget(f *func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, o := range s.after {
+		if o == f {
+			last := len(s.after) - 1
+			s.after[i], s.after[last] = s.after[last], nil
+			s.after = s.after[:last]
+			return true
+		}
+	}
+	return false
+}
+
+// sectionFrom returns the innermost section of a context; nil if there is none.
+func sectionFrom(ctx context.Context) *section {
+	s, _ := ctx.Value(sectionKey).(*section)
+	return s
+}

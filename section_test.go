@@ -1,0 +1,424 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// isFree tells whether the exclusive lock of a user can be had at once by a stranger.
+func isFree(t testing.TB, db *sql.DB, user any) bool {
+	t.Helper()
+	_, unlock, err := TryLock(asUser(user), db)
+	unlock()
+	if err != nil && !errors.Is(err, ErrLockTimeout) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// begin begins a section and fails the test if it cannot.
+func beginTest(t testing.TB, lock func(context.Context, Handle, ...SectionOption) (context.Context, func(), error), ctx context.Context, db Handle) (context.Context, func()) {
+	t.Helper()
+	ctx, unlock, err := lock(ctx, db)
+	must(t, err)
+	return ctx, unlock
+}
+
+// TestSectionModes has a section beside another, and beside each operation, of the
+// same user: they are together only if both are shared.
+func TestSectionModes(t *testing.T) {
+	sections := []struct {
+		mode Mode
+		lock func(context.Context, Handle, ...SectionOption) (context.Context, func(), error)
+	}{{Exclusive, TryLock}, {Shared, TryRLock}}
+	for _, first := range sections {
+		db := openStub(t, &stub{}, LockTimeout(0))
+		_, unlock := beginTest(t, first.lock, asUser(1), db)
+		for _, second := range sections {
+			_, unlock, err := second.lock(asUser(1), db)
+			if together := err == nil; together != (first.mode == Shared && second.mode == Shared) {
+				t.Errorf("a %v and a %v section of one user: together is %v", first.mode, second.mode, together)
+			}
+			unlock()
+		}
+		for _, op := range operations {
+			end, err := op.run(asUser(1), db)
+			if together := err == nil; together != (first.mode == Shared && op.mode == Shared) {
+				t.Errorf("a %v section and %s of one user: together is %v", first.mode, op.name, together)
+			}
+			if err == nil {
+				must(t, end())
+			}
+			end, err = op.run(asUser(2), db)
+			must(t, err)
+			must(t, end())
+		}
+		unlock()
+		if !isFree(t, db, 1) {
+			t.Errorf("the lock is still taken after the unlock of a %v section", first.mode)
+		}
+	}
+}
+
+// TestInsideExclusiveSection runs everything at once inside one section, on contexts
+// that come from it.
+func TestInsideExclusiveSection(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	ctx, unlock := beginTest(t, Lock, asUser(1), db)
+	var ends []func() error
+	for _, ctx := range []context.Context{ctx, context.WithValue(ctx, modeKey, nil), WithUser(ctx, 1), Fork(ctx)} {
+		for _, op := range operations {
+			end, err := op.run(ctx, db)
+			if err != nil {
+				t.Fatalf("%s: %v", op.name, err)
+			}
+			ends = append(ends, end)
+		}
+		_, err := db.ExecContext(ctx, "UPDATE t SET v = 1")
+		must(t, err)
+	}
+	for _, end := range ends {
+		must(t, end())
+	}
+	unlock()
+	if !isFree(t, db, 1) {
+		t.Error("the lock is still taken")
+	}
+}
+
+// TestUnlockEndsWhatIsOpen: when unlock returns, and no call is running, everything
+// that was left open inside is ended and the lock is free.
+func TestUnlockEndsWhatIsOpen(t *testing.T) {
+	for _, op := range operations {
+		s := &stub{}
+		db := openStub(t, s)
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		end, err := op.run(ctx, db)
+		must(t, err)
+		unlock()
+		if !isFree(t, db, 1) {
+			t.Errorf("%s: the lock is still taken after unlock", op.name)
+		}
+		unlock()
+		if err := ctx.Err(); err != ErrReleased {
+			t.Errorf("the context's error is %v", err)
+		}
+		if _, err := op.run(ctx, db); !errors.Is(err, ErrReleased) {
+			t.Errorf("%s with the context of a section that has ended: %v", op.name, err)
+		}
+		end()
+		waitFor(t, func() bool { return db.Stats().InUse == 0 })
+	}
+}
+
+// TestUnlockDuringACall does not wait for it, and the lock passes on when it has
+// returned.
+func TestUnlockDuringACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stub{}
+		db := openStub(t, s)
+		inCall, returnNow := make(chan bool), make(chan bool)
+		s.run = func(context.Context, string) error {
+			inCall <- true
+			<-returnNow
+			return nil
+		}
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		done := make(chan error)
+		go func() {
+			_, err := db.ExecContext(ctx, "UPDATE t SET v = 1")
+			done <- err
+		}()
+		<-inCall
+		unlock()
+		if isFree(t, db, 1) {
+			t.Error("the lock passed on while a call was running")
+		}
+		close(returnNow)
+		must(t, <-done)
+		if !isFree(t, db, 1) {
+			t.Error("the lock did not pass on when the call returned")
+		}
+	})
+}
+
+// TestSectionEndsWithContext, however that ends.
+func TestSectionEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		ctx, cancel := context.WithTimeout(asUser(1), time.Second)
+		defer cancel()
+		ctx, unlock := beginTest(t, Lock, ctx, db)
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !isFree(t, db, 1) {
+			t.Error("the lock outlived the section's context")
+		}
+		if err := ctx.Err(); err != context.DeadlineExceeded {
+			t.Errorf("the context's error is %v", err)
+		}
+		if err := tx.Commit(); err == nil {
+			t.Error("a transaction outlived its section")
+		}
+		unlock()
+	})
+}
+
+func TestPanicLeavesLockFree(t *testing.T) {
+	db := openStub(t, &stub{})
+	for _, do := range []func(context.Context, Handle, func(context.Context) error, ...SectionOption) error{Do, RDo} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			do(asUser(1), db, func(ctx context.Context) error {
+				_, err := db.BeginTx(ctx, nil)
+				must(t, err)
+				panic("as a program does")
+			})
+		}()
+		if !isFree(t, db, 1) {
+			t.Error("the lock survived a panic")
+		}
+		waitFor(t, func() bool { return db.Stats().InUse == 0 })
+	}
+}
+
+// TestSharedSectionRefusesWrites in whatever way they come.
+func TestSharedSectionRefusesWrites(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	ctx, unlock := beginTest(t, RLock, asUser(1), db)
+	defer unlock()
+	for _, ctx := range []context.Context{ctx, WithMode(ctx, Shared), WithUser(ctx, 1)} {
+		if _, err := db.ExecContext(ctx, "UPDATE t SET v = 1"); !errors.Is(err, ErrReadOnly) {
+			t.Errorf("Exec: %v", err)
+		}
+		if _, err := db.QueryContext(ctx, "UPDATE t SET v = 1 RETURNING v"); !errors.Is(err, ErrReadOnly) {
+			t.Errorf("Query: %v", err)
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		if _, err := tx.Exec("UPDATE t SET v = 1"); !errors.Is(err, ErrReadOnly) {
+			t.Errorf("Exec in a transaction: %v", err)
+		}
+		must(t, tx.QueryRow("SELECT v FROM t").Scan(new(int)))
+		must(t, tx.Commit())
+		must(t, db.QueryRowContext(ctx, "SELECT v FROM t").Scan(new(int)))
+	}
+	if _, err := db.QueryContext(WithMode(ctx, Exclusive), "SELECT f()"); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("a Query that is said to write: %v", err)
+	}
+	_, err := db.ExecContext(WithUser(ctx, 2), "UPDATE t SET v = 1")
+	must(t, err)
+}
+
+func TestNestedSections(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	outer, unlockOuter := beginTest(t, Lock, asUser(1), db)
+	inner, unlockInner := beginTest(t, Lock, outer, db)
+	reading, unlockReading := beginTest(t, RLock, inner, db)
+	if _, err := db.ExecContext(reading, "DELETE FROM t"); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("a write in a shared section inside an exclusive one: %v", err)
+	}
+	if _, _, err := Lock(reading, db); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("an exclusive section inside a shared one: %v", err)
+	}
+	unlockReading()
+	unlockInner()
+	if isFree(t, db, 1) {
+		t.Error("the end of an inner section has released the outer one's lock")
+	}
+	if _, err := db.ExecContext(inner, "DELETE FROM t"); !errors.Is(err, ErrReleased) {
+		t.Errorf("after the end of the inner section: %v", err)
+	}
+	_, err := db.ExecContext(outer, "DELETE FROM t")
+	must(t, err)
+	inner, unlockInner = beginTest(t, Lock, outer, db)
+	unlockOuter()
+	if err := inner.Err(); err != ErrReleased {
+		t.Errorf("the inner section outlives the outer one: %v", err)
+	}
+	if !isFree(t, db, 1) {
+		t.Error("the lock is still taken")
+	}
+	unlockInner()
+}
+
+// TestSectionOfAnotherUserInside takes that user's lock, which circles find.
+func TestSectionOfAnotherUserInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		a, unlockA := beginTest(t, Lock, asUser("a"), db)
+		b, unlockB := beginTest(t, Lock, asUser("b"), db)
+		var wg sync.WaitGroup
+		var errs [2]error
+		start := time.Now()
+		wg.Go(func() { _, _, errs[0] = Lock(WithUser(a, "b"), db); unlockA() })
+		wg.Go(func() { _, errs[1] = db.ExecContext(WithUser(b, "a"), "DELETE FROM t"); unlockB() })
+		wg.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) || !errors.Is(errors.Join(errs[:]...), ErrDeadlock) {
+			t.Errorf("want one deadlock, got %v", errs)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("it took %v to find the deadlock", waited)
+		}
+	})
+}
+
+func TestLockUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		var wg sync.WaitGroup
+		inside := 0
+		for i := range 20 {
+			wg.Go(func() {
+				ids := []any{1, "2", int64(3), 3, 1}
+				if i%2 == 0 {
+					ids = []any{3, 2, 1}
+				}
+				ctx, unlock, err := LockUsers(asUser(1), db, ids...)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer unlock()
+				if inside++; inside != 1 {
+					t.Error("two sections of the same users at once")
+				}
+				for user := 1; user <= 3; user++ {
+					if _, err := db.ExecContext(WithUser(ctx, user), "DELETE FROM t"); err != nil {
+						t.Error(err)
+					}
+				}
+				time.Sleep(time.Second)
+				inside--
+			})
+		}
+		wg.Wait()
+		_, unlock, err := LockUsers(context.Background(), db, 1, 2)
+		must(t, err)
+		if isFree(t, db, 2) || !isFree(t, db, 3) {
+			t.Error("the wrong users are locked")
+		}
+		unlock()
+		for _, ids := range [][]any{nil, {1, ""}, {1, 1.5}} {
+			if _, unlock, err := LockUsers(asUser(1), db, ids...); err == nil || unlock == nil {
+				t.Errorf("LockUsers(%v): %v", ids, err)
+			}
+		}
+	})
+}
+
+// TestLockAll waits for those who came before and keeps out those who come later,
+// whether they have a lock already or not.
+func TestLockAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		var order []string
+		var wg sync.WaitGroup
+		run := func(name string, lock func() (func(), error)) {
+			wg.Go(func() {
+				unlock, err := lock()
+				if err != nil {
+					t.Error(name, err)
+					return
+				}
+				order = append(order, name)
+				time.Sleep(time.Second)
+				unlock()
+			})
+			synctest.Wait()
+		}
+		all := func() (func(), error) { _, unlock, err := LockAll(context.Background(), db); return unlock, err }
+		one := func(user any) func() (func(), error) {
+			return func() (func(), error) { _, unlock, err := Lock(asUser(user), db); return unlock, err }
+		}
+		run("1", one(1))
+		run("1 again", one(1))
+		run("all", all)
+		run("2", one(2))
+		run("all again", all)
+		run("3", one(3))
+		wg.Wait()
+		want := []string{"1", "1 again", "all", "2", "all again", "3"}
+		for i := range want {
+			if order[i] != want[i] {
+				t.Fatalf("got %v, want %v", order, want)
+			}
+		}
+		if n := spaceOf(t, db).all.Len(); n != 0 {
+			t.Errorf("%d still have the lock of all users", n)
+		}
+	})
+}
+
+func spaceOf(t testing.TB, db Handle) *space {
+	c, _, err := connectorOf(context.Background(), db)
+	must(t, err)
+	return c.pool.users
+}
+
+// TestLockAllInTheWay: who has a lock already is not kept waiting by LockAll, which
+// waits for it; and what cannot go on is found out.
+func TestLockAllInTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		done := make(chan error)
+		go func() {
+			_, unlock, err := LockAll(context.Background(), db)
+			unlock()
+			done <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		_, err := db.ExecContext(WithUser(ctx, 2), "DELETE FROM t")
+		must(t, err)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("a section waited %v for a LockAll that waits for it", waited)
+		}
+		unlock()
+		must(t, <-done)
+	})
+}
+
+func TestBadSections(t *testing.T) {
+	db := openStub(t, &stub{})
+	var nilDB *sql.DB
+	bare, err := sql.Open("sqlite3", ":memory:")
+	must(t, err)
+	defer bare.Close()
+	for _, tc := range []struct {
+		name string
+		ctx  context.Context
+		db   Handle
+		want error
+	}{
+		{"nil handle", asUser(1), nil, nil},
+		{"nil *sql.DB", asUser(1), nilDB, nil},
+		{"bare handle", asUser(1), bare, nil},
+		{"no user", context.Background(), db, ErrNoUser},
+		{"bad user", asUser(1.5), db, nil},
+		{"nil context", nil, db, nil},
+	} {
+		ctx, unlock, err := Lock(tc.ctx, tc.db)
+		if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if ctx == nil || unlock == nil {
+			t.Errorf("%s: context %v, unlock is nil: %v", tc.name, ctx, unlock == nil)
+			continue
+		}
+		unlock()
+		t.Log(err)
+	}
+}

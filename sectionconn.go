@@ -1,0 +1,173 @@
+package dblocker
+
+import (
+	"context"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// sectionOf returns the innermost section, of those in the lock table of c, that an
+// operation with ctx is inside; nil if in none.
+func (c *conn) sectionOf(ctx context.Context) *section {
+	s := sectionFrom(ctx)
+	if c.bound != nil && !s.isInside(c.bound) {
+		s = c.bound
+	}
+	for s != nil && s.pool.users != c.pool.users {
+		s = s.outer
+	}
+	return s
+}
+
+// identityOf returns the user and the owner of an operation on c, as far as they are
+// known.
+func (c *conn) identityOf(ctx context.Context) identity {
+	if c.bound != nil {
+		return c.sectionOf(ctx).id
+	}
+	id, _ := identityFrom(ctx)
+	return id
+}
+
+// refusal returns the error for a statement that writes where only reading is allowed.
+func (c *conn) refusal(ctx context.Context, st sqltext.Statement) error {
+	if c.scope != nil {
+		if err := c.scope.refuses(ctx, st); err != nil {
+			return err
+		}
+	}
+	if s := c.sectionOf(ctx); s != nil {
+		id, _ := c.identify(ctx, s)
+		if s.refuses(ctx, id.user, st) {
+			return errSharedSection
+		}
+	}
+	return nil
+}
+
+// onlyReads tells whether a transaction with ctx is inside a shared section of its
+// user.
+func (c *conn) onlyReads(ctx context.Context) bool {
+	s := c.sectionOf(ctx)
+	if s == nil {
+		return false
+	}
+	id, _ := c.identify(ctx, s)
+	cover := s.covering(c.pool.users, id.user)
+	return cover != nil && cover.mode == Shared
+}
+
+// enter and leave stand around each call on c, and keep it apart from the end of a
+// section, which closes what that has left open on c.
+func (c *conn) enter() error {
+	c.lockCall()
+	if c.gone {
+		c.leave()
+		return errClosed
+	}
+	return nil
+}
+
+// lockCall is enter for what must be done in any case.
+func (c *conn) lockCall() {
+	c.mu.Lock()
+	if p := c.drawn.pin; p != nil {
+		c.usePin(p)
+	}
+}
+
+func (c *conn) leave() {
+	p := c.using
+	if p != nil {
+		c.using = nil
+		p.mu.Unlock()
+	}
+	c.mu.Unlock()
+	c.sweep()
+	if p != nil && p.section.hasEnded() {
+		p.section.sweep() // who could not, since we were using the connection
+	}
+}
+
+// sweep closes what ended sections have left open on c, if that is due. While a call is
+// running it does nothing, since that call does it when it leaves.
+func (c *conn) sweep() {
+	for c.due.Load() && c.mu.TryLock() {
+		p := c.drawn.pin
+		if c.lent || p != nil && !p.mu.TryLock() {
+			c.mu.Unlock()
+			return
+		}
+		c.due.Store(false)
+		c.endInside()
+		if p != nil {
+			p.mu.Unlock()
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *conn) endInside() {
+	for _, r := range c.openRows() {
+		if r.inside.hasEnded() {
+			r.end(c.reason(r.inside))
+		}
+	}
+	var last *scope // the outermost that has to end
+	for s := c.scope; s != nil; s = s.outer {
+		if s.ended == nil && s.hold.inside.section.hasEnded() {
+			last = s
+		}
+	}
+	if last != nil {
+		c.abort(last, c.reason(last.hold.inside.section))
+	}
+	if p := c.drawn.pin; p != nil && p.section.hasEnded() {
+		c.giveBack()
+	}
+	if c.bound.hasEnded() {
+		c.gone = true
+		c.giveBack()
+		c.endScopes()
+		c.life.leave()
+	}
+}
+
+// openRows returns the rows that are open, to be closed one by one.
+func (c *conn) openRows() (all []*rows) {
+	for r := c.open; r != nil; r = r.below {
+		all = append(all, r)
+	}
+	return all
+}
+
+// reason returns the error of what the end of a section has ended.
+func (c *conn) reason(s *section) error {
+	if c.bound != nil {
+		return errClosed
+	}
+	return s.reason()
+}
+
+// abort ends the transactions on c from the innermost one to last, for the given
+// reason. They stay in the way of statements that were meant for them, until
+// database/sql ends them too.
+func (c *conn) abort(last *scope, reason error) {
+	for _, r := range c.openRows() {
+		r.end(reason)
+	}
+	for s := c.scope; ; s = s.outer {
+		s.abort(reason)
+		if s == last {
+			return
+		}
+	}
+}
+
+func (s *scope) abort(reason error) {
+	s.ended = reason
+	if s.tx == nil || s.tx.Rollback() != nil {
+		s.conn.discard() // which ends it on the server
+	}
+	s.releaseHolds()
+}

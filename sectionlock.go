@@ -1,0 +1,292 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// LockUsers is [Lock] for several users at once, whose IDs are as for [WithUser]. The
+// locks are granted together, so that two calls never wait for each other in a circle,
+// in whatever order they name their users. The user of ctx need not be among them, and
+// takes a lock of its own then; a context without user works for all of them.
+func LockUsers(ctx context.Context, db Handle, ids ...any) (_ context.Context, unlock func(), err error) {
+	users, err := canonicalUsers(ids)
+	if err != nil {
+		return ctx, func() {}, err
+	}
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: users}, nil)
+}
+
+func canonicalUsers(ids []any) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
+	}
+	users := make([]string, len(ids))
+	for i, id := range ids {
+		var err error
+		if users[i], err = canonicalUser(id); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(users)
+	return slices.Compact(users), nil
+}
+
+// LockAll is [Lock] against every user of the database, for migrations and backups. It
+// waits for all who came before it, and whoever comes later waits for it. ctx need not
+// have a user. What others do without a user takes no lock, and is not kept out.
+func LockAll(ctx context.Context, db Handle, opts ...SectionOption) (_ context.Context, unlock func(), err error) {
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive, all: true}, opts)
+}
+
+// A sectionRequest is what a section is to be.
+type sectionRequest struct {
+	mode  Mode
+	try   bool     // fail at once instead of waiting
+	users []string // sorted; nil for the user of the context
+	all   bool     // every user instead
+	tag   string
+	pin   bool
+
+	timeout *time.Duration     // of its statements; nil for the handle's
+	gone    func(sec *section) // called when it is released; may be nil
+}
+
+// beginSection is what the functions that begin a section come to.
+func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []SectionOption) (context.Context, func(), error) {
+	nothing := func() {}
+	if ctx == nil {
+		return context.Background(), nothing, errNilContext
+	}
+	for _, opt := range opts {
+		opt(&req)
+	}
+	c, bound, err := connectorOf(ctx, db)
+	if err != nil {
+		return ctx, nothing, err
+	}
+	id, tagged := identityFrom(ctx)
+	switch {
+	case id.err != nil:
+		return ctx, nothing, id.err
+	case !tagged && req.users == nil && !req.all:
+		return ctx, nothing, ErrNoUser
+	}
+	s, err := c.begin(ctx, id, bound, req)
+	if err != nil {
+		return ctx, nothing, err
+	}
+	return s, s.unlock, nil
+}
+
+var errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+
+// begin returns a section of the user id. If it is begun through a handle that is
+// itself inside one, that is bound.
+func (c *Connector) begin(ctx context.Context, id identity, bound *section, req sectionRequest) (*section, error) {
+	s := &section{parent: ctx, db: c, id: id, mode: req.mode, users: req.users, timeout: req.timeout, gone: req.gone, done: make(chan struct{})}
+	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
+		s.outer = bound
+	}
+	if s.id.owner == nil {
+		s.id.owner = ownerFrom(ctx)
+	}
+	if req.users == nil && !req.all {
+		s.users = []string{id.user}
+	}
+	var err error
+	if s.pool, err = c.open(); err != nil {
+		return nil, err
+	}
+	if err := s.lock(req); err != nil {
+		s.pool.release()
+		return nil, err
+	}
+	if req.pin {
+		s.pin = &pin{section: s}
+	}
+	s.watch()
+	return s, nil
+}
+
+// isInside reports whether s is the section bound or was begun inside it. Every section,
+// and none, is inside none.
+func (s *section) isInside(bound *section) bool {
+	for ; s != bound; s = s.outer {
+		if s == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// ownerFrom returns the owner of a context, or else a new one.
+func ownerFrom(ctx context.Context) *owner {
+	if o, ok := ctx.Value(ownerKey).(*owner); ok && o != nil {
+		return o
+	}
+	return new(owner)
+}
+
+// watch makes the section end with the context that it was made from, and at once with
+// the section that it is inside.
+func (s *section) watch() {
+	var stops []func() bool
+	done := s.parent.Done()
+	if s.outer != nil {
+		stops = append(stops, s.outer.AfterFunc(func() { s.end(s.outer.Err()) }))
+		if done == s.outer.done {
+			done = nil
+		}
+	}
+	if done != nil {
+		stops = append(stops, context.AfterFunc(s.parent, func() { s.end(s.parent.Err()) }))
+	}
+	s.mu.Lock()
+	ended := s.ended != nil
+	s.stops = stops
+	s.mu.Unlock()
+	if ended {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// lock enters the outer section, and takes what that one does not have.
+func (s *section) lock(req sectionRequest) error {
+	if s.outer != nil {
+		if err := s.outer.enter(&s.nested, nil); err != nil {
+			return err
+		}
+	}
+	s.hold.Owner, s.hold.owner, s.hold.Kind, s.hold.Tag = s.id.lockOwner(), s.id.owner, rwlock.Section, req.tag
+	if s.db.trace {
+		s.hold.Tag = taggedWith(req.tag, callSite())
+	}
+	var err error
+	if req.all {
+		err = s.lockAll(s.wait(req))
+	} else {
+		err = s.lockUsers(s.wait(req))
+	}
+	if err != nil {
+		s.nested.leave()
+	}
+	return err
+}
+
+func taggedWith(tag, site string) string {
+	if tag == "" {
+		return "at " + site
+	}
+	return tag + " at " + site
+}
+
+func (s *section) wait(req sectionRequest) rwlock.Wait {
+	w := s.db.wait()
+	if req.try {
+		w.Timeout = 0
+	}
+	return w
+}
+
+// lockUsers takes the locks of the section's users that no outer section has.
+func (s *section) lockUsers(w rwlock.Wait) error {
+	missing, err := s.users, error(nil)
+	if s.outer != nil {
+		missing, err = s.missing(s.users)
+	}
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	acquire := func(w rwlock.Wait) error {
+		return s.pool.users.acquire(s.parent, missing[0], rwlock.Mode(s.mode), &s.hold, w)
+	}
+	if len(missing) > 1 {
+		s.more = s.holds(missing)
+		acquire = func(w rwlock.Wait) error {
+			return s.pool.users.acquireTogether(s.parent, rwlock.Mode(s.mode), w, s.more...)
+		}
+	}
+	if s.mode == Exclusive && s.id.owner.hasRows() {
+		// As for a statement, the owner's open rows make way if others read too.
+		err := acquire(rwlock.Wait{})
+		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
+			return lockError(err, s.id)
+		}
+		for _, user := range missing {
+			if err := s.db.spillForUser(s.parent, s.id.owner, user); err != nil {
+				return err
+			}
+		}
+	}
+	return lockError(acquire(w), s.id)
+}
+
+// missing returns those of the users whose lock no outer section has. It is an error if
+// one has it and s wants more.
+func (s *section) missing(users []string) (missing []string, err error) {
+	for _, user := range users {
+		switch o := s.outer.covering(s.pool.users, user); {
+		case o == nil:
+			missing = append(missing, user)
+		case s.mode == Exclusive && o.mode == Shared:
+			return nil, fmt.Errorf("%w: an exclusive section of user %q inside a shared one; take the outer one with dblocker.Lock", ErrReadOnly, user)
+		}
+	}
+	return missing, nil
+}
+
+// holds returns new holds like that of the section, for several users.
+func (s *section) holds(users []string) []*userHold {
+	holds := make([]*userHold, len(users))
+	for i, user := range users {
+		holds[i] = &userHold{user: user, owner: s.hold.owner}
+		holds[i].Owner, holds[i].Kind, holds[i].Tag = s.hold.Owner, s.hold.Kind, s.hold.Tag
+	}
+	return holds
+}
+
+// lockAll takes the lock of all users, and those that users have or wait for.
+func (s *section) lockAll(w rwlock.Wait) error {
+	for o := s.outer; o != nil; o = o.outer {
+		if o.pool.users == s.pool.users && o.users == nil {
+			return nil
+		}
+	}
+	users := s.pool.users
+	users.users.Bar() // before the look at who has a lock
+	var busy []string
+	for _, i := range users.users.Snapshot() {
+		busy = append(busy, i.Key)
+	}
+	missing, err := s.missing(slices.Compact(busy))
+	if err == nil {
+		s.more = s.holds(missing)
+		reqs := users.requests(rwlock.Exclusive, s.more, true)
+		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.Hold})
+		err = lockError(rwlock.AcquireAll(s.parent, w, reqs...), s.id)
+	}
+	if err != nil {
+		users.users.Unbar()
+	}
+	return err
+}
+
+// releaseLocks gives up the locks that the section has taken itself.
+func (s *section) releaseLocks() {
+	all := s.users == nil && s.hold.Hold.Held()
+	for _, h := range s.more {
+		h.release()
+	}
+	s.hold.release()
+	if all {
+		s.pool.users.users.Unbar()
+	}
+}

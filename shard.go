@@ -1,0 +1,363 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// A Connect opens the database of a user, given what [New] was given.
+type Connect func(ctx context.Context, user, driverName, dataSourceName string) (*sqlx.DB, error)
+
+// ConnectFunc makes a [Store] ask f for the database of each user: any database, any
+// shard. It is called once for a user who comes into use, and the user's handles share
+// what it returns, which the Store closes when none of them is left. So it has to open
+// a new *sqlx.DB each time. It may return the same one for several users, as long as it
+// is open: then it is closed when the last of them leaves. For shards that stay open,
+// [DSNFunc] is cheaper.
+//
+// The *sqlx.DB may be opened through dblocker or not. If not, the Store takes the locks
+// and draws the connections from it, whose limits hold; what is done with it past the
+// Store is not behind any lock.
+//
+// The error of f is returned to those who wait for that user. Its context has the
+// values of the first one's, and ends when none of them waits any more. The option is
+// for [New] only, and has no form in a DSN.
+func ConnectFunc(f Connect) Option {
+	return func(c *config) error {
+		if f == nil {
+			return errors.New("dblocker: ConnectFunc: the function is nil; leave the option out to keep all users in one database")
+		}
+		c.connect = f
+		return nil
+	}
+}
+
+// DSNFunc makes a [Store] ask f for the data source name of each user's database, for
+// the driver that [New] was given. Users with the same one share its connections, which
+// stay open for a minute after the last use, of at most 16 databases. What is said of
+// f in [ConnectFunc] holds here too.
+func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, err error)) Option {
+	return func(c *config) error {
+		if f == nil {
+			return errors.New("dblocker: DSNFunc: the function is nil; leave the option out to keep all users in one database")
+		}
+		c.shardDSN = f
+		return nil
+	}
+}
+
+var errNotAStore = errors.New("dblocker: the options ConnectFunc and DSNFunc are for a Store; pass them to dblocker.New")
+
+const (
+	maxIdleShards = 16
+	shardIdleTime = time.Minute
+)
+
+// shards are the databases of a Store whose users have different ones.
+type shards struct {
+	// find says which database a user has. It may take its time.
+	find func(ctx context.Context, user string) (found, error)
+	done <-chan struct{} // closed with the Store
+
+	mu     sync.Mutex // guards what follows, and the fields of the elements
+	users  map[string]*shardUser
+	byKey  map[any]*shard
+	idle   []*shard // of byKey, without users, the longest idle first
+	closed bool
+}
+
+// found is a database by its key, a *sql.DB or a DSN, and how to make it one of ours if
+// the key is new; that does not connect.
+type found struct {
+	key  any
+	open func() (*database, error)
+}
+
+// A shard is a database that is open. It has users, or is in shards.idle.
+type shard struct {
+	key   any
+	on    *database
+	users int
+	timer *time.Timer // while it is idle
+}
+
+// A shardUser is a user in use: connecting until ready is closed, and then with a shard
+// or an error. It is in shards.users while it has refs, unless it has an error. If
+// nobody is left while it is connecting, it stays until that is done, so that a function
+// that hangs is not called again and again.
+type shardUser struct {
+	refs   int
+	left   bool // by all, while it was connecting
+	cancel context.CancelFunc
+	ready  chan struct{}
+	shard  *shard
+	err    error
+}
+
+func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts []Option) *shards {
+	ss := &shards{done: done, users: make(map[string]*shardUser), byKey: make(map[any]*shard)}
+	ss.find = func(ctx context.Context, user string) (found, error) {
+		if cfg.connect == nil {
+			dsn, err := cfg.shardDSN(ctx, user)
+			return found{dsn, func() (*database, error) { return openDatabase(driverName, dsn, opts) }}, err
+		}
+		db, err := cfg.connect(ctx, user, driverName, dsn)
+		if err != nil {
+			return found{}, err
+		}
+		if err := checkConnected(db, user); err != nil {
+			return found{}, err
+		}
+		return found{db.DB, func() (*database, error) { return adopt(db, opts) }}, nil
+	}
+	return ss
+}
+
+// checkConnected refuses what a ConnectFunc must not return.
+func checkConnected(db *sqlx.DB, user string) error {
+	if db == nil || db.DB == nil {
+		return fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
+	}
+	done, cancel := context.WithCancel(context.Background())
+	cancel() // so that no connection is drawn; a closed handle says so first
+	if c, err := db.Conn(done); err == nil {
+		c.Close()
+	} else if !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
+	}
+	if d, ok := db.Driver().(*Driver); ok && d.bound != nil {
+		return fmt.Errorf("dblocker: ConnectFunc returned for user %q a handle that a Store gave out; open a database", user)
+	}
+	return nil
+}
+
+// adopt makes a database of ours of what a ConnectFunc returned.
+func adopt(db *sqlx.DB, opts []Option) (*database, error) {
+	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
+		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
+	}
+	opts = append([]Option{storeDefaults}, opts...)
+	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
+	if err != nil {
+		return nil, err
+	}
+	d := Driver{inner: db.Driver(), opened: db.Driver()}
+	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, nil), nil, db.DriverName())
+	on.db = db
+	on.borrowed = true
+	return on, nil
+}
+
+// take returns the database of a user, and what gives it back.
+func (ss *shards) take(ctx context.Context, user string) (*database, func(), error) {
+	for {
+		u, err := ss.join(ctx, user)
+		if err != nil {
+			return nil, nil, err
+		}
+		select {
+		case <-u.ready:
+		case <-ctx.Done():
+			ss.leave(user, u)
+			return nil, nil, ctx.Err()
+		case <-ss.done:
+			ss.leave(user, u)
+			return nil, nil, errClosed
+		}
+		switch {
+		case u.err == errLeft:
+			continue // they who asked for it have gone, and now we ask
+		case u.err != nil:
+			return nil, nil, u.err
+		}
+		return u.shard.on, func() { ss.leave(user, u) }, nil
+	}
+}
+
+// errLeft is the error of a user whom everybody had left before the database was there.
+var errLeft = errors.New("nobody was left to use the database")
+
+// join adds one who uses the user's database, and has it looked for if it is the first.
+func (ss *shards) join(ctx context.Context, user string) (*shardUser, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.closed {
+		return nil, errClosed
+	}
+	u := ss.users[user]
+	if u == nil {
+		u = &shardUser{ready: make(chan struct{})}
+		ss.users[user] = u
+		ctx, u.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		go ss.connect(ctx, user, u)
+	}
+	u.refs++
+	return u, nil
+}
+
+// connect finds the database of a user.
+func (ss *shards) connect(ctx context.Context, user string, u *shardUser) {
+	f, err := ss.call(ctx, user)
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if err == nil {
+		u.shard, err = ss.retain(f)
+	}
+	if u.left && err == nil {
+		err = errLeft
+		defer ss.release(u.shard)
+	} else if u.left {
+		err = errLeft
+	}
+	if u.err = err; err != nil {
+		delete(ss.users, user)
+	}
+	u.cancel()
+	close(u.ready)
+}
+
+// call calls the program's function; a panic there is an error of the user's only.
+func (ss *shards) call(ctx context.Context, user string) (f found, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("dblocker: the function that opens the database of user %q panicked: %v", user, p)
+		}
+	}()
+	return ss.find(ctx, user)
+}
+
+// leave takes back one join.
+func (ss *shards) leave(user string, u *shardUser) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if u.refs--; u.refs > 0 {
+		return
+	}
+	select {
+	case <-u.ready:
+		if u.err == nil {
+			delete(ss.users, user)
+			ss.release(u.shard)
+		}
+	default:
+		u.left = true
+		u.cancel()
+	}
+}
+
+// retain adds a user to the shard, which it opens if it is new. mu is locked.
+func (ss *shards) retain(f found) (*shard, error) {
+	sh := ss.byKey[f.key]
+	if sh == nil {
+		on, err := f.open()
+		if err != nil {
+			return nil, err
+		}
+		sh = &shard{key: f.key, on: on}
+		ss.byKey[f.key] = sh
+	}
+	sh.users++
+	ss.wake(sh)
+	return sh, nil
+}
+
+// release takes a user from the shard. mu is locked.
+func (ss *shards) release(sh *shard) {
+	if sh.users--; sh.users > 0 {
+		return
+	}
+	if _, isDSN := sh.key.(string); !isDSN || ss.closed {
+		ss.discard(sh)
+		return
+	}
+	ss.idle = append(ss.idle, sh)
+	sh.timer = time.AfterFunc(shardIdleTime, func() { ss.expire(sh) })
+	if len(ss.idle) > maxIdleShards {
+		ss.discard(ss.idle[0])
+	}
+}
+
+// wake takes the shard off the idle ones.
+func (ss *shards) wake(sh *shard) {
+	if i := slices.Index(ss.idle, sh); i >= 0 {
+		ss.idle = slices.Delete(ss.idle, i, i+1)
+		sh.timer.Stop()
+		sh.timer = nil
+	}
+}
+
+func (ss *shards) expire(sh *shard) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if slices.Contains(ss.idle, sh) {
+		ss.discard(sh)
+	}
+}
+
+// discard closes a shard without users. To close may mean to wait for the server.
+func (ss *shards) discard(sh *shard) {
+	ss.wake(sh)
+	delete(ss.byKey, sh.key)
+	go sh.on.close()
+}
+
+// databases returns those that are open.
+func (ss *shards) databases() []*database {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var all []*database
+	for _, sh := range ss.byKey {
+		all = append(all, sh.on)
+	}
+	return all
+}
+
+// close closes what is idle; the rest follows with its users, and nobody gets a lock
+// there any more.
+func (ss *shards) close() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.closed = true
+	for len(ss.idle) > 0 {
+		ss.discard(ss.idle[0])
+	}
+	for _, sh := range ss.byKey {
+		sh.on.c.Close()
+	}
+	for _, u := range ss.users {
+		u.cancel()
+	}
+}
+
+// A borrower makes connections by taking them out of the pool of a handle that is not
+// ours, to which they go back when they are closed.
+type borrower struct{ db *sql.DB }
+
+func (b borrower) Driver() driver.Driver { return b.db.Driver() }
+
+func (b borrower) Connect(ctx context.Context) (driver.Conn, error) {
+	home, err := b.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &borrowedConn{home: home}
+	if err := home.Raw(func(dc any) error { c.Conn = dc.(driver.Conn); return nil }); err != nil {
+		home.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// A borrowedConn is a connection of another pool.
+type borrowedConn struct {
+	driver.Conn
+	home *sql.Conn
+}

@@ -1,0 +1,51 @@
+package dblocker
+
+import (
+	"context"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// allUsers is the name of the lock of all users, which no user is likely to have.
+const allUsers = "\x00all users"
+
+// acquire takes the lock of a user into h. While somebody has the lock of all users, or
+// waits for it, the table is barred, and a share in that one has to be taken besides.
+func (s *space) acquire(ctx context.Context, user string, mode rwlock.Mode, h *userHold, w rwlock.Wait) error {
+	err := s.users.Acquire(ctx, user, mode, &h.Hold, w)
+	if err != rwlock.ErrBarred {
+		return err
+	}
+	h.user = user
+	return s.acquireWithShare(ctx, mode, w, []*userHold{h})
+}
+
+// acquireTogether takes the locks of several users, all or none.
+func (s *space) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, holds ...*userHold) error {
+	err := rwlock.AcquireAll(ctx, w, s.requests(mode, holds, false)...)
+	if err != rwlock.ErrBarred {
+		return err
+	}
+	return s.acquireWithShare(ctx, mode, w, holds)
+}
+
+// acquireWithShare also takes a share in the lock of all users, which the first of the
+// holds keeps, and whatever else is asked for.
+func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, holds []*userHold, more ...rwlock.Request) error {
+	h := holds[0]
+	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag}
+	reqs := append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})
+	err := rwlock.AcquireAll(ctx, w, append(reqs, more...)...)
+	if err == nil {
+		h.all = share
+	}
+	return err
+}
+
+func (s *space) requests(mode rwlock.Mode, holds []*userHold, pass bool) []rwlock.Request {
+	reqs := make([]rwlock.Request, len(holds), len(holds)+1)
+	for i, h := range holds {
+		reqs[i] = rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.Hold, Pass: pass}
+	}
+	return reqs
+}

@@ -1,0 +1,318 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// A Store hands out sqlx handles that are under a user's lock:
+//
+//	store, err := dblocker.New(ctx, "sqlite3", "app.db", false)
+//	...
+//	cancel, db, err := store.RWGetDB(userID, ctx, "rename file")
+//	if err != nil {
+//		return err
+//	}
+//	defer cancel()
+//	// db is a *sqlx.DB, and has the user's exclusive lock until cancel
+//
+// Everything that is done with such a handle is inside a section, see [Lock], whatever
+// context it is given: reads and writes, transactions, prepared statements. After
+// cancel, or when ctx has ended, the handle answers "sql: database is closed", its rows
+// are closed and its transactions rolled back. All handles of a Store share its server
+// connections, so one costs microseconds.
+//
+// cancel is never nil, also beside an error, and does nothing the second time.
+type Store struct {
+	own    *database // of the data source name
+	shards *shards   // nil if all users are in own
+	debug  bool
+	done   chan struct{} // closed by Close
+	stop   func() bool
+
+	mu     sync.Mutex // guards live, and the closing of done
+	live   map[*section]struct{}
+	closed bool
+}
+
+// A database is what handles of a Store are made of.
+type database struct {
+	c    *Connector
+	db   *sqlx.DB // tagged by context
+	name string   // of the inner driver, for sqlx's bind type
+
+	borrowed bool // db is not ours: c takes its connections
+}
+
+func (on *database) close() error {
+	var err error
+	if on.borrowed {
+		err = on.c.Close()
+	}
+	return errors.Join(err, on.db.Close())
+}
+
+// New opens a database for a [Store]. driverName and dataSourceName are those of the
+// inner driver, such as "sqlite3" and "app.db", or those of dblocker. With debug, the
+// Store logs what is held and waited for longer than [DebugAfter], for as long as it is,
+// and which call of the program took it.
+//
+// Waiting is bounded by the option [LockTimeout], 2 minutes by default, and a statement
+// by [StatementTimeout], which for a Store is 4 minutes by default on PostgreSQL, MySQL
+// and MariaDB.
+//
+// The Store is closed by [Store.Close], or when ctx ends. New does not connect.
+func New(ctx context.Context, driverName, dataSourceName string, debug bool, opts ...Option) (*Store, error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
+	own, err := openDatabase(driverName, dataSourceName, opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{own: own, debug: debug, done: make(chan struct{}), live: make(map[*section]struct{})}
+	if cfg := own.c.config; cfg.connect != nil || cfg.shardDSN != nil {
+		s.shards = newShards(s.done, cfg, driverName, dataSourceName, opts)
+	}
+	if debug {
+		go s.watch()
+	}
+	s.stop = context.AfterFunc(ctx, func() { s.Close() })
+	return s, nil
+}
+
+// openDatabase opens what New is given.
+func openDatabase(driverName, dsn string, opts []Option) (*database, error) {
+	d, dsn, err := storeDriver(driverName, dsn)
+	if err != nil {
+		return nil, err
+	}
+	name := d.name
+	if name == "" {
+		t, err := parseDSN(dsn)
+		if err != nil {
+			return nil, err
+		}
+		name = t.driver
+	}
+	d.forStore = true
+	d.opts = slices.Concat([]Option{storeDefaults}, d.opts, opts)
+	c, err := d.OpenConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return newDatabase(c.(*Connector), sql.OpenDB(c), name), nil
+}
+
+// storeDefaults come before the options of a Store.
+func storeDefaults(c *config) error {
+	if c.dialect == postgres || c.dialect == mysql {
+		c.statementTimeout = 4 * time.Minute
+	}
+	return nil
+}
+
+func newDatabase(c *Connector, db *sql.DB, name string) *database {
+	if sqlx.BindType(name) == sqlx.UNKNOWN {
+		sqlx.BindDriver(name, c.dialect.bindType)
+	}
+	return &database{c: c, db: sqlx.NewDb(db, name), name: name}
+}
+
+// storeDriver returns a Driver for a name that New is given, and the DSN for it.
+func storeDriver(name, dsn string) (*Driver, string, error) {
+	switch name {
+	case "":
+		return nil, "", errors.New("dblocker: New: the driver name is empty; name the inner driver, for example sqlite3")
+	case "dblocker":
+		return &Driver{}, dsn, nil
+	}
+	if inner, ok := strings.CutSuffix(name, wrappedSuffix); ok && wrappedNames[inner] != "" {
+		name = inner
+	}
+	if slices.Contains(sql.Drivers(), name) {
+		db, err := sql.Open(name, dsn)
+		if err != nil {
+			return nil, "", withoutSecrets(err, dsn)
+		}
+		defer db.Close()
+		if d, ours := db.Driver().(*Driver); ours { // of Register
+			return &Driver{name: d.name, inner: d.inner, opts: d.opts}, dsn, nil
+		}
+	}
+	t, err := newTarget(name, nil, dsn)
+	return &Driver{name: t.driver}, t.dsn, err
+}
+
+// Close closes the Store: handles that are out are ended as by their cancel, those who
+// wait for a lock get "sql: database is closed". The second time it does nothing.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	live := make([]*section, 0, len(s.live))
+	for sec := range s.live {
+		live = append(live, sec)
+	}
+	s.mu.Unlock()
+	s.stop()
+	err := s.own.close() // first, so that nobody who waits gets a lock now
+	if s.shards != nil {
+		s.shards.close()
+	}
+	for _, sec := range live {
+		sec.unlock()
+	}
+	return err
+}
+
+// DB returns the handle on the Store's own database whose operations are each under
+// the lock of the user of their context, see [WithUser].
+func (s *Store) DB() *sqlx.DB { return s.own.db }
+
+// ReadGetDB returns a handle under the user's shared lock, which only reads: what
+// writes is refused with [ErrReadOnly]. The tag names the handle in errors and logs.
+func (s *Store) ReadGetDB(userID any, ctx context.Context, tag string) (cancel context.CancelFunc, db *sqlx.DB, err error) {
+	return s.get(userID, ctx, sectionRequest{mode: Shared, tag: tag})
+}
+
+// RWGetDB returns a handle under the user's exclusive lock. The tag names the handle in
+// errors and logs.
+func (s *Store) RWGetDB(userID any, ctx context.Context, tag string) (cancel context.CancelFunc, db *sqlx.DB, err error) {
+	return s.get(userID, ctx, sectionRequest{mode: Exclusive, tag: tag})
+}
+
+// RWGetDBWithTimeout is [Store.RWGetDB] with another [StatementTimeout]; 0 is no bound,
+// or what the server has as its default.
+func (s *Store) RWGetDBWithTimeout(userID any, ctx context.Context, tag string, statementTimeout time.Duration) (cancel context.CancelFunc, db *sqlx.DB, err error) {
+	if statementTimeout < 0 {
+		return func() {}, nil, fmt.Errorf("dblocker: the statement timeout is %v; it must be %s", statementTimeout, wantDuration)
+	}
+	return s.get(userID, ctx, sectionRequest{mode: Exclusive, tag: tag, timeout: &statementTimeout})
+}
+
+// ReadDo calls f with a handle as [Store.ReadGetDB] returns it, and ends that when f
+// returns or panics. It returns f's error.
+func (s *Store) ReadDo(userID any, ctx context.Context, tag string, f func(db *sqlx.DB) error) error {
+	cancel, db, err := s.ReadGetDB(userID, ctx, tag)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return f(db)
+}
+
+// RWDo calls f with a handle as [Store.RWGetDB] returns it, and ends that when f
+// returns or panics. It returns f's error.
+func (s *Store) RWDo(userID any, ctx context.Context, tag string, f func(db *sqlx.DB) error) error {
+	cancel, db, err := s.RWGetDB(userID, ctx, tag)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return f(db)
+}
+
+func (s *Store) get(userID any, ctx context.Context, req sectionRequest) (context.CancelFunc, *sqlx.DB, error) {
+	sec, on, err := s.begin(userID, ctx, req)
+	if err != nil {
+		return func() {}, nil, err
+	}
+	return sec.unlock, on.bind(sec), nil
+}
+
+// begin begins a section of the user on the user's database.
+func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*section, *database, error) {
+	if ctx == nil {
+		return nil, nil, errNilContext
+	}
+	user, err := canonicalUser(userID)
+	if err != nil {
+		return nil, nil, err
+	}
+	on, release := s.own, func() {}
+	if s.shards != nil {
+		if on, release, err = s.shards.take(ctx, user); err != nil {
+			return nil, nil, err
+		}
+	}
+	on.c.warnOuterLimit(on.db)
+	if s.debug && !on.c.trace {
+		req.tag = taggedWith(req.tag, callSite())
+	}
+	req.gone = func(sec *section) {
+		s.mu.Lock()
+		delete(s.live, sec)
+		s.mu.Unlock()
+		release()
+	}
+	sec, err := on.c.begin(ctx, identity{user: user}, nil, req)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	if err := s.add(sec); err != nil {
+		sec.unlock()
+		return nil, nil, err
+	}
+	return sec, on, nil
+}
+
+// add makes sure that the section does not outlive the Store.
+func (s *Store) add(sec *section) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	if sec.reason() == nil {
+		s.live[sec] = struct{}{}
+	}
+	return nil
+}
+
+// bind returns a handle all of whose work is inside the section, and which is closed
+// with it.
+func (on *database) bind(sec *section) *sqlx.DB {
+	d := *on.c.driver
+	d.bound = sec
+	db := sqlx.NewDb(sql.OpenDB(&boundConnector{on.c, &d}), on.name)
+	db.Mapper = on.db.Mapper
+	sec.AfterFunc(func() { db.Close() })
+	return db
+}
+
+// A boundConnector opens client connections that are inside a section.
+type boundConnector struct {
+	c      *Connector
+	driver *Driver
+}
+
+func (b *boundConnector) Driver() driver.Driver { return b.driver }
+
+func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	ci, err := b.c.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := ci.(*conn)
+	c.bound = b.driver.bound
+	if c.bound.enter(&c.life, c) != nil {
+		c.Close()
+		return nil, errClosed
+	}
+	return c, nil
+}
