@@ -4,10 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // isFree tells whether the exclusive lock of a user can be had at once by a stranger.
@@ -420,5 +425,84 @@ func TestBadSections(t *testing.T) {
 		}
 		unlock()
 		t.Log(err)
+	}
+}
+
+// TestSectionsExcludeEachOther has sections of a few users end at any moment, in the
+// middle of calls, beside open rows and transactions. Nothing of an exclusive section
+// ever runs beside anything of another section of its user, and nothing is left.
+func TestSectionsExcludeEachOther(t *testing.T) {
+	const users, workers, rounds = 3, 8, 150
+	testdb.NoLeaks(t)
+	var mu sync.Mutex
+	running := make(map[string]map[string]int) // by user, then by section
+	s := &stub{run: func(_ context.Context, query string) error {
+		_, of, found := strings.Cut(query, "-- ")
+		if !found {
+			return nil
+		}
+		user, section, _ := strings.Cut(of, " ")
+		mu.Lock()
+		if running[user] == nil {
+			running[user] = make(map[string]int)
+		}
+		running[user][section]++
+		for other := range running[user] {
+			if other != section && (section[0] == 'w' || other[0] == 'w') {
+				t.Errorf("user %s: %s runs beside %s", user, section, other)
+			}
+		}
+		mu.Unlock()
+		time.Sleep(50 * time.Microsecond)
+		mu.Lock()
+		defer mu.Unlock()
+		if running[user][section]--; running[user][section] == 0 {
+			delete(running[user], section)
+		}
+		return nil
+	}}
+	db := openStub(t, s)
+	work := func(ctx context.Context, mark string) {
+		rows, err := db.QueryContext(ctx, "SELECT v FROM t -- "+mark)
+		if err == nil && rand.IntN(2) == 0 {
+			rows.Close()
+		}
+		if tx, err := db.BeginTx(ctx, nil); err == nil {
+			tx.Exec("UPDATE t SET v = 1 -- " + mark)
+			if rand.IntN(2) == 0 {
+				tx.Commit()
+			}
+		}
+		db.ExecContext(ctx, "UPDATE t SET v = 1 -- "+mark)
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for round := range rounds {
+				user := rand.IntN(users)
+				lock, kind := Lock, "w"
+				if rand.IntN(3) == 0 {
+					lock, kind = RLock, "r"
+				}
+				ctx, unlock, err := lock(asUser(user), db)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mark := fmt.Sprintf("%d %s%d-%d", user, kind, w, round)
+				for range 2 {
+					wg.Go(func() { work(ctx, mark) })
+				}
+				time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+				unlock()
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, func() bool { return db.Stats().InUse == 0 })
+	for user := range users {
+		if !isFree(t, db, user) {
+			t.Errorf("the lock of user %d is still taken", user)
+		}
 	}
 }

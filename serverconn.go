@@ -78,7 +78,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	if c.cfg.stmtCache > 0 {
 		if err := c.keepStmts(ctx, sc); err != nil {
-			ci.Close()
+			sc.Close()
 			return nil, err
 		}
 	}

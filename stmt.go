@@ -40,7 +40,7 @@ func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driv
 	})
 	if s.inner != nil && snd.leavesRows(sc.cfg.dialect) {
 		sc.cache.oust(s.inner)
-		s.Close()
+		s.closeInner()
 	}
 	return res, err
 }
@@ -66,7 +66,7 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 		if !sc.triesAgain(&err, snd.inTx, tries) {
 			return err
 		}
-		s.Close()
+		s.closeInner()
 	}
 }
 
