@@ -376,9 +376,8 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 }
 
 // first runs the call that a server connection was drawn for, having set the limit for
-// its statements. If the inner driver
-// panics there, database/sql may forget the client connection, so the server
-// connection is closed here.
+// its statements. If the inner driver panics there, database/sql may forget the client
+// connection, so the server connection is closed here.
 func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
 	returned := false
 	defer func() {

@@ -232,10 +232,8 @@ func (r *rows) NextResultSet() error {
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled != nil {
-		return r.spilled.columns[index].scan
+	if c := r.spilledColumn(index); c != nil {
+		return c.scan
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
 		return t.ColumnTypeScanType(index)
@@ -245,10 +243,8 @@ func (r *rows) ColumnTypeScanType(index int) reflect.Type {
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled != nil {
-		return r.spilled.columns[index].name
+	if c := r.spilledColumn(index); c != nil {
+		return c.name
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
 		return t.ColumnTypeDatabaseTypeName(index)
@@ -258,10 +254,7 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
 func (r *rows) ColumnTypeLength(index int) (int64, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled != nil {
-		c := r.spilled.columns[index]
+	if c := r.spilledColumn(index); c != nil {
 		return c.length, c.hasLength
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
@@ -272,10 +265,7 @@ func (r *rows) ColumnTypeLength(index int) (int64, bool) {
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
 func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled != nil {
-		c := r.spilled.columns[index]
+	if c := r.spilledColumn(index); c != nil {
 		return c.nullable, c.knowsNullable
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
@@ -286,14 +276,21 @@ func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.spilled != nil {
-		c := r.spilled.columns[index]
+	if c := r.spilledColumn(index); c != nil {
 		return c.precision, c.scale, c.hasPrecision
 	}
 	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
 		return t.ColumnTypePrecisionScale(index)
 	}
 	return 0, 0, false
+}
+
+// spilledColumn returns what is known of a column of spilled rows, nil of others.
+func (r *rows) spilledColumn(index int) *columnType {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spilled == nil {
+		return nil
+	}
+	return &r.spilled.columns[index]
 }
