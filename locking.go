@@ -186,17 +186,13 @@ func (c *conn) spillForUser(ctx context.Context, id identity) error {
 func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	users, mode := c.pool.users, rwlock.Mode(req.mode)
 	if req.gate == nil {
-		return users.acquire(ctx, h.user, mode, h, w)
+		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
 	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
 	if h.user == "" {
 		return gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
 	}
-	err := rwlock.AcquireGated(ctx, w, gate, rwlock.Request{Table: users.users, Key: h.user, Mode: mode, Hold: &h.Hold})
-	if err == rwlock.ErrBarred {
-		return users.acquireWithShare(ctx, mode, w, []*userHold{h}, gate)
-	}
-	return err
+	return users.acquire(ctx, h.user, mode, h, &gate, w)
 }
 
 // chain links the holds that req asks for, for who waits with them.

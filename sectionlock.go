@@ -206,7 +206,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 		return err
 	}
 	acquire := func(w rwlock.Wait) error {
-		return s.pool.users.acquire(s.parent, missing[0], rwlock.Mode(s.mode), &s.hold, w)
+		return s.pool.users.acquire(s.parent, missing[0], rwlock.Mode(s.mode), &s.hold, nil, w)
 	}
 	if len(missing) > 1 {
 		s.more = s.holds(missing)

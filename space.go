@@ -9,15 +9,21 @@ import (
 // allUsers is the name of the lock of all users, which no user is likely to have.
 const allUsers = "\x00all users"
 
-// acquire takes the lock of a user into h. While somebody has the lock of all users, or
-// waits for it, the table is barred, and a share in that one has to be taken besides.
-func (s *space) acquire(ctx context.Context, user string, mode rwlock.Mode, h *userHold, w rwlock.Wait) error {
-	err := s.users.Acquire(ctx, user, mode, &h.Hold, w)
+// acquire takes the lock of a user into h, and with it what gate asks for, if that is
+// not nil. While somebody has the lock of all users, or waits for it, the table is
+// barred, and a share in that one has to be taken besides.
+func (s *space) acquire(ctx context.Context, user string, mode rwlock.Mode, h *userHold, gate *rwlock.Request, w rwlock.Wait) error {
+	var err error
+	if gate == nil {
+		err = s.users.Acquire(ctx, user, mode, &h.Hold, w)
+	} else {
+		err = rwlock.AcquireGated(ctx, w, *gate, rwlock.Request{Table: s.users, Key: user, Mode: mode, Hold: &h.Hold})
+	}
 	if err != rwlock.ErrBarred {
 		return err
 	}
 	h.user = user
-	return s.acquireWithShare(ctx, mode, w, []*userHold{h})
+	return s.acquireWithShare(ctx, mode, w, gate, h)
 }
 
 // acquireTogether takes the locks of several users, all or none.
@@ -26,16 +32,23 @@ func (s *space) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.
 	if err != rwlock.ErrBarred {
 		return err
 	}
-	return s.acquireWithShare(ctx, mode, w, holds)
+	return s.acquireWithShare(ctx, mode, w, nil, holds...)
 }
 
 // acquireWithShare also takes a share in the lock of all users, which the first of the
-// holds keeps, and whatever else is asked for.
-func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, holds []*userHold, more ...rwlock.Request) error {
+// holds keeps, and what gate asks for. Who waits for the share is not in the way of
+// others at the gate: the section that has the lock of all users needs it, and so do
+// those who work without a user.
+func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, gate *rwlock.Request, holds ...*userHold) error {
 	h := holds[0]
 	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag}
 	reqs := append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})
-	err := rwlock.AcquireAll(ctx, w, append(reqs, more...)...)
+	var err error
+	if gate == nil {
+		err = rwlock.AcquireAll(ctx, w, reqs...)
+	} else {
+		err = rwlock.AcquireGated(ctx, w, *gate, reqs...)
+	}
 	if err == nil {
 		h.all = share
 	}

@@ -107,20 +107,21 @@ func (h *Hold) isAwaited() bool {
 
 // lookForDeadlock refuses the waiter if it closes a cycle. If it does so only by
 // waiting for its turn, it is put ahead of its queues instead: they wait for
-// its owner.
+// its owner. So is another in the cycle of which that is true and who is about to look: of
+// two that begin to wait at once, either may look first.
 func (w *waiter) lookForDeadlock() error {
 	searching.Lock()
 	defer searching.Unlock()
+	w.looked.Store(false)
 	s := look(w)
-	queueOnly := s.inQueueOnly(w)
-	cycle := s.cycle(w)
-	if cycle != nil && queueOnly {
-		pending := w.overtake()
+	for v := s.overtaker(w); v != nil; v = s.overtaker(w) {
+		v.looked.Store(true)
+		pending := v.overtake()
 		s.unlock()
 		retry(pending)
 		s = look(w)
-		cycle = s.cycle(w)
 	}
+	cycle := s.cycle(w)
 	if cycle == nil {
 		s.unlock()
 		return nil
@@ -130,6 +131,21 @@ func (w *waiter) lookForDeadlock() error {
 	s.unlock()
 	retry(pending)
 	return err
+}
+
+// overtaker returns a waiter that is to be put ahead because w is in a cycle; nil if
+// there is none, or no cycle.
+func (s *search) overtaker(w *waiter) *waiter {
+	if s.cycle(w) == nil {
+		return nil
+	}
+	for _, n := range s.nodes { // the first is w
+		v := n.waiter
+		if v != nil && v.owned && !n.turn && !v.done && !v.looked.Load() && s.inQueueOnly(v) && s.cycle(v) != nil {
+			return v
+		}
+	}
+	return nil
 }
 
 // overtake puts the waiter ahead in all its queues and grants it what it can have
@@ -377,7 +393,8 @@ func (n *node) ownerGoesOn() bool {
 	return !waits
 }
 
-// inQueueOnly reports whether no holder keeps w, which is stuck, from being granted.
+// inQueueOnly reports whether no holder keeps w, of which there is a node, from being
+// granted for ever.
 func (s *search) inQueueOnly(w *waiter) bool {
 	n := s.waiters[waiting{waiter: w}]
 	return !slices.ContainsFunc(n.needs, func(need need) bool {
@@ -395,6 +412,9 @@ func (s *search) cycle(w *waiter) (cycle []*Hold) {
 	root := s.waiters[waiting{waiter: w}]
 	if root.free {
 		return nil
+	}
+	for _, n := range s.nodes {
+		n.visited = false
 	}
 	for _, e := range s.path(root, root) {
 		cycle = append(cycle, e.at, e.by)

@@ -3,6 +3,7 @@ package rwlock
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // A gate is a lock that the work of many users must pass, such as the one writer
@@ -26,8 +27,8 @@ import (
 // So a reader waits, because of a writer of its user, for the user's older readers,
 // for one hold of the gate at most, and for that writer.
 //
-// The stage is changed only with the shards of both locks locked, and so can be
-// read with either. For each stage there is a place that has something in its way, or
+// The stage is changed only with the shards of all the locks locked, and so can be
+// read with any. For each stage there is a place that has something in its way, or
 // else somebody is about to retry the waiter:
 //
 //	atGate   the place at the gate
@@ -59,9 +60,9 @@ const isGate = -1
 
 func (l *Lock) isGate() bool { return l.limit == isGate }
 
-// AcquireGated waits until both the gate and the user's lock can be granted, and
-// then acquires both in one step. They are released one by one, in any order; if the
-// user's lock is first, its readers come before its next writer.
+// AcquireGated waits until both the gate and the user's lock, or locks, can be granted,
+// and then acquires them in one step. They are released one by one, in any order; if
+// the user's lock is first, its readers come before its next writer.
 //
 // Requests are first come, first served, with two exceptions. While it is not
 // the turn of a request at the gate, shared requests for the user's lock pass it there.
@@ -69,14 +70,17 @@ func (l *Lock) isGate() bool { return l.limit == isGate }
 // gate; then it comes next. See stage.
 //
 // It returns an error as Acquire does, and then acquires nothing.
-func AcquireGated(ctx context.Context, w Wait, gate, user Request) error {
-	if gate.Lock == nil || !gate.Lock.isGate() || user.Lock != nil && user.Lock.isGate() {
+func AcquireGated(ctx context.Context, w Wait, gate Request, user ...Request) error {
+	if gate.Lock == nil || !gate.Lock.isGate() || len(user) == 0 || slices.ContainsFunc(user, Request.isForGate) {
 		return errNotGated
 	}
-	return acquire(ctx, w, atGate, gate, user)
+	var buf [4]Request // on the stack
+	return acquire(ctx, w, atGate, append(append(buf[:0], gate), user...)...)
 }
 
-var errNotGated = errors.New("rwlock: a gated request must name a gate first, then another lock")
+func (r Request) isForGate() bool { return r.Lock != nil && r.Lock.isGate() }
+
+var errNotGated = errors.New("rwlock: a gated request must name a gate first, then other locks")
 
 // letsPass reports whether the waiter, of which a hold waits for l, lets h pass there,
 // which came later and is in conflict with it.
@@ -104,11 +108,11 @@ func (w *waiter) advance(pending []*waiter) []*waiter {
 	if w.stage == ungated {
 		return pending
 	}
-	gate, user := w.gateAndUser()
+	gate, userBlocked := w.gateAndUser()
 	before := w.stage
 	switch {
 	case before == atGate && gate.blocked():
-	case user.blocked():
+	case userBlocked:
 		w.stage = atUser
 	default:
 		w.stage = atBoth
@@ -119,9 +123,16 @@ func (w *waiter) advance(pending []*waiter) []*waiter {
 	return pending
 }
 
-func (w *waiter) gateAndUser() (gate, user *place) {
-	if w.places[0].lock.isGate() {
-		return &w.places[0], &w.places[1]
+// gateAndUser returns the place at the gate, and whether anything is in the way at the
+// others.
+func (w *waiter) gateAndUser() (gate *place, userBlocked bool) {
+	for i := range w.places {
+		p := &w.places[i]
+		if p.lock.isGate() {
+			gate = p
+		} else {
+			userBlocked = userBlocked || p.blocked()
+		}
 	}
-	return &w.places[1], &w.places[0]
+	return gate, userBlocked
 }

@@ -530,13 +530,48 @@ func TestWritersAtTheGateAreEqual(t *testing.T) {
 	})
 }
 
+// A request for several locks besides the gate lets others pass there as long as any of
+// them is held, is in the way of nobody who reads while it is not its turn, and gets all
+// in one step.
+func TestGatedRequestForSeveralLocks(t *testing.T) {
+	atGate(t, func(s *gateScene) {
+		all := rwlock.NewLock("all", 0)
+		everybody := s.ask("everybody", exclusive, all.Acquire)
+		other := s.direct("other")
+		var gate, user, share rwlock.Hold
+		writer := s.start("writer", func(ctx context.Context, _ *rwlock.Hold) error {
+			return rwlock.AcquireGated(ctx, withSelf, rwlock.Request{Lock: s.gate, Mode: exclusive, Hold: &gate},
+				rwlock.Request{Table: s.users, Key: "1", Mode: exclusive, Hold: &user}, rwlock.Request{Lock: all, Mode: shared, Hold: &share})
+		})
+		reader := s.reader("reader", "1")
+		s.expectGranted("everybody", "other", "reader")
+		next := s.direct("next") // waits at the gate behind the writer
+		other.release()
+		s.expectGranted("next")
+		next.release()
+		reader.release()
+		later := s.ask("later", exclusive, all.Acquire)
+		s.expectGranted()
+		everybody.release()
+		s.expectGranted("writer")
+		writer.expectErr(nil)
+		for _, h := range []*rwlock.Hold{&gate, &user, &share} {
+			h.Release()
+		}
+		synctest.Wait()
+		s.expectGranted("later")
+		later.release()
+		expectIdle(t, all)
+	})
+}
+
 func TestGatedRefusesWhatCannotBeMeant(t *testing.T) {
 	users, lock, gate := rwlock.NewTable(), rwlock.NewLock("lock", 0), rwlock.NewGate("gate")
 	var h1, h2 rwlock.Hold
 	ask := func(gate, user rwlock.Request) error {
 		return rwlock.AcquireGated(t.Context(), rwlock.Wait{}, gate, user)
 	}
-	const order = "rwlock: a gated request must name a gate first, then another lock"
+	const order = "rwlock: a gated request must name a gate first, then other locks"
 	user := rwlock.Request{Table: users, Key: "1", Hold: &h2}
 	for want, reqs := range map[string][][2]rwlock.Request{
 		order: {

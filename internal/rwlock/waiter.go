@@ -101,6 +101,10 @@ type waiter struct {
 	// mutexes locked, and cleared with all.
 	pending atomic.Bool
 
+	// looked says that the waiter has looked for a deadlock, or was put ahead by
+	// another who did.
+	looked atomic.Bool
+
 	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
 	granted chan struct{} // closed when it is granted
@@ -196,6 +200,7 @@ func (w *waiter) look(bound Wait) (next time.Duration, err error) {
 	if err == nil && w.awaited() {
 		err = w.lookForDeadlock()
 	}
+	w.looked.Store(true)
 	if again > 0 {
 		next = min(next, again)
 	}
