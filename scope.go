@@ -99,8 +99,17 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	if s.covers(id.user) {
 		return nil
 	}
+	// The connection is the user's from now on, also to the deadlock search.
+	slot := &s.conn.slot
+	joins := slot.Owner == nil
+	if joins {
+		slot.SetOwner(id.lockOwner())
+	}
 	h := new(userHold)
 	if err := s.join(ctx, h, id, in); err != nil {
+		if joins {
+			slot.SetOwner(nil)
+		}
 		return err
 	}
 	s.joined = append(s.joined, h)
