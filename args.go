@@ -20,15 +20,22 @@ func acceptAll(*driver.NamedValue) error { return nil }
 // nil if there is no statement. The texts of its errors are database/sql's own.
 func convertArgs(ci driver.Conn, si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	checks := newArgChecks(ci, si)
-	converted := make([]driver.NamedValue, 0, len(args))
-	for _, nv := range args {
-		nv.Ordinal = len(converted) + 1
-		switch err := checks.run(&nv); err {
+	converted := args[:0]
+	if checks.checker != nil || checks.columns != nil {
+		// Unlike the default conversion, these may not be done twice, as they are if
+		// the call is repeated.
+		converted = make([]driver.NamedValue, 0, len(args))
+	}
+	for i := range args {
+		converted = append(converted, args[i])
+		nv := &converted[len(converted)-1]
+		nv.Ordinal = len(converted)
+		switch err := checks.run(nv); err {
 		case nil:
-			converted = append(converted, nv)
 		case driver.ErrRemoveArgument:
+			converted = converted[:len(converted)-1]
 		default:
-			return nil, fmt.Errorf("sql: converting argument %s type: %w", describeArg(&nv), err)
+			return nil, fmt.Errorf("sql: converting argument %s type: %w", describeArg(nv), err)
 		}
 	}
 	if checks.want != -1 && len(converted) != checks.want {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -131,10 +130,10 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 		return err
 	})
 	c.noteEffects(&snd)
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	if err != nil {
 		return nil, limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.spent = true
 	return readResult(res), nil
 }
@@ -160,7 +159,12 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	if err := c.lock(ctx, h, request{kind: kind, mode: mode}); err != nil {
+	req := request{kind: kind, mode: mode}
+	if err := c.lock(ctx, h, req); err != nil {
+		return st, nil, err
+	}
+	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
+		h.release()
 		return st, nil, err
 	}
 	return st, c.mayBeginRaw(st, h), nil
@@ -205,10 +209,10 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 		return err
 	})
 	c.noteEffects(&snd)
+	c.pool.gate.afterQuery(ctx, r, statement, query)
 	if err != nil {
 		return nil, r.limit.explain(c.scope.explainReadOnly(err))
 	}
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	c.settleRows(r, raw, statement)
 	opened = true
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
@@ -351,7 +355,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
-		return call(sc)
+		return sc.heed(call(sc))
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
@@ -359,8 +363,9 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
+		sc := c.drawn.sc
 		err := c.first(ctx, call)
-		if !errors.Is(err, driver.ErrBadConn) {
+		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
 		}
 		c.discard() // now, since nothing was done on it that could go on
@@ -383,7 +388,7 @@ func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
 	}()
 	err := c.limitServer(ctx)
 	if err == nil {
-		err = call(c.drawn.sc)
+		err = c.drawn.sc.heed(call(c.drawn.sc))
 	}
 	returned = true
 	return err
@@ -446,8 +451,8 @@ func (c *conn) undraw(end func(draw)) {
 		return
 	}
 	defer c.slot.Release()
-	for _, s := range slices.Clone(c.stmts) {
-		s.closeInner()
+	for len(c.stmts) > 0 {
+		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
 	d := c.drawn
 	c.drawn = draw{}

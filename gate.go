@@ -3,8 +3,10 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -37,6 +39,7 @@ const (
 	walUnknown int32 = iota // until the first connection
 	walOff
 	walOn
+	walLeaving // still in it, but readers are kept out
 )
 
 func newGate(id string) *gate {
@@ -70,15 +73,31 @@ func (g *gate) refused(err error) bool {
 	return g != nil && errors.As(err, &w) && w.Key == g.name
 }
 
-// passByGate counts h as a reader that passes by, if the database lets readers.
-func (h *userHold) passByGate(g *gate) bool {
+// passByGate counts h as a reader that passes by, if the database lets readers; or if
+// the owner has rows that have passed by, and for which others wait.
+func (h *userHold) passByGate(ctx context.Context, g *gate) bool {
 	g.passers.Add(1)
-	if g.wal.Load() != walOn {
+	if wal := g.wal.Load(); wal != walOn && !(wal == walLeaving && hasPassed(ctx, g)) {
 		g.passers.Add(-1)
 		return false
 	}
 	h.passed = g
 	return true
+}
+
+func hasPassed(ctx context.Context, g *gate) bool {
+	id, _ := identityFrom(ctx)
+	if id.owner == nil {
+		return false
+	}
+	id.owner.mu.Lock()
+	defer id.owner.mu.Unlock()
+	for r := id.owner.rows; r != nil; r = r.next {
+		if r.hold.passed == g {
+			return true
+		}
+	}
+	return false
 }
 
 // leaveGate gives up what h has of the gate. It does nothing the second time.
@@ -105,7 +124,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 	if c.pool.readOnly {
 		mode = Shared
 	}
-	if mode == Shared && !c.pool.sharedCache && h.passByGate(g) {
+	if mode == Shared && !c.pool.sharedCache && h.passByGate(ctx, g) {
 		return nil
 	}
 	req.gate, req.gateMode = g, mode
@@ -198,21 +217,26 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	return nil
 }
 
-// follow adapts the gate to the journal mode that a connection has reported. One that
+// opened adapts the gate to the journal mode that a new connection has reported. One that
 // could not tell, for example because the file is no database, leaves the gate as it
-// is, and at first closed to readers beside writers.
-func (g *gate) follow(journal string) {
+// is, and at first closed to readers beside writers. While a statement is about to
+// change the mode, it is for that to say what came of it.
+func (g *gate) opened(journal string) {
 	if g == nil {
 		return
 	}
-	switch journal {
-	case "":
-		g.wal.CompareAndSwap(walUnknown, walOff)
-	case "wal":
-		g.wal.Store(walOn)
-	default:
-		g.wal.Store(walOff)
+	was := g.wal.Load()
+	if was == walLeaving || journal == "" && was != walUnknown {
+		return
 	}
+	g.wal.CompareAndSwap(was, walFrom(journal))
+}
+
+func walFrom(journal string) int32 {
+	if journal == "wal" {
+		return walOn
+	}
+	return walOff
 }
 
 // setsJournal tells whether a statement may change the journal mode.
@@ -221,12 +245,106 @@ func setsJournal(st sqltext.Statement, text string) bool {
 		strings.Contains(strings.ToLower(text), "journal_mode")
 }
 
-// afterStatement follows what a statement that succeeded did to the journal.
+// leavesWAL tells whether a statement that sets the journal mode asks for another
+// than WAL.
+func leavesWAL(text string) bool {
+	_, value, _ := strings.Cut(strings.ToLower(text), "journal_mode")
+	value = strings.TrimLeft(value, " \t\r\n")
+	if value == "" || value[0] != '=' && value[0] != '(' {
+		return false
+	}
+	return !strings.HasPrefix(strings.TrimLeft(value[1:], " \t\r\n'\""), "wal")
+}
+
+const (
+	clearFor   = 20 * time.Millisecond // how long a try keeps everybody out
+	clearPause = 10 * time.Millisecond
+)
+
+// clearDatabase makes way for a statement, for which h has the gate, that takes the file
+// out of WAL mode. SQLite does that only when no other connection has the file open. So
+// readers are sent to the gate, those that have passed by are waited for, and the
+// connections are closed. Some of those readers may themselves come to wait at
+// the gate: then they are let through, and it is tried again, as long as a busy timeout
+// would last.
+func (c *conn) clearDatabase(ctx context.Context, h *userHold, req request, st sqltext.Statement, text string) error {
+	g := c.pool.gate
+	if g == nil || c.scope != nil || !setsJournal(st, text) || !leavesWAL(text) {
+		return nil
+	}
+	deadline := time.Now().Add(min(c.db.lockTimeout, c.db.selfWait))
+	for g.wal.Load() == walOn {
+		others := c.closeOthers(ctx)
+		if others == 0 {
+			return nil
+		}
+		h.release()
+		if err := c.pause(ctx, clearPause); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("dblocker: the journal mode is not changed: SQLite leaves WAL mode only when no other connection has the file open, and %d were in use too long: %w", others, ErrLockTimeout)
+		}
+		if err := c.lock(ctx, h, req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeOthers keeps readers out and waits until all other connections could be closed.
+// It returns how many are left; if none, readers are still kept out.
+func (c *conn) closeOthers(ctx context.Context) (others int) {
+	g := c.pool.gate
+	own := 0
+	if c.drawn.sc != nil {
+		own = 1
+	}
+	g.wal.Store(walLeaving)
+	for until := time.Now().Add(clearFor); ; {
+		passers := g.passers.Load() // first: they draw connections
+		if others = c.pool.database.closeIdle() - own; others == 0 && passers == 0 {
+			return 0
+		}
+		if time.Now().After(until) || c.pause(ctx, time.Millisecond) != nil {
+			g.wal.Store(walOn)
+			return max(others, 1)
+		}
+	}
+}
+
+func (c *conn) pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.db.closed:
+		return errClosed
+	}
+}
+
+// afterStatement follows what a statement, which has the gate, did to the journal, be
+// it that it failed. sc is nil if it did not come to be executed.
 func (g *gate) afterStatement(ctx context.Context, sc *serverConn, st sqltext.Statement, text string) {
-	if g == nil || sc == nil || !setsJournal(st, text) {
+	switch {
+	case g == nil || !setsJournal(st, text):
+	case sc == nil:
+		g.wal.CompareAndSwap(walLeaving, walOn)
+	default:
+		journal, _ := sc.pragma(context.WithoutCancel(ctx), "journal_mode")
+		g.wal.Store(walFrom(journal))
+	}
+}
+
+// afterQuery is afterStatement for one with rows, which SQLite has done with no earlier
+// than these have ended.
+func (g *gate) afterQuery(ctx context.Context, r *rows, st sqltext.Statement, text string) {
+	if g == nil || !setsJournal(st, text) {
 		return
 	}
-	if journal, err := sc.pragma(context.WithoutCancel(ctx), "journal_mode"); err == nil {
-		g.follow(journal)
+	if r.Rows != nil {
+		r.readAhead(ctx, r.conn.db.spillLimit)
 	}
+	g.afterStatement(ctx, r.conn.drawn.sc, st, text)
 }

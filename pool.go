@@ -13,12 +13,13 @@ import (
 // A pool is the server connections of an open handle, and the locks in front of
 // them.
 type pool struct {
-	db       *sql.DB      // of serverConns
-	slots    *rwlock.Lock // one for each connection that may be drawn; nil: no limit
-	users    *space       // whose locks the handle uses
-	database *space       // that the handle has open
-	gate     *gate        // of that database; nil if the handle needs none
-	readOnly bool         // the handle cannot write, so it passes the gate as a reader
+	db           *sql.DB // of serverConns
+	maxIdleConns int
+	slots        *rwlock.Lock // one for each connection that may be drawn; nil: no limit
+	users        *space       // whose locks the handle uses
+	database     *space       // that the handle has open
+	gate         *gate        // of that database; nil if the handle needs none
+	readOnly     bool         // the handle cannot write, so it passes the gate as a reader
 
 	// sharedCache tells that the handle's readers and writers shut each other out in WAL
 	// mode too.
@@ -49,12 +50,14 @@ func newPool(c *Connector) (*pool, error) {
 	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)
-	p.db.SetMaxIdleConns(limits.maxIdleConns)
+	p.maxIdleConns = limits.maxIdleConns
+	p.db.SetMaxIdleConns(p.maxIdleConns)
 	p.db.SetConnMaxLifetime(limits.connMaxLifetime)
 	p.db.SetConnMaxIdleTime(limits.connMaxIdleTime)
 	if limits.maxOpenConns > 0 {
 		p.slots = rwlock.NewLock(fmt.Sprintf("the %d server connections (max_open_conns)", limits.maxOpenConns), limits.maxOpenConns)
 	}
+	database.add(&p)
 	return &p, nil
 }
 
@@ -93,6 +96,7 @@ func (p *pool) release() {
 
 func (p *pool) close() error {
 	defer p.release()
+	p.database.remove(p)
 	return p.db.Close()
 }
 

@@ -24,6 +24,7 @@ type space struct {
 	library string      // Go package of the inner driver
 	users   *rwlock.Table
 	gate    *gate        // that the handles of a gated dialect use
+	pools   []*pool      // of the open handles; guarded by registry.mu
 	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
@@ -79,6 +80,33 @@ func (s *space) look() {
 		s.file = file
 		registry.mu.Unlock()
 	}
+}
+
+// add and remove keep the list of the pools.
+func (s *space) add(p *pool) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	s.pools = append(s.pools, p)
+}
+
+func (s *space) remove(p *pool) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	s.pools = slices.DeleteFunc(s.pools, func(o *pool) bool { return o == p })
+}
+
+// closeIdle closes the server connections that nobody uses, and returns how many
+// are left.
+func (s *space) closeIdle() (left int) {
+	registry.mu.Lock()
+	pools := slices.Clone(s.pools)
+	registry.mu.Unlock()
+	for _, p := range pools {
+		p.db.SetMaxIdleConns(0)
+		left += p.db.Stats().OpenConnections
+		p.db.SetMaxIdleConns(p.maxIdleConns)
+	}
+	return left
 }
 
 // retain adds a reference unless the space is already gone.

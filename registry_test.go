@@ -125,6 +125,70 @@ func TestFileMadeAfterOpening(t *testing.T) {
 	}
 }
 
+// TestSQLiteFileIsKnownAgain: what happens to a file between the openings of two
+// handles does not part them.
+func TestSQLiteFileIsKnownAgain(t *testing.T) {
+	for name, happen := range map[string]func(t *testing.T, first *sql.DB, path, other string){
+		"a symbolic link to a file that is not there": func(t *testing.T, first *sql.DB, path, other string) {
+			must(t, os.Symlink(filepath.Base(path), other))
+			use(t, first)
+		},
+		"a hard link to a file made after opening": func(t *testing.T, first *sql.DB, path, other string) {
+			use(t, first)
+			must(t, os.Link(path, other))
+		},
+		"renamed": func(t *testing.T, first *sql.DB, path, other string) {
+			use(t, first)
+			must(t, os.Rename(path, other))
+		},
+		"deleted and made again": func(t *testing.T, first *sql.DB, path, other string) {
+			use(t, first)
+			must(t, os.Remove(path))
+			bareSQLite(t, path, "CREATE TABLE t (v)")
+			must(t, os.Link(path, other))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			dir := t.TempDir()
+			path, other := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
+			first := openSQLite(t, "sqlite3-dblocker", path+"?_journal_mode=DELETE")
+			happen(t, first, path, other)
+			second := openSQLite(t, "sqlite3-dblocker", other)
+			must(t, errors.Join(first.Ping(), second.Ping()))
+			registry.mu.Lock()
+			defer registry.mu.Unlock()
+			if n := len(registry.spaces); n != 1 {
+				t.Errorf("the file has %d spaces", n)
+			}
+		})
+	}
+}
+
+// TestLinkMadeBeforeItsFile: neither handle has made the file when the other opens.
+func TestLinkMadeBeforeItsFile(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Symlink("b.db", filepath.Join(dir, "a.db")))
+	must(t, os.Symlink(filepath.Join(dir, "c.db"), filepath.Join(dir, "b.db")))
+	must(t, os.Symlink("loop.db", filepath.Join(dir, "loop.db")))
+	want := sqlite.database(filepath.Join(dir, "c.db"))
+	for _, name := range []string{"a.db", "b.db"} {
+		if got := sqlite.database(filepath.Join(dir, name)); got != want {
+			t.Errorf("%s is database %q, want %q", name, got, want)
+		}
+	}
+	if got := sqlite.database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
+		t.Errorf("a link to itself is database %q", got)
+	}
+}
+
+// use makes a table, and with it the file.
+func use(t *testing.T, db *sql.DB) {
+	t.Helper()
+	_, err := db.Exec("CREATE TABLE t (v)")
+	must(t, err)
+}
+
 func TestLockspaceJoinsAndParts(t *testing.T) {
 	testdb.NoLeaks(t)
 	path := testdb.SQLite(t)

@@ -87,7 +87,7 @@ func (r *rows) next1(dest []driver.Value) error {
 			return err
 		}
 	}
-	err := r.Rows.Next(dest)
+	err := r.fetch(dest)
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
@@ -102,6 +102,14 @@ func (r *rows) inScope(err error) error {
 	}
 	r.conn.scope.noticeLoss(sqltext.Statement{}, err)
 	return r.conn.scope.explainReadOnly(err)
+}
+
+func (r *rows) fetch(dest []driver.Value) error {
+	err := r.Rows.Next(dest)
+	if err != nil && r.conn != nil && r.conn.drawn.sc != nil {
+		return r.conn.drawn.sc.heed(err)
+	}
+	return err
 }
 
 // keep moves the byte values of a row to our buffer.

@@ -60,7 +60,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			sc.Close()
 			return nil, err
 		}
-		c.gate.follow(sc.journal)
+		c.gate.opened(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
@@ -147,6 +147,13 @@ type serverConn struct {
 	// journal is the journal mode of a SQLite database when the connection was
 	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
 	journal string
+
+	// trust is counted up when an error of one connection makes all that are open
+	// suspect; nil if the engine has no such errors. Those made at an earlier count
+	// are not used again.
+	trust   *atomic.Int64
+	madeAt  int64
+	suspect func(error) bool
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
@@ -356,8 +363,21 @@ func (tx *serverTx) Rollback() error {
 	return tx.Tx.Rollback()
 }
 
+// heed returns err, and looks whether it makes connections suspect.
+func (sc *serverConn) heed(err error) error {
+	if err != nil && sc.trust != nil && sc.suspect(err) {
+		sc.trust.Add(1)
+	}
+	return err
+}
+
+func (sc *serverConn) isSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
+
 // ResetSession implements [driver.SessionResetter].
 func (sc *serverConn) ResetSession(ctx context.Context) error {
+	if sc.isSuspect() {
+		return driver.ErrBadConn
+	}
 	if r, ok := sc.ci.(driver.SessionResetter); ok {
 		return r.ResetSession(ctx)
 	}
@@ -366,7 +386,7 @@ func (sc *serverConn) ResetSession(ctx context.Context) error {
 
 // IsValid implements [driver.Validator].
 func (sc *serverConn) IsValid() bool {
-	if sc.broken {
+	if sc.broken || sc.isSuspect() {
 		return false
 	}
 	if v, ok := sc.ci.(driver.Validator); ok {

@@ -28,10 +28,7 @@ func (r *rows) spill(ctx context.Context, limit int64) error {
 	if r.closed || r.Rows == nil || r.scansItself() {
 		return nil
 	}
-	if r.spilled == nil {
-		r.spilled = &spill{names: r.Rows.Columns(), columns: columnTypes(r.Rows)}
-	}
-	if err := r.spilled.read(ctx, r.Rows, limit); err != nil {
+	if err := r.readAhead(ctx, limit); err != nil {
 		return err
 	}
 	if n, ok := r.Rows.(driver.RowsNextResultSet); ok && n.HasNextResultSet() {
@@ -39,6 +36,14 @@ func (r *rows) spill(ctx context.Context, limit int64) error {
 	}
 	r.unlock()
 	return nil
+}
+
+// readAhead reads the rest of r into memory.
+func (r *rows) readAhead(ctx context.Context, limit int64) error {
+	if r.spilled == nil {
+		r.spilled = &spill{names: r.Rows.Columns(), columns: columnTypes(r.Rows)}
+	}
+	return r.spilled.read(ctx, r.Rows, limit)
 }
 
 func (s *spill) read(ctx context.Context, inner driver.Rows, limit int64) error {

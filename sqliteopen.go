@@ -3,9 +3,12 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"io"
 	"log/slog"
+	"reflect"
 	"sync"
+	"sync/atomic"
 )
 
 var (
@@ -26,6 +29,8 @@ type sqliteConnector struct {
 	mu     sync.Mutex  // guards anchor and closed
 	anchor driver.Conn // keeps a memory database alive until Close; or nil
 	closed bool
+
+	trust atomic.Int64 // of the connections: see serverConn
 
 	tellJournal sync.Once // for the line about an existing file's journal mode
 }
@@ -132,13 +137,15 @@ func (c *sqliteConnector) Close() error {
 // that the DSN leaves open. A database that cannot tell is no worse than on the
 // bare driver: the statement that the connection is for will meet the reason.
 func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) error {
-	journal, err := sc.pragma(ctx, "journal_mode")
-	if err != nil {
+	c, ok := inner.(*sqliteConnector)
+	if ok && c.dsn.kind() == sqliteFile {
+		sc.trust, sc.madeAt, sc.suspect = &c.trust, c.trust.Load(), c.isOfTheFile
+	}
+	var err error
+	if sc.journal, err = sc.pragma(ctx, "journal_mode"); err != nil {
 		return ctx.Err()
 	}
-	sc.journal = journal
-	c, ok := inner.(*sqliteConnector)
-	if !ok || journal != "delete" || c.dsn.kind() != sqliteFile || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
+	if !ok || sc.journal != "delete" || c.dsn.kind() != sqliteFile || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
 		return nil // in memory, or somebody's decision: "delete" is SQLite's default
 	}
 	return c.preferWAL(ctx, sc)
@@ -163,6 +170,55 @@ func (c *sqliteConnector) preferWAL(ctx context.Context, sc *serverConn) error {
 func (c *sqliteConnector) logJournal(mode string) {
 	c.logger.Info("dblocker: the SQLite file is not in WAL mode, so that readers wait for the writer; to change it for good, add the parameter to the DSN once",
 		"file", c.dsn.path, "journal_mode", mode, "parameter", c.dsn.library.walParam())
+}
+
+// isOfTheFile tells whether err may come from what the file was when a connection
+// opened it: damaged, read-only, out of reach. Who puts that right often does so
+// with another file in its place, or another permission on it, of which a connection
+// that is open learns nothing.
+func (c *sqliteConnector) isOfTheFile(err error) bool {
+	switch sqliteCode(err) {
+	case sqliteIOErr, sqliteCorrupt, sqliteCantOpen, sqliteNotADB:
+		return true
+	case sqliteReadOnly:
+		return !c.dsn.isReadOnly()
+	}
+	return false
+}
+
+// sqliteOpenedReadOnly tells that a write failed because its connection was opened
+// when the file could not be written, which may be long ago: nothing was done, and
+// a new connection shows whether it still is so.
+func sqliteOpenedReadOnly(sc *serverConn, err error) bool {
+	return sc.isSuspect() && sqliteCode(err) == sqliteReadOnly
+}
+
+// Primary result codes: https://www.sqlite.org/rescode.html
+const (
+	sqliteReadOnly = 8
+	sqliteIOErr    = 10
+	sqliteCorrupt  = 11
+	sqliteCantOpen = 14
+	sqliteNotADB   = 26
+)
+
+// sqliteCode returns SQLite's primary result code of a driver's error, or 0. It is
+// read by reflection because mattn/go-sqlite3, where it is a field, is not always
+// linked.
+func sqliteCode(err error) int {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if e, ok := err.(interface{ Code() int }); ok {
+			return e.Code() & 0xff
+		}
+		v := reflect.ValueOf(err)
+		if v.Kind() != reflect.Struct || v.Type().PkgPath() != "github.com/mattn/go-sqlite3" {
+			continue
+		}
+		if code := v.FieldByName("Code"); code.CanInt() {
+			return int(code.Int()) & 0xff
+		}
+	}
+	return 0
 }
 
 // pragma runs a PRAGMA and returns the first value that it answers.

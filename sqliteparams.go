@@ -10,11 +10,7 @@ import (
 // driver for it.
 type sqliteLibrary struct {
 	pkg string
-	sqliteTraits
-}
 
-// sqliteTraits are what is different in the SQLite libraries.
-type sqliteTraits struct {
 	// params is the column of sqliteParams; 0 if its parameters are not known.
 	params sqliteColumn
 
@@ -33,10 +29,10 @@ type sqliteTraits struct {
 // sqliteLibraries do not see each other's file locks. Drivers in other packages
 // are taken for wrappers around one of them.
 var sqliteLibraries = []sqliteLibrary{
-	{"github.com/mattn/go-sqlite3", sqliteTraits{params: inMattn, cutsQuery: true, memdb: true}},
-	{"modernc.org/sqlite", sqliteTraits{params: inModernc, cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout}},
-	{"github.com/glebarez/go-sqlite", sqliteTraits{cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout}},
-	{"github.com/ncruces/go-sqlite3/driver", sqliteTraits{}},
+	{pkg: "github.com/mattn/go-sqlite3", params: inMattn, cutsQuery: true, memdb: true},
+	{pkg: "modernc.org/sqlite", params: inModernc, cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout},
+	{pkg: "github.com/glebarez/go-sqlite", cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout},
+	{pkg: "github.com/ncruces/go-sqlite3/driver"},
 }
 
 // moderncBusyTimeout gives what mattn/go-sqlite3 has by default. The driver
@@ -51,7 +47,7 @@ func findSQLiteLibrary(pkg string) sqliteLibrary {
 			return l
 		}
 	}
-	return sqliteLibrary{pkg, sqliteTraits{cutsQuery: true, memdb: true}}
+	return sqliteLibrary{pkg: pkg, cutsQuery: true, memdb: true}
 }
 
 func isSQLiteLibrary(pkg string) bool {
@@ -77,8 +73,8 @@ const (
 
 // A sqliteParam is one thing that DSNs set.
 type sqliteParam struct {
-	names  []string // of which the last in the DSN's favour wins
-	pragma string   // that it sets, if it is one
+	names  []string
+	pragma string // that it sets, if it is one
 	in     sqliteColumn
 }
 

@@ -15,10 +15,6 @@ const (
 	// itself does not wait for that, no write is cancelled, and sessions are killed
 	// only while they do nothing.
 	grace = true
-
-	// quietSQLite: writes of different users on one SQLite file wait for each other
-	// in dblocker's queue, and none is ever answered by "database is locked".
-	quietSQLite = false
 )
 
 // graceTime is cancel_grace.

@@ -14,6 +14,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/mattn/go-sqlite3"
 
+	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -50,9 +51,8 @@ var engines = []*engine{
 		driver: "sqlite3",
 		waits:  true,
 		open: func(t testing.TB) (string, *testdb.PrivateServer) {
-			// In this version the writes of different users wait for each other inside
-			// SQLite, which does not look at contexts; so not for long.
-			return testdb.SQLite(t) + "?_journal_mode=WAL&_txlock=immediate&_busy_timeout=1000&_synchronous=off", nil
+			// SQLite waits for nothing: all waiting is dblocker's.
+			return testdb.SQLite(t) + "?_busy_timeout=0&_synchronous=off", nil
 		},
 		trigger:   "CREATE TRIGGER enter AFTER UPDATE ON registers BEGIN INSERT INTO journal VALUES (substr(new.trail, 1, 6)); END",
 		begin:     "BEGIN IMMEDIATE",
@@ -133,6 +133,9 @@ func writeQuery(user int, r register) string {
 }
 
 func sqliteFault(err error) string {
+	if errors.Is(err, dblocker.ErrRolledBack) {
+		return "transaction ended before"
+	}
 	var se sqlite3.Error
 	if !errors.As(err, &se) {
 		return ""
@@ -140,15 +143,10 @@ func sqliteFault(err error) string {
 	if strings.HasSuffix(se.Error(), "no transaction is active") {
 		return "transaction ended before" // by the cancelled statement in it
 	}
-	switch se.Code {
-	case sqlite3.ErrBusy:
-		if !quietSQLite {
-			return "busy with another user"
-		}
-	case sqlite3.ErrInterrupt:
+	if se.Code == sqlite3.ErrInterrupt {
 		return "statement cancelled"
 	}
-	return ""
+	return "" // above all "database is locked"
 }
 
 func postgresFault(err error) string {

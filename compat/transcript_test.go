@@ -101,7 +101,7 @@ func (s *session) query(on querier, query string, args ...any) {
 // then uses it once more.
 func (s *session) queryContext(ctx context.Context, on querier, query string, args ...any) {
 	times := 1
-	if strings.HasPrefix(query, "SELECT") && (len(args) > 0 || s.engine == sqliteEngine) {
+	if strings.HasPrefix(query, "SELECT") && (len(args) > 0 || s.engine.name == "sqlite") {
 		times = 3
 	}
 	for range times {

@@ -19,8 +19,8 @@
 // commit, and one update is gone without an error. SQLite does not lose it but
 // refuses one of the two ("database is locked"). Through dblocker the second
 // transaction of a user begins when the first has ended. The transactions of
-// different users do not wait for each other, so that on SQLite they still meet
-// the lock on the file.
+// different users do not wait for each other, except on SQLite, which has one
+// writer at a time: there they queue for the file, and none is refused.
 //
 // The tables have names of their own and are dropped at the end, also after
 // Ctrl-C. The exit code is 1 if dblocker lost an update or something went wrong.

@@ -120,9 +120,6 @@ writes, in the order of arrival: that is what keeps the updates.
 	for _, r := range results {
 		if err := r.firstError(); err != nil {
 			fmt.Fprintf(out, "First error, %s: %v\n", r.half, err)
-			if strings.Contains(err.Error(), "database is locked") {
-				fmt.Fprintln(out, "  (Different users' writes meet SQLite's own file lock, in this version of dblocker too.)")
-			}
 		}
 	}
 }

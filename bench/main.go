@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+)
+
+func main() {
+	o := parseFlags()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the flags say.
+type options struct {
+	suite    string
+	selected selection
+	plan     plan // zero fields are the suite's own
+	disk     string
+	markdown bool
+	svg      string
+}
+
+// A selection is the part of a suite that is run. The baselines always are.
+type selection struct {
+	engine, place, workload, contender *regexp.Regexp
+}
+
+func parseFlags() (o options) {
+	flag.StringVar(&o.suite, "suite", "", "calls or load (default both)")
+	pattern := func(target **regexp.Regexp, name, usage string) {
+		*target = regexp.MustCompile("")
+		flag.Func(name, "regular `expression`: "+usage, func(s string) (err error) {
+			*target, err = regexp.Compile(s)
+			return err
+		})
+	}
+	pattern(&o.selected.engine, "engine", "run calls on these of sqlite, pq, pgx and mysql")
+	pattern(&o.selected.place, "place", "run load on files in these of tmpfs and disk")
+	pattern(&o.selected.workload, "workload", "run these workloads, named as in the report: query/plain/1, mix")
+	pattern(&o.selected.contender, "contender", "run these contenders, beside the baseline")
+	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls, 5 for load)")
+	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load)")
+	quick := flag.Bool("quick", false, "run everything once, to see that it works; the figures mean nothing")
+	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
+	flag.BoolVar(&o.markdown, "markdown", false, "write the report as markdown")
+	flag.StringVar(&o.svg, "svg", "", "`directory` to write charts to")
+	flag.Parse()
+	if *quick {
+		o.plan = quickPlan
+	}
+	if flag.NArg() > 0 || o.plan.rounds < 0 || o.plan.slice < 0 || o.suite != "" && o.suite != "calls" && o.suite != "load" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	return o
+}
