@@ -21,9 +21,9 @@ func acceptAll(*driver.NamedValue) error { return nil }
 func convertArgs(ci driver.Conn, si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	checks := newArgChecks(ci, si)
 	converted := args[:0]
-	if checks.checker != nil || checks.columns != nil {
-		// Unlike the default conversion, these may not be done twice, as they are if
-		// the call is repeated.
+	if si == nil || checks.checker != nil || checks.columns != nil {
+		// Only the default conversion of a statement, the last there is, may be done
+		// again, as it is if the call is repeated.
 		converted = make([]driver.NamedValue, 0, len(args))
 	}
 	for i := range args {

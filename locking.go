@@ -90,22 +90,29 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	case c.scope != nil:
 		return c.scope.lock(ctx, id, s)
 	case s != nil:
-		return c.lockInside(s, h, id, func(id identity) error { return c.lockOutside(ctx, h, req, id, byText) })
+		needs, err := c.enterSection(s, h, id)
+		if err != nil {
+			return err
+		}
+		return h.entered(id, c.lockOutside(ctx, h, req, needs, byText))
 	}
 	return c.lockOutside(ctx, h, req, id, byText)
 }
 
-// lockInside is for an operation inside a section. What else it needs it gets by take,
-// which is called for nobody if the section has the lock of the user id.
-func (c *conn) lockInside(s *section, h *userHold, id identity, take func(identity) error) error {
+// enterSection is for an operation inside a section. It returns whose lock the operation
+// needs besides: nobody's, if the section has that of the user id. Once it has that,
+// successfully or not, entered must be called.
+func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
 	if err := s.enter(&h.inside, c); err != nil {
-		return err
+		return id, err
 	}
-	needs := id
 	if s.covering(c.pool.users, id.user) != nil {
-		needs.user = ""
+		return identity{owner: id.owner}, nil
 	}
-	err := take(needs)
+	return id, nil
+}
+
+func (h *userHold) entered(id identity, err error) error {
 	h.user, h.owner = id.user, id.owner
 	if err != nil {
 		h.release()

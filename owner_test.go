@@ -350,3 +350,44 @@ func TestContextOutlivesItsRequest(t *testing.T) {
 	_, err = db.ExecContext(old, "UPDATE t SET v = 1")
 	must(t, err)
 }
+
+// Users whose statements joined transactions that were begun for nobody, and that have all
+// the connections, wait for one more each: one of them is told at once.
+func TestJoinedTransactionsThatPinAllConnectionsAreADeadlock(t *testing.T) {
+	const n = 3
+	db, err := OpenDB(&stub{}, MaxOpenConns(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	results := make(chan error, n)
+	var txs [n]*sql.Tx
+	var ctxs [n]context.Context
+	for i := range n {
+		if txs[i], err = db.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		ctxs[i] = WithUser(t.Context(), i)
+		if _, err := txs[i].ExecContext(ctxs[i], "UPDATE t SET a = 1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		go func() {
+			_, err := db.ExecContext(ctxs[i], "UPDATE t SET a = 2")
+			txs[i].Rollback()
+			results <- err
+		}()
+	}
+	start, deadlocks := time.Now(), 0
+	for range n {
+		if err := <-results; errors.Is(err, ErrDeadlock) {
+			deadlocks++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if waited := time.Since(start); deadlocks == 0 || waited > 4*time.Second {
+		t.Errorf("%d deadlocks after %v, want one at once", deadlocks, waited)
+	}
+}

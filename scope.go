@@ -104,8 +104,17 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	if s.covers(id.user) {
 		return nil
 	}
+	// The connection is the user's from now on, also to the deadlock search.
+	slot := &s.conn.slot
+	joins := slot.Owner == nil
+	if joins {
+		slot.SetOwner(id.lockOwner())
+	}
 	h := new(userHold)
 	if err := s.join(ctx, h, id, in); err != nil {
+		if joins {
+			slot.SetOwner(nil)
+		}
 		return err
 	}
 	s.joined = append(s.joined, h)
@@ -113,16 +122,18 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 }
 
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
-	take := func(id identity) error {
-		if id.user == "" {
-			return nil
-		}
-		return s.conn.acquire(ctx, h, request{kind: rwlock.Tx, mode: s.mode()}, id)
+	req := request{kind: rwlock.Tx, mode: s.mode()}
+	if in == nil {
+		return s.conn.acquire(ctx, h, req, id)
 	}
-	if in != nil {
-		return s.conn.lockInside(in, h, id, take)
+	needs, err := s.conn.enterSection(in, h, id)
+	if err != nil {
+		return err
 	}
-	return take(id)
+	if needs.user != "" {
+		err = s.conn.acquire(ctx, h, req, needs)
+	}
+	return h.entered(id, err)
 }
 
 // covers tells whether a user's statement in the scope needs no lock of its own.

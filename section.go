@@ -131,6 +131,10 @@ type section struct {
 	members  *membership
 	released bool
 	after    []*func() // to be called when it is ended
+	room     struct {  // for the usual content of the slices
+		users [1]string
+		after [2]*func()
+	}
 }
 
 // A membership is the place of one operation in a section, whose lock it keeps until

@@ -90,6 +90,7 @@ var errNilContext = errors.New("dblocker: the context is nil; pass the request's
 // itself inside one, that is bound.
 func (c *Connector) begin(ctx context.Context, id identity, bound *section, req sectionRequest) (*section, error) {
 	s := &section{parent: ctx, db: c, id: id, mode: req.mode, users: req.users, timeout: req.timeout, gone: req.gone, done: make(chan struct{})}
+	s.after = s.room.after[:0]
 	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
 		s.outer = bound
 	}
@@ -97,7 +98,8 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		s.id.owner = ownerFrom(ctx)
 	}
 	if req.users == nil && !req.all {
-		s.users = []string{id.user}
+		s.room.users[0] = id.user
+		s.users = s.room.users[:]
 	}
 	var err error
 	if s.pool, err = c.open(); err != nil {

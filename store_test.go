@@ -294,6 +294,7 @@ func TestStatementTimeouts(t *testing.T) {
 }
 
 func TestBadStores(t *testing.T) {
+	var noContext context.Context
 	for _, tc := range []struct{ driver, dsn, want string }{
 		{"", "x", "driver name is empty"},
 		{"nonesuch", "x", "unknown inner driver"},
@@ -303,7 +304,7 @@ func TestBadStores(t *testing.T) {
 			t.Errorf("New(%q, %q): %v", tc.driver, tc.dsn, err)
 		}
 	}
-	if _, err := New(nil, "sqlite3", "app.db", false); err == nil {
+	if _, err := New(noContext, "sqlite3", "app.db", false); err == nil {
 		t.Error("a nil context was accepted")
 	}
 	if _, err := OpenDB(&stub{}, DSNFunc(func(context.Context, string) (string, error) { return "", nil })); !errors.Is(err, errNotAStore) {
@@ -317,7 +318,7 @@ func TestBadStores(t *testing.T) {
 		}
 		cancel()
 	}
-	if _, _, err := s.RWGetDB(1, nil, "test"); err == nil {
+	if _, _, err := s.RWGetDB(1, noContext, "test"); err == nil {
 		t.Error("a nil context was accepted")
 	}
 	if _, _, err := s.RWGetDBWithTimeout(1, context.Background(), "test", -1); err == nil {
@@ -344,9 +345,10 @@ func TestStoreNames(t *testing.T) {
 
 // TestStoreClose ends what is out, and so does the end of its context.
 func TestStoreClose(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	for name, end := range map[string]func(*Store){"Close": func(s *Store) { must(t, s.Close()) }, "context": func(*Store) { cancel() }} {
+	for name, end := range map[string]func(*Store, func()){"Close": func(s *Store, _ func()) { must(t, s.Close()) }, "context": func(_ *Store, cancel func()) { cancel() }} {
 		testdb.NoLeaks(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
 		s, err := New(ctx, "sqlite3", testdb.SQLite(t), true)
 		must(t, err)
 		_, db, err := s.RWGetDB(1, context.Background(), "test")
@@ -357,7 +359,7 @@ func TestStoreClose(t *testing.T) {
 			waiting <- err
 		}()
 		waitFor(t, func() bool { return first(Stats(s.DB())).Waiting == 1 })
-		end(s)
+		end(s, cancel)
 		if err := <-waiting; err == nil || err.Error() != "sql: database is closed" {
 			t.Errorf("%s: who waited got %v", name, err)
 		}
@@ -495,7 +497,7 @@ func shardFunc(t testing.TB, calls *atomic.Int64, bare bool) Connect {
 		calls.Add(1)
 		dsn := dir + "/" + user + ".db"
 		if !bare {
-			driverName, dsn = "dblocker", driverName+"?lock_timeout=0:"+dsn
+			driverName, dsn = "dblocker", driverName+"?lock_timeout=200ms:"+dsn
 		}
 		db, err := sqlx.Open(driverName, dsn)
 		if err == nil {
@@ -512,7 +514,7 @@ func TestConnectFunc(t *testing.T) {
 		t.Run(fmt.Sprintf("bare=%v", bare), func(t *testing.T) {
 			testdb.NoLeaks(t)
 			var calls atomic.Int64
-			s, err := New(context.Background(), "sqlite3", "unused", false, ConnectFunc(shardFunc(t, &calls, bare)), LockTimeout(0))
+			s, err := New(context.Background(), "sqlite3", "unused", false, ConnectFunc(shardFunc(t, &calls, bare)), LockTimeout(200*time.Millisecond))
 			must(t, err)
 			defer s.Close()
 			var wg sync.WaitGroup

@@ -35,8 +35,9 @@ import (
 // a thousand waiters that hold nothing cost a thousand times nothing.
 //
 // An owner with several goroutines may become stuck without beginning a wait, when
-// one goroutine that could go on has ended. Therefore waits look again from time to
-// time, each time that Wait.Self has passed.
+// one goroutine that could go on has ended. And a waiter at a gate may get in the way of
+// those behind it when it is its turn (see stage), without that they begin a wait.
+// Therefore waits look again from time to time, each time that Wait.Self has passed.
 
 // searching serializes the searches, which lock the mutexes of many owners in no
 // particular order. It is locked before all other mutexes.

@@ -505,7 +505,8 @@ func (s *stress) request(rnd *rand.Rand, ordered bool) (deadlocks int) {
 			reqs = append(reqs, s.requestOf(s.wards[i], rwlock.Mode(rnd.IntN(2)), &holds[i]))
 		}
 		picked = picked[n:]
-		err := s.ask(context.Background(), rwlock.Wait{Timeout: patience, Self: patience}, reqs)
+		// A cycle that a waiter at the gate closes when it is its turn is found at the next look.
+		err := s.ask(context.Background(), rwlock.Wait{Timeout: patience, Self: patience / 60}, reqs)
 		switch {
 		case errors.Is(err, rwlock.ErrDeadlock):
 			deadlocks++

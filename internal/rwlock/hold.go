@@ -16,7 +16,8 @@ import "sync/atomic"
 // move it from held to idle. All moves are made under the mutex of the lock's shard.
 type Hold struct {
 	// Owner, Kind and Tag describe the hold to others. They are set by the
-	// caller before Acquire and must not be changed before Release.
+	// caller before Acquire and must not be changed before Release, but for the
+	// owner by SetOwner.
 	Owner *Owner
 	Tag   string
 
@@ -91,6 +92,22 @@ func (h *Hold) Move(to *Hold) (key string, moved bool) {
 	l.shard.mu.Unlock()
 	retry(pending)
 	return key, true
+}
+
+// SetOwner makes owner the one whom the grant of h belongs to from now on, be it nil. It
+// does nothing if h has no grant. It must not be called while h is linked by the With of
+// another hold.
+func (h *Hold) SetOwner(owner *Owner) {
+	l := h.lockShard()
+	if l == nil {
+		return
+	}
+	var pending []*waiter
+	if h.wait == nil {
+		pending = l.setOwner(h, owner)
+	}
+	l.shard.mu.Unlock()
+	retry(pending)
 }
 
 // Held reports whether the hold has its lock.

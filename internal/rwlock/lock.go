@@ -307,6 +307,20 @@ func (l *Lock) move(h, to *Hold) []*waiter {
 	return l.wake(nil)
 }
 
+// setOwner changes the owner of the holder h. It returns the waiters to be retried, as
+// move does.
+func (l *Lock) setOwner(h *Hold, owner *Owner) []*waiter {
+	before, awaited := h.Owner, h.awaited
+	h.unawait()
+	h.Owner = owner
+	if awaited {
+		h.await()
+	}
+	l.promoteOwn(before)
+	l.promoteOwn(owner)
+	return l.wake(nil)
+}
+
 // enqueue makes h, which is claimed and in no list, wait.
 func (l *Lock) enqueue(h *Hold, w *waiter) {
 	if l.queue.empty() {

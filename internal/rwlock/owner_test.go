@@ -504,3 +504,48 @@ func TestAllOwnSlotsAreAWaitForOneself(t *testing.T) {
 		expectIdle(t, pool)
 	})
 }
+
+// A slot that was nobody's counts as its new owner's, for those who wait already and for
+// the deadlock search, until it is given back.
+func TestSetOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, pool := &scene{t: t}, rwlock.NewLock("pool", 1)
+		a, b := new(rwlock.Owner), new(rwlock.Owner)
+		slot := s.ask("slot", shared, as(nil, rwlock.Session, pool.Acquire))
+		table := rwlock.NewTable()
+		user := s.section(b, "user", exclusive, keyOf(table, "1"))
+		waits := s.askWithin(withSelf, "waits", shared, as(b, rwlock.Session, pool.Acquire))
+		slot.SetOwner(a)
+		expectAwaited(t, a, 1)
+		joins := s.section(a, "joins", exclusive, keyOf(table, "1"))
+		joins.expectErr(rwlock.ErrDeadlock)
+		slot.SetOwner(nil)
+		expectAwaited(t, a, 0)
+		slot.SetOwner(a)
+		slot.release()
+		expectAwaited(t, a, 0)
+		s.expectGranted("slot", "user", "waits")
+		waits.release()
+		user.release()
+		new(rwlock.Hold).SetOwner(a) // nothing to own
+		expectIdle(t, pool)
+		expectIdle(t, table)
+	})
+}
+
+// What waits behind a stranger's hold goes on when that becomes its own.
+func TestSetOwnerMakesWay(t *testing.T) {
+	eachLocker(t, func(t *testing.T, s *scene, l locker) {
+		owner := new(rwlock.Owner)
+		tx := s.ask("tx", exclusive, as(nil, rwlock.Tx, l))
+		stranger := s.ask("stranger", exclusive, l)
+		query := s.ask("query", shared, as(owner, rwlock.Leaf, l))
+		s.expectGranted("tx")
+		tx.SetOwner(owner)
+		synctest.Wait()
+		s.expectGranted("query")
+		s.releaseAll(query, tx)
+		s.expectGranted("stranger")
+		stranger.release()
+	})
+}

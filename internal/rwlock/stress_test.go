@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,10 +59,12 @@ func newStress(t *testing.T) *stress {
 		s.wards = append(s.wards, &ward{key: fmt.Sprint("user ", i)})
 	}
 	s.wards = append(s.wards,
-		&ward{key: "gate", lock: rwlock.NewLock("gate", 0)},
+		&ward{key: "gate", lock: rwlock.NewGate("gate")},
 		&ward{key: "pool", lock: rwlock.NewLock("pool", 3), limit: 3})
 	return s
 }
+
+func (s *stress) gate() *rwlock.Lock { return s.wards[5].lock }
 
 // patience is how long a wait may last before we say that a wake-up was lost.
 const patience = time.Minute
@@ -136,7 +139,11 @@ func (s *stress) acquire(rnd *rand.Rand, reqs []rwlock.Request) error {
 }
 
 func (s *stress) ask(ctx context.Context, wait rwlock.Wait, reqs []rwlock.Request) error {
-	if len(reqs) > 1 {
+	gate := slices.IndexFunc(reqs, func(r rwlock.Request) bool { return r.Lock == s.gate() })
+	switch {
+	case len(reqs) == 2 && gate >= 0:
+		return rwlock.AcquireGated(ctx, wait, reqs[gate], reqs[1-gate])
+	case len(reqs) > 1:
 		return rwlock.AcquireAll(ctx, wait, reqs...)
 	}
 	r := reqs[0]
@@ -255,5 +262,42 @@ func expectGoroutines(t *testing.T, before int) {
 			return
 		}
 		runtime.Gosched()
+	}
+}
+
+// Users who write through a gate, beside readers, whom nobody may keep for ever, and
+// others who pass.
+func TestStressAtTheGate(t *testing.T) {
+	s := newStress(t)
+	var working sync.WaitGroup
+	for range 16 {
+		working.Go(func() {
+			rnd := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+			for range 1000 {
+				s.atGate(rnd)
+			}
+		})
+	}
+	working.Wait()
+	expectIdle(t, s.table)
+	expectIdle(t, s.gate())
+}
+
+// atGate reads or writes a user, or uses the gate alone.
+func (s *stress) atGate(rnd *rand.Rand) {
+	picked := [][]int{{5}, {rnd.IntN(3)}, {rnd.IntN(3), 5}, {rnd.IntN(3), 5}}[rnd.IntN(4)]
+	mode := rwlock.Mode(rnd.IntN(2))
+	holds, reqs := make([]rwlock.Hold, len(picked)), []rwlock.Request{}
+	for i, n := range picked {
+		reqs = append(reqs, s.requestOf(s.wards[n], mode, &holds[i]))
+	}
+	if err := s.acquire(rnd, reqs); err != nil {
+		return
+	}
+	for _, n := range picked {
+		s.wards[n].use(s.t, mode)
+	}
+	for i := range holds {
+		holds[i].Release()
 	}
 }
