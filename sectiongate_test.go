@@ -39,7 +39,7 @@ func TestSectionsAreNeverBusy(t *testing.T) {
 			work(func() error {
 				return Do(asUser(id), db, func(ctx context.Context) error { return addOne(ctx, db, id) })
 			})
-			work(func() error { // the same inside rows, and inside a transaction
+			work(func() error { // the same in a loop over rows, on one connection
 				return Do(asUser(id), db, func(ctx context.Context) error {
 					rows, err := db.QueryContext(ctx, "SELECT n FROM counters")
 					if err != nil {
@@ -185,8 +185,6 @@ func TestLockAllBesideTheGate(t *testing.T) {
 // inside its transaction.
 func TestPinnedConnectionAtTheGate(t *testing.T) {
 	onJournals(t, "lock_timeout=1s", func(t *testing.T, db *sql.DB, mode string) {
-		ctx, unlock := beginTest(t, Lock, asUser(1), db)
-		unlock()
 		ctx, unlock, err := Lock(asUser(1), db, Pin())
 		must(t, err)
 		defer unlock()
@@ -320,24 +318,54 @@ func TestKeptStatementsOfSections(t *testing.T) {
 				must(t, rows.Close())
 			}
 		}
-		conn, err := c.pool.db.Conn(context.Background())
-		must(t, err)
-		defer conn.Close()
-		must(t, conn.Raw(func(dc any) error {
-			sc := dc.(*serverConn)
-			if sc.open != nil || sc.scope != nil {
-				t.Error("the server connection has rows or a transaction left")
+		expectKeptIdle(t, c)
+	})
+}
+
+// expectKeptIdle checks that the only server connection keeps statements, which nobody
+// has, and has nothing else left. It returns the version that statements have now.
+func expectKeptIdle(t *testing.T, c *Connector) (version int64) {
+	t.Helper()
+	conn, err := c.pool.db.Conn(context.Background())
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.Raw(func(dc any) error {
+		sc := dc.(*serverConn)
+		version = sc.version()
+		if sc.open != nil || sc.scope != nil {
+			t.Error("the server connection has rows or a transaction left")
+		}
+		if n := len(sc.cache.stmts); n == 0 {
+			t.Error("no statement is kept")
+		}
+		for query, k := range sc.cache.stmts {
+			if k.state != keptIdle || k.prepared != version {
+				t.Errorf("%q is in state %d, prepared at %d of %d", query, k.state, k.prepared, version)
 			}
-			if n := len(sc.cache.stmts); n == 0 {
-				t.Error("no statement is kept")
+		}
+		return nil
+	}))
+	return version
+}
+
+// TestStatementTimeoutKeepsStatements: to tell the server another limit is no reason to
+// prepare anew.
+func TestStatementTimeoutKeepsStatements(t *testing.T) {
+	onEngines(t, "max_open_conns=1", func(t *testing.T, db *sql.DB, c *Connector) {
+		var version int64
+		for i := range 4 {
+			if i == 3 {
+				version = expectKeptIdle(t, c)
 			}
-			for query, k := range sc.cache.stmts {
-				if k.state != keptIdle {
-					t.Errorf("%q is in state %d", query, k.state)
-				}
-			}
-			return nil
-		}))
+			timeout := time.Duration(i+1) * time.Minute
+			s, err := c.begin(asUser(1), identity{user: "1"}, nil, sectionRequest{mode: Exclusive, timeout: &timeout})
+			must(t, err)
+			must(t, db.QueryRowContext(s, "SELECT n FROM counters WHERE n >= "+c.placeholder(), -1).Scan(new(int64)))
+			s.unlock()
+		}
+		if now := expectKeptIdle(t, c); now != version {
+			t.Errorf("the limit has made stale what is kept: version %d, then %d", version, now)
+		}
 	})
 }
 
