@@ -66,11 +66,6 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 
-	// open are the rows that are, the last first, linked by their field below.
-	// While there are any, some drivers say of a good connection that it is not
-	// valid.
-	open *rows
-
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
 	busy usage
@@ -88,7 +83,7 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(ctx); err != nil {
 		return err
 	}
 	defer c.leave()
@@ -107,7 +102,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
 func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
@@ -132,14 +127,14 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 	c.noteEffects(&snd)
 	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
 	if err != nil {
-		return nil, limit.explain(c.scope.explainReadOnly(err))
+		return nil, limit.explain(c.scopeOnServer().explainReadOnly(err))
 	}
 	c.spent = true
 	return readResult(res), nil
 }
 
 func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
-	return sending{st, query, args, c.open == nil, c.scope != nil}
+	return sending{st, query, args, c.scopeOnServer() != nil}
 }
 
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
@@ -178,7 +173,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // query runs a query, prepared as s or else given as text, on a server connection,
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
@@ -191,7 +186,6 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	r.guarded = r.inside != nil || c.scope.isInside()
 	snd := c.sending(statement, query, args)
 	r.writes = statement.Kind != sqltext.Read
-	r.below, c.open = c.open, r
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics
@@ -211,8 +205,9 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	c.noteEffects(&snd)
 	c.pool.gate.afterQuery(ctx, r, statement, query)
 	if err != nil {
-		return nil, r.limit.explain(c.scope.explainReadOnly(err))
+		return nil, r.limit.explain(c.scopeOnServer().explainReadOnly(err))
 	}
+	c.drawn.sc.add(r)
 	c.settleRows(r, raw, statement)
 	opened = true
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
@@ -226,8 +221,8 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 // err, did to the transaction that it ran in, or began: raw is what beginRaw or
 // mayBeginRaw returned for it.
 func (c *conn) settle(raw *rawTx, st sqltext.Statement, err error) {
-	if c.scope != nil {
-		c.scope.noticeLoss(st, err)
+	if s := c.scopeOnServer(); s != nil {
+		s.noticeLoss(st, err)
 	}
 	c.settleRaw(raw, st, err)
 }
@@ -245,7 +240,7 @@ func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
@@ -267,7 +262,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
@@ -312,7 +307,7 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 
 // lend draws a server connection for Raw, whose callback may call c again.
 func (c *conn) lend() (*serverConn, error) {
-	if err := c.enter(); err != nil {
+	if err := c.enterFor(context.Background()); err != nil {
 		return nil, err
 	}
 	defer c.leave()
@@ -434,7 +429,7 @@ func (c *conn) release(h *userHold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
-	if sc := c.drawn.sc; sc != nil && c.open == nil && sc.lost() {
+	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
 		c.pool.orphans.adopt(sc.session, h)
 	}
 }
@@ -454,6 +449,9 @@ func (c *conn) undraw(end func(draw)) {
 		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
 	d := c.drawn
+	if c.scope != nil {
+		d.sc.scope = nil
+	}
 	c.drawn = draw{}
 	end(d)
 	c.attached.leave()
@@ -521,14 +519,4 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 // Begin implements [driver.Conn].
 func (c *conn) Begin() (driver.Tx, error) {
 	return c.BeginTx(context.Background(), driver.TxOptions{})
-}
-
-// forget takes rows off the list of those that are open.
-func (c *conn) forget(r *rows) {
-	for p := &c.open; *p != nil; p = &(*p).below {
-		if *p == r {
-			*p, r.below = r.below, nil
-			return
-		}
-	}
 }

@@ -75,9 +75,9 @@ func (g *gate) refused(err error) bool {
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if
 // the owner has rows that have passed by, and for which others wait.
-func (h *userHold) passByGate(ctx context.Context, g *gate) bool {
+func (c *conn) passByGate(ctx context.Context, h *userHold, g *gate) bool {
 	g.passers.Add(1)
-	if wal := g.wal.Load(); wal != walOn && !(wal == walLeaving && hasPassed(ctx, g)) {
+	if wal := g.wal.Load(); wal != walOn && !(wal == walLeaving && c.identityOf(ctx).owner.hasPassed(g)) {
 		g.passers.Add(-1)
 		return false
 	}
@@ -85,14 +85,13 @@ func (h *userHold) passByGate(ctx context.Context, g *gate) bool {
 	return true
 }
 
-func hasPassed(ctx context.Context, g *gate) bool {
-	id, _ := identityFrom(ctx)
-	if id.owner == nil {
+func (o *owner) hasPassed(g *gate) bool {
+	if o == nil {
 		return false
 	}
-	id.owner.mu.Lock()
-	defer id.owner.mu.Unlock()
-	for r := id.owner.rows; r != nil; r = r.next {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for r := o.rows; r != nil; r = r.next {
 		if r.hold.passed == g {
 			return true
 		}
@@ -113,7 +112,7 @@ func (h *userHold) leaveGate() {
 // gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode Mode) error {
 	g := c.pool.gate
-	if g == nil {
+	if g == nil || c.scopeOnServer() != nil { // which has passed the gate
 		return nil
 	}
 	if g.wal.Load() == walUnknown {
@@ -124,7 +123,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 	if c.pool.readOnly {
 		mode = Shared
 	}
-	if mode == Shared && !c.pool.sharedCache && h.passByGate(ctx, g) {
+	if mode == Shared && !c.pool.sharedCache && c.passByGate(ctx, h, g) {
 		return nil
 	}
 	req.gate, req.gateMode = g, mode
@@ -134,7 +133,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
 func (c *conn) passGate(ctx context.Context, h *userHold) error {
-	if c.pool.gate == nil || c.scope != nil {
+	if c.pool.gate == nil || c.scopeOnServer() != nil {
 		return nil
 	}
 	id := c.identityOf(ctx)
@@ -155,12 +154,8 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	inTheWay := func(r *rows) bool {
 		return (r.writes || req.gateMode == Exclusive) && r.hold.gate.Held()
 	}
-	for r := c.open; r != nil; r = r.below {
-		if inTheWay(r) {
-			if err := r.spill(ctx, c.db.spillLimit); err != nil {
-				return err
-			}
-		}
+	if err := c.server().spill(ctx, c.db.spillLimit, inTheWay); err != nil {
+		return err
 	}
 	if id.owner == nil || !id.owner.hasRows() {
 		return nil
@@ -173,12 +168,34 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
 func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
-	if c.open == nil || c.pool.gate == nil || st.Kind == sqltext.Read || c.scope != nil && writesRows(st) {
+	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
 		return nil
 	}
-	for r := c.open; r != nil; r = r.below {
-		if err := r.spill(ctx, c.db.spillLimit); err != nil {
-			return err
+	return c.server().spill(ctx, c.db.spillLimit, func(*rows) bool { return true })
+}
+
+// clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
+// There are rows only on a pinned connection: those of other client connections.
+func (c *conn) clearForEnd(kind sqltext.Kind) {
+	err := c.clearConnection(context.Background(), sqltext.Statement{Kind: kind})
+	if err == nil {
+		return
+	}
+	for c.drawn.sc.open != nil {
+		c.drawn.sc.open.end(err)
+	}
+}
+
+// spill spills those of the open rows that are in the way.
+func (sc *serverConn) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool) error {
+	if sc == nil {
+		return nil
+	}
+	for r := sc.open; r != nil; r = r.below {
+		if inTheWay(r) {
+			if err := r.spill(ctx, limit); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -200,7 +217,7 @@ func writesRows(st sqltext.Statement) bool {
 func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	id := c.identityOf(ctx)
 	h := rwlock.Hold{Owner: id.lockOwner()}
-	if err := g.lock.Acquire(ctx, rwlock.Exclusive, &h, c.db.wait()); err != nil {
+	if err := g.lock.Acquire(ctx, rwlock.Exclusive, &h, c.wait()); err != nil {
 		return c.lockError(err, id)
 	}
 	defer h.Release()
@@ -208,7 +225,7 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: id.lockOwner(), With: &h}
-	d, err := c.pool.draw(ctx, &slot, c.db.wait())
+	d, err := c.pool.draw(ctx, &slot, c.waitForConn())
 	if err != nil {
 		return c.db.connectError(err)
 	}
@@ -269,7 +286,7 @@ const (
 // would last.
 func (c *conn) clearDatabase(ctx context.Context, h *userHold, req request, st sqltext.Statement, text string) error {
 	g := c.pool.gate
-	if g == nil || c.scope != nil || !setsJournal(st, text) || !leavesWAL(text) {
+	if g == nil || c.scopeOnServer() != nil || !setsJournal(st, text) || !leavesWAL(text) {
 		return nil
 	}
 	deadline := time.Now().Add(min(c.db.lockTimeout, c.db.selfWait))
@@ -297,7 +314,7 @@ func (c *conn) clearDatabase(ctx context.Context, h *userHold, req request, st s
 func (c *conn) closeOthers(ctx context.Context) (others int) {
 	g := c.pool.gate
 	own := 0
-	if c.drawn.sc != nil {
+	if c.server() != nil {
 		own = 1
 	}
 	g.wal.Store(walLeaving)

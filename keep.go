@@ -16,7 +16,6 @@ type sending struct {
 	statement sqltext.Statement
 	query     string
 	args      []driver.NamedValue
-	alone     bool // no rows are open on the connection
 	inTx      bool // a transaction is
 }
 
@@ -97,7 +96,7 @@ func (sc *serverConn) queryOnce(ctx context.Context, s *sending) (rows driver.Ro
 // as it is: then the inner driver does with it what it always does.
 func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error) {
 	c := &sc.cache
-	if c.size == 0 || len(s.args) < sc.keepFrom || !s.isKeepable() || !sc.canPrepare(s.alone) {
+	if c.size == 0 || len(s.args) < sc.keepFrom || !s.isKeepable() || !sc.canPrepare() {
 		return nil, nil
 	}
 	k, there := c.take(s.query, sc.version())
@@ -121,7 +120,7 @@ func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error
 // prepareKept returns a statement for a client statement, which has it until it
 // lets it go. found tells whether it was there.
 func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (k *keptStmt, found bool, err error) {
-	keep := sc.cache.size > 0 && len(s.query) <= maxKeptText && s.isKeepable() && sc.canPrepare(s.alone)
+	keep := sc.cache.size > 0 && len(s.query) <= maxKeptText && s.isKeepable() && sc.canPrepare()
 	there := false
 	if keep {
 		if k, there = sc.cache.take(s.query, sc.version()); k != nil {
@@ -140,8 +139,8 @@ func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (k *keptStmt,
 
 // canPrepare tells whether statements may be prepared and closed now: while rows
 // are read, the connection of most engines is not free for it.
-func (sc *serverConn) canPrepare(alone bool) bool {
-	return alone || sc.cfg.dialect.stmtsOutliveConns
+func (sc *serverConn) canPrepare() bool {
+	return sc.open == nil || sc.cfg.dialect.stmtsOutliveConns
 }
 
 // version is how many changes were made that a statement prepared earlier may not

@@ -26,13 +26,14 @@ type userHold struct {
 
 // release gives up all that the operation holds. It does nothing the second time.
 func (h *userHold) release() {
-	h.leaveGate()
-	h.Hold.Release()
-	h.releaseShare()
+	h.unlock()
 	h.inside.leave()
 }
 
-func (h *userHold) releaseShare() {
+// unlock gives up the locks, and keeps the place in a section.
+func (h *userHold) unlock() {
+	h.leaveGate()
+	h.Hold.Release()
 	if h.all != nil {
 		h.all.Release()
 		h.all = nil

@@ -33,7 +33,8 @@ type rows struct {
 	guarded  bool     // the end of a section may end them
 	released bool
 
-	below      *rows // in the list of conn.open
+	server     *serverConn // in whose list they are, linked by below; or nil
+	below      *rows
 	prev, next *rows // in the list of hold.owner, which guards them
 
 	// mu keeps the program's calls and a spill apart: the latter comes from
@@ -97,11 +98,14 @@ func (r *rows) next1(dest []driver.Value) error {
 // inScope tells the transaction, if the rows are in one, of the error with which
 // they have ended.
 func (r *rows) inScope(err error) error {
-	if err == nil || err == io.EOF || r.conn == nil || r.released || r.conn.scope == nil {
+	if err == nil || err == io.EOF || r.conn == nil || r.released {
 		return err
 	}
-	r.conn.scope.noticeLoss(sqltext.Statement{}, err)
-	return r.conn.scope.explainReadOnly(err)
+	s := r.conn.scopeOnServer()
+	if s != nil {
+		s.noticeLoss(sqltext.Statement{}, err)
+	}
+	return s.explainReadOnly(err)
 }
 
 func (r *rows) fetch(dest []driver.Value) error {
@@ -172,13 +176,14 @@ func (r *rows) release() {
 	}
 	r.released = true
 	if c := r.conn; c != nil {
-		c.forget(r)
+		r.server.remove(r)
 		c.leaveToLost(&r.hold)
 		if r.kept != nil {
 			r.kept.letGo()
 		}
 	}
 	r.unlock()
+	r.hold.release()
 	r.limit.end()
 	if done := r.done; done != nil {
 		r.done = nil
@@ -186,12 +191,13 @@ func (r *rows) release() {
 	}
 }
 
-// unlock gives up the lock. It does nothing the second time.
+// unlock gives up the locks, but not the place in a section, which has still to close
+// the rows. It does nothing the second time.
 func (r *rows) unlock() {
 	if r.hold.owner != nil {
 		r.hold.owner.remove(r)
 	}
-	r.hold.release()
+	r.hold.unlock()
 }
 
 // onClose adds f to what is to be done after Close.

@@ -85,7 +85,12 @@ func (s *scope) isInside() bool {
 }
 
 // open makes the scope the connection's innermost.
-func (s *scope) open() { s.conn.scope = s }
+func (s *scope) open() {
+	s.conn.scope = s
+	if sc := s.conn.drawn.sc; sc != nil {
+		sc.scope = s
+	}
+}
 
 // lock decides what an operation inside the scope needs. If the scope is a
 // user's, that user's lock covers everything in it. If it is nobody's, or another's
@@ -154,6 +159,9 @@ func (s *scope) release() {
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer
+			if sc := s.conn.drawn.sc; sc != nil {
+				sc.scope = s.conn.scope
+			}
 			return
 		}
 	}

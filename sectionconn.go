@@ -31,8 +31,8 @@ func (c *conn) identityOf(ctx context.Context) identity {
 
 // refusal returns the error for a statement that writes where only reading is allowed.
 func (c *conn) refusal(ctx context.Context, st sqltext.Statement) error {
-	if c.scope != nil {
-		if err := c.scope.refuses(ctx, st); err != nil {
+	if s := c.scopeOnServer(); s != nil {
+		if err := s.refuses(ctx, st); err != nil {
 			return err
 		}
 	}
@@ -66,6 +66,36 @@ func (c *conn) enter() error {
 		return errClosed
 	}
 	return nil
+}
+
+// enterFor is enter for an operation with ctx. It comes to the pinned connection of its
+// section before it waits for a lock: others have that one while they wait.
+func (c *conn) enterFor(ctx context.Context) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	if p := c.pinOf(ctx); p != nil {
+		c.usePin(p)
+	}
+	return nil
+}
+
+// server returns the server connection that an operation on c is going to use, if that
+// is there already; else nil.
+func (c *conn) server() *serverConn {
+	if c.drawn.sc == nil && c.using != nil {
+		return c.using.drawn.sc
+	}
+	return c.drawn.sc
+}
+
+// scopeOnServer returns the innermost transaction that an operation on c runs in: on a
+// pinned connection it may be another client connection's.
+func (c *conn) scopeOnServer() *scope {
+	if sc := c.server(); c.scope == nil && sc != nil {
+		return sc.scope
+	}
+	return c.scope
 }
 
 // lockCall is enter for what must be done in any case.
@@ -133,10 +163,15 @@ func (c *conn) endInside() {
 	}
 }
 
-// openRows returns the rows that are open, to be closed one by one.
+// openRows returns the rows of c that are open, to be closed one by one.
 func (c *conn) openRows() (all []*rows) {
-	for r := c.open; r != nil; r = r.below {
-		all = append(all, r)
+	if c.drawn.sc == nil {
+		return nil
+	}
+	for r := c.drawn.sc.open; r != nil; r = r.below {
+		if r.conn == c {
+			all = append(all, r)
+		}
 	}
 	return all
 }

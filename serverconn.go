@@ -155,6 +155,12 @@ type serverConn struct {
 	madeAt  int64
 	suspect func(error) bool
 
+	// open are the rows that are open on it, the last first. While there are any, some
+	// drivers say of a good connection that it is not valid. scope is the innermost
+	// transaction. Either may be of another client connection, if it is pinned.
+	open  *rows
+	scope *scope
+
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.
 	used bool
@@ -412,6 +418,21 @@ func (sc *serverConn) lost() bool {
 // CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their
 // arguments themselves.
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+
+// add and remove keep the list of the rows that are open.
+func (sc *serverConn) add(r *rows) { r.server, r.below, sc.open = sc, sc.open, r }
+
+func (sc *serverConn) remove(r *rows) {
+	if sc == nil {
+		return
+	}
+	for p := &sc.open; *p != nil; p = &(*p).below {
+		if *p == r {
+			*p, r.below, r.server = r.below, nil, nil
+			return
+		}
+	}
+}
 
 // goHome returns a borrowed connection, unless it is bad.
 func (sc *serverConn) goHome() error {

@@ -29,6 +29,7 @@ func (t *tx) end(inner func() error, kind sqltext.Kind) error {
 	if t.ended != nil {
 		return t.ended
 	}
+	t.conn.clearForEnd(kind)
 	err := inner()
 	if t.lost != nil { // then there was nothing to end
 		if err = nil; kind == sqltext.Commit {
