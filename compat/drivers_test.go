@@ -41,7 +41,7 @@ type words struct {
 
 	serial       string // a primary key that counts by itself
 	divideByZero string // a query, which is an error on some
-	slow         string // a query that would run for ten seconds or more
+	slow         string // a query that would run for four seconds or more
 	isolation    string // a query that shows the transaction's isolation level
 }
 

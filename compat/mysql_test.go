@@ -19,7 +19,7 @@ var mysqlEngine = &engine{
 		integer: "bigint", float: "double", text: "varchar(200)", longText: "longtext", blob: "longblob", boolean: "boolean", time: "datetime(6)",
 		serial:       "integer PRIMARY KEY AUTO_INCREMENT",
 		divideByZero: "SELECT 1/0",
-		slow:         "SELECT SLEEP(10)",
+		slow:         "SELECT SLEEP(4)",
 		isolation:    "SHOW VARIABLES LIKE 't%\\_isolation'",
 	},
 	types: []columnType{
