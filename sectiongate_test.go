@@ -281,6 +281,38 @@ func TestPinnedCallsDoNotWaitInACircle(t *testing.T) {
 	})
 }
 
+// TestStmtCloseWaitsForNobody: database/sql may call it with its pool locked, so not for a
+// pinned connection either.
+func TestStmtCloseWaitsForNobody(t *testing.T) {
+	db := openJournal(t, "WAL", "lock_timeout=10s")
+	ctx, unlock, err := Lock(asUser(1), db, Pin())
+	must(t, err)
+	defer unlock()
+	stmt, conn := prepareOnConn(t, ctx, db)
+	tx, err := db.BeginTx(asUser(2), nil)
+	must(t, err)
+	done := make(chan error)
+	go func() { _, err := db.ExecContext(ctx, "UPDATE counters SET n = 1"); done <- err }()
+	waitFor(t, func() bool { return waitingAtGates() == 1 })
+	start := time.Now()
+	must(t, stmt.Close())
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("Close has waited %v", d)
+	}
+	must(t, tx.Rollback())
+	must(t, <-done)
+	must(t, conn.Close())
+}
+
+func prepareOnConn(t *testing.T, ctx context.Context, db *sql.DB) (*sql.Stmt, *sql.Conn) {
+	conn, err := db.Conn(ctx)
+	must(t, err)
+	stmt, err := conn.PrepareContext(ctx, "SELECT n FROM counters")
+	must(t, err)
+	must(t, stmt.QueryRowContext(ctx).Scan(new(int)))
+	return stmt, conn
+}
+
 // TestSpilledRowsEndWithTheirSection, though they hold nothing any more.
 func TestSpilledRowsEndWithTheirSection(t *testing.T) {
 	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {

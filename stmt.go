@@ -85,8 +85,16 @@ func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStm
 // Close lets the inner statement go, if there is one. database/sql may call it with
 // its pool locked, so it waits for nothing of ours.
 func (s *stmt) Close() error {
-	s.conn.lockCall()
-	defer s.conn.leave()
+	c := s.conn
+	c.mu.Lock()
+	if p := c.drawn.pin; p != nil && s.inner != nil {
+		if !p.mu.TryLock() { // another's call may wait there for a lock
+			c.mu.Unlock()
+			return nil // it is closed when c leaves the connection
+		}
+		c.using = p
+	}
+	defer c.leave()
 	return s.closeInner()
 }
 
