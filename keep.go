@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -30,6 +31,11 @@ func (s *sending) isKeepable() bool {
 		return true
 	}
 	return false
+}
+
+// hasNames tells whether an argument has a name.
+func (s *sending) hasNames() bool {
+	return slices.ContainsFunc(s.args, func(nv driver.NamedValue) bool { return nv.Name != "" })
 }
 
 // neverKeep is an argument count that no query reaches.
@@ -96,6 +102,9 @@ func (sc *serverConn) queryOnce(ctx context.Context, s *sending) (rows driver.Ro
 // as it is: then the inner driver does with it what it always does.
 func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error) {
 	c := &sc.cache
+	if sc.keepFrom > 0 && s.hasNames() {
+		return nil, nil // the drivers of servers refuse them before they prepare
+	}
 	if c.size == 0 || len(s.args) < sc.keepFrom || !s.isKeepable() || !sc.canPrepare() {
 		return nil, nil
 	}

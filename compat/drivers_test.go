@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"slices"
 	"testing"
+	"time"
 
 	_ "github.com/calmdocs/dblocker" // and with it mattn/go-sqlite3, lib/pq and go-sql-driver/mysql
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -41,8 +42,9 @@ type words struct {
 
 	serial       string // a primary key that counts by itself
 	divideByZero string // a query, which is an error on some
-	slow         string // a query that would run for four seconds or more
+	slow         string // a query that would run for slowFor or longer
 	isolation    string // a query that shows the transaction's isolation level
+	slowFor      time.Duration
 }
 
 var drivers = []testDriver{

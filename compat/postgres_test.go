@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -26,6 +27,7 @@ var postgresEngine = &engine{
 		serial:       "serial PRIMARY KEY",
 		divideByZero: "SELECT 1/0",
 		slow:         "SELECT pg_sleep(10)",
+		slowFor:      10 * time.Second,
 		isolation:    "SHOW transaction_isolation",
 	},
 	ownTypes: []string{

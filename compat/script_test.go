@@ -557,7 +557,7 @@ func stepSlow(s *session) {
 		ctx, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
 		start := time.Now()
 		err := run(ctx)
-		s.note("ends early %v, an error %v", time.Since(start) < 3*time.Second, err != nil)
+		s.note("ends early %v, an error %v", time.Since(start) < s.words.slowFor*3/4, err != nil)
 		cancel()
 	}
 	s.query(s.db, "SELECT 1")

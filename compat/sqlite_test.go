@@ -3,6 +3,7 @@ package compat
 import (
 	"database/sql"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
@@ -19,6 +20,7 @@ var sqliteEngine = &engine{
 		serial:       "INTEGER PRIMARY KEY",
 		divideByZero: "SELECT 1/0",
 		slow:         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n",
+		slowFor:      time.Minute,
 		isolation:    "PRAGMA read_uncommitted",
 	},
 	types: []columnType{
