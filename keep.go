@@ -17,7 +17,7 @@ type sending struct {
 	statement sqltext.Statement
 	query     string
 	args      []driver.NamedValue
-	inTx      bool // a transaction is
+	inTx      bool // inside a transaction
 }
 
 // isKeepable tells whether a statement of its kind is worth to be kept, and does

@@ -79,10 +79,10 @@ func (r *rows) Next(dest []driver.Value) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 	}
-	return r.limit.explain(r.inScope(r.next1(dest)))
+	return r.limit.explain(r.inScope(r.advance(dest)))
 }
 
-func (r *rows) next1(dest []driver.Value) error {
+func (r *rows) advance(dest []driver.Value) error {
 	if r.spilled != nil {
 		if served, err := r.spilled.serve(dest); served {
 			return err
