@@ -50,7 +50,7 @@ func (s *sending) leavesRows(d *dialect) bool {
 func (sc *serverConn) exec(ctx context.Context, s *sending) (driver.Result, error) {
 	for tries := 0; ; tries++ {
 		res, err := sc.execOnce(ctx, s)
-		if err == nil || !sc.triesAgain(&err, s.inTx, tries) {
+		if err == nil || !sc.triesAgain(&err, s, tries) {
 			return res, err
 		}
 	}
@@ -76,7 +76,7 @@ func (sc *serverConn) execOnce(ctx context.Context, s *sending) (driver.Result, 
 func (sc *serverConn) query(ctx context.Context, s *sending) (driver.Rows, *keptStmt, error) {
 	for tries := 0; ; tries++ {
 		rows, k, err := sc.queryOnce(ctx, s)
-		if err == nil || !sc.triesAgain(&err, s.inTx, tries) {
+		if err == nil || !sc.triesAgain(&err, s, tries) {
 			return rows, k, err
 		}
 	}
@@ -162,11 +162,12 @@ const maxRetries = 2
 
 // triesAgain tells whether to send a statement again after err, which says that
 // nothing was executed. In a transaction the server may refuse that: there err is
-// returned, with words of ours if only our keeping the statement explains it.
-func (sc *serverConn) triesAgain(err *error, inTx bool, tries int) bool {
+// returned, with words of ours if only our keeping the statement explains it. What is
+// never kept, such as an EXECUTE of the program's own, has its error as it is.
+func (sc *serverConn) triesAgain(err *error, s *sending, tries int) bool {
 	c, d := &sc.cache, sc.cfg.dialect
 	switch {
-	case c.size == 0:
+	case c.size == 0 || !s.isKeepable():
 		return false
 	case d.stmtsFull != nil && d.stmtsFull(*err): // others need the room
 		c.clear()
@@ -176,10 +177,10 @@ func (sc *serverConn) triesAgain(err *error, inTx bool, tries int) bool {
 		return false
 	}
 	c.forgotten++
-	if inTx && sqlState(*err) == undefinedStatement {
+	if s.inTx && sqlState(*err) == undefinedStatement {
 		*err = &lostStmtError{*err}
 	}
-	return !inTx && tries < maxRetries
+	return !s.inTx && tries < maxRetries
 }
 
 // A lostStmtError is the error of a kept statement that the server does not know.

@@ -172,6 +172,21 @@ func TestLostStatement(t *testing.T) {
 	}
 }
 
+// TestOwnStatementsFailAsOnTheBareDriver: an error about a statement that the program
+// has prepared in SQL is not explained by what we keep.
+func TestOwnStatementsFailAsOnTheBareDriver(t *testing.T) {
+	db := openKept(t, "postgres", "", testdb.Postgres(t).NewDatabase(t).DSN())
+	for _, query := range []string{"EXECUTE missing", "DEALLOCATE missing"} {
+		tx, err := db.BeginTx(t.Context(), nil)
+		must(t, err)
+		_, err = tx.Exec(query)
+		if _, bare := err.(*pq.Error); !bare {
+			t.Errorf("%s: got %T %v, want lib/pq's own error", query, err, err)
+		}
+		must(t, tx.Rollback())
+	}
+}
+
 // TestOneOffTextsLeaveNothing on the server; those that come again do.
 func TestOneOffTextsLeaveNothing(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN()

@@ -63,7 +63,7 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 				return err
 			}
 		}
-		if !sc.triesAgain(&err, snd.inTx, tries) {
+		if !sc.triesAgain(&err, snd, tries) {
 			return err
 		}
 		s.closeInner()
