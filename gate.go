@@ -32,6 +32,11 @@ type gate struct {
 	// passers counts the readers that passed by. A reader counts itself before it
 	// looks at wal; so once wal says otherwise, and the count is zero, there are none.
 	passers atomic.Int64
+
+	// writes counts the times that somebody had the gate alone. barred tells that who has
+	// it now is not to be kept company by a walReader.
+	writes atomic.Int64
+	barred atomic.Bool
 }
 
 // The values of gate.wal.
@@ -105,6 +110,7 @@ func (h *userHold) leaveGate() {
 		h.passed = nil
 		g.passers.Add(-1)
 	}
+	h.endWrite()
 	h.gate.Release()
 }
 

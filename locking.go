@@ -17,6 +17,7 @@ type userHold struct {
 	rwlock.Hold
 	gate   rwlock.Hold
 	passed *gate // where it counts as a reader that passes by; else nil
+	alone  *gate // that it has for itself; else nil
 	user   string
 	owner  *owner // nil if the context had none
 
@@ -48,8 +49,8 @@ func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held()
 // connection. It reports whether that was a user's lock, or a place in a section.
 func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	moved = h.Held()
-	to.user, to.passed, to.all = h.user, h.passed, h.all
-	h.passed, h.all = nil, nil
+	to.user, to.passed, to.alone, to.all = h.user, h.passed, h.alone, h.all
+	h.passed, h.alone, h.all = nil, nil, nil
 	h.Move(&to.Hold)
 	h.gate.Move(&to.gate)
 	if h.inside.section != nil {
@@ -133,6 +134,9 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	if err := c.acquire(ctx, h, req, id); err != nil {
 		h.leaveGate()
 		return err
+	}
+	if req.gate != nil && req.gateMode == Exclusive {
+		h.alone = req.gate
 	}
 	return nil
 }
