@@ -111,14 +111,15 @@ type section struct {
 	outer  *section // that it was begun inside; nil if in none
 	nested membership
 
-	db    *Connector
-	pool  *pool    // whose shared parts it retains until it is released
-	id    identity // user is "" if its context had none
-	mode  Mode
-	users []string    // whose lock it was asked for, sorted; nil for all users
-	hold  userHold    // of its only user, or of all; idle if an outer section has the lock
-	more  []*userHold // of several users
-	pin   *pin        // nil if it is not pinned
+	db     *Connector
+	pool   *pool    // whose shared parts it retains until it is released
+	id     identity // user is "" if its context had none
+	mode   Mode
+	users  []string         // whose lock it was asked for, sorted; nil for all users
+	hold   userHold         // of its only user, or of all; idle if an outer section has the lock
+	more   []*userHold      // of several users
+	shares []*borrowedShare // of outer sections, if it has the lock of all users
+	pin    *pin             // nil if it is not pinned
 
 	timeout *time.Duration // of its statements; nil for the handle's
 

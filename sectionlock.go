@@ -273,12 +273,41 @@ func (s *section) lockAll(w rwlock.Wait) error {
 		s.more = s.holds(missing)
 		reqs := users.requests(rwlock.Exclusive, s.more, true)
 		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.Hold})
+		s.borrowShares()
 		err = lockError(rwlock.AcquireAll(s.parent, w, reqs...), s.id)
 	}
 	if err != nil {
+		s.returnShares()
 		users.users.Unbar()
 	}
 	return err
+}
+
+// A borrowedShare is a share in the lock of all users that an outer section had to take.
+type borrowedShare struct {
+	hold rwlock.Hold
+	from *rwlock.Hold
+}
+
+// borrowShares takes over the shares that the outer sections have, for as long as s lasts.
+// They cannot end before s, so s must not wait for them; they count as its own rows, which
+// no request of an owner waits for.
+func (s *section) borrowShares() {
+	for o := s.outer; o != nil; o = o.outer {
+		for _, h := range append(o.more[:len(o.more):len(o.more)], &o.hold) {
+			if o.pool.users == s.pool.users && h.all != nil {
+				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Owner, Kind: rwlock.Rows, Tag: h.Tag}, h.all}
+				h.all.Move(&share.hold)
+				s.shares = append(s.shares, share)
+			}
+		}
+	}
+}
+
+func (s *section) returnShares() {
+	for _, share := range s.shares {
+		share.hold.Move(share.from)
+	}
 }
 
 // releaseLocks gives up the locks that the section has taken itself.
@@ -288,6 +317,7 @@ func (s *section) releaseLocks() {
 		h.release()
 	}
 	s.hold.release()
+	s.returnShares()
 	if all {
 		s.pool.users.users.Unbar()
 	}
