@@ -309,13 +309,16 @@ func TestLockUsers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		_, unlock, err := LockUsers(context.Background(), db, 1, 2)
+		_, unlock, err := LockUsers(context.Background(), db, Tag("both"), 1, 2, Pin())
 		must(t, err)
 		if isFree(t, db, 2) || !isFree(t, db, 3) {
 			t.Error("the wrong users are locked")
 		}
+		if _, _, err := TryLock(asUser(2), db); err == nil || !strings.Contains(err.Error(), "section, both") {
+			t.Errorf("who is in the way is not named by its tag: %v", err)
+		}
 		unlock()
-		for _, ids := range [][]any{nil, {1, ""}, {1, 1.5}} {
+		for _, ids := range [][]any{nil, {Tag("nobody")}, {1, ""}, {1, 1.5}, {1, SectionOption(nil)}, {1, Tag}} {
 			if _, unlock, err := LockUsers(asUser(1), db, ids...); err == nil || unlock == nil {
 				t.Errorf("LockUsers(%v): %v", ids, err)
 			}

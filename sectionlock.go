@@ -14,28 +14,32 @@ import (
 // locks are granted together, so that two calls never wait for each other in a circle,
 // in whatever order they name their users. The user of ctx need not be among them, and
 // takes a lock of its own then; a context without user works for all of them.
+//
+// A [SectionOption] may stand among the IDs:
+//
+//	ctx, unlock, err := dblocker.LockUsers(ctx, db, from, to, dblocker.Tag("move files"))
 func LockUsers(ctx context.Context, db Handle, ids ...any) (_ context.Context, unlock func(), err error) {
-	users, err := canonicalUsers(ids)
-	if err != nil {
-		return ctx, func() {}, err
-	}
-	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: users}, nil)
-}
-
-func canonicalUsers(ids []any) ([]string, error) {
-	if len(ids) == 0 {
-		return nil, errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
-	}
-	users := make([]string, len(ids))
-	for i, id := range ids {
-		var err error
-		if users[i], err = canonicalUser(id); err != nil {
-			return nil, err
+	var opts []SectionOption
+	users := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if opt, ok := id.(SectionOption); ok {
+			opts = append(opts, opt)
+			continue
 		}
+		user, err := canonicalUser(id)
+		if err != nil {
+			return ctx, func() {}, err
+		}
+		users = append(users, user)
+	}
+	if len(users) == 0 {
+		return ctx, func() {}, errNobodyNamed
 	}
 	slices.Sort(users)
-	return slices.Compact(users), nil
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: slices.Compact(users)}, opts)
 }
+
+var errNobodyNamed = errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
 
 // LockAll is [Lock] against every user of the database, for migrations and backups. It
 // waits for all who came before it, and whoever comes later waits for it. ctx need not
@@ -64,6 +68,9 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 		return context.Background(), nothing, errNilContext
 	}
 	for _, opt := range opts {
+		if opt == nil {
+			return ctx, nothing, errNilOption
+		}
 		opt(&req)
 	}
 	c, bound, err := connectorOf(ctx, db)
@@ -84,7 +91,10 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 	return s, s.unlock, nil
 }
 
-var errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+var (
+	errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+	errNilOption  = errors.New("dblocker: an option of the section is nil; leave it out")
+)
 
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
@@ -110,7 +120,7 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, err
 	}
 	if req.pin {
-		s.pin = &pin{section: s}
+		s.pin = &pin{section: s, turn: newTurn()}
 	}
 	s.watch()
 	return s, nil
