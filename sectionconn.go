@@ -160,6 +160,7 @@ func (c *conn) endInside() {
 	}
 	if last != nil {
 		c.abort(last, c.reason(last.hold.inside.section))
+		c.forgetKeptRaw()
 	}
 	if p := c.drawn.pin; p != nil && p.section.hasEnded() {
 		c.giveBack()
@@ -206,6 +207,26 @@ func (c *conn) abort(last *scope, reason error) {
 			return
 		}
 	}
+}
+
+// forgetKeptRaw is for a transaction written in SQL that nobody is in the middle of, since
+// its connection is in the pool: who comes next did not begin it.
+func (c *conn) forgetKeptRaw() {
+	if c.raw != nil && c.raw.kept && c.scope == &c.raw.scope {
+		c.endScopes()
+	}
+}
+
+// settleEnded lets a statement that ends a transaction written in SQL do so, if the end of a
+// section came before it; its error is the reason.
+func (c *conn) settleEnded(st sqltext.Statement) error {
+	ends := st.Kind == sqltext.Commit || st.Kind == sqltext.Rollback
+	if !ends || c.raw == nil || c.raw.ended == nil || c.scope != &c.raw.scope {
+		return nil
+	}
+	reason := c.raw.ended
+	c.endScopes()
+	return reason
 }
 
 func (s *scope) abort(reason error) {
