@@ -90,6 +90,9 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	case c.scope != nil:
 		return c.scope.lock(ctx, id, s)
 	case s != nil:
+		if err := c.awaitLost(ctx, s, id, req.mode); err != nil {
+			return err
+		}
 		needs, err := c.enterSection(s, h, id)
 		if err != nil {
 			return err

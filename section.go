@@ -130,6 +130,7 @@ type section struct {
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it
 	members  *membership
+	lost     []lostCall // of what its lock covers
 	released bool
 	after    []*func() // to be called when it is ended
 	room     struct {  // for the usual content of the slices
@@ -283,6 +284,15 @@ func (s *section) covering(in *space, user string) *section {
 		}
 	}
 	return nil
+}
+
+// lender returns the outermost of the sections that cover the operation: the one that has
+// the lock.
+func (s *section) lender(in *space, user string) (outermost *section) {
+	for s = s.covering(in, user); s != nil; s = s.outer.covering(in, user) {
+		outermost = s
+	}
+	return outermost
 }
 
 // refuses reports whether a statement of the user may not run inside the section,
