@@ -264,6 +264,9 @@ func (c *conn) lockError(err error, id identity) error {
 
 // lockError does that for a wait for users' locks only.
 func lockError(err error, id identity) error {
+	if err == nil {
+		return nil
+	}
 	var w *rwlock.WaitError
 	if !errors.As(err, &w) {
 		return err

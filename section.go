@@ -132,10 +132,10 @@ type section struct {
 	members  *membership
 	lost     []lostCall // of what its lock covers
 	released bool
-	after    []*func() // to be called when it is ended
-	room     struct {  // for the usual content of the slices
+	after    []*afterFunc // to be called when it is ended
+	room     struct {     // for the usual content of the slices
 		users [1]string
-		after [2]*func()
+		after [2]*afterFunc
 	}
 }
 
@@ -241,7 +241,7 @@ func (s *section) end(reason error) {
 	s.after = nil
 	s.mu.Unlock()
 	for _, f := range after {
-		(*f)()
+		f.call()
 	}
 	s.mu.Lock()
 	s.unlockAndRelease()
@@ -353,22 +353,29 @@ func (s *section) AfterFunc(f func()) (stop func() bool) {
 		return func() bool { return false }
 	default:
 	}
-	s.after = append(s.after, &f)
-	return func() bool { return s.forget(&f) }
+	a := &afterFunc{s, f}
+	s.after = append(s.after, a)
+	return a.stop
 }
 
-func (s *section) forget(f *func()) bool {
+// An afterFunc is in section.after until it is called or stopped.
+type afterFunc struct {
+	section *section
+	call    func()
+}
+
+func (a *afterFunc) stop() bool {
+	s := a.section
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, o := range s.after {
-		if o == f {
-			last := len(s.after) - 1
-			s.after[i], s.after[last] = s.after[last], nil
-			s.after = s.after[:last]
-			return true
-		}
+	i := slices.Index(s.after, a)
+	if i < 0 {
+		return false
 	}
-	return false
+	last := len(s.after) - 1
+	s.after[i], s.after[last] = s.after[last], nil
+	s.after = s.after[:last]
+	return true
 }
 
 // sectionFrom returns the innermost section of a context; nil if there is none.

@@ -61,17 +61,27 @@ type sectionRequest struct {
 	gone    func(sec *section) // called when it is released; may be nil
 }
 
+func (r sectionRequest) with(opts []SectionOption) (sectionRequest, error) {
+	for _, opt := range opts {
+		if opt == nil {
+			return r, errNilOption
+		}
+		opt(&r)
+	}
+	return r, nil
+}
+
 // beginSection is what the functions that begin a section come to.
 func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []SectionOption) (context.Context, func(), error) {
 	nothing := func() {}
 	if ctx == nil {
 		return context.Background(), nothing, errNilContext
 	}
-	for _, opt := range opts {
-		if opt == nil {
-			return ctx, nothing, errNilOption
+	if len(opts) > 0 { // since req is on the heap then
+		var err error
+		if req, err = req.with(opts); err != nil {
+			return ctx, nothing, err
 		}
-		opt(&req)
 	}
 	c, bound, err := connectorOf(ctx, db)
 	if err != nil {

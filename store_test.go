@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -373,18 +375,64 @@ func TestStoreClose(t *testing.T) {
 
 func first[A, B any](a A, _ B) A { return a }
 
-// TestManyUsersLeaveNothing: 10,000 users with a handle each.
+// TestManyUsersLeaveNothing has 10,000 users come one after the other, each with a section:
+// afterwards there is no lock and no goroutine more than after the first 1,000. The heap does
+// not grow by even 8 bytes for each user in every round of 3,000; once it may, since the
+// runtime keeps what it needed for the most goroutines that there ever were.
 func TestManyUsersLeaveNothing(t *testing.T) {
-	testdb.NoLeaks(t)
-	s := sqliteStore(t)
-	for user := range 10_000 {
-		must(t, s.ReadDo(user, context.Background(), "test", func(db *sqlx.DB) error {
-			return db.Get(new(int), "SELECT n FROM counters WHERE id = '1'")
-		}))
+	const settled, round, users = 1_000, 3_000, 10_000
+	for name, visit := range map[string]func(s *Store, user int) error{
+		"Lock": func(s *Store, user int) error {
+			return Do(asUser(user), s.DB(), func(ctx context.Context) error {
+				return s.DB().GetContext(ctx, new(int), "SELECT n FROM counters WHERE id = '1'")
+			})
+		},
+		"ReadGetDB": func(s *Store, user int) error {
+			return s.ReadDo(user, context.Background(), "test", func(db *sqlx.DB) error {
+				return db.Get(new(int), "SELECT n FROM counters WHERE id = '1'")
+			})
+		},
+		"RWGetDB": func(s *Store, user int) error {
+			return s.RWDo(user, context.Background(), "test", func(db *sqlx.DB) error {
+				return second(db.Exec("UPDATE counters SET n = n + 1"))
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			s := sqliteStore(t)
+			var heap, least int64 = 0, math.MaxInt64
+			goroutines := 0
+			for user := range users {
+				must(t, visit(s, user))
+				switch now := user + 1; {
+				case now == settled:
+					heap, goroutines = heapInUse(), runtime.NumGoroutine()
+				case now%round == settled:
+					grown := heapInUse() - heap
+					heap, least = heap+grown, min(least, grown)
+				}
+			}
+			if n := s.own.c.pool.users.users.Len(); n != 0 || len(s.live) != 0 {
+				t.Errorf("%d locks and %d sections are left", n, len(s.live))
+			}
+			waitFor(t, func() bool { return runtime.NumGoroutine() <= goroutines })
+			if least > 8*round {
+				t.Errorf("%d users leave %d bytes, each time", round, least)
+			}
+		})
 	}
-	if n := s.own.c.pool.users.users.Len(); n != 0 || len(s.live) != 0 {
-		t.Errorf("%d locks and %d sections are left", n, len(s.live))
+}
+
+// heapInUse is without what only the next collection takes away, and what pools keep
+// until the one after.
+func heapInUse() int64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
 	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestStatsAndHolds has one wait in vain, and shows who was in the way.
