@@ -25,7 +25,8 @@ type Connect func(ctx context.Context, user, driverName, dataSourceName string) 
 //
 // The *sqlx.DB may be opened through dblocker or not. If not, the Store takes the locks
 // and draws the connections from it, whose limits hold; what is done with it past the
-// Store is not behind any lock.
+// Store is not behind any lock. Two such on one SQLite file do not know of each other, and
+// SQLite may answer that the database is locked: open those through dblocker.
 //
 // The error of f is returned to those who wait for that user. Its context has the
 // values of the first one's, and ends when none of them waits any more. The option is
