@@ -314,7 +314,11 @@ func waitError(w *rwlock.WaitError, id identity, what string) error {
 	own := id.owner != nil && w.Blocker.Owner == id.lockOwner()
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
 	if own {
-		e.advice = "do this with the Tx or the connection that has it, or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
+		with := "the Tx or the connection that has it"
+		if w.Blocker.Kind == rwlock.Section {
+			with = "the section's context"
+		}
+		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
 	}
 	return e
 }

@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -259,7 +258,7 @@ func (s *section) missing(users []string) (missing []string, err error) {
 		case o == nil:
 			missing = append(missing, user)
 		case s.mode == Exclusive && o.mode == Shared:
-			return nil, fmt.Errorf("%w: an exclusive section of user %q inside a shared one; take the outer one with dblocker.Lock", ErrReadOnly, user)
+			return nil, nestedExclusive(user)
 		}
 	}
 	return missing, nil

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -308,6 +309,13 @@ func TestBadStores(t *testing.T) {
 	}
 	if _, err := New(noContext, "sqlite3", "app.db", false); err == nil {
 		t.Error("a nil context was accepted")
+	}
+	if _, err := New(context.Background(), "sqlite3", "app.db", false, nil); err == nil {
+		t.Error("a nil option was accepted")
+	}
+	if _, err := New(context.Background(), "sqlite3", "app.db", false, ConnectFunc(shardFunc(t, new(atomic.Int64), false)),
+		DSNFunc(func(context.Context, string) (string, error) { return "", nil })); !errors.Is(err, errTwoFuncs) {
+		t.Errorf("ConnectFunc and DSNFunc: %v", err)
 	}
 	if _, err := OpenDB(&stub{}, DSNFunc(func(context.Context, string) (string, error) { return "", nil })); !errors.Is(err, errNotAStore) {
 		t.Errorf("DSNFunc without a Store: %v", err)
@@ -672,7 +680,31 @@ func TestBadConnectFuncs(t *testing.T) {
 	cancels[0]()
 	must(t, shared.Ping())
 	cancels[1]()
+	if _, _, err := s.RWGetDB("a", context.Background(), "test"); err == nil || !strings.Contains(err.Error(), "new one each time") {
+		t.Errorf("the same database when its last user has left: %v", err)
+	}
 	waitFor(t, func() bool { return shared.Ping() != nil })
+}
+
+// TestConnectFuncHangs: the wait for it ends with its context, and with lock_timeout.
+func TestConnectFuncHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := make(chan bool)
+		s, err := New(context.Background(), "sqlite3", "unused", false, LockTimeout(time.Second), ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) {
+			<-stop
+			return nil, errors.New("too late")
+		}))
+		must(t, err)
+		defer s.Close()
+		defer close(stop)
+		short, cancel := context.WithTimeout(context.Background(), time.Second/2)
+		defer cancel()
+		for want, ctx := range map[error]context.Context{context.DeadlineExceeded: short, ErrLockTimeout: context.Background()} {
+			if _, _, err := s.RWGetDB("ann", ctx, "test"); !errors.Is(err, want) || !strings.Contains(err.Error(), `of user "ann" has not returned`) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+		}
+	})
 }
 
 func TestDSNFunc(t *testing.T) {
