@@ -79,14 +79,21 @@ func (e *LockError) Error() string {
 // Unwrap returns Err.
 func (e *LockError) Unwrap() error { return e.Err }
 
-// nestedExclusive is the error of an exclusive section of a user inside a shared one.
-type nestedExclusive string
-
-func (user nestedExclusive) Error() string {
-	return fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", string(user))
+// A restated error is another one in words that fit a section.
+type restated struct {
+	error
+	text string
 }
 
-func (nestedExclusive) Is(target error) bool { return target == ErrReadOnly }
+func (e restated) Error() string { return e.text }
+func (e restated) Unwrap() error { return e.error }
+
+var errSectionOfNobody = restated{ErrNoUser, "dblocker: the context carries no user, whose lock the section would take; tag it with dblocker.WithUser, or take dblocker.LockUsers or LockAll"}
+
+// nestedExclusive is the error of an exclusive section of a user inside a shared one.
+func nestedExclusive(user string) error {
+	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}
+}
 
 // releasedError is the type of ErrReleased.
 type releasedError struct{}

@@ -91,7 +91,7 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 	case id.err != nil:
 		return ctx, nothing, id.err
 	case !tagged && req.users == nil && !req.all:
-		return ctx, nothing, ErrNoUser
+		return ctx, nothing, errSectionOfNobody
 	}
 	s, err := c.begin(ctx, id, bound, req)
 	if err != nil {
