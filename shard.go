@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +26,7 @@ type Connect func(ctx context.Context, user, driverName, dataSourceName string) 
 //
 // The *sqlx.DB may be opened through dblocker or not. If not, the Store takes the locks
 // and draws the connections from it, whose limits hold; what is done with it past the
-// Store is not behind any lock. Two such on one SQLite file do not know of each other, and
-// SQLite may answer that the database is locked: open those through dblocker.
+// Store is not behind any lock.
 //
 // The error of f is returned to those who wait for that user, which they do for
 // lock_timeout at most, or 2 minutes if that is 0. Its context has the values of the first
@@ -126,7 +126,8 @@ func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts [
 		case db == nil || db.DB == nil:
 			return found{}, fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
 		}
-		return found{db.DB, func() (*database, error) { return adopt(db, user, opts) }}, nil
+		dsn := borrowedFile(ctx, db)
+		return found{db.DB, func() (*database, error) { return adopt(db, dsn, user, opts) }}, nil
 	}
 	return ss
 }
@@ -150,8 +151,22 @@ func errNotUsable(user string, err error) error {
 	return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
 }
 
-// adopt makes a database of ours of what a ConnectFunc returned.
-func adopt(db *sqlx.DB, user string, opts []Option) (*database, error) {
+// borrowedFile returns the file behind a handle that is not ours, as a DSN, so that all on it
+// pass one gate; nil if it is none, or not known.
+func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
+	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqlite {
+		return nil
+	}
+	var seq, name, file string
+	err := db.QueryRowContext(ctx, "PRAGMA database_list").Scan(&seq, &name, &file) // main comes first
+	if err != nil || file == "" || strings.Contains(file, "?") {
+		return nil
+	}
+	return &file
+}
+
+// adopt makes a database of ours of what a ConnectFunc returned. dsn is of borrowedFile.
+func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, error) {
 	if err := checkConnected(db, user); err != nil {
 		return nil, err
 	}
@@ -164,7 +179,7 @@ func adopt(db *sqlx.DB, user string, opts []Option) (*database, error) {
 		return nil, err
 	}
 	d := Driver{inner: db.Driver(), opened: db.Driver()}
-	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, nil), nil, db.DriverName())
+	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
 	on.db = db
 	on.borrowed = true
 	return on, nil

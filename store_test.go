@@ -611,6 +611,33 @@ func TestConnectFunc(t *testing.T) {
 	}
 }
 
+// TestConnectFuncsOnOneFile: handles of the bare driver on one SQLite file have one gate, which
+// is that of the Store's own handle too.
+func TestConnectFuncsOnOneFile(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := sqliteStore(t, LockTimeout(50*time.Millisecond), ConnectFunc(func(_ context.Context, _, driver, dsn string) (*sqlx.DB, error) {
+		return sqlx.Open(driver, dsn)
+	}))
+	write := func(db *sqlx.DB) error { return second(db.Exec("UPDATE counters SET n = n + 1")) }
+	expectGate := func(err error) {
+		t.Helper()
+		if !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "the gate of") {
+			t.Errorf("beside a write transaction on the same file: %v", err)
+		}
+	}
+	tx := s.DB().MustBegin()
+	expectGate(s.RWDo("ann", context.Background(), "test", write))
+	must(t, tx.Rollback())
+	must(t, s.RWDo("ann", context.Background(), "test", func(ann *sqlx.DB) error {
+		tx := ann.MustBegin()
+		defer tx.Rollback()
+		expectGate(s.RWDo("bob", context.Background(), "test", write))
+		expectGate(write(s.DB()))
+		return nil
+	}))
+	must(t, s.RWDo("bob", context.Background(), "test", write))
+}
+
 // TestBadConnectFuncs fail in words for their user only.
 func TestBadConnectFuncs(t *testing.T) {
 	testdb.NoLeaks(t)
