@@ -51,7 +51,7 @@ func callSite() string {
 }
 
 func isPlumbing(frame runtime.Frame) bool {
-	for _, pkg := range []string{"database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker."} {
+	for _, pkg := range []string{"runtime.", "database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker."} {
 		if strings.HasPrefix(frame.Function, pkg) {
 			return !strings.HasSuffix(frame.File, "_test.go")
 		}

@@ -153,6 +153,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.connect != nil && cfg.shardDSN != nil {
+		return nil, errTwoFuncs
+	}
 	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
 		return nil, errNotAStore
 	}

@@ -25,7 +25,8 @@ var (
 	ErrSpillLimit = errors.New("dblocker: the open rows of this user's request, which have to make way for its write while others read, are too large to keep in memory")
 
 	// ErrReadOnly is returned for a statement that writes in a shared section, or in
-	// a read-only transaction where the engine would let it pass.
+	// a read-only transaction where the engine would let it pass; and for an exclusive
+	// section inside a shared one.
 	ErrReadOnly = errors.New("dblocker: this statement writes, or is not known to only read, where only reading is allowed")
 
 	// ErrReleased is the error of a section's context when the section has been left,
@@ -77,6 +78,22 @@ func (e *LockError) Error() string {
 
 // Unwrap returns Err.
 func (e *LockError) Unwrap() error { return e.Err }
+
+// A restated error is another one in words that fit a section.
+type restated struct {
+	error
+	text string
+}
+
+func (e restated) Error() string { return e.text }
+func (e restated) Unwrap() error { return e.error }
+
+var errSectionOfNobody = restated{ErrNoUser, "dblocker: the context carries no user, whose lock the section would take; tag it with dblocker.WithUser, or take dblocker.LockUsers or LockAll"}
+
+// nestedExclusive is the error of an exclusive section of a user inside a shared one.
+func nestedExclusive(user string) error {
+	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}
+}
 
 // releasedError is the type of ErrReleased.
 type releasedError struct{}

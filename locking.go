@@ -91,6 +91,9 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	case c.scope != nil:
 		return c.scope.lock(ctx, id, s)
 	case s != nil:
+		if err := c.awaitLost(ctx, s, id, req.mode); err != nil {
+			return err
+		}
 		needs, err := c.enterSection(s, h, id)
 		if err != nil {
 			return err
@@ -265,6 +268,9 @@ func (c *conn) lockError(err error, id identity) error {
 
 // lockError does that for a wait for users' locks only.
 func lockError(err error, id identity) error {
+	if err == nil {
+		return nil
+	}
 	var w *rwlock.WaitError
 	if !errors.As(err, &w) {
 		return err
@@ -312,7 +318,11 @@ func waitError(w *rwlock.WaitError, id identity, what string) error {
 	own := id.owner != nil && w.Blocker.Owner == id.lockOwner()
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
 	if own {
-		e.advice = "do this with the Tx or the connection that has it, or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
+		with := "the Tx or the connection that has it"
+		if w.Blocker.Kind == rwlock.Section {
+			with = "the section's context"
+		}
+		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
 	}
 	return e
 }

@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -168,6 +169,9 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 
 func (c *config) apply(opts []Option) error {
 	for _, opt := range opts {
+		if opt == nil {
+			return errors.New("dblocker: an option is nil; leave it out")
+		}
 		if err := opt(c); err != nil {
 			return err
 		}

@@ -171,6 +171,55 @@ func TestLockOutlivesLostConnection(t *testing.T) {
 	})
 }
 
+// TestSectionWaitsForItsLostConnection: a section has its lock alone, also against its own
+// earlier write that the server is still at. What is another user's in it does not wait, and
+// the lock does not pass on.
+func TestSectionWaitsForItsLostConnection(t *testing.T) {
+	onSessions(t, nil, func(t *testing.T, db *sql.DB, s *sessionStub, _ *strings.Builder) {
+		s.set(func() { s.immortal = true })
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		nested, unlockNested := beginTest(t, Lock, ctx, db)
+		short, cancel := context.WithTimeout(nested, time.Second)
+		defer cancel()
+		if _, err := db.ExecContext(short, "UPDATE hang"); err != context.DeadlineExceeded {
+			t.Fatalf("got %v, want the inner driver's own error", err)
+		}
+		unlockNested()
+		start := time.Now()
+		lived := func() time.Duration { return time.Since(start).Round(time.Second) }
+		time.AfterFunc(3*time.Second, func() { s.set(func() { delete(s.sessions, 1) }) })
+
+		_, err := db.ExecContext(withUserKey(ctx, 2), "UPDATE t SET v = 1")
+		must(t, err)
+		if lived() != 0 {
+			t.Errorf("another user's statement waited %v", lived())
+		}
+		waiting, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if _, err := db.ExecContext(waiting, "UPDATE t SET v = 1"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the server has not ended") {
+			t.Errorf("the section's next write, with a context that ends: %v", err)
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		if lived() != 3*time.Second {
+			t.Errorf("the section's next write waited %v, the session lived for 3s", lived())
+		}
+		must(t, tx.Commit())
+
+		short, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		db.ExecContext(short, "UPDATE hang")
+		unlock()
+		if isFree(t, db, 1) {
+			t.Error("the lock passed on while the server was at a statement of the section")
+		}
+		time.Sleep(11 * time.Second)
+		if !isFree(t, db, 1) {
+			t.Error("the lock did not pass on after cancel_grace")
+		}
+	})
+}
+
 // TestLostSessionsAreKilled, so the wait is short; all of them over one
 // connection, which is outside of max_open_conns.
 func TestLostSessionsAreKilled(t *testing.T) {

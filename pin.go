@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -14,12 +13,41 @@ import (
 type pin struct {
 	section *section
 
-	mu    sync.Mutex // held during each call on the server connection; guards what follows
-	drawn draw       // has no sc until the first call
+	turn  turn // held during each call on the server connection; guards what follows
+	drawn draw // has no sc until the first call
 	slot  rwlock.Hold
 	used  bool // somebody had it before; if it is lost then, so is what was set up on it
 	lost  bool
 }
+
+// A turn is a mutex, and the wait for it ends with the context: the call that has it may take
+// long, or wait for a lock. It is a channel with room for one.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) lock(ctx context.Context) error {
+	if t.tryLock() {
+		return nil
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) tryLock() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t turn) unlock() { <-t }
 
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
 
@@ -34,16 +62,22 @@ func (c *conn) pinOf(ctx context.Context) *pin {
 }
 
 // usePin keeps others from the pinned connection until the call on c leaves.
-func (c *conn) usePin(p *pin) {
-	if c.using == nil {
-		p.mu.Lock()
-		c.using = p
+func (c *conn) usePin(ctx context.Context, p *pin) error {
+	if c.using != nil {
+		return nil
 	}
+	if err := p.turn.lock(ctx); err != nil {
+		return err
+	}
+	c.using = p
+	return nil
 }
 
 // attach gives c the pinned connection.
 func (p *pin) attach(ctx context.Context, c *conn) error {
-	c.usePin(p)
+	if err := c.usePin(ctx, p); err != nil {
+		return err
+	}
 	if p.lost {
 		return errPinLost
 	}
@@ -79,7 +113,7 @@ func (p *pin) discard() {
 	}
 }
 
-// close gives the connection back when the section is released. It does not lock mu,
+// close gives the connection back when the section is released. It does not take the turn,
 // which the last member may hold who is just leaving: besides that one nobody uses the
 // connection any more, since nobody can attach to it.
 func (p *pin) close() {

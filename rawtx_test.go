@@ -251,3 +251,49 @@ func TestTxEndsTransactionItBeganIn(t *testing.T) {
 	must(t, err)
 	must(t, conn.Close())
 }
+
+// TestRawTransactionEndsWithItsSection: it is rolled back, and lock and server connection are
+// free at once. Who began it hears of that until he ends it, nobody else does.
+func TestRawTransactionEndsWithItsSection(t *testing.T) {
+	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
+		isGone := func(doing string) {
+			t.Helper()
+			if n := c.pool.db.Stats().InUse; n != 0 || !isFree(t, db, 1) {
+				t.Errorf("%s: %d server connections are out, the lock is free: %v", doing, n, isFree(t, db, 1))
+			}
+			var n int
+			must(t, db.QueryRow("SELECT n FROM counters WHERE id = '1'").Scan(&n))
+			if n != 0 {
+				t.Errorf("%s: the transaction was committed", doing)
+			}
+		}
+		for _, end := range []string{"ROLLBACK", "COMMIT"} {
+			ctx, unlock := beginTest(t, Lock, asUser(1), db)
+			conn, err := db.Conn(ctx)
+			must(t, err)
+			for _, query := range []string{"BEGIN", "UPDATE counters SET n = 1"} {
+				_, err := conn.ExecContext(ctx, query)
+				must(t, err)
+			}
+			unlock()
+			isGone("unlock")
+			for i, query := range []string{"UPDATE counters SET n = 2", "UPDATE counters SET n = 2", end} {
+				if _, err := conn.ExecContext([]context.Context{ctx, asUser(1), ctx}[i], query); !errors.Is(err, ErrReleased) {
+					t.Errorf("%s in what has ended with its section: %v", query, err)
+				}
+			}
+			must(t, conn.QueryRowContext(asUser(1), "SELECT n FROM counters WHERE id = '1'").Scan(new(int)))
+			must(t, conn.Close())
+			isGone(end)
+		}
+
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		_, err := db.ExecContext(ctx, "BEGIN") // on a connection of the pool, which keeps it
+		must(t, err)
+		unlock()
+		isGone("unlock of what the pool has")
+		for range 3 {
+			must(t, db.QueryRowContext(asUser(2), "SELECT n FROM counters WHERE id = '1'").Scan(new(int)))
+		}
+	})
+}

@@ -29,9 +29,26 @@ type scannerRows struct {
 	inner driver.RowsColumnScanner
 }
 
+// NextRow does what Next does. It is used instead.
 func (r scannerRows) NextRow() error {
+	return r.during(func() error {
+		err := r.inner.NextRow()
+		if err != nil && r.conn != nil && r.conn.drawn.sc != nil {
+			err = r.conn.drawn.sc.heed(err)
+		}
+		return r.limit.explain(r.inScope(err))
+	})
+}
+
+func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
+	return r.during(func() error { return r.inner.ScanColumn(ctx, index, dest) })
+}
+
+// during calls the inner rows, unless the end of a section has closed them. That does not
+// happen meanwhile.
+func (r scannerRows) during(call func() error) error {
 	if !r.guarded {
-		return r.inner.NextRow()
+		return call()
 	}
 	if err := r.conn.enter(); err != nil {
 		return err
@@ -40,9 +57,5 @@ func (r scannerRows) NextRow() error {
 	if ended, ok := r.Rows.(*endedRows); ok {
 		return ended.reason
 	}
-	return r.inner.NextRow()
-}
-
-func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
-	return r.inner.ScanColumn(ctx, index, dest)
+	return call()
 }

@@ -111,14 +111,15 @@ type section struct {
 	outer  *section // that it was begun inside; nil if in none
 	nested membership
 
-	db    *Connector
-	pool  *pool    // whose shared parts it retains until it is released
-	id    identity // user is "" if its context had none
-	mode  Mode
-	users []string    // whose lock it was asked for, sorted; nil for all users
-	hold  userHold    // of its only user, or of all; idle if an outer section has the lock
-	more  []*userHold // of several users
-	pin   *pin        // nil if it is not pinned
+	db     *Connector
+	pool   *pool    // whose shared parts it retains until it is released
+	id     identity // user is "" if its context had none
+	mode   Mode
+	users  []string         // whose lock it was asked for, sorted; nil for all users
+	hold   userHold         // of its only user, or of all; idle if an outer section has the lock
+	more   []*userHold      // of several users
+	shares []*borrowedShare // of outer sections, if it has the lock of all users
+	pin    *pin             // nil if it is not pinned
 
 	timeout *time.Duration // of its statements; nil for the handle's
 
@@ -129,11 +130,12 @@ type section struct {
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it
 	members  *membership
+	lost     []lostCall // of what its lock covers
 	released bool
-	after    []*func() // to be called when it is ended
-	room     struct {  // for the usual content of the slices
+	after    []*afterFunc // to be called when it is ended
+	room     struct {     // for the usual content of the slices
 		users [1]string
-		after [2]*func()
+		after [2]*afterFunc
 	}
 }
 
@@ -239,7 +241,7 @@ func (s *section) end(reason error) {
 	s.after = nil
 	s.mu.Unlock()
 	for _, f := range after {
-		(*f)()
+		f.call()
 	}
 	s.mu.Lock()
 	s.unlockAndRelease()
@@ -282,6 +284,15 @@ func (s *section) covering(in *space, user string) *section {
 		}
 	}
 	return nil
+}
+
+// lender returns the outermost of the sections that cover the operation: the one that has
+// the lock.
+func (s *section) lender(in *space, user string) (outermost *section) {
+	for s = s.covering(in, user); s != nil; s = s.outer.covering(in, user) {
+		outermost = s
+	}
+	return outermost
 }
 
 // refuses reports whether a statement of the user may not run inside the section,
@@ -342,22 +353,29 @@ func (s *section) AfterFunc(f func()) (stop func() bool) {
 		return func() bool { return false }
 	default:
 	}
-	s.after = append(s.after, &f)
-	return func() bool { return s.forget(&f) }
+	a := &afterFunc{s, f}
+	s.after = append(s.after, a)
+	return a.stop
 }
 
-func (s *section) forget(f *func()) bool {
+// An afterFunc is in section.after until it is called or stopped.
+type afterFunc struct {
+	section *section
+	call    func()
+}
+
+func (a *afterFunc) stop() bool {
+	s := a.section
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, o := range s.after {
-		if o == f {
-			last := len(s.after) - 1
-			s.after[i], s.after[last] = s.after[last], nil
-			s.after = s.after[:last]
-			return true
-		}
+	i := slices.Index(s.after, a)
+	if i < 0 {
+		return false
 	}
-	return false
+	last := len(s.after) - 1
+	s.after[i], s.after[last] = s.after[last], nil
+	s.after = s.after[:last]
+	return true
 }
 
 // sectionFrom returns the innermost section of a context; nil if there is none.

@@ -152,6 +152,46 @@ func TestUnlockDuringACall(t *testing.T) {
 	})
 }
 
+// TestUnlockInterruptsACall, since its context is done then, though the one that the section was
+// made from can never be: so the lock soon passes on.
+func TestUnlockInterruptsACall(t *testing.T) {
+	endless := map[string]string{
+		"sqlite":   "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c",
+		"postgres": "SELECT COUNT(*) FROM pg_sleep(300)",
+		"mysql":    "SELECT SLEEP(300)",
+	}
+	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
+		ctx, unlock := beginTest(t, RLock, asUser(1), db)
+		done := make(chan error)
+		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.name]).Scan(new(int)) }()
+		waitFor(t, func() bool { return c.pool.db.Stats().InUse == 1 })
+		unlock()
+		if err := <-done; err == nil {
+			t.Error("a statement without end has ended well")
+		}
+		waitFor(t, func() bool { return isFree(t, db, 1) })
+	})
+}
+
+// TestSectionIsCheap: that is, at most 20 allocations more than its only statement has.
+func TestSectionIsCheap(t *testing.T) {
+	request, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	db, err := sql.Open("sqlite3-dblocker", testdb.SQLite(t))
+	must(t, err)
+	defer db.Close()
+	for name, parent := range map[string]context.Context{"background": context.Background(), "request": request} {
+		query := func(ctx context.Context) error { return db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)) }
+		alone := testing.AllocsPerRun(200, func() { must(t, query(WithUser(parent, 1))) })
+		inside := testing.AllocsPerRun(200, func() { must(t, RDo(WithUser(parent, 1), db, query)) })
+		if more := inside - alone; more > 20 {
+			t.Errorf("%s: a section has %v allocations, its statement alone %v", name, inside, alone)
+		} else {
+			t.Logf("%s: a section has %v allocations more", name, more)
+		}
+	}
+}
+
 // TestSectionEndsWithContext, however that ends.
 func TestSectionEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -309,13 +349,16 @@ func TestLockUsers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		_, unlock, err := LockUsers(context.Background(), db, 1, 2)
+		_, unlock, err := LockUsers(context.Background(), db, Tag("both"), 1, 2, Pin())
 		must(t, err)
 		if isFree(t, db, 2) || !isFree(t, db, 3) {
 			t.Error("the wrong users are locked")
 		}
+		if _, _, err := TryLock(asUser(2), db); err == nil || !strings.Contains(err.Error(), "section, both") {
+			t.Errorf("who is in the way is not named by its tag: %v", err)
+		}
 		unlock()
-		for _, ids := range [][]any{nil, {1, ""}, {1, 1.5}} {
+		for _, ids := range [][]any{nil, {Tag("nobody")}, {1, ""}, {1, 1.5}, {1, SectionOption(nil)}, {1, Tag}} {
 			if _, unlock, err := LockUsers(asUser(1), db, ids...); err == nil || unlock == nil {
 				t.Errorf("LockUsers(%v): %v", ids, err)
 			}

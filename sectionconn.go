@@ -71,13 +71,22 @@ func (c *conn) enter() error {
 // enterFor is enter for an operation with ctx. It comes to the pinned connection of its
 // section before it waits for a lock: others have that one while they wait.
 func (c *conn) enterFor(ctx context.Context) error {
-	if err := c.enter(); err != nil {
-		return err
+	c.mu.Lock()
+	p := c.drawn.pin
+	if p == nil {
+		p = c.pinOf(ctx)
 	}
-	if p := c.pinOf(ctx); p != nil {
-		c.usePin(p)
+	err := error(nil)
+	switch {
+	case c.gone:
+		err = errClosed
+	case p != nil:
+		err = c.usePin(ctx, p)
 	}
-	return nil
+	if err != nil {
+		c.leave()
+	}
+	return err
 }
 
 // server returns the server connection that an operation on c is going to use, if that
@@ -102,7 +111,7 @@ func (c *conn) scopeOnServer() *scope {
 func (c *conn) lockCall() {
 	c.mu.Lock()
 	if p := c.drawn.pin; p != nil {
-		c.usePin(p)
+		c.usePin(context.Background(), p)
 	}
 }
 
@@ -110,7 +119,7 @@ func (c *conn) leave() {
 	p := c.using
 	if p != nil {
 		c.using = nil
-		p.mu.Unlock()
+		p.turn.unlock()
 	}
 	c.mu.Unlock()
 	c.sweep()
@@ -124,14 +133,14 @@ func (c *conn) leave() {
 func (c *conn) sweep() {
 	for c.due.Load() && c.mu.TryLock() {
 		p := c.drawn.pin
-		if c.lent || p != nil && !p.mu.TryLock() {
+		if c.lent || p != nil && !p.turn.tryLock() {
 			c.mu.Unlock()
 			return
 		}
 		c.due.Store(false)
 		c.endInside()
 		if p != nil {
-			p.mu.Unlock()
+			p.turn.unlock()
 		}
 		c.mu.Unlock()
 	}
@@ -151,6 +160,7 @@ func (c *conn) endInside() {
 	}
 	if last != nil {
 		c.abort(last, c.reason(last.hold.inside.section))
+		c.forgetKeptRaw()
 	}
 	if p := c.drawn.pin; p != nil && p.section.hasEnded() {
 		c.giveBack()
@@ -197,6 +207,26 @@ func (c *conn) abort(last *scope, reason error) {
 			return
 		}
 	}
+}
+
+// forgetKeptRaw is for a transaction written in SQL that nobody is in the middle of, since
+// its connection is in the pool: who comes next did not begin it.
+func (c *conn) forgetKeptRaw() {
+	if c.raw != nil && c.raw.kept && c.scope == &c.raw.scope {
+		c.endScopes()
+	}
+}
+
+// settleEnded lets a statement that ends a transaction written in SQL do so, if the end of a
+// section came before it; its error is the reason.
+func (c *conn) settleEnded(st sqltext.Statement) error {
+	ends := st.Kind == sqltext.Commit || st.Kind == sqltext.Rollback
+	if !ends || c.raw == nil || c.raw.ended == nil || c.scope != &c.raw.scope {
+		return nil
+	}
+	reason := c.raw.ended
+	c.endScopes()
+	return reason
 }
 
 func (s *scope) abort(reason error) {

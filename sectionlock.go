@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -14,28 +13,32 @@ import (
 // locks are granted together, so that two calls never wait for each other in a circle,
 // in whatever order they name their users. The user of ctx need not be among them, and
 // takes a lock of its own then; a context without user works for all of them.
+//
+// A [SectionOption] may stand among the IDs:
+//
+//	ctx, unlock, err := dblocker.LockUsers(ctx, db, from, to, dblocker.Tag("move files"))
 func LockUsers(ctx context.Context, db Handle, ids ...any) (_ context.Context, unlock func(), err error) {
-	users, err := canonicalUsers(ids)
-	if err != nil {
-		return ctx, func() {}, err
-	}
-	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: users}, nil)
-}
-
-func canonicalUsers(ids []any) ([]string, error) {
-	if len(ids) == 0 {
-		return nil, errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
-	}
-	users := make([]string, len(ids))
-	for i, id := range ids {
-		var err error
-		if users[i], err = canonicalUser(id); err != nil {
-			return nil, err
+	var opts []SectionOption
+	users := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if opt, ok := id.(SectionOption); ok {
+			opts = append(opts, opt)
+			continue
 		}
+		user, err := canonicalUser(id)
+		if err != nil {
+			return ctx, func() {}, err
+		}
+		users = append(users, user)
+	}
+	if len(users) == 0 {
+		return ctx, func() {}, errNobodyNamed
 	}
 	slices.Sort(users)
-	return slices.Compact(users), nil
+	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: slices.Compact(users)}, opts)
 }
+
+var errNobodyNamed = errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
 
 // LockAll is [Lock] against every user of the database, for migrations and backups. It
 // waits for all who came before it, and whoever comes later waits for it. ctx need not
@@ -57,14 +60,27 @@ type sectionRequest struct {
 	gone    func(sec *section) // called when it is released; may be nil
 }
 
+func (r sectionRequest) with(opts []SectionOption) (sectionRequest, error) {
+	for _, opt := range opts {
+		if opt == nil {
+			return r, errNilOption
+		}
+		opt(&r)
+	}
+	return r, nil
+}
+
 // beginSection is what the functions that begin a section come to.
 func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []SectionOption) (context.Context, func(), error) {
 	nothing := func() {}
 	if ctx == nil {
 		return context.Background(), nothing, errNilContext
 	}
-	for _, opt := range opts {
-		opt(&req)
+	if len(opts) > 0 { // since req is on the heap then
+		var err error
+		if req, err = req.with(opts); err != nil {
+			return ctx, nothing, err
+		}
 	}
 	c, bound, err := connectorOf(ctx, db)
 	if err != nil {
@@ -75,7 +91,7 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 	case id.err != nil:
 		return ctx, nothing, id.err
 	case !tagged && req.users == nil && !req.all:
-		return ctx, nothing, ErrNoUser
+		return ctx, nothing, errSectionOfNobody
 	}
 	s, err := c.begin(ctx, id, bound, req)
 	if err != nil {
@@ -84,7 +100,10 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 	return s, s.unlock, nil
 }
 
-var errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+var (
+	errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+	errNilOption  = errors.New("dblocker: an option of the section is nil; leave it out")
+)
 
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
@@ -110,7 +129,7 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, err
 	}
 	if req.pin {
-		s.pin = &pin{section: s}
+		s.pin = &pin{section: s, turn: newTurn()}
 	}
 	s.watch()
 	return s, nil
@@ -239,7 +258,7 @@ func (s *section) missing(users []string) (missing []string, err error) {
 		case o == nil:
 			missing = append(missing, user)
 		case s.mode == Exclusive && o.mode == Shared:
-			return nil, fmt.Errorf("%w: an exclusive section of user %q inside a shared one; take the outer one with dblocker.Lock", ErrReadOnly, user)
+			return nil, nestedExclusive(user)
 		}
 	}
 	return missing, nil
@@ -273,12 +292,41 @@ func (s *section) lockAll(w rwlock.Wait) error {
 		s.more = s.holds(missing)
 		reqs := users.requests(rwlock.Exclusive, s.more, true)
 		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.Hold})
+		s.borrowShares()
 		err = lockError(rwlock.AcquireAll(s.parent, w, reqs...), s.id)
 	}
 	if err != nil {
+		s.returnShares()
 		users.users.Unbar()
 	}
 	return err
+}
+
+// A borrowedShare is a share in the lock of all users that an outer section had to take.
+type borrowedShare struct {
+	hold rwlock.Hold
+	from *rwlock.Hold
+}
+
+// borrowShares takes over the shares that the outer sections have, for as long as s lasts.
+// They cannot end before s, so s must not wait for them; they count as its own rows, which
+// no request of an owner waits for.
+func (s *section) borrowShares() {
+	for o := s.outer; o != nil; o = o.outer {
+		for _, h := range append(o.more[:len(o.more):len(o.more)], &o.hold) {
+			if o.pool.users == s.pool.users && h.all != nil {
+				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Owner, Kind: rwlock.Rows, Tag: h.Tag}, h.all}
+				h.all.Move(&share.hold)
+				s.shares = append(s.shares, share)
+			}
+		}
+	}
+}
+
+func (s *section) returnShares() {
+	for _, share := range s.shares {
+		share.hold.Move(share.from)
+	}
 }
 
 // releaseLocks gives up the locks that the section has taken itself.
@@ -288,6 +336,7 @@ func (s *section) releaseLocks() {
 		h.release()
 	}
 	s.hold.release()
+	s.returnShares()
 	if all {
 		s.pool.users.users.Unbar()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,9 +28,10 @@ type Connect func(ctx context.Context, user, driverName, dataSourceName string) 
 // and draws the connections from it, whose limits hold; what is done with it past the
 // Store is not behind any lock.
 //
-// The error of f is returned to those who wait for that user. Its context has the
-// values of the first one's, and ends when none of them waits any more. The option is
-// for [New] only, and has no form in a DSN.
+// The error of f is returned to those who wait for that user, which they do for
+// lock_timeout at most, or 2 minutes if that is 0. Its context has the values of the first
+// one's, and ends when none of them waits any more. The option is for [New] only, and has
+// no form in a DSN.
 func ConnectFunc(f Connect) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -54,7 +56,10 @@ func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, er
 	}
 }
 
-var errNotAStore = errors.New("dblocker: the options ConnectFunc and DSNFunc are for a Store; pass them to dblocker.New")
+var (
+	errNotAStore = errors.New("dblocker: the options ConnectFunc and DSNFunc are for a Store; pass them to dblocker.New")
+	errTwoFuncs  = errors.New("dblocker: both ConnectFunc and DSNFunc say which database a user has; give one of them")
+)
 
 const (
 	maxIdleShards = 16
@@ -64,13 +69,15 @@ const (
 // shards are the databases of a Store whose users have different ones.
 type shards struct {
 	// find says which database a user has. It may take its time.
-	find func(ctx context.Context, user string) (found, error)
-	done <-chan struct{} // closed with the Store
+	find    func(ctx context.Context, user string) (found, error)
+	timeout time.Duration   // of the wait for it
+	done    <-chan struct{} // closed with the Store
 
 	mu     sync.Mutex // guards what follows, and the fields of the elements
 	users  map[string]*shardUser
 	byKey  map[any]*shard
-	idle   []*shard // of byKey, without users, the longest idle first
+	dying  map[any]bool // those that are being closed
+	idle   []*shard     // of byKey, without users, the longest idle first
 	closed bool
 }
 
@@ -103,35 +110,36 @@ type shardUser struct {
 }
 
 func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts []Option) *shards {
-	ss := &shards{done: done, users: make(map[string]*shardUser), byKey: make(map[any]*shard)}
+	ss := &shards{done: done, timeout: cfg.lockTimeout, users: make(map[string]*shardUser), byKey: make(map[any]*shard), dying: make(map[any]bool)}
+	if ss.timeout == 0 { // no wait for locks, but this is none
+		ss.timeout = 2 * time.Minute
+	}
 	ss.find = func(ctx context.Context, user string) (found, error) {
 		if cfg.connect == nil {
 			dsn, err := cfg.shardDSN(ctx, user)
 			return found{dsn, func() (*database, error) { return openDatabase(driverName, dsn, opts) }}, err
 		}
 		db, err := cfg.connect(ctx, user, driverName, dsn)
-		if err != nil {
+		switch {
+		case err != nil:
 			return found{}, err
+		case db == nil || db.DB == nil:
+			return found{}, fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
 		}
-		if err := checkConnected(db, user); err != nil {
-			return found{}, err
-		}
-		return found{db.DB, func() (*database, error) { return adopt(db, opts) }}, nil
+		dsn := borrowedFile(ctx, db)
+		return found{db.DB, func() (*database, error) { return adopt(db, dsn, user, opts) }}, nil
 	}
 	return ss
 }
 
 // checkConnected refuses what a ConnectFunc must not return.
 func checkConnected(db *sqlx.DB, user string) error {
-	if db == nil || db.DB == nil {
-		return fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
-	}
 	done, cancel := context.WithCancel(context.Background())
 	cancel() // so that no connection is drawn; a closed handle says so first
 	if c, err := db.Conn(done); err == nil {
 		c.Close()
 	} else if !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
+		return errNotUsable(user, err)
 	}
 	if d, ok := db.Driver().(*Driver); ok && d.bound != nil {
 		return fmt.Errorf("dblocker: ConnectFunc returned for user %q a handle that a Store gave out; open a database", user)
@@ -139,8 +147,29 @@ func checkConnected(db *sqlx.DB, user string) error {
 	return nil
 }
 
-// adopt makes a database of ours of what a ConnectFunc returned.
-func adopt(db *sqlx.DB, opts []Option) (*database, error) {
+func errNotUsable(user string, err error) error {
+	return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
+}
+
+// borrowedFile returns the file behind a handle that is not ours, as a DSN, so that all on it
+// pass one gate; nil if it is none, or not known.
+func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
+	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqlite {
+		return nil
+	}
+	var seq, name, file string
+	err := db.QueryRowContext(ctx, "PRAGMA database_list").Scan(&seq, &name, &file) // main comes first
+	if err != nil || file == "" || strings.Contains(file, "?") {
+		return nil
+	}
+	return &file
+}
+
+// adopt makes a database of ours of what a ConnectFunc returned. dsn is of borrowedFile.
+func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, error) {
+	if err := checkConnected(db, user); err != nil {
+		return nil, err
+	}
 	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
 		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
 	}
@@ -150,7 +179,7 @@ func adopt(db *sqlx.DB, opts []Option) (*database, error) {
 		return nil, err
 	}
 	d := Driver{inner: db.Driver(), opened: db.Driver()}
-	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, nil), nil, db.DriverName())
+	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
 	on.db = db
 	on.borrowed = true
 	return on, nil
@@ -158,6 +187,8 @@ func adopt(db *sqlx.DB, opts []Option) (*database, error) {
 
 // take returns the database of a user, and what gives it back.
 func (ss *shards) take(ctx context.Context, user string) (*database, func(), error) {
+	timeout := time.NewTimer(ss.timeout)
+	defer timeout.Stop()
 	for {
 		u, err := ss.join(ctx, user)
 		if err != nil {
@@ -166,11 +197,15 @@ func (ss *shards) take(ctx context.Context, user string) (*database, func(), err
 		select {
 		case <-u.ready:
 		case <-ctx.Done():
-			ss.leave(user, u)
-			return nil, nil, ctx.Err()
+			err = errNotOpened(user, ctx.Err())
+		case <-timeout.C:
+			err = errNotOpened(user, ErrLockTimeout)
 		case <-ss.done:
+			err = errClosed
+		}
+		if err != nil {
 			ss.leave(user, u)
-			return nil, nil, errClosed
+			return nil, nil, err
 		}
 		switch {
 		case u.err == errLeft:
@@ -180,6 +215,10 @@ func (ss *shards) take(ctx context.Context, user string) (*database, func(), err
 		}
 		return u.shard.on, func() { ss.leave(user, u) }, nil
 	}
+}
+
+func errNotOpened(user string, err error) error {
+	return fmt.Errorf("dblocker: the function that opens the database of user %q has not returned: %w", user, err)
 }
 
 // errLeft is the error of a user whom everybody had left before the database was there.
@@ -209,7 +248,7 @@ func (ss *shards) connect(ctx context.Context, user string, u *shardUser) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if err == nil {
-		u.shard, err = ss.retain(f)
+		u.shard, err = ss.retain(user, f)
 	}
 	if u.left && err == nil {
 		err = errLeft
@@ -254,9 +293,12 @@ func (ss *shards) leave(user string, u *shardUser) {
 }
 
 // retain adds a user to the shard, which it opens if it is new. mu is locked.
-func (ss *shards) retain(f found) (*shard, error) {
+func (ss *shards) retain(user string, f found) (*shard, error) {
 	sh := ss.byKey[f.key]
 	if sh == nil {
+		if ss.dying[f.key] {
+			return nil, errNotUsable(user, errClosed)
+		}
 		on, err := f.open()
 		if err != nil {
 			return nil, err
@@ -306,7 +348,17 @@ func (ss *shards) expire(sh *shard) {
 func (ss *shards) discard(sh *shard) {
 	ss.wake(sh)
 	delete(ss.byKey, sh.key)
-	go sh.on.close()
+	if _, isDSN := sh.key.(string); isDSN {
+		go sh.on.close() // it may be opened again meanwhile
+		return
+	}
+	ss.dying[sh.key] = true
+	go func() {
+		sh.on.close()
+		ss.mu.Lock()
+		defer ss.mu.Unlock()
+		delete(ss.dying, sh.key)
+	}()
 }
 
 // databases returns those that are open.

@@ -34,11 +34,7 @@ type WaitStatistics struct {
 
 // Stats returns the statistics of a handle that was opened through dblocker.
 func Stats(db Handle) (Statistics, error) {
-	c, _, err := connectorOf(context.Background(), db)
-	if err != nil {
-		return Statistics{}, err
-	}
-	p, err := c.open()
+	c, p, err := poolOf(db)
 	if err != nil {
 		return Statistics{}, err
 	}
@@ -80,11 +76,7 @@ type HoldInfo struct {
 // Holds returns a snapshot of those who have a user's lock in the database of a handle,
 // or wait for it, the oldest first.
 func Holds(db Handle) ([]HoldInfo, error) {
-	c, _, err := connectorOf(context.Background(), db)
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.open()
+	_, p, err := poolOf(db)
 	if err != nil {
 		return nil, err
 	}
@@ -104,14 +96,20 @@ func Holds(db Handle) ([]HoldInfo, error) {
 // Inner returns the pool of server connections behind a handle. It is for its statistics
 // and limits: what is done with it passes by all locks.
 func Inner(db Handle) (*sql.DB, error) {
-	c, _, err := connectorOf(context.Background(), db)
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.open()
+	_, p, err := poolOf(db)
 	if err != nil {
 		return nil, err
 	}
 	defer p.release()
 	return p.db, nil
+}
+
+// poolOf returns what is behind a handle. The pool is to be released.
+func poolOf(db Handle) (*Connector, *pool, error) {
+	c, _, err := connectorOf(context.Background(), db)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.open()
+	return c, p, err
 }

@@ -88,7 +88,7 @@ func (s *stmt) Close() error {
 	c := s.conn
 	c.mu.Lock()
 	if p := c.drawn.pin; p != nil && s.inner != nil {
-		if !p.mu.TryLock() { // another's call may wait there for a lock
+		if !p.turn.tryLock() { // another's call may wait there for a lock
 			c.mu.Unlock()
 			return nil // it is closed when c leaves the connection
 		}

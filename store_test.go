@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -307,6 +310,13 @@ func TestBadStores(t *testing.T) {
 	if _, err := New(noContext, "sqlite3", "app.db", false); err == nil {
 		t.Error("a nil context was accepted")
 	}
+	if _, err := New(context.Background(), "sqlite3", "app.db", false, nil); err == nil {
+		t.Error("a nil option was accepted")
+	}
+	if _, err := New(context.Background(), "sqlite3", "app.db", false, ConnectFunc(shardFunc(t, new(atomic.Int64), false)),
+		DSNFunc(func(context.Context, string) (string, error) { return "", nil })); !errors.Is(err, errTwoFuncs) {
+		t.Errorf("ConnectFunc and DSNFunc: %v", err)
+	}
 	if _, err := OpenDB(&stub{}, DSNFunc(func(context.Context, string) (string, error) { return "", nil })); !errors.Is(err, errNotAStore) {
 		t.Errorf("DSNFunc without a Store: %v", err)
 	}
@@ -373,18 +383,64 @@ func TestStoreClose(t *testing.T) {
 
 func first[A, B any](a A, _ B) A { return a }
 
-// TestManyUsersLeaveNothing: 10,000 users with a handle each.
+// TestManyUsersLeaveNothing has 10,000 users come one after the other, each with a section:
+// afterwards there is no lock and no goroutine more than after the first 1,000. The heap does
+// not grow by even 8 bytes for each user in every round of 3,000; once it may, since the
+// runtime keeps what it needed for the most goroutines that there ever were.
 func TestManyUsersLeaveNothing(t *testing.T) {
-	testdb.NoLeaks(t)
-	s := sqliteStore(t)
-	for user := range 10_000 {
-		must(t, s.ReadDo(user, context.Background(), "test", func(db *sqlx.DB) error {
-			return db.Get(new(int), "SELECT n FROM counters WHERE id = '1'")
-		}))
+	const settled, round, users = 1_000, 3_000, 10_000
+	for name, visit := range map[string]func(s *Store, user int) error{
+		"Lock": func(s *Store, user int) error {
+			return Do(asUser(user), s.DB(), func(ctx context.Context) error {
+				return s.DB().GetContext(ctx, new(int), "SELECT n FROM counters WHERE id = '1'")
+			})
+		},
+		"ReadGetDB": func(s *Store, user int) error {
+			return s.ReadDo(user, context.Background(), "test", func(db *sqlx.DB) error {
+				return db.Get(new(int), "SELECT n FROM counters WHERE id = '1'")
+			})
+		},
+		"RWGetDB": func(s *Store, user int) error {
+			return s.RWDo(user, context.Background(), "test", func(db *sqlx.DB) error {
+				return second(db.Exec("UPDATE counters SET n = n + 1"))
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			s := sqliteStore(t)
+			var heap, least int64 = 0, math.MaxInt64
+			goroutines := 0
+			for user := range users {
+				must(t, visit(s, user))
+				switch now := user + 1; {
+				case now == settled:
+					heap, goroutines = heapInUse(), runtime.NumGoroutine()
+				case now%round == settled:
+					grown := heapInUse() - heap
+					heap, least = heap+grown, min(least, grown)
+				}
+			}
+			if n := s.own.c.pool.users.users.Len(); n != 0 || len(s.live) != 0 {
+				t.Errorf("%d locks and %d sections are left", n, len(s.live))
+			}
+			waitFor(t, func() bool { return runtime.NumGoroutine() <= goroutines })
+			if least > 8*round {
+				t.Errorf("%d users leave %d bytes, each time", round, least)
+			}
+		})
 	}
-	if n := s.own.c.pool.users.users.Len(); n != 0 || len(s.live) != 0 {
-		t.Errorf("%d locks and %d sections are left", n, len(s.live))
+}
+
+// heapInUse is without what only the next collection takes away, and what pools keep
+// until the one after.
+func heapInUse() int64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
 	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestStatsAndHolds has one wait in vain, and shows who was in the way.
@@ -555,6 +611,33 @@ func TestConnectFunc(t *testing.T) {
 	}
 }
 
+// TestConnectFuncsOnOneFile: handles of the bare driver on one SQLite file have one gate, which
+// is that of the Store's own handle too.
+func TestConnectFuncsOnOneFile(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := sqliteStore(t, LockTimeout(50*time.Millisecond), ConnectFunc(func(_ context.Context, _, driver, dsn string) (*sqlx.DB, error) {
+		return sqlx.Open(driver, dsn)
+	}))
+	write := func(db *sqlx.DB) error { return second(db.Exec("UPDATE counters SET n = n + 1")) }
+	expectGate := func(err error) {
+		t.Helper()
+		if !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "the gate of") {
+			t.Errorf("beside a write transaction on the same file: %v", err)
+		}
+	}
+	tx := s.DB().MustBegin()
+	expectGate(s.RWDo("ann", context.Background(), "test", write))
+	must(t, tx.Rollback())
+	must(t, s.RWDo("ann", context.Background(), "test", func(ann *sqlx.DB) error {
+		tx := ann.MustBegin()
+		defer tx.Rollback()
+		expectGate(s.RWDo("bob", context.Background(), "test", write))
+		expectGate(write(s.DB()))
+		return nil
+	}))
+	must(t, s.RWDo("bob", context.Background(), "test", write))
+}
+
 // TestBadConnectFuncs fail in words for their user only.
 func TestBadConnectFuncs(t *testing.T) {
 	testdb.NoLeaks(t)
@@ -624,7 +707,31 @@ func TestBadConnectFuncs(t *testing.T) {
 	cancels[0]()
 	must(t, shared.Ping())
 	cancels[1]()
+	if _, _, err := s.RWGetDB("a", context.Background(), "test"); err == nil || !strings.Contains(err.Error(), "new one each time") {
+		t.Errorf("the same database when its last user has left: %v", err)
+	}
 	waitFor(t, func() bool { return shared.Ping() != nil })
+}
+
+// TestConnectFuncHangs: the wait for it ends with its context, and with lock_timeout.
+func TestConnectFuncHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := make(chan bool)
+		s, err := New(context.Background(), "sqlite3", "unused", false, LockTimeout(time.Second), ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) {
+			<-stop
+			return nil, errors.New("too late")
+		}))
+		must(t, err)
+		defer s.Close()
+		defer close(stop)
+		short, cancel := context.WithTimeout(context.Background(), time.Second/2)
+		defer cancel()
+		for want, ctx := range map[error]context.Context{context.DeadlineExceeded: short, ErrLockTimeout: context.Background()} {
+			if _, _, err := s.RWGetDB("ann", ctx, "test"); !errors.Is(err, want) || !strings.Contains(err.Error(), `of user "ann" has not returned`) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+		}
+	})
 }
 
 func TestDSNFunc(t *testing.T) {

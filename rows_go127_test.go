@@ -1,0 +1,95 @@
+//go:build go1.27
+
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"testing"
+)
+
+// A scannerStub is a stub whose rows scan by themselves: 1, then 2, then an error.
+type scannerStub struct {
+	stub
+	err error
+}
+
+func (s *scannerStub) Connect(ctx context.Context) (driver.Conn, error) {
+	ci, err := s.stub.Connect(ctx)
+	return &scannerStubConn{ci.(*stubConn), s}, err
+}
+
+type scannerStubConn struct {
+	*stubConn
+	s *scannerStub
+}
+
+func (c *scannerStubConn) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
+	return &scannerStubRows{err: c.s.err}, nil
+}
+
+type scannerStubRows struct {
+	stubRows
+	row    int
+	err    error
+	closed bool
+}
+
+func (r *scannerStubRows) Next([]driver.Value) error { return errors.New("Next was called") }
+func (r *scannerStubRows) Close() error              { r.closed = true; return nil }
+
+func (r *scannerStubRows) NextRow() error {
+	if r.row++; r.row > 2 {
+		return r.err
+	}
+	return nil
+}
+
+func (r *scannerStubRows) ScanColumn(ctx driver.ScanContext, _ int, dest any) error {
+	if r.closed {
+		return errors.New("scanned after Close")
+	}
+	return sql.ConvertAssign(ctx, dest, int64(r.row))
+}
+
+// TestRowsThatScanThemselves do so through us too, inside a section and outside, and their end
+// frees the lock.
+func TestRowsThatScanThemselves(t *testing.T) {
+	failed := errors.New("the connection broke")
+	for _, end := range []error{io.EOF, failed} {
+		s := &scannerStub{err: end}
+		db := openStub(t, s)
+		section, unlock := beginTest(t, Lock, asUser(2), db)
+		for user, ctx := range map[int]context.Context{1: asUser(1), 2: section} {
+			rows, err := db.QueryContext(ctx, "SELECT v FROM t")
+			must(t, err)
+			sum := 0
+			for rows.Next() {
+				var n int
+				must(t, rows.Scan(&n))
+				sum += n
+			}
+			if err := rows.Err(); sum != 3 || err != nil && err != end || (err == nil) != (end == io.EOF) {
+				t.Errorf("user %d: the sum is %d, the error %v", user, sum, err)
+			}
+		}
+		rows, err := db.QueryContext(section, "SELECT v FROM t")
+		must(t, err)
+		rows.Next()
+		unlock()
+		if err := rows.Scan(new(int)); err == nil {
+			t.Error("rows are scanned after the end of their section")
+		}
+		if rows.Next() || !errors.Is(rows.Err(), ErrReleased) {
+			t.Errorf("rows go on after the end of their section: %v", rows.Err())
+		}
+		for user := 1; user <= 2; user++ {
+			if !isFree(t, db, user) {
+				t.Errorf("the lock of user %d is still taken", user)
+			}
+		}
+	}
+}
