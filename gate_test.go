@@ -105,11 +105,16 @@ type sqliteLoad struct {
 	acknowledged, doubtful, reads, cancelled atomic.Int64
 }
 
-// step does one piece of work as a new request of the user, and cancels one in eight
-// while it is under way. With journal_mode=OFF SQLite cannot roll back, so nothing
-// is cancelled there.
+// step does one piece of work as a new request of the user, or one in five without a
+// user, and cancels one in eight while it is under way. With journal_mode=OFF SQLite
+// cannot roll back, so nothing is cancelled there. Without a user, a write in a loop
+// over rows would wait for these.
 func (l *sqliteLoad) step(user int, writes bool) {
-	ctx, cancel := context.WithCancel(asUser(user))
+	ctx, tagged := asUser(user), rand.IntN(5) > 0
+	if !tagged {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if rand.IntN(8) == 0 && l.mode != "OFF" {
 		timer := time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
@@ -117,7 +122,10 @@ func (l *sqliteLoad) step(user int, writes bool) {
 	}
 	steps := []func(context.Context, string) error{l.read, l.readInRows, l.readOnlyTx}
 	if writes {
-		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.updateInRows, l.returning, l.rawTransaction}
+		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.returning, l.rawTransaction}
+		if tagged {
+			steps = append(steps, l.updateInRows)
+		}
 	}
 	err := steps[rand.IntN(len(steps))](ctx, fmt.Sprint(user))
 	switch {
@@ -703,5 +711,28 @@ func TestTextNeverTakesAWriteForARead(t *testing.T) {
 				return nil
 			})
 		}))
+	}
+}
+
+// TestFirstReadsAreNotRefused, although the journal mode has still to be learnt and
+// nobody is to wait for a lock.
+func TestFirstReadsAreNotRefused(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, mode := range []string{"WAL", "DELETE"} {
+		path := testdb.SQLite(t)
+		bareSQLite(t, path, "PRAGMA journal_mode = "+mode, "CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")
+		for range 20 {
+			db := openSQLite(t, "dblocker", "sqlite3?lock_timeout=0:"+path)
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					if err := db.QueryRowContext(asUser(1), "SELECT v FROM t").Scan(new(int)); err != nil {
+						t.Errorf("%s: %v", mode, err)
+					}
+				})
+			}
+			wg.Wait()
+			must(t, db.Close())
+		}
 	}
 }
