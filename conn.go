@@ -141,6 +141,7 @@ func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedVa
 // rows for a Query, or for the transaction that the statement may begin, raw.
 func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
 	st = c.db.texts.Classify(text)
+	c.forgetLost(st)
 	if err := c.refusal(ctx, st); err != nil {
 		return st, nil, err
 	}

@@ -396,6 +396,60 @@ func TestInterruptedRawTransactionPersistsNothing(t *testing.T) {
 	}
 }
 
+// TestInterruptedStringPersistsNothing: a string of several statements is interrupted
+// after its BEGIN. What follows on the connection is not written, until the program
+// ends the transaction, or begins it again.
+func TestInterruptedStringPersistsNothing(t *testing.T) {
+	const slow = "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT 'x' || i, i FROM r"
+	run := map[string]func(ctx context.Context, conn *sql.Conn, query string) error{
+		"Exec": func(ctx context.Context, conn *sql.Conn, query string) error {
+			_, err := conn.ExecContext(ctx, query)
+			return err
+		},
+		"Query": func(ctx context.Context, conn *sql.Conn, query string) error {
+			return conn.QueryRowContext(ctx, query+"; SELECT 1").Scan(new(int))
+		},
+	}
+	for how, run := range run {
+		for _, begin := range []string{"BEGIN; UPDATE counters SET n = 100; ", "SAVEPOINT a; UPDATE counters SET n = 100; "} {
+			for _, end := range []string{"ROLLBACK", "COMMIT", "close", "BEGIN", "BEGIN; UPDATE counters SET n = 3"} {
+				t.Run(how+" "+begin+end, func(t *testing.T) {
+					testdb.NoLeaks(t)
+					db := openJournal(t, "WAL", "lock_timeout=0")
+					user := asUser(1)
+					conn, err := db.Conn(user)
+					must(t, err)
+					defer conn.Close()
+					ctx, cancel := context.WithTimeout(user, 20*time.Millisecond)
+					defer cancel()
+					if err := run(ctx, conn, begin+slow); !errors.Is(err, context.DeadlineExceeded) {
+						t.Fatalf("the string: %v", err)
+					}
+					if _, err := conn.ExecContext(user, "UPDATE counters SET n = 200"); !errors.Is(err, ErrRolledBack) {
+						t.Errorf("a statement after it: got %v, want ErrRolledBack", err)
+					}
+					wantCounter(t, db, 0)
+					switch {
+					case end == "close":
+						must(t, conn.Close())
+					case strings.HasPrefix(end, "BEGIN"):
+						mustExec(t, conn, end)
+						mustExec(t, conn, "ROLLBACK")
+					default:
+						if _, err := conn.ExecContext(user, end); err == nil || !strings.Contains(err.Error(), "no transaction is active") {
+							t.Errorf("%s: %v", end, err)
+						}
+					}
+					wantCounter(t, db, 0)
+					mustExec(t, db, "UPDATE counters SET n = 1")
+					_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 2")
+					must(t, err)
+				})
+			}
+		}
+	}
+}
+
 // TestReadOnlyTxCannotWrite, whether the text shows that it would or not.
 func TestReadOnlyTxCannotWrite(t *testing.T) {
 	onJournals(t, "max_idle_conns=1", func(t *testing.T, db *sql.DB, _ string) {
