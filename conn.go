@@ -144,6 +144,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.settleEnded(st); err != nil {
 		return st, nil, err
 	}
+	c.forgetLost(st)
 	if err := c.refusal(ctx, st); err != nil {
 		return st, nil, err
 	}
