@@ -162,7 +162,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.lock(ctx, h, req); err != nil {
 		return st, nil, err
 	}
-	c.makeWay(h, writesRows(st))
+	h.makeWay(writesRows(st))
 	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
 		h.release()
 		return st, nil, err

@@ -113,9 +113,17 @@ func (h *userHold) leaveGate() {
 		h.passed = nil
 		g.passers.Add(-1)
 	}
-	h.endWrite()
 	h.crowd.leave()
+	p := h.alone
+	if p == nil {
+		h.gate.Release()
+		return
+	}
+	h.alone = nil
+	p.gate.barred.Store(false)
+	p.gate.writes.Add(1)
 	h.gate.Release()
+	p.walReader.note()
 }
 
 // gateRequest adds to req what an operation on c, outside a scope, asks of the

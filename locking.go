@@ -17,7 +17,7 @@ type userHold struct {
 	rwlock.Hold
 	gate   rwlock.Hold
 	passed *gate      // where it counts as a reader that passes by; else nil
-	alone  *gate      // that it has for itself; else nil
+	alone  *pool      // whose gate it has for itself; else nil
 	crowd  crowdPlace // in the crowd of the gate
 	user   string
 	owner  *owner // nil if the context had none
@@ -141,7 +141,7 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 		return err
 	}
 	if req.gate != nil && req.gateMode == Exclusive {
-		h.alone = req.gate
+		h.alone = c.pool
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
-	c.makeWay(&s.hold, true)
+	s.hold.makeWay(true)
 	s.tagged = s.hold.Held()
 	if s.outer != nil {
 		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept

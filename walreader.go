@@ -9,49 +9,59 @@ import (
 	"time"
 )
 
-// A walReader makes the reads of a SQLite file in WAL mode cheaper. A read locks the part
-// of the WAL that it needs by one system call and unlocks it by another, unless a
-// connection of the same process has that lock already: then SQLite only counts
-// (unixShmLock in os_unix.c). For a small query these two calls are half of the time. So,
-// while the program reads, a connection of the walReader's own stays inside a read of
-// the newest state.
+// A walReader makes the work on a SQLite file in WAL mode cheaper. Whatever reads or
+// writes it has to lock one of the WAL's four read marks, by a system call, and to unlock it by
+// another; and it takes two more to move a mark after a write. But if a connection of the
+// same process has a mark locked already, SQLite only counts (unixShmLock in its
+// os_unix.c), and if all four are locked, it takes one of them as it is (walTryBeginRead in
+// wal.c). For a small query these calls are more than half of the time, for a small
+// write a quarter. So while the program is busy, up to four connections of the
+// walReader's own stay inside a read, each begun after another write, on another mark.
 //
-// That read is in the way of others as any read that takes long: a checkpoint gets no
-// further than it, so that the WAL grows (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
-// Therefore it ends, and begins no sooner than with a later read of the program:
+// Such reads are in the way of others as any read that takes long: a checkpoint gets no
+// further than the oldest, and the WAL grows (https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files).
+// Therefore they end:
 //
-//   - before one of walReaderWrites of our own writes, which can then make the checkpoint
-//   - before statements that do more than to write rows, such as a PRAGMA
-//   - after walReaderTime, for other processes
+//   - for one of walReaderWrites of our own writes, whose checkpoint is then not
+//     held up, so that the write after it can use the WAL from its start
+//   - for statements that do more than to write rows, such as a PRAGMA
+//   - after walReaderTime, and then for walReaderPause, for other processes
 //
 // A nil walReader does nothing.
 type walReader struct {
 	gate      *gate
 	connector *serverConnector
 
-	// seen is the count of the gate's writes that the read has seen; noRead while
-	// there is none.
+	// seen is the gate's count of writes when the last of the reads began; noRead if there
+	// are none, allMarks if they are as many as there are marks.
 	seen atomic.Int64
 
 	mu    sync.Mutex // guards what follows; what is called with it waits for nothing
-	last  int64      // the count of writes that the last read of the program has seen
-	reads int        // of the program that found none, up to after
-	after int        // reads from which on a connection is worth it
+	from  time.Time  // since when calls are counted; it may be in the future, and nothing is done until then
+	calls int        // that found something to do
+	timed bool       // a timer runs that ends the reads
 	off   bool       // for good
+	open  int        // so many of reads are open, the first ones
+	reads [walMarks]walRead
+}
 
+// A walRead is a read of a walReader.
+type walRead struct {
 	conn *serverConn // not of the pool; nil until it is needed
 	stmt *serverStmt // on conn
-	rows driver.Rows // of stmt, neither read to their end nor closed; nil while there is no read
-	row  [1]driver.Value
-	ends bool // a timer runs that ends the read
+	rows driver.Rows // of stmt, neither read to their end nor closed
 }
 
 const (
-	walReaderAfter  = 100
-	walReaderWrites = 64
-	walReaderTime   = 50 * time.Millisecond
+	walMarks = 4 // https://www.sqlite.org/walformat.html: five, but the first stands for an empty WAL
 
-	noRead = -1
+	walReaderCalls  = 16 // within walReaderTime make it worth while
+	walReaderTime   = 100 * time.Millisecond
+	walReaderPause  = 10 * time.Millisecond
+	walReaderWrites = 64
+
+	noRead   = -1
+	allMarks = -2
 )
 
 // useWALReader gives the pool a walReader if its handle may have one: a limit of
@@ -64,97 +74,70 @@ func (p *pool) useWALReader(c *Connector) {
 	if c.dsn == nil || strings.Contains(strings.ToLower(*c.dsn), "locking_mode") {
 		return
 	}
-	p.walReader = &walReader{gate: p.gate, connector: p.connector, last: noRead, after: walReaderAfter}
+	p.walReader = &walReader{gate: p.gate, connector: p.connector}
 	p.walReader.seen.Store(noRead)
 }
 
-// note is called by a read of the program while it is open, and has its lock. The first
-// read after a write changes nothing: the next write may follow.
+// note is called when a read of the program has its lock, and after each write.
 func (w *walReader) note() {
 	if w == nil {
 		return
 	}
 	writes := w.gate.writes.Load()
-	if w.seen.Load() == writes || !w.mu.TryLock() {
+	if seen := w.seen.Load(); seen == writes || seen == allMarks || !w.mu.TryLock() {
 		return
 	}
 	defer w.mu.Unlock()
-	first := w.last != writes
-	w.last = writes
-	switch {
-	case w.reads < w.after:
-		w.reads++
-	case first || w.off || w.gate.barred.Load() || w.gate.wal.Load() != walOn:
-	case w.renew() == nil:
-		w.seen.Store(writes)
-	default: // the program does as well without
-		w.closeConn()
-		w.reads, w.after = 0, 2*w.after
+	if w.off || w.gate.barred.Load() || w.gate.wal.Load() != walOn || !w.isBusy(time.Now()) {
+		return
+	}
+	if err := w.reads[w.open].begin(w.connector); err != nil { // the program does as well without
+		w.closeConns()
+		w.from = time.Now().Add(time.Second)
+		return
+	}
+	w.open++
+	w.seen.Store(writes)
+	if w.open == walMarks {
+		w.seen.Store(allMarks)
+	}
+	if !w.timed {
+		w.timed = true
+		time.AfterFunc(walReaderTime, w.pause)
 	}
 }
 
-// renew begins the read anew.
-func (w *walReader) renew() error {
-	w.endRead()
-	if w.conn == nil {
-		if err := w.open(); err != nil {
-			return err
-		}
+// isBusy counts the call, and tells whether there are many in a short time.
+func (w *walReader) isBusy(now time.Time) bool {
+	switch passed := now.Sub(w.from); {
+	case passed < 0:
+		return false
+	case passed > walReaderTime:
+		w.from, w.calls = now, 0
 	}
-	rows, err := w.stmt.QueryContext(context.Background(), nil)
-	if err != nil {
-		return err
-	}
-	w.rows = rows
-	// Where there is no table there is no row either, and no read.
-	if err := rows.Next(w.row[:]); err != nil {
-		return err
-	}
-	if !w.ends {
-		w.ends = true
-		time.AfterFunc(walReaderTime, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.ends = false
-			w.endRead()
-		})
-	}
-	return nil
+	w.calls++
+	return w.calls > walReaderCalls
 }
 
-func (w *walReader) open() error {
-	ctx := context.Background()
-	ci, err := w.connector.dial(ctx)
-	if err != nil {
-		return err
-	}
-	w.conn = newServerConn(ci, w.connector.cfg)
-	if _, err := w.conn.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
-		return err
-	}
-	w.stmt, err = w.conn.prepare(ctx, "SELECT 1 FROM sqlite_master")
-	return err
+func (w *walReader) pause() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.endReads()
+	w.timed = false
+	w.from, w.calls = time.Now().Add(walReaderPause), 0
 }
 
-// rest ends the read, if there is one.
+// rest ends the reads.
 func (w *walReader) rest() {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.endRead()
+	w.endReads()
 }
 
-func (w *walReader) endRead() {
-	if w.rows != nil {
-		w.seen.Store(noRead)
-		w.rows.Close()
-		w.rows = nil
-	}
-}
-
-// close closes the connection; with off, for good.
+// close closes the connections; with off, for good.
 func (w *walReader) close(off bool) {
 	if w == nil {
 		return
@@ -162,39 +145,76 @@ func (w *walReader) close(off bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.off = w.off || off
-	w.closeConn()
+	w.closeConns()
 }
 
-func (w *walReader) closeConn() {
-	w.endRead()
-	if w.stmt != nil {
-		w.stmt.Close()
-		w.stmt = nil
+func (w *walReader) endReads() {
+	w.seen.Store(noRead)
+	for ; w.open > 0; w.open-- {
+		w.reads[w.open-1].rows.Close()
 	}
-	if w.conn != nil {
-		w.conn.Close()
-		w.conn = nil
+}
+
+func (w *walReader) closeConns() {
+	w.endReads()
+	for i := range w.reads {
+		w.reads[i].close()
 	}
+}
+
+func (r *walRead) begin(connector *serverConnector) error {
+	if r.conn == nil {
+		if err := r.connect(connector); err != nil {
+			return err
+		}
+	}
+	rows, err := r.stmt.QueryContext(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	// Where there is no table there is no row either, and no read.
+	if err := rows.Next(make([]driver.Value, 1)); err != nil {
+		rows.Close()
+		return err
+	}
+	r.rows = rows
+	return nil
+}
+
+func (r *walRead) connect(connector *serverConnector) error {
+	ctx := context.Background()
+	ci, err := connector.dial(ctx)
+	if err != nil {
+		return err
+	}
+	r.conn = newServerConn(ci, connector.cfg)
+	if _, err := r.conn.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
+		return err
+	}
+	r.stmt, err = r.conn.prepare(ctx, "SELECT 1 FROM sqlite_master")
+	return err
+}
+
+func (r *walRead) close() {
+	if r.stmt != nil {
+		r.stmt.Close()
+	}
+	if r.conn != nil {
+		r.conn.Close()
+	}
+	*r = walRead{}
 }
 
 // makeWay ends the reads of the walReaders, and lets none begin, while h has the gate
-// for itself, if those would be in the way of the statement.
-func (c *conn) makeWay(h *userHold, ordinary bool) {
-	g := h.alone
-	if g == nil || ordinary && g.writes.Load()%walReaderWrites != walReaderWrites-1 {
+// for itself, if those would be in the way of the statement. Those of an ordinary write
+// are for one of walReaderWrites only.
+func (h *userHold) makeWay(ordinary bool) {
+	p := h.alone
+	if p == nil || ordinary && p.gate.writes.Load()%walReaderWrites != walReaderWrites-1 {
 		return
 	}
-	g.barred.Store(true)
-	for _, p := range c.pool.database.openPools() {
+	p.gate.barred.Store(true)
+	for _, p := range p.database.openPools() {
 		p.walReader.rest()
-	}
-}
-
-// endWrite notes that what had the gate for itself is over.
-func (h *userHold) endWrite() {
-	if g := h.alone; g != nil {
-		h.alone = nil
-		g.barred.Store(false)
-		g.writes.Add(1)
 	}
 }
