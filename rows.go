@@ -25,9 +25,9 @@ type rows struct {
 	driver.Rows
 	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
-	limit statementLimit
-	kept  *keptStmt // whose rows they are, to be let go after Close; or nil
-	done  func()    // what else is to be done after Close; may be nil
+	limit *statementLimit // nil if there is none
+	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
+	done  func()          // what else is to be done after Close; may be nil
 
 	inside   *section // that they are in by themselves; nil if in none
 	guarded  bool     // the end of a section may end them

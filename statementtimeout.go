@@ -8,7 +8,7 @@ import (
 )
 
 // A statementLimit ends a statement by its context after statement_timeout, for
-// engines whose servers do not do it. The zero value sets no limit.
+// engines whose servers do not do it. A nil one sets no limit.
 type statementLimit struct {
 	outer, ctx context.Context
 	cancel     context.CancelFunc
@@ -17,11 +17,14 @@ type statementLimit struct {
 }
 
 // limitStatement returns the context for a statement on c, and its limit.
-func (c *conn) limitStatement(ctx context.Context) (context.Context, statementLimit) {
+func (c *conn) limitStatement(ctx context.Context) (context.Context, *statementLimit) {
 	timeout := c.statementTimeout(ctx)
 	ctx, l := c.bind(ctx)
 	if timeout == 0 || c.db.dialect.limitStatements != nil {
 		return ctx, l
+	}
+	if l == nil {
+		l = new(statementLimit)
 	}
 	l.outer, l.timeout = ctx, timeout
 	var cancel context.CancelFunc
@@ -36,15 +39,15 @@ func (c *conn) limitStatement(ctx context.Context) (context.Context, statementLi
 
 // bind makes a statement end with the section that c is bound to, if any, whatever its
 // context is.
-func (c *conn) bind(ctx context.Context) (context.Context, statementLimit) {
+func (c *conn) bind(ctx context.Context) (context.Context, *statementLimit) {
 	switch {
 	case c.bound == nil, sectionFrom(ctx).isInside(c.bound):
-		return ctx, statementLimit{}
+		return ctx, nil
 	case ctx.Done() == nil:
-		return boundContext{c.bound, ctx}, statementLimit{}
+		return boundContext{c.bound, ctx}, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return ctx, statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel)}
+	return ctx, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel)}
 }
 
 // A boundContext is done when its section is, and has the values of another context.
@@ -83,6 +86,9 @@ func (c *conn) limitServer(ctx context.Context) error {
 
 // end ends the limit with the statement.
 func (l *statementLimit) end() {
+	if l == nil {
+		return
+	}
 	if l.unbind != nil {
 		l.unbind()
 	}
@@ -94,7 +100,7 @@ func (l *statementLimit) end() {
 // explain names the option in an error that the limit has caused: the program's
 // own context shows no reason for it.
 func (l *statementLimit) explain(err error) error {
-	if err == nil || err == io.EOF || l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil {
+	if err == nil || err == io.EOF || l == nil || l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil {
 		return err
 	}
 	return &statementTimeoutError{l.timeout, err}
