@@ -21,3 +21,10 @@ func (o *Owner) Awaited() int { return int(o.awaited.Load()) }
 
 // ShardCount gives the tests access to shardCount.
 var ShardCount = shardCount
+
+// HoldSearches keeps all waits from looking for deadlocks until the returned function
+// is called.
+func HoldSearches() (goOn func()) {
+	searching.Lock()
+	return searching.Unlock
+}
