@@ -12,13 +12,16 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// both asks for two locks at once.
-func (s *gateScene) both(owner *rwlock.Owner, name string, mode rwlock.Mode, first, second rwlock.Request) *group {
-	g := &group{holds: []*rwlock.Hold{{Owner: owner, Tag: name}, {Owner: owner, Tag: name}}}
-	first.Hold, second.Hold = g.holds[0], g.holds[1]
-	first.Mode, second.Mode = mode, mode
+// all asks for several locks at once.
+func (s *gateScene) all(owner *rwlock.Owner, name string, mode rwlock.Mode, reqs ...rwlock.Request) *group {
+	g := &group{}
+	for i := range reqs {
+		h := &rwlock.Hold{Owner: owner, Tag: name}
+		reqs[i].Mode, reqs[i].Hold = mode, h
+		g.holds = append(g.holds, h)
+	}
 	g.request = s.start(name, func(ctx context.Context, _ *rwlock.Hold) error {
-		return rwlock.AcquireAll(ctx, withSelf, first, second)
+		return rwlock.AcquireAll(ctx, withSelf, reqs...)
 	})
 	return g
 }
@@ -32,7 +35,7 @@ func TestGroupInAQueueIsNoDeadlockForThoseWhoKeepTheOrder(t *testing.T) {
 		a, b := new(rwlock.Owner), new(rwlock.Owner)
 		a1 := s.section(a, "a1", exclusive, keyOf(s.users, "1"))
 		b2 := s.section(b, "b2", exclusive, keyOf(s.users, "2"))
-		group := s.both(nil, "group", exclusive, s.user("1"), s.user("3"))
+		group := s.all(nil, "group", exclusive, s.user("1"), s.user("3"))
 		b3 := s.section(b, "b3", exclusive, keyOf(s.users, "3"))
 		s.expectGranted("a1", "b2")
 		a2 := s.section(a, "a2", exclusive, keyOf(s.users, "2"))
@@ -51,8 +54,8 @@ func TestTheOldestIsPutAhead(t *testing.T) {
 		a, b := new(rwlock.Owner), new(rwlock.Owner)
 		a1 := s.section(a, "a1", exclusive, keyOf(s.users, "1"))
 		b2 := s.section(b, "b2", exclusive, keyOf(s.users, "2"))
-		behindA := s.both(nil, "behindA", exclusive, s.user("1"), s.user("3"))
-		behindB := s.both(nil, "behindB", exclusive, s.user("2"), s.user("4"))
+		behindA := s.all(nil, "behindA", exclusive, s.user("1"), s.user("3"))
+		behindB := s.all(nil, "behindB", exclusive, s.user("2"), s.user("4"))
 		b3 := s.section(b, "b3", exclusive, keyOf(s.users, "3"))
 		s.expectGranted("a1", "b2")
 		time.Sleep(time.Nanosecond)
@@ -63,6 +66,33 @@ func TestTheOldestIsPutAhead(t *testing.T) {
 		behindB.release()
 		s.expectGranted("a4")
 		s.releaseAll(a4, a1)
+		s.expectGranted("behindA")
+		behindA.release()
+	})
+}
+
+// Who is put ahead gets in the way of those whom it passes: here of x1, since x has rows there
+// that are in the way of v. So x1 is put ahead, too.
+func TestCycleThatIsClosedByPuttingAhead(t *testing.T) {
+	atGate(t, func(s *gateScene) {
+		a, v, x := new(rwlock.Owner), new(rwlock.Owner), new(rwlock.Owner)
+		a4 := s.section(a, "a4", exclusive, keyOf(s.users, "4"))
+		v5 := s.section(v, "v5", exclusive, keyOf(s.users, "5"))
+		x2 := s.ask("x2", shared, as(x, rwlock.Rows, keyOf(s.users, "2")))
+		other := s.ask("other", exclusive, keyOf(s.users, "1"))
+		behindA := s.all(nil, "behindA", exclusive, s.user("3"), s.user("4"))
+		x1 := s.section(x, "x1", exclusive, keyOf(s.users, "1"))
+		several := s.all(v, "several", exclusive, s.user("1"), s.user("2"), s.user("3"))
+		a5 := s.section(a, "a5", exclusive, keyOf(s.users, "5"))
+		s.expectGranted("a4", "v5", "x2", "other")
+		other.release()
+		s.expectGranted("x1")
+		s.releaseAll(x1, x2)
+		s.expectGranted("several")
+		several.release()
+		v5.release()
+		s.expectGranted("a5")
+		s.releaseAll(a5, a4)
 		s.expectGranted("behindA")
 		behindA.release()
 	})
@@ -99,7 +129,7 @@ func TestCycleThatAWriterClosesWhenItIsItsTurn(t *testing.T) {
 		a5 := s.section(a, "a5", exclusive, keyOf(s.users, "5"))
 		x7, other := s.ask("x7", exclusive, keyOf(s.users, "7")), s.direct("other")
 		writer := s.write("writer", "1")
-		reader := s.both(b, "reader", shared, s.user("1"), s.user("7"))
+		reader := s.all(b, "reader", shared, s.user("1"), s.user("7"))
 		s.expectGranted("rows", "b5", "x7", "other")
 		other.release() // now the reader is behind the writer, which waits for a, which waits for b
 		x7.release()
@@ -124,7 +154,7 @@ func TestCycleThatAWriterClosesWhenItComesNext(t *testing.T) {
 		b5 := s.section(b, "b5", exclusive, keyOf(s.users, "5"))
 		a5 := s.section(a, "a5", exclusive, keyOf(s.users, "5"))
 		x7 := s.ask("x7", exclusive, keyOf(s.users, "7"))
-		reader := s.both(b, "reader", shared, rwlock.Request{Lock: s.gate}, s.user("7"))
+		reader := s.all(b, "reader", shared, rwlock.Request{Lock: s.gate}, s.user("7"))
 		s.expectGranted("older", "tx", "b5", "x7")
 		older.release() // now the reader is behind the writer, which waits for a, which waits for b
 		x7.release()
@@ -150,14 +180,69 @@ func TestOneOfThoseWhoCloseACycleAtOnceIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		refused := atOnce(table, n, func(i int) error {
+		errs := atOnce(table, n, n, func(i int) error {
 			err := table.Acquire(t.Context(), key(i+1), exclusive, &asked[i], withSelf)
 			held[i].Release()
 			asked[i].Release()
 			return err
 		})
-		if refused != 1 {
-			t.Errorf("%d of %d refused, want 1", refused, n)
+		if refused(errs) != 1 {
+			t.Errorf("%v, want one refused", errs)
+		}
+		expectIdle(t, table)
+	}
+}
+
+// Of two waits that begin in the same moment, one closes two cycles and the other is in one of
+// them: it is enough to refuse the first, whoever looks first.
+func TestNobodyIsRefusedForOneWhoIsAboutToBeRefused(t *testing.T) {
+	for last := range 2 {
+		table, c3, c2 := rwlock.NewTable(), new(rwlock.Owner), new(rwlock.Hold)
+		var owners [2]rwlock.Owner // the first has 1 and asks for 2, the second has 2 and asks for 1 and 3
+		held := []*rwlock.Hold{{Owner: &owners[0]}, {Owner: &owners[1]}, {Owner: c3}}
+		for i, h := range held {
+			h.Kind = rwlock.Section
+			if err := try(keyOf(table, fmt.Sprint(i+1)), exclusive, h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var working sync.WaitGroup
+		working.Go(func() {
+			c2.Owner = c3
+			if err := keyOf(table, "2")(t.Context(), exclusive, c2, withSelf); err != nil {
+				t.Error(err)
+			}
+			c2.Release()
+			held[2].Release()
+		})
+		working.Go(func() { // so that the first looks
+			var h rwlock.Hold
+			if err := keyOf(table, "1")(t.Context(), exclusive, &h, withSelf); err != nil {
+				t.Error(err)
+			}
+			h.Release()
+		})
+		awaitWaiting(table, 2)
+		errs := atOnce(table, 3, 2, func(i int) error {
+			if i == last { // looks second
+				awaitWaiting(table, 4-last)
+			}
+			defer held[i].Release()
+			if i == 0 {
+				h := rwlock.Hold{Owner: &owners[0]}
+				defer h.Release()
+				return table.Acquire(t.Context(), "2", exclusive, &h, withSelf)
+			}
+			h1, h3 := rwlock.Hold{Owner: &owners[1]}, rwlock.Hold{Owner: &owners[1]}
+			defer h1.Release()
+			defer h3.Release()
+			return rwlock.AcquireAll(t.Context(), withSelf,
+				rwlock.Request{Table: table, Key: "1", Mode: exclusive, Hold: &h1},
+				rwlock.Request{Table: table, Key: "3", Mode: exclusive, Hold: &h3})
+		})
+		working.Wait()
+		if errs[0] != nil || !errors.Is(errs[1], rwlock.ErrDeadlock) {
+			t.Fatalf("%v, %v; want the second refused alone", errs[0], errs[1])
 		}
 		expectIdle(t, table)
 	}
@@ -187,23 +272,23 @@ func TestNoneOfThoseWhoCloseACycleOfTurnsAtOnceIsRefused(t *testing.T) {
 			group[1].Release()
 		})
 		awaitWaiting(s.users, 2)
-		refused := atOnce(s.users, 2, func(i int) error { // the first asks for 2, the second for 3
+		errs := atOnce(s.users, 2, 2, func(i int) error { // the first asks for 2, the second for 3
 			err := s.users.Acquire(t.Context(), fmt.Sprint(i+2), exclusive, &asked[i], withSelf)
 			asked[i].Release()
 			held[i].Release()
 			return err
 		})
 		working.Wait()
-		if refused > 0 {
-			t.Fatalf("%d refused, want none", refused)
+		if refused(errs) > 0 {
+			t.Fatalf("%v, want none refused", errs)
 		}
 		expectIdle(t, s.users)
 	}
 }
 
-// atOnce has n goroutines begin to wait in the table before any looks for a deadlock, and
-// returns how many are refused.
-func atOnce(table *rwlock.Table, n int, acquire func(i int) error) (refused int) {
+// atOnce has n goroutines begin to wait in the table, with so many holds, before any looks
+// for a deadlock, and returns their errors.
+func atOnce(table *rwlock.Table, holds, n int, acquire func(i int) error) []error {
 	goOn := rwlock.HoldSearches()
 	waiting := awaitWaiting(table, 0)
 	errs := make([]error, n)
@@ -211,15 +296,20 @@ func atOnce(table *rwlock.Table, n int, acquire func(i int) error) (refused int)
 	for i := range errs {
 		working.Go(func() { errs[i] = acquire(i) })
 	}
-	awaitWaiting(table, waiting+n)
+	awaitWaiting(table, waiting+holds)
 	goOn()
 	working.Wait()
+	return errs
+}
+
+// refused returns how many of the errors are deadlocks.
+func refused(errs []error) (n int) {
 	for _, err := range errs {
 		if errors.Is(err, rwlock.ErrDeadlock) {
-			refused++
+			n++
 		}
 	}
-	return refused
+	return n
 }
 
 // awaitWaiting returns when at least n holds wait in the table, and how many do.
