@@ -28,3 +28,15 @@ func HoldSearches() (goOn func()) {
 	searching.Lock()
 	return searching.Unlock
 }
+
+// ClockReadings returns how often f, which must be alone, has the clock read.
+func ClockReadings(f func()) (n int) {
+	clock := now
+	defer func() { now = clock }()
+	now = func() stamp {
+		n++
+		return clock()
+	}
+	f()
+	return n
+}
