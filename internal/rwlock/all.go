@@ -26,10 +26,10 @@ type Request struct {
 // order they name their locks, they never wait for each other in a circle, because the
 // one that came first is first in all its queues.
 //
-// That holds for owners that have no locks yet. With one that has, a place in a queue
-// can close a circle: somebody waits behind a request for several locks that waits for
-// the owner in turn. Such a circle is found like others, and ends with ErrDeadlock for
-// one, even if all take their locks in the same order. So ask for everything at once.
+// An owner that has locks already may come to wait behind a request for several locks that
+// waits for that owner in turn. Then it is put ahead, or another in the circle is. So if
+// all owners take their locks in the same order, be it several at once, none gets
+// ErrDeadlock.
 //
 // It returns an error as Acquire does, and then acquires nothing. The same lock
 // may be asked for only once, since it is not for this package to say which of two

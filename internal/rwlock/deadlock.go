@@ -24,20 +24,27 @@ import (
 //
 // No deadlock is reported that is not there: the search holds the mutexes of all the
 // locks and owners that it looks at, at the same time, from the first look to the
-// removal of the waiter that it refuses. And of two that search at once, the second
-// sees the first gone, so one is refused and not both.
+// removal of the waiter that it refuses. Of those that begin to wait at once, it takes
+// those who have not looked yet for free: so all goes as if they had begun to wait one
+// after the other, and of those who close a cycle the last is refused, and not two.
 //
-// No deadlock is missed: of those in a cycle, one is the last to join its queues.
-// It searches after that, so it finds the others waiting. They cannot have moved on,
-// because they are stuck. Who could wait for the owner before the owner waits is
-// counted by Owner.awaited (or marked at the leaf), also before the search; while
-// nobody does, the owner's wait closes no cycle and there is no search. That is why
-// a thousand waiters that hold nothing cost a thousand times nothing.
+// Nobody is refused for its place in a queue. Who is refused waits for a holder, whose owner
+// waits for a holder, and so on. A cycle that is closed by turns is mended: see overtake.go.
 //
-// An owner with several goroutines may become stuck without beginning a wait, when
-// one goroutine that could go on has ended. And a waiter at a gate may get in the way of
-// those behind it when it is its turn (see stage), without that they begin a wait.
-// Therefore waits look again from time to time, each time that Wait.Self has passed.
+// No deadlock is missed: of those in a cycle, one is the last to look. Then it finds the
+// others waiting. They cannot have moved on, because they are stuck. Who could wait
+// for the owner before the owner waits is counted by Owner.awaited (or marked at the
+// leaf), also before the search; while nobody does, the owner's wait closes no cycle and
+// there is no search. That is why a thousand waiters that hold nothing cost a thousand
+// times nothing.
+//
+// A waiter can also get in the way of those who wait already: when it is put ahead of
+// them, and, at a gate, with its next stage. Whoever moves it so mends the cycle that
+// this closes, which can only be one of turns.
+//
+// An owner with several goroutines may become stuck without any of this, when
+// one goroutine that could go on has ended. Therefore waits look again from time to
+// time, each time that Wait.Self has passed.
 
 // searching serializes the searches, which lock the mutexes of many owners in no
 // particular order. It is locked before all other mutexes.
@@ -48,6 +55,8 @@ type search struct {
 	shards  []*shard // locked
 	owners  []*Owner // locked
 	nodes   []*node  // in the order of their discovery
+	roots   int      // how many of them are what the search began with
+	turns   bool     // whether turns count
 	waiters map[waiting]*node
 	owned   map[*Owner]*node
 }
@@ -82,12 +91,17 @@ type edge struct {
 	to     *node
 }
 
-// awaited reports whether anybody may wait for what the waiter's owners hold.
-func (w *waiter) awaited() bool {
+// ownerAwaited reports whether anybody may wait for lasting holds of the waiter's owners.
+func (w *waiter) ownerAwaited() bool {
+	return slices.ContainsFunc(w.places, func(p place) bool {
+		return p.hold.Owner != nil && p.hold.Owner.awaited.Load() > 0
+	})
+}
+
+// callAwaited reports whether anybody may wait for the leaves of the waiter's call. It is
+// called with no mutex locked.
+func (w *waiter) callAwaited() bool {
 	for _, p := range w.places {
-		if o := p.hold.Owner; o != nil && o.awaited.Load() > 0 {
-			return true
-		}
 		for h := p.hold.With; h != nil; h = h.With {
 			if h.isAwaited() {
 				return true
@@ -106,70 +120,40 @@ func (h *Hold) isAwaited() bool {
 	return h.awaited
 }
 
-// lookForDeadlock refuses the waiter if it closes a cycle. If it does so only by
-// waiting for its turn, it is put ahead of its queues instead: they wait for
-// its owner. So is another in the cycle of which that is true and who is about to look: of
-// two that begin to wait at once, either may look first.
+// lookForDeadlock refuses the waiter if it closes a cycle of holders. If it closes one of
+// turns besides, it sees to that.
 func (w *waiter) lookForDeadlock() error {
 	searching.Lock()
-	defer searching.Unlock()
-	w.looked.Store(false)
-	s := look(w)
-	for v := s.overtaker(w); v != nil; v = s.overtaker(w) {
-		v.looked.Store(true)
-		pending := v.overtake()
-		s.unlock()
-		retry(pending)
-		s = look(w)
-	}
-	cycle := s.cycle(w)
+	w.looked = true
+	s := look([]*waiter{w}, false)
+	cycle := s.cycle(s.waiters[waiting{waiter: w}])
 	if cycle == nil {
 		s.unlock()
+		untangle([]*waiter{w})
+		searching.Unlock()
 		return nil
 	}
 	err := deadlockError(cycle, now().since(w.since))
 	pending := w.withdraw(nil)
 	s.unlock()
+	searching.Unlock()
 	retry(pending)
 	return err
 }
 
-// overtaker returns a waiter that is to be put ahead because w is in a cycle; nil if
-// there is none, or no cycle.
-func (s *search) overtaker(w *waiter) *waiter {
-	if s.cycle(w) == nil {
-		return nil
-	}
-	for _, n := range s.nodes { // the first is w
-		v := n.waiter
-		if v != nil && v.owned && !n.turn && !v.done && !v.looked.Load() && s.inQueueOnly(v) && s.cycle(v) != nil {
-			return v
-		}
-	}
-	return nil
-}
-
-// overtake puts the waiter ahead in all its queues and grants it what it can have
-// now. It returns the waiters to be retried.
-func (w *waiter) overtake() []*waiter {
-	for _, p := range w.places {
-		p.lock.promote(p.hold)
-	}
-	return w.tryGrant(nil)
-}
-
-// look searches from w, and returns with all locked on which the result depends,
-// except the owners.
-func look(w *waiter) *search {
+// look searches from the waiters, and returns with all locked on which the result depends,
+// except the owners. Without turns, it leaves out the turns that can be given up.
+func look(ws []*waiter, turns bool) *search {
 	var shards []*shard
 	for {
 		s := &search{
 			shards:  shards,
+			turns:   turns,
 			waiters: make(map[waiting]*node),
 			owned:   make(map[*Owner]*node),
 		}
 		s.lockShards()
-		missing := s.explore(w)
+		missing := s.explore(ws)
 		if missing == nil {
 			s.settle()
 			s.unlockOwners()
@@ -201,11 +185,15 @@ func (s *search) unlockOwners() {
 	s.owners = nil
 }
 
-// explore discovers all that w depends on. If it needs a shard that somebody else has
-// locked, it returns that one: to wait for it here, out of order, could be a deadlock
-// itself.
-func (s *search) explore(w *waiter) (missing *shard) {
-	s.waiterNode(waiting{waiter: w})
+// explore discovers all that the waiters, and their turns, depend on. If it needs a
+// shard that somebody else has locked, it returns that one: to wait for it here, out of
+// order, could be a deadlock itself.
+func (s *search) explore(ws []*waiter) (missing *shard) {
+	for _, w := range slices.Backward(ws) { // the later are behind the earlier: see settle
+		s.waiterNode(waiting{w, false})
+		s.waiterNode(waiting{w, true})
+	}
+	s.roots = len(s.nodes)
 	for i := 0; i < len(s.nodes); i++ {
 		n := s.nodes[i]
 		if n.waiter == nil {
@@ -264,7 +252,7 @@ func (s *search) exploreOwner(n *node) {
 
 // exploreWaiter finds what is in the way of a waiter, whose shards are locked.
 func (s *search) exploreWaiter(n *node) {
-	if n.waiter.done {
+	if n.free = n.waiter.done || !n.waiter.looked; n.free {
 		return
 	}
 	for _, p := range n.waiter.places {
@@ -299,20 +287,31 @@ func (s *search) needHolders(n *node, l *Lock, h *Hold) {
 	}
 }
 
-// needTurn adds what h needs of those who came earlier. The nearest are enough: what is
-// in the way of them is found through them. In the way of an exclusive request, and
-// of all at a limited lock, is everybody who came before; but not if they are ahead.
+// needTurn adds what h needs of those who came earlier: of all that are ahead, and of the
+// nearest of the others. What is in the way of these is found through them, since in the
+// way of an exclusive request, and of all at a limited lock, is everybody who came before.
+// Those who have not looked are as if they had not come.
 func (s *search) needTurn(n *node, l *Lock, h *Hold) {
-	for o := h.prev; o != nil; o = o.prev {
-		if !l.outOfTurn(h, o) {
+	for o := l.queue.first; o != h && o.ahead; o = o.next {
+		if o.wait.looked && l.outOfTurn(h, o) && (s.turns || o.keepsTurn(h)) {
+			s.needWaiter(n, l, h, o)
+		}
+	}
+	for o := h.prev; s.turns && o != nil && !o.ahead; o = o.prev {
+		if !o.wait.looked || !l.outOfTurn(h, o) {
 			continue
 		}
-		turn := waiting{o.wait, l.isGate() && o.wait.stage != ungated}
-		n.needs = append(n.needs, need{edge{h, o, s.waiterNode(turn)}})
-		if !o.ahead && (o.mode == Exclusive || l.limit > 0) {
+		s.needWaiter(n, l, h, o)
+		if o.mode == Exclusive || l.limit > 0 && h.mode == Shared {
 			return
 		}
 	}
+}
+
+// needWaiter adds that h needs the earlier o to be gone.
+func (s *search) needWaiter(n *node, l *Lock, h, o *Hold) {
+	turn := waiting{o.wait, l.isGate() && o.wait.stage != ungated}
+	n.needs = append(n.needs, need{edge{h, o, s.waiterNode(turn)}})
 }
 
 // holderNode returns on what the end of the holder o depends; nil if on nothing
@@ -394,37 +393,26 @@ func (n *node) ownerGoesOn() bool {
 	return !waits
 }
 
-// inQueueOnly reports whether no holder keeps w, of which there is a node, from being
-// granted for ever.
-func (s *search) inQueueOnly(w *waiter) bool {
-	n := s.waiters[waiting{waiter: w}]
-	return !slices.ContainsFunc(n.needs, func(need need) bool {
-		return !need.met() && need[0].by.wait == nil
-	})
-}
-
-// cycle returns a cycle through w, as holds that wait and holds in their way by turns;
-// nil if there is none. A wait can be stuck without being in a cycle, for others who
-// are; it is for them to be refused.
-//
-// Two waits that have begun at once may each close a cycle of its own and be stuck in
-// the other's as well. Then both are refused, since neither helps alone.
-func (s *search) cycle(w *waiter) (cycle []*Hold) {
-	root := s.waiters[waiting{waiter: w}]
-	if root.free {
-		return nil
-	}
-	for _, n := range s.nodes {
-		n.visited = false
-	}
-	for _, e := range s.path(root, root) {
+// cycle returns a cycle through the wait, as holds that wait and holds in their way by
+// turns; nil if there is none. A wait can be stuck without being in a cycle, for others
+// who are; it is for them to be refused.
+func (s *search) cycle(wait *node) (cycle []*Hold) {
+	for _, e := range s.way(wait, wait) {
 		cycle = append(cycle, e.at, e.by)
 	}
 	return cycle
 }
 
-// path returns the edges on a way from n to the root; nil if there is none.
-func (s *search) path(n, root *node) []edge {
+// way returns the edges on a way from one wait to another; nil if there is none.
+func (s *search) way(from, to *node) []edge {
+	for _, n := range s.nodes {
+		n.visited = false
+	}
+	return s.path(from, to)
+}
+
+// path is way by nodes that are not visited yet.
+func (s *search) path(n, to *node) []edge {
 	if n.visited {
 		return nil
 	}
@@ -434,16 +422,16 @@ func (s *search) path(n, root *node) []edge {
 			continue
 		}
 		for _, e := range need {
-			if e.to == root || e.to.leadsTo(root) {
+			if e.to == to || e.to.leadsTo(to) {
 				return []edge{e}
 			}
-			if rest := s.path(e.to, root); rest != nil {
+			if rest := s.path(e.to, to); rest != nil {
 				return append([]edge{e}, rest...)
 			}
 		}
 	}
 	for _, w := range n.waits {
-		if rest := s.path(w, root); rest != nil {
+		if rest := s.path(w, to); rest != nil {
 			return rest
 		}
 	}

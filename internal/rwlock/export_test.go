@@ -21,3 +21,22 @@ func (o *Owner) Awaited() int { return int(o.awaited.Load()) }
 
 // ShardCount gives the tests access to shardCount.
 var ShardCount = shardCount
+
+// HoldSearches keeps all waits from looking for deadlocks until the returned function
+// is called.
+func HoldSearches() (goOn func()) {
+	searching.Lock()
+	return searching.Unlock
+}
+
+// ClockReadings returns how often f, which must be alone, has the clock read.
+func ClockReadings(f func()) (n int) {
+	clock := now
+	defer func() { now = clock }()
+	now = func() stamp {
+		n++
+		return clock()
+	}
+	f()
+	return n
+}

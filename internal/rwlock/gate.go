@@ -19,21 +19,21 @@ import (
 //	atUser   those in the user's lock   is closed to who comes     lets others pass
 //	atBoth   the gate's next release    is closed to who comes     keeps its turn
 //
-// It goes from atGate to atUser when nothing is in its way at the gate any more but
-// something at the user's lock. From there it never goes back to atGate: who came to
-// the user's lock first is all that it waits for there. When they have left and somebody
-// who has passed it holds the gate, it is atBoth, and the first that the gate is handed
-// to; unless its own owner has taken the user's lock meanwhile, then it is atUser again.
-// So a reader waits, because of a writer of its user, for the user's older readers,
-// for one hold of the gate at most, and for that writer.
+// It is atUser once it is its turn, that is when nothing is in its way at the gate but
+// something at the user's lock, and atBoth when the user's lock is free then and somebody
+// who has passed it holds the gate. Then it is the first that the gate is handed to; if
+// somebody has been put before it at the user's lock meanwhile, it is atUser again.
+// It never goes back to atGate: who came to the user's lock first is all that it waits
+// for there. So a reader waits, because of a writer of its user, for the user's older
+// readers, for one hold of the gate at most, and for that writer.
 //
 // The stage is changed only with the shards of all the locks locked, and so can be
 // read with any. For each stage there is a place that has something in its way, or
-// else somebody is about to retry the waiter:
+// else somebody is about to retry the waiter: the place at the user's lock for atUser,
+// that at the gate for the others.
 //
-//	atGate   the place at the gate
-//	atUser   the place at the user's lock
-//	atBoth   one of them
+// A waiter that goes on to the next stage gets in the way of some behind it, who have
+// begun to wait earlier. Whoever moves it looks whether that closes a cycle: see untangle.
 type stage uint8
 
 const (
@@ -98,7 +98,7 @@ func (w *waiter) letsPass(l *Lock, h *Hold) bool {
 // waitsElsewhere reports whether the waiter, of which a hold waits for l, cannot be
 // granted before something has changed at its other lock.
 func (w *waiter) waitsElsewhere(l *Lock) bool {
-	return w.stage == atGate && !l.isGate() || w.stage == atUser && l.isGate()
+	return w.stage != ungated && (w.stage == atUser) == l.isGate()
 }
 
 // advance moves a waiter that cannot be granted now to the stage where it is. It is
@@ -109,15 +109,13 @@ func (w *waiter) advance(pending []*waiter) []*waiter {
 		return pending
 	}
 	gate, userBlocked := w.gateAndUser()
-	before := w.stage
 	switch {
-	case before == atGate && gate.blocked():
-	case userBlocked:
+	case gate.blocked():
+		if w.stage == atUser && !userBlocked {
+			w.stage = atBoth
+		}
+	case w.stage != atUser:
 		w.stage = atUser
-	default:
-		w.stage = atBoth
-	}
-	if w.stage == atUser && before != atUser {
 		return gate.lock.wake(pending)
 	}
 	return pending

@@ -642,24 +642,3 @@ func TestCycleThroughAGatedRequestIsADeadlock(t *testing.T) {
 		})
 	}
 }
-
-// A turn at the gate behind one who waits for a turn, and so on, to a holder that waits.
-func TestCycleThroughTurnsAtTheGateIsFound(t *testing.T) {
-	atGate(t, func(s *gateScene) {
-		a, b := new(rwlock.Owner), new(rwlock.Owner)
-		tx := s.ask("tx", shared, as(a, rwlock.Tx, s.gate.Acquire))
-		section := s.section(b, "section", exclusive, keyOf(s.users, "1"))
-		w2, w3 := s.write("w2", "2"), s.write("w3", "3")
-		inside := s.askWithin(withSelf, "inside", shared, as(b, rwlock.Leaf, s.gate.Acquire))
-		s.expectGranted("tx", "section")
-		joins := s.section(a, "joins", exclusive, keyOf(s.users, "1"))
-		joins.expectErr(rwlock.ErrDeadlock)
-		tx.release()
-		s.expectGranted("w2")
-		w2.release()
-		s.expectGranted("w3")
-		w3.release()
-		s.expectGranted("inside")
-		s.releaseAll(inside, section)
-	})
-}

@@ -140,6 +140,22 @@ func (l *Lock) ownInWay(h *Hold) (own *Hold) {
 	return own
 }
 
+// othersWait reports whether something is in the way of h, which is in the queue, that
+// waits too: the owner of a holder, or an earlier waiter.
+func (l *Lock) othersWait(h *Hold) bool {
+	for o := l.holders.first; o != nil; o = o.next {
+		if (l.full() || l.conflict(h, o)) && o.Owner.waiting() {
+			return true
+		}
+	}
+	for o := l.queue.first; o != h; o = o.next {
+		if l.outOfTurn(h, o) {
+			return true
+		}
+	}
+	return false
+}
+
 // conflict reports whether h must wait for the holder o, if there is room for both.
 func (l *Lock) conflict(h, o *Hold) bool {
 	if h.mode == Shared && o.mode == Shared {
@@ -152,7 +168,7 @@ func (l *Lock) conflict(h, o *Hold) bool {
 // outOfTurn reports whether h must wait for the earlier waiter o, because o has its
 // turn first. What one owner asks for in parallel is served in turn, be it ahead.
 func (l *Lock) outOfTurn(h, o *Hold) bool {
-	if h.ahead && (!o.ahead || h.Owner != o.Owner) {
+	if h.ahead && !o.keepsTurn(h) {
 		return false
 	}
 	if h.mode == Shared && o.mode == Shared && l.limit <= 0 {
@@ -160,6 +176,10 @@ func (l *Lock) outOfTurn(h, o *Hold) bool {
 	}
 	return !o.wait.letsPass(l, h)
 }
+
+// keepsTurn reports whether o, which waits, is waited for by the later h even if that
+// is ahead.
+func (o *Hold) keepsTurn(h *Hold) bool { return o.ahead && o.Owner == h.Owner }
 
 // besideOwn decides whether h may be granted beside o, a hold of the same owner, when
 // strangers could not have these holds together. An owner is one thread of control: to

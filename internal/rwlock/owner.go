@@ -41,6 +41,16 @@ func (o *Owner) remove(w *waiter) {
 	}
 }
 
+// waiting reports whether the owner, which may be nil, waits for anything.
+func (o *Owner) waiting() bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.waits) > 0
+}
+
 // waitsFor returns the owner's holds that wait for l, whose shard is locked.
 func (o *Owner) waitsFor(l *Lock) (holds []*Hold) {
 	o.mu.Lock()

@@ -115,7 +115,8 @@ var epoch = time.Now()
 // of a time.Time. The zero stamp means "not recorded".
 type stamp int64
 
-// now returns the present, which is never zero.
-func now() stamp { return stamp(time.Since(epoch)) + 1 }
+// now returns the present, which is never zero. It is a variable so that a test can count
+// how often the clock is read.
+var now = func() stamp { return stamp(time.Since(epoch)) + 1 }
 
 func (s stamp) since(start stamp) time.Duration { return time.Duration(s - start) }

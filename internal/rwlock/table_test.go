@@ -8,32 +8,42 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-func TestUncontendedAllocatesNothing(t *testing.T) {
+// A statement that finds its locks free costs neither an allocation nor a look at the clock. What
+// lasts has its start recorded.
+func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
 	table, gate, pool := rwlock.NewTable(), rwlock.NewGate("gate"), rwlock.NewLock("pool", 2)
 	var user, writer, conn rwlock.Hold
-	expectNoAllocs := func(what string, f func() error) {
+	expectFree := func(what string, acquire func() error) {
 		t.Helper()
-		n := testing.AllocsPerRun(100, func() {
-			if err := f(); err != nil {
+		f := func() {
+			if err := acquire(); err != nil {
 				t.Fatal(err)
 			}
 			user.Release()
 			writer.Release()
 			conn.Release()
-		})
-		if n != 0 {
+		}
+		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", what, n)
 		}
+		if n := rwlock.ClockReadings(f); n != 0 {
+			t.Errorf("%s: %v readings of the clock", what, n)
+		}
+		user.Kind = rwlock.Tx
+		defer func() { user.Kind = rwlock.Leaf }()
+		if n := rwlock.ClockReadings(f); what != "a lock" && n != 1 {
+			t.Errorf("%s: %v readings of the clock for what lasts, want 1", what, n)
+		}
 	}
-	expectNoAllocs("a key", func() error { return try(keyOf(table, "k"), exclusive, &user) })
-	expectNoAllocs("a lock", func() error { return try(gate.Acquire, shared, &writer) })
-	expectNoAllocs("several", func() error {
+	expectFree("a key", func() error { return try(keyOf(table, "k"), exclusive, &user) })
+	expectFree("a lock", func() error { return try(gate.Acquire, shared, &writer) })
+	expectFree("several", func() error {
 		return rwlock.AcquireAll(t.Context(), rwlock.Wait{},
 			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user},
 			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
 			rwlock.Request{Lock: pool, Mode: shared, Hold: &conn})
 	})
-	expectNoAllocs("a gate and a key", func() error {
+	expectFree("a gate and a key", func() error {
 		return rwlock.AcquireGated(t.Context(), rwlock.Wait{},
 			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
 			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user})

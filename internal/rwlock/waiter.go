@@ -101,9 +101,9 @@ type waiter struct {
 	// mutexes locked, and cleared with all.
 	pending atomic.Bool
 
-	// looked says that the waiter has looked for a deadlock, or was put ahead by
-	// another who did.
-	looked atomic.Bool
+	// looked says that the waiter has looked for a deadlock, or closed none when it came:
+	// nobody waited for its owners. It is set with the places' shards locked, or searching.
+	looked bool
 
 	// done is guarded by the mutexes of the places' shards, all of them locked.
 	done    bool
@@ -151,6 +151,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 			w.owned = true
 		}
 	}
+	w.looked = !w.ownerAwaited()
 	pending := w.advance(nil)
 	w.places.unlock()
 	retry(pending)
@@ -197,10 +198,9 @@ func (w *waiter) look(bound Wait) (next time.Duration, err error) {
 		return next, nil
 	}
 	again, err := w.lookForSelf(bound.Self)
-	if err == nil && w.awaited() {
+	if err == nil && (!w.looked || w.ownerAwaited() || w.callAwaited()) {
 		err = w.lookForDeadlock()
 	}
-	w.looked.Store(true)
 	if again > 0 {
 		next = min(next, again)
 	}
@@ -310,15 +310,42 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 // here. And when it comes to let others pass, which removes an obstacle too, it wakes
 // them itself.
 func retry(pending []*waiter) {
+	if len(pending) == 0 {
+		return
+	}
+	moved := retryAll(pending)
+	if slices.ContainsFunc(moved, (*waiter).waitsForWaiting) {
+		searching.Lock()
+		defer searching.Unlock()
+		untangle(moved)
+	}
+}
+
+// retryAll does the work of retry, but for the look at those that it has moved to a stage
+// where they keep others, which it returns.
+func retryAll(pending []*waiter) (moved []*waiter) {
 	for len(pending) > 0 {
 		i := oldest(pending)
 		w := pending[i]
 		pending = slices.Delete(pending, i, i+1)
 		w.places.lock()
 		w.pending.Store(false)
+		before := w.stage
 		pending = w.tryGrant(pending)
+		if w.stage > before {
+			moved = append(moved, w)
+		}
 		w.places.unlock()
 	}
+	return moved
+}
+
+// waitsForWaiting reports whether the waiter waits for somebody who waits too. If not, it
+// is in no cycle.
+func (w *waiter) waitsForWaiting() bool {
+	w.places.lock()
+	defer w.places.unlock()
+	return !w.done && slices.ContainsFunc(w.places, func(p place) bool { return p.lock.othersWait(p.hold) })
 }
 
 // oldest returns the index of the waiter that came first. Of several that one change has
