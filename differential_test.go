@@ -15,6 +15,8 @@ import (
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/fakedriver"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // The differential test plays scenarios, which are in scenarios_test.go, on a
@@ -250,7 +252,7 @@ func TestEveryWayToOpen(t *testing.T) {
 // stride is how far to go from one subset to the next: the race detector, which
 // finds little where one goroutine plays, is shown a few of them.
 func stride() int {
-	if underRace() {
+	if testdb.UnderRace() {
 		return 11
 	}
 	return 1
@@ -327,7 +329,7 @@ var faultKinds = []struct {
 // that they call: in its first, second, last and every call.
 func TestEveryFault(t *testing.T) {
 	for i, shape := range typicalShapes {
-		if i%2 == 1 && underRace() {
+		if i%2 == 1 && testdb.UnderRace() {
 			continue // see stride
 		}
 		t.Run(describeShape(shape), func(t *testing.T) {

@@ -89,6 +89,59 @@ func TestSQLiteIsNeverBusy(t *testing.T) {
 	})
 }
 
+// TestEveryLoadOnEveryJournal: what bench/ measures in a few journal modes gets no error,
+// and loses no update, in any.
+func TestEveryLoadOnEveryJournal(t *testing.T) {
+	type crowd struct {
+		size, users int
+		percent     int // of the work that writes
+		inTx        bool
+	}
+	loads := map[string][]crowd{
+		"point read":        {{size: 16, users: 100}},
+		"one-row update":    {{size: 16, users: 100, percent: 100}},
+		"mix 90/10":         {{size: 64, users: 100, percent: 10}},
+		"read-modify-write": {{size: 32, users: 50, percent: 100, inTx: true}},
+		"hot user":          {{size: 200, users: 1, percent: 100}, {size: 20, users: 100}},
+	}
+	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+		mustExec(t, db, "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 5 UNION ALL SELECT i + 1 FROM r WHERE i < 100) SELECT i, 0 FROM r")
+		work := &sqliteLoad{t: t, db: db, mode: mode}
+		for name, crowds := range loads {
+			var updates atomic.Int64
+			mustExec(t, db, "UPDATE counters SET n = 0")
+			ctx, cancel := context.WithTimeout(context.Background(), testTime(200*time.Millisecond))
+			var wg sync.WaitGroup
+			for _, c := range crowds {
+				for range c.size {
+					wg.Go(func() {
+						for ctx.Err() == nil {
+							user, do, n := fmt.Sprint(1+rand.IntN(c.users)), work.read, 0
+							if rand.IntN(100) < c.percent {
+								do, n = work.update, 1
+								if c.inTx {
+									do = work.readModifyWrite
+								}
+							}
+							if err := do(asUser(user), user); err != nil {
+								t.Errorf("%s: %v", name, err)
+							}
+							updates.Add(int64(n))
+						}
+					})
+				}
+			}
+			wg.Wait()
+			cancel()
+			var sum int64
+			must(t, db.QueryRow("SELECT SUM(n) FROM counters").Scan(&sum))
+			if sum != updates.Load() {
+				t.Errorf("%s: %d updates are there, want %d", name, sum, updates.Load())
+			}
+		}
+	})
+}
+
 func testTime(d time.Duration) time.Duration {
 	if testing.Short() {
 		return d / 4

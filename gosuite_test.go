@@ -14,11 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // A suiteSkip is a test of database/sql that cannot pass through us, because it
@@ -106,7 +107,7 @@ func buildGoSuite(t *testing.T) goSuite {
 	s.binary = filepath.Join(s.dir, "suite.test")
 	// Without the default inner drivers there is less to compile.
 	args := []string{"test", "-c", "-tags", "dblocker_noinner", "-mod=mod", "-o", s.binary}
-	if underRace() {
+	if testdb.UnderRace() {
 		args = append(args, "-race")
 	}
 	if out, err := s.command("go", args...).CombinedOutput(); err != nil {
@@ -299,12 +300,6 @@ func (s goSuite) run(t *testing.T, args ...string) map[string]suiteResult {
 		results[name] = r
 	}
 	return results
-}
-
-// underRace tells whether this test is compiled with the race detector.
-func underRace() bool {
-	info, _ := debug.ReadBuildInfo()
-	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 func readFile(t *testing.T, name string) string {

@@ -63,6 +63,23 @@ func TestDatabaseIdentity(t *testing.T) {
 	}
 }
 
+// TestRelativePathIsTheAbsoluteOne, whether the file has been made or not.
+func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, make := range []bool{true, false} {
+		want := sqlite.database(filepath.Join(dir, "a.db"))
+		for _, dsn := range []string{"a.db", "file:a.db", "./a.db?_fk=1"} {
+			if got := sqlite.database(dsn); got != want {
+				t.Errorf("%s is database %q, want %q", dsn, got, want)
+			}
+		}
+		if make {
+			bareSQLite(t, "a.db", "CREATE TABLE t (v)")
+		}
+	}
+}
+
 func TestDatabasesWithoutIdentity(t *testing.T) {
 	for _, dsn := range []string{":memory:", "file::memory:", "", "file:", "file:a?mode=memory", "file:a?vfs=memdb"} {
 		if id := sqlite.database(dsn); id != "" {

@@ -120,13 +120,15 @@ func enter(db *sql.DB, user int, entry string) (*sql.Tx, error) {
 		return nil, err
 	}
 	var n int
-	if err := tx.QueryRow("SELECT n FROM counter").Scan(&n); err != nil {
-		return nil, err
+	if err = tx.QueryRow("SELECT n FROM counter").Scan(&n); err == nil {
+		_, err = tx.Exec("UPDATE counter SET n = ?", n+1)
 	}
-	if _, err := tx.Exec("UPDATE counter SET n = ?", n+1); err != nil {
-		return nil, err
+	if err == nil {
+		_, err = tx.Exec("INSERT INTO log VALUES (?)", entry)
 	}
-	_, err = tx.Exec("INSERT INTO log VALUES (?)", entry)
+	if err != nil {
+		tx.Rollback() // or the other workers would wait for it
+	}
 	return tx, err
 }
 

@@ -10,6 +10,9 @@ import (
 	"testing"
 )
 
+// Information, such as the journal mode of each file, is of interest to few tests.
+func init() { slog.SetLogLoggerLevel(slog.LevelWarn) }
+
 // A stub is a database without content, whose statements do what a test wants
 // while they run. It counts its connections.
 type stub struct {

@@ -2,6 +2,7 @@ package compat
 
 import (
 	"database/sql"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
+
+// Information, such as the journal mode of each file, is of interest to few tests.
+func init() { slog.SetLogLoggerLevel(slog.LevelWarn) }
 
 // A testDriver is a driver in one of its ways of working.
 type testDriver struct {
