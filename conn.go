@@ -144,6 +144,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.settleEnded(st); err != nil {
 		return st, nil, err
 	}
+	c.forgetLost(st)
 	if err := c.refusal(ctx, st); err != nil {
 		return st, nil, err
 	}
@@ -161,6 +162,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.lock(ctx, h, req); err != nil {
 		return st, nil, err
 	}
+	c.makeWay(h, writesRows(st))
 	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
 		h.release()
 		return st, nil, err
@@ -213,6 +215,9 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	c.drawn.sc.add(r)
 	c.settleRows(r, raw, statement)
 	opened = true
+	if r.hold.passed != nil {
+		c.pool.walReader.note()
+	}
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
 	if r.hold.owner != nil && (r.hold.Held() || r.hold.gate.Held()) {
 		r.hold.owner.add(r)

@@ -24,6 +24,9 @@ type gate struct {
 	lock *rwlock.Lock
 	name string // of the lock
 
+	learning *rwlock.Lock // of who opens the first connection, to set wal
+	crowd    crowd        // the readers without a user that have the gate
+
 	// wal tells whether the file is in WAL mode. It is learned from each new
 	// connection, and after each statement of ours that may change it, while that has
 	// the gate. Another process can end WAL mode only while we have no connection.
@@ -32,6 +35,11 @@ type gate struct {
 	// passers counts the readers that passed by. A reader counts itself before it
 	// looks at wal; so once wal says otherwise, and the count is zero, there are none.
 	passers atomic.Int64
+
+	// writes counts the times that somebody had the gate alone. barred tells that who has
+	// it now is not to be kept company by a walReader.
+	writes atomic.Int64
+	barred atomic.Bool
 }
 
 // The values of gate.wal.
@@ -47,7 +55,7 @@ func newGate(id string) *gate {
 	if path, ok := strings.CutPrefix(id, sqliteName+":"); ok {
 		name += " " + path
 	}
-	return &gate{lock: rwlock.NewGate(name), name: name}
+	return &gate{lock: rwlock.NewGate(name), name: name, learning: rwlock.NewLock(name, 0)}
 }
 
 // useGate gives the pool the gate of its database, if it needs one.
@@ -105,6 +113,8 @@ func (h *userHold) leaveGate() {
 		h.passed = nil
 		g.passers.Add(-1)
 	}
+	h.endWrite()
+	h.crowd.leave()
 	h.gate.Release()
 }
 
@@ -213,11 +223,15 @@ func writesRows(st sqltext.Statement) bool {
 	return false
 }
 
-// learnJournal opens the first connection, which learns the journal mode.
+// learnJournal opens the first connection, which learns the journal mode. Nobody has
+// passed the gate before that. Others wait for it even where nobody is to wait for a
+// lock: it is no other's work that they would wait for.
 func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	id := c.identityOf(ctx)
 	h := rwlock.Hold{Owner: id.lockOwner()}
-	if err := g.lock.Acquire(ctx, rwlock.Exclusive, &h, c.wait()); err != nil {
+	w := c.wait()
+	w.Timeout = max(w.Timeout, w.Self)
+	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h, w); err != nil {
 		return c.lockError(err, id)
 	}
 	defer h.Release()

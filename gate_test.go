@@ -105,11 +105,16 @@ type sqliteLoad struct {
 	acknowledged, doubtful, reads, cancelled atomic.Int64
 }
 
-// step does one piece of work as a new request of the user, and cancels one in eight
-// while it is under way. With journal_mode=OFF SQLite cannot roll back, so nothing
-// is cancelled there.
+// step does one piece of work as a new request of the user, or one in five without a
+// user, and cancels one in eight while it is under way. With journal_mode=OFF SQLite
+// cannot roll back, so nothing is cancelled there. Without a user, a write in a loop
+// over rows would wait for these.
 func (l *sqliteLoad) step(user int, writes bool) {
-	ctx, cancel := context.WithCancel(asUser(user))
+	ctx, tagged := asUser(user), rand.IntN(5) > 0
+	if !tagged {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if rand.IntN(8) == 0 && l.mode != "OFF" {
 		timer := time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, cancel)
@@ -117,7 +122,10 @@ func (l *sqliteLoad) step(user int, writes bool) {
 	}
 	steps := []func(context.Context, string) error{l.read, l.readInRows, l.readOnlyTx}
 	if writes {
-		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.updateInRows, l.returning, l.rawTransaction}
+		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.returning, l.rawTransaction}
+		if tagged {
+			steps = append(steps, l.updateInRows)
+		}
 	}
 	err := steps[rand.IntN(len(steps))](ctx, fmt.Sprint(user))
 	switch {
@@ -385,6 +393,60 @@ func TestInterruptedRawTransactionPersistsNothing(t *testing.T) {
 				must(t, conn.Close())
 			}
 		})
+	}
+}
+
+// TestInterruptedStringPersistsNothing: a string of several statements is interrupted
+// after its BEGIN. What follows on the connection is not written, until the program
+// ends the transaction, or begins it again.
+func TestInterruptedStringPersistsNothing(t *testing.T) {
+	const slow = "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT 'x' || i, i FROM r"
+	run := map[string]func(ctx context.Context, conn *sql.Conn, query string) error{
+		"Exec": func(ctx context.Context, conn *sql.Conn, query string) error {
+			_, err := conn.ExecContext(ctx, query)
+			return err
+		},
+		"Query": func(ctx context.Context, conn *sql.Conn, query string) error {
+			return conn.QueryRowContext(ctx, query+"; SELECT 1").Scan(new(int))
+		},
+	}
+	for how, run := range run {
+		for _, begin := range []string{"BEGIN; UPDATE counters SET n = 100; ", "SAVEPOINT a; UPDATE counters SET n = 100; "} {
+			for _, end := range []string{"ROLLBACK", "COMMIT", "close", "BEGIN", "BEGIN; UPDATE counters SET n = 3"} {
+				t.Run(how+" "+begin+end, func(t *testing.T) {
+					testdb.NoLeaks(t)
+					db := openJournal(t, "WAL", "lock_timeout=0")
+					user := asUser(1)
+					conn, err := db.Conn(user)
+					must(t, err)
+					defer conn.Close()
+					ctx, cancel := context.WithTimeout(user, 20*time.Millisecond)
+					defer cancel()
+					if err := run(ctx, conn, begin+slow); !errors.Is(err, context.DeadlineExceeded) {
+						t.Fatalf("the string: %v", err)
+					}
+					if _, err := conn.ExecContext(user, "UPDATE counters SET n = 200"); !errors.Is(err, ErrRolledBack) {
+						t.Errorf("a statement after it: got %v, want ErrRolledBack", err)
+					}
+					wantCounter(t, db, 0)
+					switch {
+					case end == "close":
+						must(t, conn.Close())
+					case strings.HasPrefix(end, "BEGIN"):
+						mustExec(t, conn, end)
+						mustExec(t, conn, "ROLLBACK")
+					default:
+						if _, err := conn.ExecContext(user, end); err == nil || !strings.Contains(err.Error(), "no transaction is active") {
+							t.Errorf("%s: %v", end, err)
+						}
+					}
+					wantCounter(t, db, 0)
+					mustExec(t, db, "UPDATE counters SET n = 1")
+					_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 2")
+					must(t, err)
+				})
+			}
+		}
 	}
 }
 
@@ -703,5 +765,28 @@ func TestTextNeverTakesAWriteForARead(t *testing.T) {
 				return nil
 			})
 		}))
+	}
+}
+
+// TestFirstReadsAreNotRefused, although the journal mode has still to be learnt and
+// nobody is to wait for a lock.
+func TestFirstReadsAreNotRefused(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, mode := range []string{"WAL", "DELETE"} {
+		path := testdb.SQLite(t)
+		bareSQLite(t, path, "PRAGMA journal_mode = "+mode, "CREATE TABLE t (v)", "INSERT INTO t VALUES (1)")
+		for range 20 {
+			db := openSQLite(t, "dblocker", "sqlite3?lock_timeout=0:"+path)
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					if err := db.QueryRowContext(asUser(1), "SELECT v FROM t").Scan(new(int)); err != nil {
+						t.Errorf("%s: %v", mode, err)
+					}
+				})
+			}
+			wg.Wait()
+			must(t, db.Close())
+		}
 	}
 }

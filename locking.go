@@ -16,7 +16,9 @@ import (
 type userHold struct {
 	rwlock.Hold
 	gate   rwlock.Hold
-	passed *gate // where it counts as a reader that passes by; else nil
+	passed *gate      // where it counts as a reader that passes by; else nil
+	alone  *gate      // that it has for itself; else nil
+	crowd  crowdPlace // in the crowd of the gate
 	user   string
 	owner  *owner // nil if the context had none
 
@@ -48,10 +50,11 @@ func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held()
 // connection. It reports whether that was a user's lock, or a place in a section.
 func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	moved = h.Held()
-	to.user, to.passed, to.all = h.user, h.passed, h.all
-	h.passed, h.all = nil, nil
+	to.user, to.passed, to.alone, to.all = h.user, h.passed, h.alone, h.all
+	h.passed, h.alone, h.all = nil, nil, nil
 	h.Move(&to.Hold)
 	h.gate.Move(&to.gate)
+	to.crowd, h.crowd = h.crowd, crowdPlace{}
 	if h.inside.section != nil {
 		h.inside.move(&to.inside, c)
 	}
@@ -137,6 +140,9 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 		h.leaveGate()
 		return err
 	}
+	if req.gate != nil && req.gateMode == Exclusive {
+		h.alone = req.gate
+	}
 	return nil
 }
 
@@ -200,10 +206,19 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
 	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
-	if h.user == "" {
-		return gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
+	if h.owner == nil && h.user == "" && req.gateMode == Shared {
+		return req.gate.readUntagged(ctx, h, w)
 	}
-	return users.acquire(ctx, h.user, mode, h, &gate, w)
+	var err error
+	if h.user == "" {
+		err = gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
+	} else {
+		err = users.acquire(ctx, h.user, mode, h, &gate, w)
+	}
+	if err == nil && req.gateMode == Exclusive {
+		req.gate.crowd.noteTurn()
+	}
+	return err
 }
 
 // chain links the holds that req asks for, for who waits with them.

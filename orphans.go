@@ -36,9 +36,8 @@ type orphan struct {
 // orphans are those of a handle. While there are any, one goroutine watches over
 // them, with a server connection of its own.
 type orphans struct {
-	pool      *pool
-	connector *serverConnector
-	emptied   chan struct{} // has room for one; wakes watch, at worst needlessly, when list is empty
+	pool    *pool
+	emptied chan struct{} // has room for one; wakes watch, at worst needlessly, when list is empty
 
 	mu      sync.Mutex // guards what follows
 	list    []*orphan  // the one to be given up first comes first
@@ -57,7 +56,7 @@ func (os *orphans) adopt(s session, h *userHold) {
 	os.pool.retain()
 	os.mu.Lock()
 	defer os.mu.Unlock()
-	grace := os.connector.cfg.cancelGrace
+	grace := os.pool.connector.cfg.cancelGrace
 	o.until = time.Now().Add(grace)
 	o.timer = time.AfterFunc(grace, func() { os.giveUp(o) })
 	os.list = append(os.list, o)
@@ -174,17 +173,17 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		os.err = err
 	}()
 	if sc == nil {
-		ci, err := os.connector.dial(ctx)
+		ci, err := os.pool.connector.dial(ctx)
 		if err != nil {
 			return nil, err
 		}
-		sc = newServerConn(ci, os.connector.cfg)
+		sc = newServerConn(ci, os.pool.connector.cfg)
 	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {
 		lost[i] = o.session
 	}
-	alive, err := os.connector.cfg.dialect.survivors(ctx, sc, lost)
+	alive, err := os.pool.connector.cfg.dialect.survivors(ctx, sc, lost)
 	if err != nil {
 		return sc, err
 	}
@@ -228,7 +227,7 @@ func (os *orphans) giveUp(o *orphan) {
 	if !os.end(o) {
 		return
 	}
-	cfg := os.connector.cfg
+	cfg := os.pool.connector.cfg
 	args := []any{"user", o.hold.user, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
 	if err != nil {
 		args = append(args, "error", err)

@@ -13,6 +13,7 @@ import (
 // A pool is the server connections of an open handle, and the locks in front of
 // them.
 type pool struct {
+	connector    *serverConnector
 	db           *sql.DB // of serverConns
 	maxIdleConns int
 	slots        *rwlock.Lock // one for each connection that may be drawn; nil: no limit
@@ -24,6 +25,8 @@ type pool struct {
 	// sharedCache tells that the handle's readers and writers shut each other out in WAL
 	// mode too.
 	sharedCache bool
+
+	walReader *walReader // nil if there is to be none
 
 	orphans orphans // what lost connections have left on the server
 }
@@ -46,9 +49,10 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.useGate(c)
 	limits := c.limits
-	connector := &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
-	p.orphans = orphans{pool: &p, connector: connector, emptied: make(chan struct{}, 1)}
-	p.db = sql.OpenDB(connector)
+	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
+	p.useWALReader(c)
+	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}
+	p.db = sql.OpenDB(p.connector)
 	p.db.SetMaxOpenConns(limits.maxOpenConns)
 	p.maxIdleConns = limits.maxIdleConns
 	p.db.SetMaxIdleConns(p.maxIdleConns)
@@ -97,6 +101,7 @@ func (p *pool) release() {
 func (p *pool) close() error {
 	defer p.release()
 	p.database.remove(p)
+	p.walReader.close(true)
 	return p.db.Close()
 }
 

@@ -80,6 +80,11 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 		return // the program has still to end it
 	}
 	switch raw.state = raw.after(c.drawn.sc, st, err); {
+	case raw.state == rawNone && opened && raw.isLost(st, err):
+		raw.lost = lossOf(err)
+		raw.takeOver()
+		raw.open()
+		c.raw = raw
 	case raw.state == rawNone:
 		raw.release()
 		c.raw = nil
@@ -87,6 +92,22 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 		raw.takeOver()
 		raw.open()
 		c.raw = raw
+	}
+}
+
+// isLost tells whether the transaction may have been begun by one statement of several in
+// a string, and be gone with the interruption of another, so that the program, which
+// has to end it whenever a string like that fails, believes to be in it.
+func (raw *rawTx) isLost(st sqltext.Statement, err error) bool {
+	return raw.conn.pool.gate != nil && st.Multi && err != nil && interrupted(err)
+}
+
+// forgetLost ends a transaction that the server has ended, and for which the program
+// begins another: so it knows.
+func (c *conn) forgetLost(st sqltext.Statement) {
+	if raw := c.raw; raw != nil && raw.lost != nil && c.scope == &raw.scope && st.Verb == "BEGIN" {
+		raw.release()
+		c.raw = nil
 	}
 }
 

@@ -95,13 +95,17 @@ func (s *space) remove(p *pool) {
 	s.pools = slices.DeleteFunc(s.pools, func(o *pool) bool { return o == p })
 }
 
+func (s *space) openPools() []*pool {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return slices.Clone(s.pools)
+}
+
 // closeIdle closes the server connections that nobody uses, and returns how many
 // are left.
 func (s *space) closeIdle() (left int) {
-	registry.mu.Lock()
-	pools := slices.Clone(s.pools)
-	registry.mu.Unlock()
-	for _, p := range pools {
+	for _, p := range s.openPools() {
+		p.walReader.close(false)
 		p.db.SetMaxIdleConns(0)
 		left += p.db.Stats().OpenConnections
 		p.db.SetMaxIdleConns(p.maxIdleConns)

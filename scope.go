@@ -34,6 +34,7 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
+	c.makeWay(&s.hold, true)
 	s.tagged = s.hold.Held()
 	if s.outer != nil {
 		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept
@@ -104,21 +105,36 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	if s.covers(id.user) {
 		return nil
 	}
-	// The connection is the user's from now on, also to the deadlock search.
-	slot := &s.conn.slot
-	joins := slot.Owner == nil
-	if joins {
-		slot.SetOwner(id.lockOwner())
+	// The connection and the gate are the user's from now on, also to the deadlock
+	// search, if nobody else's.
+	unowned := s.unowned()
+	for _, h := range unowned {
+		h.SetOwner(id.lockOwner())
 	}
 	h := new(userHold)
 	if err := s.join(ctx, h, id, in); err != nil {
-		if joins {
-			slot.SetOwner(nil)
+		for _, h := range unowned {
+			h.SetOwner(nil)
 		}
 		return err
 	}
 	s.joined = append(s.joined, h)
 	return nil
+}
+
+// unowned returns what the scope has that no user's owner has: the connection, and the
+// gate, which the outermost scope has passed.
+func (s *scope) unowned() (holds []*rwlock.Hold) {
+	if slot := &s.conn.slot; slot.Owner == nil {
+		holds = append(holds, slot)
+	}
+	for s.outer != nil {
+		s = s.outer
+	}
+	if s.hold.owner == nil && s.joined == nil {
+		holds = append(holds, &s.hold.gate)
+	}
+	return holds
 }
 
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {

@@ -139,6 +139,51 @@ func TestSectionAndGateInACircle(t *testing.T) {
 	})
 }
 
+// TestJoinedTransactionAndGateInACircle: a transaction that was begun for nobody has the
+// gate for the user who joins it, and so is found in that user's way.
+func TestJoinedTransactionAndGateInACircle(t *testing.T) {
+	onJournals(t, "lock_timeout=10s", func(t *testing.T, db *sql.DB, _ string) {
+		begins := map[string]func() (execer, func() error){
+			"sql.Tx": func() (execer, func() error) {
+				tx, err := db.Begin()
+				must(t, err)
+				return tx, tx.Rollback
+			},
+			"in SQL": func() (execer, func() error) {
+				conn, err := db.Conn(context.Background())
+				must(t, err)
+				mustExec(t, conn, "BEGIN")
+				return conn, func() error { return errors.Join(execError(conn, "ROLLBACK"), conn.Close()) }
+			},
+		}
+		for name, begin := range begins {
+			one := asUser(1)
+			two, unlockTwo := beginTest(t, Lock, asUser(2), db)
+			tx, rollback := begin()
+			_, err := tx.ExecContext(one, "UPDATE counters SET n = 0")
+			must(t, err)
+			atGate := make(chan error)
+			go func() { atGate <- addOne(two, db, "1") }()
+			waitFor(t, func() bool { return waitingAtGates() == 1 })
+			start := time.Now()
+			_, unlock, err := Lock(other(one, "2"), db)
+			unlock()
+			if !errors.Is(err, ErrDeadlock) {
+				t.Errorf("%s: a section in a circle: got %v, want ErrDeadlock", name, err)
+			}
+			if _, err := tx.ExecContext(other(one, "2"), "UPDATE counters SET n = 0"); !errors.Is(err, ErrDeadlock) {
+				t.Errorf("%s: a statement in a circle: got %v, want ErrDeadlock", name, err)
+			}
+			if waited := time.Since(start); waited > 2*time.Second {
+				t.Errorf("%s: that took %v", name, waited)
+			}
+			must(t, rollback())
+			must(t, <-atGate)
+			unlockTwo()
+		}
+	})
+}
+
 // TestLockAllBesideTheGate: it waits for every user's statement and transaction, and
 // keeps out all that come later; and those do not keep from the gate those who need not
 // wait for it.

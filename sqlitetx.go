@@ -122,8 +122,10 @@ func (s *scope) noticeLoss(st sqltext.Statement, err error) {
 	if s.inSQL() && !interrupted(err) || errors.Is(err, driver.ErrBadConn) || !autocommit(sc) {
 		return
 	}
-	s.lost = fmt.Errorf("%w: %w", ErrRolledBack, err)
+	s.lost = lossOf(err)
 }
+
+func lossOf(err error) error { return fmt.Errorf("%w: %w", ErrRolledBack, err) }
 
 // inSQL tells whether the scope is a transaction that is written in SQL.
 func (s *scope) inSQL() bool { return s.conn.raw != nil && s == &s.conn.raw.scope }

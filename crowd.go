@@ -1,0 +1,146 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A crowd is the readers without an owner that have a gate. Nothing tells which of them
+// are one thread of control. If one that reads in a loop over rows of its own had to
+// wait behind a writer, which waits for those rows, neither would ever get on. So to
+// the deadlock search they all are one owner, whose reads pass a writer in the queue.
+//
+// For the writer that must not go on for ever. Those who had their turn at the gate are
+// the elders. Only while there are any may others pass: the writer has to wait for the
+// elders in any case. Who comes when they are gone waits for its turn. If it is in the
+// loop of one who has passed, it is known by waiting in vain for a while: then all who
+// have passed become elders. The while doubles each time, so that a writer waits for a
+// few of the readers that come after it, and not for all.
+type crowd struct {
+	owner rwlock.Owner
+
+	mu       sync.Mutex // guards what follows
+	turns    int        // that writers had at the gate
+	age      int        // how often all became elders
+	elders   int        // those of that age, or less
+	passed   int        // the others
+	patience time.Duration
+}
+
+const shortestPatience = 2 * time.Millisecond
+
+// A crowdPlace says that a hold is in a crowd.
+type crowdPlace struct {
+	crowd *crowd // nil if it is in none
+	age   int
+}
+
+// leave does nothing the second time.
+func (p *crowdPlace) leave() {
+	cr := p.crowd
+	if cr == nil {
+		return
+	}
+	p.crowd = nil
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	if p.age <= cr.age {
+		cr.elders--
+	} else {
+		cr.passed--
+	}
+}
+
+// add makes p the place of a reader. Who was let in since a turn has passed nobody.
+func (cr *crowd) add(p *crowdPlace, elder bool, turns int) {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	p.crowd, p.age = cr, cr.age
+	if elder || turns != cr.turns {
+		cr.elders++
+		return
+	}
+	p.age++
+	cr.passed++
+}
+
+// noteTurn notes that a writer had its turn.
+func (cr *crowd) noteTurn() {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	cr.turns++
+	cr.patience = shortestPatience
+}
+
+func (cr *crowd) look() (turns, elders int, patience time.Duration) {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	return cr.turns, cr.elders, max(cr.patience, shortestPatience)
+}
+
+// ripen makes elders of those who have passed, if there are no others. It reports whether
+// there are elders.
+func (cr *crowd) ripen() bool {
+	cr.mu.Lock()
+	defer cr.mu.Unlock()
+	if cr.elders == 0 && cr.passed > 0 {
+		cr.elders, cr.passed = cr.passed, 0
+		cr.age++
+		cr.patience = 2 * max(cr.patience, shortestPatience)
+	}
+	return cr.elders > 0
+}
+
+// readUntagged acquires the gate for a reader without an owner.
+func (g *gate) readUntagged(ctx context.Context, h *userHold, w rwlock.Wait) error {
+	cr := &g.crowd
+	turns, elders, patience := cr.look()
+	h.gate.Owner = &cr.owner
+	err := g.lock.Acquire(ctx, rwlock.Shared, &h.gate, rwlock.Wait{})
+	inTurn := err == nil
+	if errors.Is(err, rwlock.ErrTimeout) && w.Timeout > 0 {
+		start := time.Now()
+		if err = errOutOfPatience; elders == 0 {
+			err = g.awaitTurn(ctx, h, w, patience)
+			inTurn = err == nil
+		}
+		if err == errOutOfPatience {
+			w.Timeout -= time.Since(start)
+			err = g.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+		}
+	}
+	if err == nil {
+		cr.add(&h.crowd, inTurn, turns)
+	}
+	return err
+}
+
+var errOutOfPatience = errors.New("waited so long that it may be in its own way")
+
+// awaitTurn waits for the gate behind all who came earlier, unless there come to be
+// elders.
+func (g *gate) awaitTurn(ctx context.Context, h *userHold, w rwlock.Wait, patience time.Duration) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(min(patience, w.Timeout), func() {
+		if g.crowd.ripen() {
+			cancel(errOutOfPatience)
+		}
+	})
+	defer timer.Stop()
+	h.gate.Owner = nil
+	err := g.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+	if err == nil {
+		h.gate.SetOwner(&g.crowd.owner)
+		return nil
+	}
+	h.gate.Owner = &g.crowd.owner
+	if cause := context.Cause(ctx); cause == errOutOfPatience {
+		return cause
+	}
+	return err
+}

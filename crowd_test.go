@@ -1,0 +1,108 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// TestUntaggedNestedReadPassesQueuedWriter: a program that tags nothing reads in a loop
+// over rows while a writer waits for these.
+func TestUntaggedNestedReadPassesQueuedWriter(t *testing.T) {
+	nested := map[string]func(db *sql.DB) error{
+		"query": func(db *sql.DB) error {
+			return db.QueryRow("SELECT n FROM counters").Scan(new(int))
+		},
+		"rows in rows": func(db *sql.DB) error {
+			load := &sqliteLoad{db: db}
+			return load.readInRows(context.Background(), "1")
+		},
+		"read-only transaction": func(db *sql.DB) error {
+			tx, err := db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
+			if err != nil {
+				return err
+			}
+			return errors.Join(db.QueryRow("SELECT n FROM counters").Scan(new(int)), tx.Commit())
+		},
+		"prepared query": func(db *sql.DB) error {
+			stmt, err := db.Prepare("SELECT n FROM counters")
+			if err != nil {
+				return err
+			}
+			defer stmt.Close()
+			return stmt.QueryRow().Scan(new(int))
+		},
+	}
+	onJournals(t, "lock_timeout=10s", func(t *testing.T, db *sql.DB, mode string) {
+		for name, read := range nested {
+			for _, writer := range []context.Context{context.Background(), asUser(2)} {
+				rows, err := db.Query("SELECT n FROM counters")
+				must(t, err)
+				done := queueWriter(t, db, writer, mode)
+				for rows.Next() {
+					start := time.Now()
+					if err := read(db); err != nil || time.Since(start) > time.Second {
+						t.Errorf("%s: %v, after %v", name, err, time.Since(start))
+					}
+				}
+				must(t, rows.Close())
+				must(t, <-done)
+			}
+		}
+	})
+}
+
+// queueWriter begins a write that has to wait at the gate.
+func queueWriter(t *testing.T, db *sql.DB, ctx context.Context, mode string) (done chan error) {
+	t.Helper()
+	done = make(chan error, 1)
+	go func() {
+		_, err := db.ExecContext(ctx, "UPDATE counters SET n = 1")
+		done <- err
+	}()
+	if mode != "WAL" {
+		waitFor(t, func() bool { return waitingAtGates() == 1 })
+	}
+	return done
+}
+
+// TestUntaggedReadersDoNotStarveWriters: a writer waits for those who had their turn
+// before it, and for who passed beside them, but because of these others pass no earlier
+// than one has waited so long that it may be in the loop of one of them.
+func TestUntaggedReadersDoNotStarveWriters(t *testing.T) {
+	testdb.NoLeaks(t)
+	db := openJournal(t, "DELETE", "")
+	cr := &spaceOf(t, db).gate.crowd
+	elder, err := db.Query("SELECT n FROM counters")
+	must(t, err)
+	done := queueWriter(t, db, context.Background(), "DELETE")
+	passed, err := db.Query("SELECT n FROM counters")
+	must(t, err)
+	must(t, elder.Close())
+	if cr.elders != 0 || cr.passed != 1 {
+		t.Errorf("%d elders and %d who have passed, want 0 and 1", cr.elders, cr.passed)
+	}
+	cr.patience = time.Minute
+	hasty, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := db.QueryRowContext(hasty, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a reader passed because of one who has passed: %v", err)
+	}
+	cr.patience = 20 * time.Millisecond
+	start := time.Now()
+	for range 3 { // of which only the first has to wait
+		must(t, db.QueryRow("SELECT n FROM counters").Scan(new(int)))
+	}
+	if waited := time.Since(start); waited < 20*time.Millisecond || cr.elders != 1 || cr.patience != 40*time.Millisecond {
+		t.Errorf("the readers in a loop waited %v, and left %d elders and a patience of %v", waited, cr.elders, cr.patience)
+	}
+	must(t, passed.Close())
+	must(t, <-done)
+	if cr.elders != 0 || cr.passed != 0 || cr.patience != shortestPatience {
+		t.Errorf("%d elders, %d who have passed and a patience of %v are left", cr.elders, cr.passed, cr.patience)
+	}
+}
