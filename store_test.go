@@ -638,6 +638,26 @@ func TestConnectFuncsOnOneFile(t *testing.T) {
 	must(t, s.RWDo("bob", context.Background(), "test", write))
 }
 
+// TestConnectFuncWithFewConnections: a handle's own limit of them does not make a user's request
+// wait for itself for ever.
+func TestConnectFuncWithFewConnections(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := sqliteStore(t, SelfWait(50*time.Millisecond), ConnectFunc(func(_ context.Context, _, driver, dsn string) (*sqlx.DB, error) {
+		db, err := sqlx.Open(driver, dsn)
+		db.SetMaxOpenConns(1)
+		return db, err
+	}))
+	must(t, s.ReadDo("ann", context.Background(), "test", func(db *sqlx.DB) error {
+		rows, err := db.Query("SELECT n FROM counters")
+		must(t, err)
+		defer rows.Close()
+		if err := db.Get(new(int), "SELECT COUNT(*) FROM counters"); !errors.Is(err, ErrDeadlock) || !strings.Contains(err.Error(), "max_open_conns") {
+			t.Errorf("a query beside open rows on the only connection: %v", err)
+		}
+		return nil
+	}))
+}
+
 // TestBadConnectFuncs fail in words for their user only.
 func TestBadConnectFuncs(t *testing.T) {
 	testdb.NoLeaks(t)
