@@ -109,8 +109,8 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 // needs besides: nobody's, if the section has that of the user id. Once it has that,
 // successfully or not, entered must be called.
 func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
-	if err := s.enter(&h.inside, c); err != nil {
-		return id, err
+	if s.enter(&h.inside, c) != nil {
+		return id, c.reason(s)
 	}
 	if s.covering(c.pool.users, id.user) != nil {
 		return identity{owner: id.owner}, nil

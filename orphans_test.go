@@ -327,3 +327,36 @@ func TestNothingSentIsNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// TestSectionOutlivesNoStatement: on a real server, no cancelled write of a section runs beside
+// the next statement of the section.
+func TestSectionOutlivesNoStatement(t *testing.T) {
+	slow := map[string]string{
+		"postgres": "UPDATE counters SET n = 7 FROM pg_sleep(20)",
+		"mysql":    "UPDATE counters SET n = 7 WHERE SLEEP(20) = 0",
+	}
+	running := map[string]string{
+		"postgres": "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE counters SET n = 7%'",
+		"mysql":    "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE counters SET n = 7%'",
+	}
+	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
+		query := slow[c.dialect.name]
+		if query == "" {
+			t.Skip("SQLite works in the process")
+		}
+		ctx, unlock := beginTest(t, Lock, asUser(1), db)
+		defer unlock()
+		for range 3 {
+			short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+			defer cancel()
+			if _, err := db.ExecContext(short, query); !errors.Is(err, context.DeadlineExceeded) && short.Err() == nil {
+				t.Fatalf("the slow write: %v", err)
+			}
+			var n int
+			must(t, db.QueryRowContext(ctx, running[c.dialect.name]).Scan(&n))
+			if n != 0 {
+				t.Errorf("%d cancelled writes of the section are still running", n)
+			}
+		}
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -283,7 +282,7 @@ func TestManyRowsWithAnExecEach(t *testing.T) {
 		rows, err := db.QueryContext(ctx, fmt.Sprintf(query, n))
 		must(t, err)
 		defer rows.Close()
-		var early uint64
+		var early int64
 		read := 0
 		for rows.Next() {
 			if read++; read == n/10 {
@@ -299,13 +298,6 @@ func TestManyRowsWithAnExecEach(t *testing.T) {
 			t.Errorf("%d rows, want %d; the heap grew from %d to %d bytes", read, n, early, late)
 		}
 	})
-}
-
-func heapInUse() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 // TestOuterHandleBesideTx: with a transaction of its own open, a request uses the

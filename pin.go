@@ -24,8 +24,6 @@ type pin struct {
 // long, or wait for a lock. It is a channel with room for one.
 type turn chan struct{}
 
-func newTurn() turn { return make(turn, 1) }
-
 func (t turn) lock(ctx context.Context) error {
 	if t.tryLock() {
 		return nil

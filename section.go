@@ -130,7 +130,7 @@ type section struct {
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it
 	members  *membership
-	lost     []lostCall // of what its lock covers
+	lost     []lostCall // that what its lock covers has to wait for
 	released bool
 	after    []*afterFunc // to be called when it is ended
 	room     struct {     // for the usual content of the slices

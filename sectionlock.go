@@ -129,7 +129,7 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, err
 	}
 	if req.pin {
-		s.pin = &pin{section: s, turn: newTurn()}
+		s.pin = &pin{section: s, turn: make(turn, 1)}
 	}
 	s.watch()
 	return s, nil

@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,4 +126,81 @@ func waitForAll(t *testing.T, db *sql.DB) {
 		}
 	}()
 	synctest.Wait()
+}
+
+// TestNestingsUnderLoad has requests begin sections of all kinds inside each other, of few users
+// and at random. No two requests are ever in sections that exclude each other, each wait ends
+// soon, be it with ErrDeadlock, and nothing is left.
+func TestNestingsUnderLoad(t *testing.T) {
+	const workers, rounds, depth = 8, 60, 4
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		p := presence{modes: map[string]map[int]Mode{"1": {}, "2": {}}}
+		var visit func(ctx context.Context, worker, depth int)
+		visit = func(ctx context.Context, worker, depth int) {
+			n := nestings[rand.IntN(len(nestings))]
+			start := time.Now()
+			ctx, unlock, err := n.begin(ctx, db)
+			defer unlock()
+			if waited := time.Since(start); waited > 2*time.Second {
+				t.Errorf("%s waited %v", n.name, waited)
+			}
+			if err != nil {
+				if !errors.Is(err, ErrDeadlock) && !errors.Is(err, ErrReadOnly) {
+					t.Errorf("%s: %v", n.name, err)
+				}
+				return
+			}
+			defer p.enter(t, worker, n.users, n.mode)()
+			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+			if depth > 1 && rand.IntN(3) > 0 {
+				visit(ctx, worker, depth-1)
+			}
+		}
+		var wg sync.WaitGroup
+		for worker := range workers {
+			wg.Go(func() {
+				for range rounds {
+					visit(asUser(1), worker, depth)
+				}
+			})
+		}
+		wg.Wait()
+		if n := spaceOf(t, db).all.Len(); n != 0 {
+			t.Errorf("%d still have the lock of all users", n)
+		}
+	})
+}
+
+// presence says who is in a section of a user, and in which mode.
+type presence struct {
+	mu    sync.Mutex
+	modes map[string]map[int]Mode // by user, then by worker
+}
+
+// enter notes a section of a worker, until leave, and fails the test if it is beside one of
+// another worker that it excludes.
+func (p *presence) enter(t *testing.T, worker int, users string, mode Mode) (leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var entered []string
+	for user, there := range p.modes {
+		if _, inside := there[worker]; inside || users != "*" && !strings.Contains(users, user) {
+			continue // a section around has the lock
+		}
+		for other, its := range there {
+			if mode == Exclusive || its == Exclusive {
+				t.Errorf("workers %d (%v) and %d (%v) are both in a section of user %s", worker, mode, other, its, user)
+			}
+		}
+		there[worker] = mode
+		entered = append(entered, user)
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, user := range entered {
+			delete(p.modes[user], worker)
+		}
+	}
 }

@@ -173,7 +173,11 @@ func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, err
 	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
 		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
 	}
-	opts = append([]Option{storeDefaults}, opts...)
+	defaults := []Option{storeDefaults}
+	if n := db.Stats().MaxOpenConnections; n > 0 { // to wait where it is in turn, and has an end
+		defaults = append(defaults, MaxOpenConns(n))
+	}
+	opts = append(defaults, opts...)
 	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
 	if err != nil {
 		return nil, err

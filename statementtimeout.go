@@ -14,6 +14,9 @@ type statementLimit struct {
 	cancel     context.CancelFunc
 	timeout    time.Duration
 	unbind     func() bool // from the section of the handle; may be nil
+
+	bound   *section        // that ends the statement too; nil if none does
+	program context.Context // what the program gave; nil if bound is
 }
 
 // limitStatement returns the context for a statement on c, and its limit.
@@ -44,10 +47,10 @@ func (c *conn) bind(ctx context.Context) (context.Context, *statementLimit) {
 	case c.bound == nil, sectionFrom(ctx).isInside(c.bound):
 		return ctx, nil
 	case ctx.Done() == nil:
-		return boundContext{c.bound, ctx}, nil
+		return boundContext{c.bound, ctx}, &statementLimit{bound: c.bound, program: ctx}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	return ctx, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel)}
+	until, cancel := context.WithCancel(ctx)
+	return until, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel), bound: c.bound, program: ctx}
 }
 
 // A boundContext is done when its section is, and has the values of another context.
@@ -97,10 +100,15 @@ func (l *statementLimit) end() {
 	}
 }
 
-// explain names the option in an error that the limit has caused: the program's
-// own context shows no reason for it.
+// explain names the option, or the end of the handle, in an error that the limit has
+// caused: the program's own context shows no reason for it.
 func (l *statementLimit) explain(err error) error {
-	if err == nil || err == io.EOF || l == nil || l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil {
+	switch {
+	case err == nil || err == io.EOF || l == nil:
+		return err
+	case l.bound.hasEnded() && l.program.Err() == nil:
+		return errClosed
+	case l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil:
 		return err
 	}
 	return &statementTimeoutError{l.timeout, err}

@@ -249,7 +249,9 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 			return nil, nil, err
 		}
 	}
-	on.c.warnOuterLimit(on.db)
+	if !on.borrowed {
+		on.c.warnOuterLimit(on.db)
+	}
 	if s.debug && !on.c.trace {
 		req.tag = taggedWith(req.tag, callSite())
 	}

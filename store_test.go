@@ -216,6 +216,43 @@ func TestCancelEndsWhatIsOpen(t *testing.T) {
 	})
 }
 
+// TestCancelDuringCalls: what is running through the handle is interrupted, and says like what
+// comes later that the handle is closed.
+func TestCancelDuringCalls(t *testing.T) {
+	onStores(t, func(t *testing.T, s *Store, driver string) {
+		endless := map[string]string{
+			"sqlite3":  "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT COUNT(*) FROM c",
+			"postgres": "SELECT COUNT(*) FROM pg_sleep(300)",
+			"mysql":    "SELECT SLEEP(300)",
+		}[driver]
+		request, end := context.WithCancel(context.Background())
+		defer end()
+		for range 5 {
+			cancel, db, err := s.RWGetDB(1, context.Background(), "test")
+			must(t, err)
+			errs := make(chan error)
+			for _, ctx := range []context.Context{context.Background(), request} {
+				go func() { errs <- db.GetContext(ctx, new(int), endless) }()
+				go func() {
+					var err error
+					for err == nil {
+						_, err = db.ExecContext(ctx, update(1, "1"))
+					}
+					errs <- err
+				}()
+			}
+			waitFor(t, func() bool { return s.own.c.pool.db.Stats().InUse >= 2 })
+			cancel()
+			for range 4 {
+				if err := <-errs; err.Error() != "sql: database is closed" {
+					t.Errorf("a call during cancel: %v", err)
+				}
+			}
+			waitFor(t, func() bool { return isFreeIn(t, s.DB(), 1) })
+		}
+	})
+}
+
 func second[A, B any](_ A, b B) B { return b }
 
 func isFreeIn(t testing.TB, db Handle, user any) bool {
@@ -636,6 +673,26 @@ func TestConnectFuncsOnOneFile(t *testing.T) {
 		return nil
 	}))
 	must(t, s.RWDo("bob", context.Background(), "test", write))
+}
+
+// TestConnectFuncWithFewConnections: a handle's own limit of them does not make a user's request
+// wait for itself for ever.
+func TestConnectFuncWithFewConnections(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := sqliteStore(t, SelfWait(50*time.Millisecond), ConnectFunc(func(_ context.Context, _, driver, dsn string) (*sqlx.DB, error) {
+		db, err := sqlx.Open(driver, dsn)
+		db.SetMaxOpenConns(1)
+		return db, err
+	}))
+	must(t, s.ReadDo("ann", context.Background(), "test", func(db *sqlx.DB) error {
+		rows, err := db.Query("SELECT n FROM counters")
+		must(t, err)
+		defer rows.Close()
+		if err := db.Get(new(int), "SELECT COUNT(*) FROM counters"); !errors.Is(err, ErrDeadlock) || !strings.Contains(err.Error(), "max_open_conns") {
+			t.Errorf("a query beside open rows on the only connection: %v", err)
+		}
+		return nil
+	}))
 }
 
 // TestBadConnectFuncs fail in words for their user only.

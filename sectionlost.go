@@ -1,0 +1,63 @@
+package dblocker
+
+import (
+	"context"
+	"slices"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A lostCall is an orphan that is under the lock of a section, and has the lock exclusively.
+type lostCall struct {
+	orphan *orphan
+	lock   *rwlock.Lock
+}
+
+// bar keeps back what the section does next, if o is under a section's lock: that waits as a
+// stranger would for the lock of o.
+func (o *orphan) bar(users *space) {
+	s := o.hold.inside.section.lender(users, o.hold.user)
+	if s == nil || s.mode == Shared {
+		return
+	}
+	l := rwlock.NewLock(o.hold.user, 0)
+	o.cover, o.barrier.Kind, o.barrier.Tag = s, o.hold.Kind, o.hold.Tag
+	l.Acquire(context.Background(), rwlock.Exclusive, &o.barrier, rwlock.Wait{}) // nobody else knows of it yet
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = append(s.lost, lostCall{o, l})
+}
+
+func (o *orphan) unbar() {
+	s := o.cover
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	s.lost = slices.DeleteFunc(s.lost, func(l lostCall) bool { return l.orphan == o })
+	s.mu.Unlock()
+	o.barrier.Release()
+}
+
+// awaitLost waits, on behalf of an operation of the user id in the section, until the server
+// has ended the section's earlier ones that have lost their connections.
+func (c *conn) awaitLost(ctx context.Context, in *section, id identity, mode Mode) error {
+	s := in.lender(c.pool.users, id.user)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	lost := slices.Clone(s.lost)
+	s.mu.Unlock()
+	if len(lost) > 0 && c.busy == idle {
+		c.giveBack() // as whoever waits for a lock
+	}
+	for _, call := range lost {
+		h := rwlock.Hold{Owner: id.lockOwner()}
+		if err := call.lock.Acquire(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
+			return lockError(err, id)
+		}
+		h.Release()
+	}
+	return nil
+}
