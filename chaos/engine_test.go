@@ -198,7 +198,8 @@ func networkFault(err error) string {
 	var ne net.Error
 	switch {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &ne):
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &ne),
+		strings.Contains(err.Error(), "that the section is pinned to was lost"):
 		return "connection lost"
 	}
 	return ""

@@ -218,7 +218,7 @@ func (r *request) readTx() {
 		r.expectSame(first, second, r.ctx, "read-only Tx")
 	}
 	leave()
-	if owners && r.engine.server && r.rng.IntN(8) == 0 {
+	if owners && !r.reads && !r.one && r.engine.server && r.rng.IntN(8) == 0 {
 		// Two who do this at a time wait for each other: one gets ErrDeadlock.
 		r.writeOnce("Exec beside a read-only Tx")
 	}
@@ -337,7 +337,7 @@ func (r *request) rewrite() {
 	defer r.rollback(tx)
 	leave := r.enter(r.ctx, dblocker.Exclusive, "a Tx")
 	defer leave()
-	if owners {
+	if owners && !r.one {
 		r.besideTx()
 	}
 	o := r.history.begin(r.user, "Tx", true)
