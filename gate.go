@@ -164,7 +164,7 @@ func (c *conn) passGate(ctx context.Context, h *userHold) error {
 }
 
 // spillAtGate spills those rows of the owner, and of the connection, that have
-// the gate and would keep req waiting there for ever.
+// the gate and would keep req waiting there for ever. Their user's lock they keep.
 func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
 	if req.gate == nil {
 		return nil
@@ -172,13 +172,14 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	inTheWay := func(r *rows) bool {
 		return (r.writes || req.gateMode == Exclusive) && r.hold.gate.Held()
 	}
-	if err := c.server().spill(ctx, c.db.spillLimit, inTheWay); err != nil {
+	giveUp := func(r *rows) { r.hold.leaveGate() }
+	if err := c.server().spill(ctx, c.db.spillLimit, inTheWay, giveUp); err != nil {
 		return err
 	}
 	if id.owner == nil || !id.owner.hasRows() {
 		return nil
 	}
-	return c.db.spill(ctx, id.owner, inTheWay)
+	return c.db.spill(ctx, id.owner, inTheWay, giveUp)
 }
 
 // clearConnection spills the rows that are open on a connection of a gated dialect,
@@ -189,7 +190,7 @@ func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error 
 	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
 		return nil
 	}
-	return c.server().spill(ctx, c.db.spillLimit, func(*rows) bool { return true })
+	return c.server().spill(ctx, c.db.spillLimit, func(*rows) bool { return true }, (*rows).unlock)
 }
 
 // clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
@@ -205,13 +206,13 @@ func (c *conn) clearForEnd(kind sqltext.Kind) {
 }
 
 // spill spills those of the open rows that are in the way.
-func (sc *serverConn) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool) error {
+func (sc *serverConn) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) error {
 	if sc == nil {
 		return nil
 	}
 	for r := sc.open; r != nil; r = r.below {
 		if inTheWay(r) {
-			if err := r.spill(ctx, limit); err != nil {
+			if err := r.spill(ctx, limit, giveUp); err != nil {
 				return err
 			}
 		}

@@ -620,6 +620,32 @@ func TestNestedReadPassesQueuedWriter(t *testing.T) {
 	})
 }
 
+// TestNestedReadInExclusiveRows: rows that have the gate to themselves make way there for
+// what their owner does meanwhile, and keep their user's lock.
+func TestNestedReadInExclusiveRows(t *testing.T) {
+	onJournals(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, _ string) {
+		ctx := asUser(1)
+		for name, open := range map[string]func() (*sql.Rows, error){
+			"WithMode": func() (*sql.Rows, error) {
+				return db.QueryContext(WithMode(ctx, Exclusive), "SELECT n FROM counters")
+			},
+			"RETURNING": func() (*sql.Rows, error) {
+				return db.QueryContext(ctx, "UPDATE counters SET n = n + 1 RETURNING n")
+			},
+		} {
+			rows, err := open()
+			must(t, err)
+			rows.Next()
+			must(t, db.QueryRowContext(ctx, "SELECT n FROM counters").Scan(new(int)))
+			must(t, db.QueryRowContext(asUser(2), "SELECT n FROM counters").Scan(new(int)))
+			if isFree(t, db, 1) {
+				t.Errorf("%s: the rows have lost their user's lock", name)
+			}
+			must(t, rows.Close())
+		}
+	})
+}
+
 // waitingAtGates counts those who wait at the gates of all databases.
 func waitingAtGates() int {
 	registry.mu.Lock()

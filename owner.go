@@ -64,7 +64,7 @@ func (o *owner) remove(r *rows) {
 // spill makes the owner give up what those of its open rows hold that are in the way,
 // by reading the rest of those rows, each up to limit bytes, into memory. It returns how
 // many they were.
-func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool) (n int, err error) {
+func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) (n int, err error) {
 	o.mu.Lock()
 	var held []*rows
 	for r := o.rows; r != nil; r = r.next {
@@ -74,7 +74,7 @@ func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) boo
 	}
 	o.mu.Unlock()
 	for _, r := range held {
-		if err := r.spill(ctx, limit); err != nil {
+		if err := r.spill(ctx, limit, giveUp); err != nil {
 			return n, err
 		}
 		n++
@@ -83,13 +83,13 @@ func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) boo
 }
 
 // spill does that for an operation on the handle, which counts it.
-func (c *Connector) spill(ctx context.Context, o *owner, inTheWay func(*rows) bool) error {
-	n, err := o.spill(ctx, c.spillLimit, inTheWay)
+func (c *Connector) spill(ctx context.Context, o *owner, inTheWay func(*rows) bool, giveUp func(*rows)) error {
+	n, err := o.spill(ctx, c.spillLimit, inTheWay, giveUp)
 	c.spills.Add(int64(n))
 	return err
 }
 
 // spillForUser spills the owner's rows that hold the lock of the user.
 func (c *Connector) spillForUser(ctx context.Context, o *owner, user string) error {
-	return c.spill(ctx, o, func(r *rows) bool { return r.hold.user == user })
+	return c.spill(ctx, o, func(r *rows) bool { return r.hold.user == user }, (*rows).unlock)
 }

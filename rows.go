@@ -41,7 +41,7 @@ type rows struct {
 	// another call of the same owner, which knows nothing of this connection.
 	mu      sync.Mutex
 	closed  bool
-	writes  bool   // whether they are of a statement that writes
+	writes  bool   // whether they are of a statement that writes, or may by WithMode
 	spilled *spill // nil unless the rows were spilled
 	copies  bool   // whether the values of a row must be copied out of the inner driver's buffer
 	buffer  []byte // the byte values of the current row, if they were

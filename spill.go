@@ -19,10 +19,10 @@ type spill struct {
 	err     error // that ended the inner rows; io.EOF as a rule; nil if they go on
 }
 
-// spill reads the rest of r into memory and gives up its lock. Rows that exceed
-// the limit, or outlast the context, keep it: what has been read is served first,
-// and then the rest.
-func (r *rows) spill(ctx context.Context, limit int64) error {
+// spill reads the rest of r into memory and gives up its locks, or what of them giveUp
+// does. Rows that exceed the limit, or outlast the context, keep them: what has been
+// read is served first, and then the rest.
+func (r *rows) spill(ctx context.Context, limit int64, giveUp func(*rows)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.Rows == nil || r.scansItself() {
@@ -34,7 +34,7 @@ func (r *rows) spill(ctx context.Context, limit int64) error {
 	if n, ok := r.Rows.(driver.RowsNextResultSet); ok && n.HasNextResultSet() {
 		return nil // there is more to come that needs the lock
 	}
-	r.unlock()
+	giveUp(r)
 	return nil
 }
 

@@ -20,10 +20,11 @@ import (
 
 // An engine is what the requests and the faults must know of a kind of database.
 type engine struct {
-	name   string
-	driver string
-	server bool // not in this process
-	waits  bool // its driver returns no earlier than the server has ended a cancelled statement
+	name    string
+	driver  string
+	server  bool   // not in this process
+	journal string // in which readers and writers wait for each other; else ""
+	waits   bool   // its driver returns no earlier than the server has ended a cancelled statement
 
 	// open makes a new database. server is nil where there is none.
 	open func(t testing.TB) (dsn string, server *testdb.PrivateServer)
@@ -46,21 +47,8 @@ type engine struct {
 const bump = "UPDATE registers SET n = n + 1, trail = concat('%[2]s', substr(trail, 1, 186)) WHERE id = '%[1]d'"
 
 var engines = []*engine{
-	{
-		name:   "sqlite",
-		driver: "sqlite3",
-		waits:  true,
-		open: func(t testing.TB) (string, *testdb.PrivateServer) {
-			// SQLite waits for nothing: all waiting is dblocker's.
-			return testdb.SQLite(t) + "?_busy_timeout=0&_synchronous=off", nil
-		},
-		trigger:   "CREATE TRIGGER enter AFTER UPDATE ON registers BEGIN INSERT INTO journal VALUES (substr(new.trail, 1, 6)); END",
-		begin:     "BEGIN IMMEDIATE",
-		mark:      "?",
-		returning: bump + " RETURNING n, trail",
-		slow:      " AND (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) SELECT COUNT(*) FROM c) > 0",
-		allowed:   sqliteFault,
-	},
+	sqlite("sqlite", ""),
+	sqlite("sqlite without WAL", "DELETE"),
 	{
 		name:   "postgres",
 		driver: "postgres",
@@ -100,6 +88,30 @@ var engines = []*engine{
 		kill:     "KILL CONNECTION %d",
 		allowed:  mysqlFault,
 	},
+}
+
+// sqlite is the engine with a journal mode; "" is the default, WAL.
+func sqlite(name, journal string) *engine {
+	return &engine{
+		name:    name,
+		driver:  "sqlite3",
+		journal: journal,
+		waits:   true,
+		open: func(t testing.TB) (string, *testdb.PrivateServer) {
+			// SQLite waits for nothing: all waiting is dblocker's.
+			dsn := testdb.SQLite(t) + "?_busy_timeout=0&_synchronous=off"
+			if journal != "" {
+				dsn += "&_journal_mode=" + journal
+			}
+			return dsn, nil
+		},
+		trigger:   "CREATE TRIGGER enter AFTER UPDATE ON registers BEGIN INSERT INTO journal VALUES (substr(new.trail, 1, 6)); END",
+		begin:     "BEGIN IMMEDIATE",
+		mark:      "?",
+		returning: bump + " RETURNING n, trail",
+		slow:      " AND (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) SELECT COUNT(*) FROM c) > 0",
+		allowed:   sqliteFault,
+	}
 }
 
 // schema makes a register for each user, and rows to join them with, so that a
@@ -186,7 +198,8 @@ func networkFault(err error) string {
 	var ne net.Error
 	switch {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &ne):
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &ne),
+		strings.Contains(err.Error(), "that the section is pinned to was lost"):
 		return "connection lost"
 	}
 	return ""

@@ -21,6 +21,8 @@ type request struct {
 	owner *owner
 	ctx   context.Context
 	plain context.Context // ctx without its user
+	reads bool            // it is in a shared section
+	one   bool            // it has but one connection, for one thing at a time
 }
 
 // An owner is one for the monitor, as WithUser and Fork make one for dblocker.
