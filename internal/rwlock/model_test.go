@@ -513,7 +513,8 @@ func (m *model) untangle(r *modelRequest) {
 			roots = append(roots, whole(r), modelWait{r, true})
 		}
 		m.moved = nil
-		i := slices.IndexFunc(m.waiting, func(v *modelRequest) bool { return m.mayOvertake(v, roots) })
+		inCircle := slices.DeleteFunc(slices.Clone(roots), func(root modelWait) bool { return !m.leads(root, root, true) })
+		i := slices.IndexFunc(m.waiting, func(v *modelRequest) bool { return m.mayOvertake(v, inCircle) })
 		if i < 0 {
 			return
 		}
@@ -529,10 +530,8 @@ func (m *model) untangle(r *modelRequest) {
 func (m *model) mayOvertake(v *modelRequest, roots []modelWait) bool {
 	behind := func(p *place) bool { return !p.ahead }
 	return modelOwners[v.parts[0].user] != noOwner && slices.ContainsFunc(m.placesOf(v), behind) &&
-		m.goesOn(whole(v), m.free(true), false) && m.leads(whole(v), whole(v), true) &&
-		slices.ContainsFunc(roots, func(root modelWait) bool {
-			return m.leads(root, root, true) && m.leads(root, whole(v), true)
-		})
+		slices.ContainsFunc(roots, func(root modelWait) bool { return m.leads(root, whole(v), true) }) &&
+		m.goesOn(whole(v), m.free(true), false) && m.leads(whole(v), whole(v), true)
 }
 
 // end ends the wait of r, if it waits, for the given reason.
