@@ -21,7 +21,9 @@ type Statistics struct {
 	Connections WaitStatistics // for a server connection, where max_open_conns bounds their number
 	Spills      int64          // sql.Rows that were read into memory to make way for a write
 
-	Server sql.DBStats // of the server connections; what db.Stats counts are client connections
+	// Server are those of the server connections, but for the few of dblocker's own that a
+	// busy SQLite file has. What db.Stats counts are client connections.
+	Server sql.DBStats
 }
 
 // WaitStatistics count waits that have ended.
