@@ -7,7 +7,7 @@ import (
 )
 
 // The deadlock search looks from a wait that has just begun at all that it waits for,
-// and ends it if it can never be granted.
+// and ends it if it can never be granted, whoever is let pass.
 //
 // What can be known of this is a graph. A waiter is stuck if one hold in its way is
 // stuck, or one waiter whose turn comes before; of the holders of a limited lock, if

@@ -46,8 +46,8 @@ type WaitError struct {
 
 	// Cycle is set for ErrDeadlock. It begins with the wait that was refused, then
 	// comes the hold in its way, then what the owner of that waits for, and so on. The
-	// last in the way belongs to the owner of the first wait. (Where a request is in
-	// the way only by coming earlier in a queue, it stands for its owner's hold.)
+	// last in the way belongs to the owner of the first wait. (Where what is in the way is
+	// an earlier wait of the same owner, it stands for the owner's hold.)
 	Cycle []Info
 
 	// Err is why the wait ended: ErrTimeout, ErrDeadlock, ErrClosed or the

@@ -309,6 +309,9 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 // at the other one, where by its stage it has an obstacle, or had and is on its way
 // here. And when it comes to let others pass, which removes an obstacle too, it wakes
 // them itself.
+//
+// Those that have come to keep others, who wait already, may have closed a cycle. That is
+// looked at when all is done, since who is granted now may be one of them.
 func retry(pending []*waiter) {
 	if len(pending) == 0 {
 		return
