@@ -95,7 +95,7 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 	}
 	if isPooled := c.cfg.dialect.isPooled; isPooled != nil && !c.cfg.stmtCacheSet {
 		pooled, err := isPooled(ctx, sc)
-		if pooled {
+		if pooled && err == nil {
 			c.warnOfPooler.Do(func() {
 				c.cfg.logger.Warn("dblocker: there seems to be a connection pooler between this program and the server, so prepared statements " +
 					"are not kept; say so with stmt_cache=0, or, if it serves each client by one server connection, keep them with stmt_cache=64")
