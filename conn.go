@@ -190,8 +190,11 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	r.inside = r.hold.inside.section
 	r.guarded = r.inside != nil || c.scope.isInside()
 	snd := c.sending(statement, query, args)
-	mode, _ := modeFrom(ctx, Shared)
-	r.writes = statement.Kind != sqltext.Read || mode == Exclusive
+	r.writes = statement.Kind != sqltext.Read
+	if !r.writes && r.hold.gate.Held() {
+		mode, _ := modeFrom(ctx, Shared)
+		r.writes = mode == Exclusive
+	}
 	opened := false
 	defer func() {
 		if !opened { // also when the inner driver panics

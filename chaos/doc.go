@@ -7,9 +7,10 @@
 //	go test -race -run TestChaos/mysql -chaos.seed=42 -chaos.duration=1h -timeout=0
 //
 // Requests of a few busy users read and write one row per user, a register, in
-// every way that database/sql knows (steps_test.go), while their contexts end, their
-// code panics, their sessions are killed, their server is restarted, and their
-// handles are closed (faults_test.go). Round by round, four things are checked:
+// every way that database/sql knows (steps_test.go), and in sections
+// (sections_test.go), while their contexts end, their code panics, their sessions are
+// killed, their server is restarted, and their handles are closed (faults_test.go).
+// Round by round, four things are checked:
 //
 //   - The history of each register is linearizable (history_test.go). This is what
 //     lost updates, dirty and stale reads, and writes that come late offend against.
