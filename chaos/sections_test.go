@@ -37,16 +37,16 @@ func (r *request) section(what string, lock lockFunc, mode dblocker.Mode) {
 	inside.work(what, r.ctx, mode)
 }
 
-// do is section by way of Do, which ends the section also if the handler panics.
+// do is section by way of Do, which ends the section also if the handler panics. What
+// it does inside are calls of their own, and only those have a time to return in.
 func (r *request) do() {
-	r.calls.do("Do", func() error {
-		return dblocker.Do(r.ctx, r.db, func(ctx context.Context) error {
-			inside := *r
-			inside.ctx = ctx
-			inside.work("Do", r.ctx, dblocker.Exclusive)
-			return nil
-		})
+	err := dblocker.Do(r.ctx, r.db, func(ctx context.Context) error {
+		inside := *r
+		inside.ctx = ctx
+		inside.work("Do", r.ctx, dblocker.Exclusive)
+		return nil
 	})
+	r.calls.do("Do", func() error { return err })
 }
 
 // lockTwo has a section of two users and works for both. It is rare, like rewriteTwo.
