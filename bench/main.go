@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/pprof"
 	"syscall"
 )
 
@@ -14,10 +16,27 @@ func main() {
 	o := parseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+	err := profiled(o.profile, func() error { return run(ctx, o, os.Stdout, os.Stderr) })
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// profiled writes a CPU profile of run to a file, unless its name is "".
+func profiled(name string, run func() error) error {
+	if name == "" {
+		return run()
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err = pprof.StartCPUProfile(f); err == nil {
+		err = run()
+		pprof.StopCPUProfile()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // options are what the flags say.
@@ -28,6 +47,7 @@ type options struct {
 	disk     string
 	markdown bool
 	svg      string
+	profile  string
 }
 
 // A selection is the part of a suite that is run. The baselines always are.
@@ -54,6 +74,7 @@ func parseFlags() (o options) {
 	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
 	flag.BoolVar(&o.markdown, "markdown", false, "write the report as markdown")
 	flag.StringVar(&o.svg, "svg", "", "`directory` to write charts to")
+	flag.StringVar(&o.profile, "cpuprofile", "", "`file` to write a profile to, whose label \"contender\" tells whose time it is: go tool pprof -tagfocus contender=dblocker")
 	flag.Parse()
 	if *quick {
 		o.plan = quickPlan

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/pprof"
 	"time"
 )
 
@@ -117,8 +118,11 @@ func (e *entry) slice(ctx context.Context, p plan) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	warmUp := measure(p.slice/5, t.workers)
-	s = measure(p.slice, t.workers)
+	var warmUp sample
+	pprof.Do(ctx, pprof.Labels("contender", e.contender), func(context.Context) {
+		warmUp = measure(p.slice/5, t.workers)
+		s = measure(p.slice, t.workers)
+	})
 	after, err := t.sum(ctx)
 	s.count(warmUp)
 	s.lost = s.updates - (after - before)
