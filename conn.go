@@ -56,7 +56,8 @@ type conn struct {
 
 	life     membership // in bound, while there may be something to close
 	attached membership // in the section of drawn.pin
-	using    *pin       // whose mu the call has locked; else nil
+	using    *pin       // whose turn the call has; else nil
+	visit    membership // in the section of using, while the call lasts
 
 	drawn draw        // has no sc unless a server connection is drawn
 	slot  rwlock.Hold // held while it is, if their number is limited

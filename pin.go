@@ -112,8 +112,7 @@ func (p *pin) discard() {
 }
 
 // close gives the connection back when the section is released. It does not take the turn,
-// which the last member may hold who is just leaving: besides that one nobody uses the
-// connection any more, since nobody can attach to it.
+// which the last member may hold who is just leaving: whoever has the turn is a member.
 func (p *pin) close() {
 	if d := p.drawn; d.sc != nil {
 		p.drawn, d.pin = draw{}, nil

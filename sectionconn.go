@@ -82,6 +82,9 @@ func (c *conn) enterFor(ctx context.Context) error {
 		err = errClosed
 	case p != nil:
 		err = c.usePin(ctx, p)
+		if err == nil && c.drawn.pin == nil { // else it is a member already
+			err = p.section.enter(&c.visit, c) // so that the connection is not given back meanwhile
+		}
 	}
 	if err != nil {
 		c.leave()
@@ -118,6 +121,7 @@ func (c *conn) lockCall() {
 func (c *conn) leave() {
 	p := c.using
 	if p != nil {
+		c.visit.leave()
 		c.using = nil
 		p.turn.unlock()
 	}
