@@ -34,6 +34,7 @@ func (h *userHold) release() {
 
 // unlock gives up the locks, and keeps the place in a section.
 func (h *userHold) unlock() {
+	defer h.passed.makeRoom()
 	h.leaveGate()
 	h.Hold.Release()
 	if h.all != nil {
@@ -136,11 +137,18 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	if id.user == "" && req.gate == nil {
 		return nil
 	}
+	alone := req.gate != nil && req.gateMode == Exclusive
+	if alone {
+		req.gate.writers.Add(1)
+	}
 	if err := c.acquire(ctx, h, req, id); err != nil {
+		if alone {
+			req.gate.writers.Add(-1)
+		}
 		h.leaveGate()
 		return err
 	}
-	if req.gate != nil && req.gateMode == Exclusive {
+	if alone {
 		h.alone = c.pool
 	}
 	return nil
