@@ -129,18 +129,14 @@ func (h *userHold) leaveGate() {
 		h.passed = nil
 		g.passers.Add(-1)
 	}
-	h.crowd.leave()
-	p := h.alone
-	if p == nil {
-		h.gate.Release()
-		return
+	if p := h.alone; p != nil {
+		h.alone = nil
+		p.gate.barred.Store(false)
+		p.gate.writes.Add(1)
+		p.gate.writers.Add(-1)
 	}
-	h.alone = nil
-	p.gate.barred.Store(false)
-	p.gate.writes.Add(1)
-	p.gate.writers.Add(-1)
+	h.crowd.leave()
 	h.gate.Release()
-	p.walReader.note()
 }
 
 // gateRequest adds to req what an operation on c, outside a scope, asks of the

@@ -34,12 +34,17 @@ func (h *userHold) release() {
 
 // unlock gives up the locks, and keeps the place in a section.
 func (h *userHold) unlock() {
-	defer h.passed.makeRoom()
+	passed, alone := h.passed, h.alone
 	h.leaveGate()
 	h.Hold.Release()
 	if h.all != nil {
 		h.all.Release()
 		h.all = nil
+	}
+	// Nobody is to wait for what follows.
+	passed.makeRoom()
+	if alone != nil {
+		alone.walReader.note()
 	}
 }
 

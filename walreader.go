@@ -36,7 +36,7 @@ type walReader struct {
 	// are none, allMarks if they are as many as there are marks.
 	seen atomic.Int64
 
-	mu    sync.Mutex // guards what follows; what is called with it waits for nothing
+	mu    sync.Mutex // guards what follows; who has it calls SQLite, but waits for no lock of ours
 	from  time.Time  // since when calls are counted; it may be in the future, and nothing is done until then
 	calls int        // that found something to do
 	timed bool       // a timer runs that ends the reads

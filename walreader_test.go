@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -29,11 +28,10 @@ func readUntilKept(t *testing.T, db *sql.DB) *walReader {
 	t.Helper()
 	readFirst(t, db) // else there are no connections at all
 	w := walReaderOf(t, db)
-	for deadline := time.Now().Add(10 * time.Second); w.seen.Load() == noRead; readFirst(t, db) {
-		if time.Now().After(deadline) {
-			t.Fatal("the reads of the program are not accompanied by one that stays")
-		}
-	}
+	waitFor(t, func() bool {
+		readFirst(t, db)
+		return w.seen.Load() != noRead
+	})
 	return w
 }
 
@@ -102,11 +100,7 @@ func TestWALReaderEndsForOthers(t *testing.T) {
 	}
 	cancel()
 	reading.Wait()
-	for deadline := time.Now().Add(10 * time.Second); w.seen.Load() != noRead; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the read does not end although nobody reads")
-		}
-	}
+	waitFor(t, func() bool { return w.seen.Load() == noRead }) // although nobody reads
 }
 
 // TestWALStaysSmall tests that reads beside writes do not let the WAL grow: SQLite begins
