@@ -46,6 +46,8 @@ type gate struct {
 	// it now is not to be kept company by a walReader.
 	writes atomic.Int64
 	barred atomic.Bool
+
+	conns openConns // to the database
 }
 
 // The values of gate.wal.

@@ -50,6 +50,9 @@ func newPool(c *Connector) (*pool, error) {
 	p.useGate(c)
 	limits := c.limits
 	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
+	if p.gate != nil {
+		p.connector.conns = &p.gate.conns
+	}
 	p.useWALReader(c)
 	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(p.connector)

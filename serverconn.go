@@ -35,6 +35,7 @@ type serverConnector struct {
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
 	gate   *gate         // nil if there is none
+	conns  *openConns    // to the database of the gate; nil if there is none
 
 	warnOfPooler sync.Once
 }
@@ -48,41 +49,64 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 	return ci, err
 }
 
+// Connect implements [driver.Connector].
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	ci, err := c.dial(ctx)
+	sc, err := c.open(ctx, c.setUp)
 	if err != nil {
 		return nil, err
 	}
-	sc := newServerConn(ci, c.cfg)
+	return sc, nil
+}
+
+// open makes a server connection, and lets setUp prepare it for its work.
+func (c *serverConnector) open(ctx context.Context, setUp func(context.Context, *serverConn) error) (*serverConn, error) {
+	var sc *serverConn
+	err := c.conns.open(func() error {
+		ci, err := c.dial(ctx)
+		if err != nil {
+			return err
+		}
+		sc = newServerConn(ci, c.cfg)
+		if err := setUp(ctx, sc); err != nil {
+			sc.Close()
+			return err
+		}
+		sc.conns = c.conns
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sc, nil
+}
+
+// setUp prepares a connection for the inner pool.
+func (c *serverConnector) setUp(ctx context.Context, sc *serverConn) error {
 	sc.schema = c.schema
 	if setUp := c.cfg.dialect.setUp; setUp != nil {
 		if err := setUp(ctx, c.inner, sc); err != nil {
-			sc.Close()
-			return nil, err
+			return err
 		}
 		c.gate.opened(sc.journal)
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
-			sc.Close()
-			return nil, fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
+			return fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
 		}
 		sc.statementTimeout = c.cfg.statementTimeout
 	}
 	if identify := c.cfg.dialect.identify; identify != nil && c.cfg.cancelGrace > 0 {
 		// A server that cannot tell is no worse than the bare driver.
 		if err := identify(ctx, sc); err != nil && ctx.Err() != nil {
-			sc.Close()
-			return nil, err
+			return err
 		}
 	}
 	if c.cfg.stmtCache > 0 {
 		if err := c.keepStmts(ctx, sc); err != nil {
-			sc.Close()
-			return nil, err
+			return err
 		}
 	}
-	return sc, nil
+	return nil
 }
 
 // keepStmts lets a new connection keep statements. Behind a pooler that may run
@@ -136,6 +160,8 @@ type serverConn struct {
 	cache    stmtCache
 	keepFrom int
 	schema   *atomic.Int64
+
+	conns *openConns // that it is one of; nil if it is not counted
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
@@ -450,7 +476,7 @@ func (sc *serverConn) Close() error {
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
 	}
-	return sc.ci.Close()
+	return sc.conns.close(sc.ci.Close)
 }
 
 // Prepare implements [driver.Conn].

@@ -181,17 +181,14 @@ func (r *walRead) begin(connector *serverConnector) error {
 	return nil
 }
 
-func (r *walRead) connect(connector *serverConnector) error {
-	ctx := context.Background()
-	ci, err := connector.dial(ctx)
-	if err != nil {
+func (r *walRead) connect(connector *serverConnector) (err error) {
+	r.conn, err = connector.open(context.Background(), func(ctx context.Context, sc *serverConn) error {
+		if _, err := sc.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
+			return err
+		}
+		r.stmt, err = sc.prepare(ctx, "SELECT 1 FROM sqlite_master")
 		return err
-	}
-	r.conn = newServerConn(ci, connector.cfg)
-	if _, err := r.conn.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
-		return err
-	}
-	r.stmt, err = r.conn.prepare(ctx, "SELECT 1 FROM sqlite_master")
+	})
 	return err
 }
 
