@@ -104,7 +104,7 @@ func TestEveryLoadOnEveryJournal(t *testing.T) {
 		"read-modify-write": {{size: 32, users: 50, percent: 100, inTx: true}},
 		"hot user":          {{size: 200, users: 1, percent: 100}, {size: 20, users: 100}},
 	}
-	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+	onJournals(t, "lock_timeout=10m", func(t *testing.T, db *sql.DB, mode string) {
 		mustExec(t, db, "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 5 UNION ALL SELECT i + 1 FROM r WHERE i < 100) SELECT i, 0 FROM r")
 		work := &sqliteLoad{t: t, db: db, mode: mode}
 		for name, crowds := range loads {
