@@ -717,7 +717,7 @@ func TestPreparedExecLeavesNoLock(t *testing.T) {
 // others read and write: nobody notices.
 func TestJournalModeChangesUnderLoad(t *testing.T) {
 	testdb.NoLeaks(t)
-	db := openJournal(t, "", "")
+	db := openJournal(t, "", "self_wait=1m") // which is how long the mode is tried to be changed
 	load := &sqliteLoad{t: t, db: db}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
