@@ -728,6 +728,8 @@ func TestJournalModeChangesUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	defer wg.Wait()
+	defer cancel()
 	for range 5 {
 		for _, mode := range []string{"delete", "wal", "truncate", "persist", "wal", "memory"} {
 			var got string
@@ -802,6 +804,8 @@ func TestBackupUnderLoad(t *testing.T) {
 				}
 			})
 		}
+		defer wg.Wait()
+		defer cancel()
 		conn, err := db.Conn(asUser(9))
 		must(t, err)
 		if mode != "WAL" {
