@@ -57,7 +57,7 @@ func onEngines(t *testing.T, options string, test func(t *testing.T, db *sql.DB,
 // most four connections are ever open.
 func TestNoConnectionForWaiters(t *testing.T) {
 	const waiters = 500
-	onEngines(t, "max_open_conns=4", func(t *testing.T, db *sql.DB, c *Connector) {
+	onEngines(t, "max_open_conns=4&lock_timeout=10m", func(t *testing.T, db *sql.DB, c *Connector) {
 		tx, err := db.BeginTx(asUser(1), nil)
 		must(t, err)
 		errs := make(chan error, waiters)

@@ -158,9 +158,9 @@ func (os *orphans) end(o *orphan) bool {
 		return false
 	}
 	o.timer.Stop()
-	o.unbar()
 	o.hold.release()
 	os.pool.release()
+	o.unbar() // last: what goes on now finds nothing left of o
 	return true
 }
 

@@ -339,7 +339,7 @@ func TestSectionOutlivesNoStatement(t *testing.T) {
 		"postgres": "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE counters SET n = 7%'",
 		"mysql":    "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE counters SET n = 7%'",
 	}
-	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
+	onEngines(t, "cancel_grace=1m", func(t *testing.T, db *sql.DB, c *Connector) {
 		query := slow[c.dialect.name]
 		if query == "" {
 			t.Skip("SQLite works in the process")

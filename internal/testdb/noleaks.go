@@ -7,8 +7,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// settle is how long after a test connections and goroutines may take to end: pools close theirs in the background.
-const settle = 3 * time.Second
+// settle is how long after a test connections and goroutines may take to end: pools close theirs in the background, and test
+// machines are busy.
+var settle = 30 * time.Second
 
 // NoLeaks fails the test if a goroutine that started during the test is left when it ends. Call it first, so that it looks
 // after the test's other cleanups. It cannot tell the goroutines of tests that run at the same time from each other: not for
