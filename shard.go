@@ -46,7 +46,8 @@ func ConnectFunc(f Connect) Option {
 // DSNFunc makes a [Store] ask f for the data source name of each user's database, for
 // the driver that [New] was given. Users with the same one share its connections, which
 // stay open for a minute after the last use, of at most 16 databases. What is said of
-// f in [ConnectFunc] holds here too.
+// f in [ConnectFunc] holds here too. A user ID is what the program was given: f must not
+// let one such as "../x" choose a file.
 func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, err error)) Option {
 	return func(c *config) error {
 		if f == nil {
