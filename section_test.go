@@ -216,6 +216,18 @@ func TestSectionEndsWithContext(t *testing.T) {
 	})
 }
 
+// TestTryLockNamesTheHolder, and no timeout, since it does not wait.
+func TestTryLockNamesTheHolder(t *testing.T) {
+	db := openStub(t, &stub{})
+	_, unlock := beginTest(t, Lock, asUser(1), db)
+	defer unlock()
+	_, _, err := TryRLock(asUser(1), db)
+	const want = `dblocker: did not wait for the shared lock of user "1"; in the way: section, which has held it (exclusive) for `
+	if !errors.Is(err, ErrLockTimeout) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
 // TestCloseEndsNoSection: another handle on the database waits for it as before.
 func TestCloseEndsNoSection(t *testing.T) {
 	path := testdb.SQLite(t)
