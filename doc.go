@@ -50,10 +50,10 @@
 //
 // The data source name of the driver "dblocker" is driver[?options]:inner-dsn. The
 // inner DSN is passed on as it is, but for what a SQLite database needs to be one for
-// all connections. URLs that begin with postgres://, postgresql://, mysql:// or
-// sqlite3:// stand for driver and DSN together. The drivers sqlite3-dblocker,
+// all connections. URLs that begin with postgres://, postgresql://, mysql://,
+// sqlite3:// or sqlite:// stand for driver and DSN together. The drivers sqlite3-dblocker,
 // postgres-dblocker, mysql-dblocker, pgx-dblocker and sqlite-dblocker take the
-// unchanged DSN of the driver that they wrap. For other drivers there are [Register], [NewConnector] and [OpenDB].
+// unchanged DSN of the driver that they wrap, and no options. For other drivers there are [Register], [NewConnector] and [OpenDB].
 //
 // # Connections
 //

@@ -24,7 +24,7 @@ const dsnExample = `for example "sqlite3:app.db" or "postgres?lock_timeout=5s:po
 // parseDSN reads a data source name of the driver "dblocker":
 //
 //	driver[?options]:inner-dsn
-//	postgres://..., postgresql://..., mysql://..., sqlite3://...
+//	postgres://..., postgresql://..., mysql://..., sqlite3://..., sqlite://...
 //
 // Errors never quote the inner DSN, which may hold a password.
 func parseDSN(dsn string) (target, error) {
@@ -75,8 +75,8 @@ func parseURL(scheme, dsn string) (t target, ok bool, err error) {
 	case "mysql":
 		t, err = newTarget("mysql", nil, dsn)
 		return t, true, err
-	case "sqlite3":
-		return target{driver: "sqlite3", dsn: strings.TrimPrefix(dsn, "sqlite3://")}, true, nil
+	case "sqlite3", "sqlite":
+		return target{driver: scheme, dsn: strings.TrimPrefix(dsn, scheme+"://")}, true, nil
 	}
 	return target{}, false, nil
 }

@@ -20,6 +20,7 @@ func TestParseDSN(t *testing.T) {
 		{"sqlite3:", "sqlite3", ""},
 		{"sqlite3://app.db?_fk=1", "sqlite3", "app.db?_fk=1"},
 		{"sqlite3:///var/lib/app.db", "sqlite3", "/var/lib/app.db"},
+		{"sqlite://app.db", "sqlite", "app.db"},
 		{"postgres://u:p@host/app?sslmode=disable", "postgres", "postgres://u:p@host/app?sslmode=disable"},
 		{"postgresql://u@host/app", "postgres", "postgresql://u@host/app"},
 		{"postgres:host=/tmp user=u", "postgres", "host=/tmp user=u"},

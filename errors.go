@@ -66,7 +66,11 @@ type LockError struct {
 // Error names what was waited for, how long, and what was in the way.
 func (e *LockError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "dblocker: waited %v for %s: %v", e.Waited.Round(time.Millisecond), e.what, e.Err)
+	if e.Waited == 0 && e.Err == ErrLockTimeout { // by TryLock, or with lock_timeout=0
+		fmt.Fprintf(&b, "dblocker: did not wait for %s", e.what)
+	} else {
+		fmt.Fprintf(&b, "dblocker: waited %v for %s: %v", e.Waited.Round(time.Millisecond), e.what, e.Err)
+	}
 	if e.blocker != "" {
 		fmt.Fprintf(&b, "; in the way: %s", e.blocker)
 	}

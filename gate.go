@@ -338,7 +338,7 @@ func (c *conn) clearDatabase(ctx context.Context, h *userHold, req request, st s
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("dblocker: the journal mode is not changed: SQLite leaves WAL mode only when no other connection has the file open, and %d were in use too long: %w", others, ErrLockTimeout)
+			return fmt.Errorf("dblocker: the journal mode is not changed: SQLite leaves WAL mode only when no other connection has the file open, and others, %d of them, were in use too long; close rows and sql.Conns before: %w", others, ErrLockTimeout)
 		}
 		if err := c.lock(ctx, h, req); err != nil {
 			return err

@@ -285,7 +285,7 @@ func (c *conn) lockError(err error, id identity) error {
 		return err // the context was done before there was anything to wait for
 	}
 	if g := c.pool.gate; g.refused(err) {
-		return waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode))
+		return waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks)
 	}
 	return lockError(err, id)
 }
@@ -308,7 +308,7 @@ func lockError(err error, id identity) error {
 	default:
 		what = "the lock of all users"
 	}
-	return waitError(w, id, what)
+	return waitError(w, id, what, outOfLocks)
 }
 
 // connectError does the same for the wait for a server connection.
@@ -318,12 +318,19 @@ func (c *Connector) connectError(err error) error {
 	}
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
-		return waitError(w, identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns))
+		return waitError(w, identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns), outOfConnections)
 	}
 	return err
 }
 
-func waitError(w *rwlock.WaitError, id identity, what string) error {
+// How a request gets out of a circle with others.
+const (
+	outOfLocks       = "end what this request has, and begin it again; dblocker.LockUsers locks several users without deadlocks, and dblocker.Lock a user before the first read"
+	outOfConnections = "do this with the Tx or the connection that this request has, or allow more with max_open_conns"
+)
+
+// waitError has the way out of a deadlock with others, for which it is the advice.
+func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	e := &LockError{
 		User:   id.user,
 		Mode:   Mode(w.Mode),
@@ -341,10 +348,13 @@ func waitError(w *rwlock.WaitError, id identity, what string) error {
 	}
 	own := id.owner != nil && w.Blocker.Owner == id.lockOwner()
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
+	if e.Err == ErrDeadlock {
+		e.advice = wayOut
+	}
 	if own {
 		with := "the Tx or the connection that has it"
 		if w.Blocker.Kind == rwlock.Section {
-			with = "the section's context"
+			with = "the section's context or handle"
 		}
 		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
 	}

@@ -231,7 +231,7 @@ var optionTable = []optionSpec{
 		c.lockspace = v
 		return nil
 	}},
-	{"dialect", dialectNames(), func(c *config, v string) error {
+	{"dialect", "one of " + dialectNames(), func(c *config, v string) error {
 		for _, d := range dialects {
 			if d.name == v {
 				c.dialect = d

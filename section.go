@@ -27,7 +27,8 @@ import (
 // closed, its transactions rolled back, its context is done. unlock does not wait for a
 // call that is still running; the lock passes on when that has returned. From then
 // on the section's context answers [ErrReleased]. unlock is never nil, also beside an
-// error, and does nothing the second time.
+// error, and does nothing the second time. Close of db does not end a section, as it does
+// not end a transaction: the program's own code may still be at work in it.
 //
 // A section is no transaction: what it has written stays. And it is no session: its
 // statements may run on different connections, but see [Pin].

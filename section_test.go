@@ -216,6 +216,33 @@ func TestSectionEndsWithContext(t *testing.T) {
 	})
 }
 
+// TestTryLockNamesTheHolder, and no timeout, since it does not wait.
+func TestTryLockNamesTheHolder(t *testing.T) {
+	db := openStub(t, &stub{})
+	_, unlock := beginTest(t, Lock, asUser(1), db)
+	defer unlock()
+	_, _, err := TryRLock(asUser(1), db)
+	const want = `dblocker: did not wait for the shared lock of user "1"; in the way: section, which has held it (exclusive) for `
+	if !errors.Is(err, ErrLockTimeout) || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// TestCloseEndsNoSection: another handle on the database waits for it as before.
+func TestCloseEndsNoSection(t *testing.T) {
+	path := testdb.SQLite(t)
+	db, other := openSQLite(t, "dblocker", "sqlite3:"+path), openSQLite(t, "dblocker", "sqlite3:"+path)
+	ctx, unlock := beginTest(t, Lock, asUser(1), db)
+	must(t, db.Close())
+	if ctx.Err() != nil || isFree(t, other, 1) {
+		t.Errorf("Close ended the section: %v", ctx.Err())
+	}
+	unlock()
+	if !isFree(t, other, 1) {
+		t.Error("the lock outlived the section")
+	}
+}
+
 func TestPanicLeavesLockFree(t *testing.T) {
 	db := openStub(t, &stub{})
 	for _, do := range []func(context.Context, Handle, func(context.Context) error, ...SectionOption) error{Do, RDo} {

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -45,7 +46,8 @@ func ConnectFunc(f Connect) Option {
 // DSNFunc makes a [Store] ask f for the data source name of each user's database, for
 // the driver that [New] was given. Users with the same one share its connections, which
 // stay open for a minute after the last use, of at most 16 databases. What is said of
-// f in [ConnectFunc] holds here too.
+// f in [ConnectFunc] holds here too. A user ID is what the program was given: f must not
+// let one such as "../x" choose a file.
 func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, err error)) Option {
 	return func(c *config) error {
 		if f == nil {
@@ -73,12 +75,12 @@ type shards struct {
 	timeout time.Duration   // of the wait for it
 	done    <-chan struct{} // closed with the Store
 
-	mu     sync.Mutex // guards what follows, and the fields of the elements
-	users  map[string]*shardUser
-	byKey  map[any]*shard
-	dying  map[any]bool // those that are being closed
-	idle   []*shard     // of byKey, without users, the longest idle first
-	closed bool
+	mu      sync.Mutex // guards what follows, and the fields of the elements
+	users   map[string]*shardUser
+	byKey   map[any]*shard
+	closing map[*shard]chan struct{} // those that are being closed, of byKey no more; closed when they are
+	idle    []*shard                 // of byKey, without users, the longest idle first
+	closed  bool
 }
 
 // found is a database by its key, a *sql.DB or a DSN, and how to make it one of ours if
@@ -110,7 +112,7 @@ type shardUser struct {
 }
 
 func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts []Option) *shards {
-	ss := &shards{done: done, timeout: cfg.lockTimeout, users: make(map[string]*shardUser), byKey: make(map[any]*shard), dying: make(map[any]bool)}
+	ss := &shards{done: done, timeout: cfg.lockTimeout, users: make(map[string]*shardUser), byKey: make(map[any]*shard), closing: make(map[*shard]chan struct{})}
 	if ss.timeout == 0 { // no wait for locks, but this is none
 		ss.timeout = 2 * time.Minute
 	}
@@ -300,7 +302,7 @@ func (ss *shards) leave(user string, u *shardUser) {
 func (ss *shards) retain(user string, f found) (*shard, error) {
 	sh := ss.byKey[f.key]
 	if sh == nil {
-		if ss.dying[f.key] {
+		if ss.isClosing(f.key) {
 			return nil, errNotUsable(user, errClosed)
 		}
 		on, err := f.open()
@@ -352,17 +354,29 @@ func (ss *shards) expire(sh *shard) {
 func (ss *shards) discard(sh *shard) {
 	ss.wake(sh)
 	delete(ss.byKey, sh.key)
-	if _, isDSN := sh.key.(string); isDSN {
-		go sh.on.close() // it may be opened again meanwhile
-		return
-	}
-	ss.dying[sh.key] = true
+	closed := make(chan struct{})
+	ss.closing[sh] = closed
 	go func() {
+		defer close(closed)
 		sh.on.close()
 		ss.mu.Lock()
 		defer ss.mu.Unlock()
-		delete(ss.dying, sh.key)
+		delete(ss.closing, sh)
 	}()
+}
+
+// isClosing tells whether the *sql.DB that a ConnectFunc returned is being closed. A DSN may
+// be opened again meanwhile.
+func (ss *shards) isClosing(key any) bool {
+	if _, isDSN := key.(string); isDSN {
+		return false
+	}
+	for sh := range ss.closing {
+		if sh.key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // databases returns those that are open.
@@ -390,6 +404,16 @@ func (ss *shards) close() {
 	}
 	for _, u := range ss.users {
 		u.cancel()
+	}
+}
+
+// wait returns when what is being closed is closed.
+func (ss *shards) wait() {
+	ss.mu.Lock()
+	closing := slices.Collect(maps.Values(ss.closing))
+	ss.mu.Unlock()
+	for _, closed := range closing {
+		<-closed
 	}
 }
 

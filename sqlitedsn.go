@@ -95,6 +95,14 @@ func (d *sqliteDSN) isFileDespiteMode() bool {
 	return !d.uri && d.path != ":memory:" && d.last("mode") == "memory"
 }
 
+// namesDriver returns the name in front of a DSN like "sqlite3:app.db", which is for
+// the driver "dblocker" and has come to another.
+func (d *sqliteDSN) namesDriver() (name string, ok bool) {
+	head, _, found := strings.Cut(d.raw, ":")
+	name, _, _ = strings.Cut(head, "?")
+	return name, found && wrappedNames[name] != ""
+}
+
 // last returns the value of a parameter as SQLite finds it: the last one wins.
 func (d *sqliteDSN) last(name string) string {
 	if values := d.params[name]; len(values) > 0 {

@@ -60,6 +60,10 @@ func newSQLiteConnector(cfg *config, d driver.Driver, dsn string) (driver.Connec
 
 // warn logs what in the DSN does not do what it says.
 func (c *sqliteConnector) warn() {
+	if driver, ok := c.dsn.namesDriver(); ok {
+		c.logger.Warn(`dblocker: the SQLite DSN begins with the name of a driver, as that of the driver "dblocker" would, and here it is a part of the file's name`,
+			"name", driver+":")
+	}
 	if c.dsn.unreadable {
 		return
 	}

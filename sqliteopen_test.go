@@ -107,6 +107,18 @@ func TestSQLiteDSNOverrulesDefaults(t *testing.T) {
 	}
 }
 
+// TestSQLiteDSNWithDriver: a DSN for the driver "dblocker" that has come to another is a
+// file name, as on the bare driver, and is told about.
+func TestSQLiteDSNWithDriver(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for dsn, want := range map[string]bool{"sqlite3:app.db": true, "sqlite3?lock_timeout=5s:app.db": true, "sqlite://app.db": true, "file:app.db": false, ":memory:": false, "./sqlite3:app.db": false} {
+		_, log := openLogged(t, dsn)
+		if got := strings.Contains(log.String(), "name of a driver"); got != want {
+			t.Errorf("%s: logged %q", dsn, log)
+		}
+	}
+}
+
 // TestSQLiteParamsOnPlainPaths: mattn/go-sqlite3 drops them.
 func TestSQLiteParamsOnPlainPaths(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%20#.db")

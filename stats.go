@@ -66,7 +66,7 @@ type HoldInfo struct {
 	User    string // "" for the lock of all users
 	Mode    Mode
 	Waiting bool
-	Kind    string // statement, rows, transaction, session or section
+	Kind    string // statement, rows, transaction, session (a transaction written in SQL) or section
 	Tag     string
 
 	// Since is when the hold, or the wait, began, and For how long it has lasted. They

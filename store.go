@@ -154,7 +154,8 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 }
 
 // Close closes the Store: handles that are out are ended as by their cancel, those who
-// wait for a lock get "sql: database is closed". The second time it does nothing.
+// wait for a lock get "sql: database is closed". Databases that are in use by a running
+// call are closed when that has returned. The second time Close does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -175,6 +176,9 @@ func (s *Store) Close() error {
 	}
 	for _, sec := range live {
 		sec.unlock()
+	}
+	if s.shards != nil {
+		s.shards.wait()
 	}
 	return err
 }

@@ -818,3 +818,27 @@ func TestDSNFunc(t *testing.T) {
 		t.Errorf("%d idle databases are open, want %d", n, maxIdleShards)
 	}
 }
+
+// TestCloseWaitsForShards: when Close returns, the users' databases are closed, be they in
+// use or not, also if that takes its time.
+func TestCloseWaitsForShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shard := &stub{close: func() { time.Sleep(time.Second) }}
+		s, err := New(context.Background(), "sqlite3", "unused", false, ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) {
+			return sqlx.NewDb(sql.OpenDB(shard), "stub"), nil
+		}))
+		must(t, err)
+		for _, user := range []string{"gone", "there"} {
+			cancel, db, err := s.RWGetDB(user, context.Background(), "test")
+			must(t, err)
+			db.MustExec("UPDATE t")
+			if user == "gone" {
+				cancel()
+			}
+		}
+		must(t, s.Close())
+		if n := shard.connections(); n > 0 {
+			t.Errorf("Close has returned and left %d connections open", n)
+		}
+	})
+}

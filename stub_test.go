@@ -22,6 +22,9 @@ type stub struct {
 	// connect is called for each new connection, if it is set.
 	connect func()
 
+	// close is called when a connection is closed, if it is set.
+	close func()
+
 	open     atomic.Int64 // connections now
 	mostOpen atomic.Int64
 }
@@ -72,6 +75,9 @@ func (c *stubConn) Begin() (driver.Tx, error) {
 func (c *stubConn) Prepare(query string) (driver.Stmt, error) { return &stubStmt{c, query}, nil }
 
 func (c *stubConn) Close() error {
+	if c.s.close != nil {
+		c.s.close()
+	}
 	c.s.open.Add(-1)
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 )
 
 // interrupted is the exit status of a shell command that Ctrl-C ended.
@@ -32,6 +33,10 @@ func main() {
 }
 
 func run(flags []string) int {
+	if slices.ContainsFunc(flags, isHelp) {
+		fmt.Fprintln(os.Stderr, "usage: go run ./internal/cmd/test [flags of go test]; see go doc ./internal/cmd/test")
+		return 0
+	}
 	ctx, cancel := untilInterrupted()
 	defer cancel()
 
@@ -55,6 +60,8 @@ func run(flags []string) int {
 	}
 	return status
 }
+
+func isHelp(flag string) bool { return flag == "-h" || flag == "-help" || flag == "--help" }
 
 // report prints the error and returns the exit status that stands for it. What go test has failed at it has said itself.
 func report(ctx context.Context, err error) int {
