@@ -300,10 +300,10 @@ func TestManyRowsWithAnExecEach(t *testing.T) {
 		case postgres:
 			query = "SELECT generate_series(1, %d)"
 		case sqlite:
-			n, query = 200_000, "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < %d) SELECT i FROM r"
+			n, query = 1_000_000, "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < %d) SELECT i FROM r"
 		}
 		if testdb.UnderRace() || testing.Short() {
-			n /= 4
+			n /= 20
 		}
 		ctx := asUser(1)
 		rows, err := db.QueryContext(ctx, fmt.Sprintf(query, n))
