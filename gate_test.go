@@ -758,7 +758,7 @@ func TestLeavingWALWaitsForReaders(t *testing.T) {
 	rows, err := db.Query("SELECT n FROM counters")
 	must(t, err)
 	rows.Next()
-	if err := execError(db, "PRAGMA journal_mode = DELETE"); !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "1 were in use") {
+	if err := execError(db, "PRAGMA journal_mode = DELETE"); !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "1 of them, were in use") {
 		t.Errorf("got %v, want ErrLockTimeout", err)
 	}
 	mustExec(t, db, "UPDATE counters SET n = 1")
