@@ -467,7 +467,11 @@ func (c *conn) undraw(end func(draw)) {
 	}
 	c.drawn = draw{}
 	end(d)
-	c.attached.leave()
+	if c.using != nil && c.using == d.pin && c.visit.section == nil {
+		c.attached.move(&c.visit, c) // it keeps its turn, and whoever has that is a member
+	} else {
+		c.attached.leave()
+	}
 }
 
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
