@@ -3,7 +3,47 @@ package dblocker
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 )
+
+// TestSweepAfterAnothersTurn: what a section has left open on a pinned connection of a section
+// around it is closed when the call returns that was using the connection meanwhile.
+func TestSweepAfterAnothersTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		returnNow := make(chan bool)
+		db := openStub(t, &stub{run: func(_ context.Context, query string) error {
+			if query == "long" {
+				<-returnNow
+			}
+			return nil
+		}})
+		outer, unlockOuter, err := Lock(asUser(1), db, Pin())
+		must(t, err)
+		defer unlockOuter()
+		inner, unlockInner, err := Lock(WithUser(outer, 2), db)
+		must(t, err)
+		conn, err := db.Conn(context.Background())
+		must(t, err)
+		defer conn.Close()
+		if _, err := conn.ExecContext(inner, "BEGIN"); err != nil {
+			t.Fatal(err)
+		}
+
+		long := make(chan error)
+		go func() { long <- second(db.ExecContext(outer, "long")) }()
+		synctest.Wait()
+		unlockInner()
+		if isFree(t, db, 2) {
+			t.Error("the lock passed on while a call was running on the connection with the transaction")
+		}
+		close(returnNow)
+		must(t, <-long)
+		synctest.Wait()
+		if !isFree(t, db, 2) {
+			t.Error("the lock did not pass on when the call returned")
+		}
+	})
+}
 
 // TestConnectPanicInPinnedSection: a driver that panics leaves no member in the section.
 func TestConnectPanicInPinnedSection(t *testing.T) {
