@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -344,92 +343,12 @@ func (c *conn) drawForRaw() error {
 	return c.draw(ctx)
 }
 
-// usage says what an operation leaves on a server connection: statements at most
-// (idle), or perhaps a session (busy).
-type usage bool
-
-const (
-	idle usage = false
-	busy usage = true
-)
-
-// onServer runs call on the server connection that c has, or else on one that it
-// draws. After a restart of the server the pool may be full of stale connections,
-// more than database/sql has tries; those that turn out so before they did any
-// work are replaced while the lock is held.
-func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) error) error {
-	if sc := c.drawn.sc; sc != nil {
-		if sc.broken { // as database/sql, which would no longer let it be used
-			return driver.ErrBadConn
-		}
-		c.busy = c.busy || u
-		return sc.heed(call(sc))
-	}
-	for tries := 0; ; tries++ {
-		if err := c.draw(ctx); err != nil {
-			return err
-		}
-		c.busy = u
-		mayBeStale := c.drawn.mayBeStale
-		sc := c.drawn.sc
-		err := c.first(ctx, call)
-		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
-			return err
-		}
-		c.discard() // now, since nothing was done on it that could go on
-		if !mayBeStale || tries >= c.db.limits.maxIdleConns {
-			return err
-		}
-	}
-}
-
-// first runs the call that a server connection was drawn for, having set the limit for
-// its statements. If the inner driver panics there, database/sql may forget the client
-// connection, so the server connection is closed here.
-func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
-	returned := false
-	defer func() {
-		if !returned {
-			c.discard()
-		}
-	}()
-	err := c.limitServer(ctx)
-	if err == nil {
-		err = c.drawn.sc.heed(call(c.drawn.sc))
-	}
-	returned = true
-	return err
-}
-
-// draw makes sure that c has a server connection.
-func (c *conn) draw(ctx context.Context) error {
-	if c.drawn.sc != nil {
-		return nil
-	}
-	if p := c.pinOf(ctx); p != nil {
-		return p.attach(ctx, c)
-	}
-	c.slot.Owner = c.identityOf(ctx).lockOwner()
-	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
-		c.slot.With = nil
-	}
-	var err error
-	c.drawn, err = c.pool.draw(ctx, &c.slot, c.waitForConn())
-	return c.db.connectError(err)
-}
-
 // wait is how operations on c wait for a user's lock.
 func (c *conn) wait() rwlock.Wait {
 	w := c.db.wait()
 	if c.bound != nil {
 		w.Closed = c.bound.done
 	}
-	return w
-}
-
-func (c *conn) waitForConn() rwlock.Wait {
-	w := c.wait()
-	w.Stats = &c.db.connWaits
 	return w
 }
 
@@ -445,29 +364,6 @@ func (c *conn) leaveToLost(h *userHold) {
 	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
 		c.pool.orphans.adopt(sc.session, h)
 	}
-}
-
-// giveBack returns the server connection, if any, to the inner pool.
-func (c *conn) giveBack() { c.undraw(draw.giveBack) }
-
-// discard closes the server connection, if any.
-func (c *conn) discard() { c.undraw(draw.discard) }
-
-func (c *conn) undraw(end func(draw)) {
-	if c.drawn.sc == nil {
-		return
-	}
-	defer c.slot.Release()
-	for len(c.stmts) > 0 {
-		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
-	}
-	d := c.drawn
-	if c.scope != nil {
-		d.sc.scope = nil
-	}
-	c.drawn = draw{}
-	end(d)
-	c.attached.leave()
 }
 
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server

@@ -200,8 +200,8 @@ func (c *conn) noteEffects(s *sending) {
 	if st.Kind == sqltext.Read || c.db.stmtCache == 0 {
 		return
 	}
-	temporary := st.DDL && containsFold(s.query, "TEMP")
-	if st.DDL && !temporary {
+	temporary := st.DDL && containsFold(s.query, "TEMP") // perhaps by the name of a schema
+	if st.DDL && !(temporary && onlyTemporary(st, s.query)) {
 		c.pool.database.schema.Add(1)
 		c.changesSchema = c.changesSchema || c.scope != nil // and again when others see it
 	}
@@ -209,6 +209,20 @@ func (c *conn) noteEffects(s *sending) {
 	if sc != nil && (temporary || st.Multi || forgets != nil && forgets(st, s.query)) {
 		sc.cache.forgotten++
 	}
+}
+
+// onlyTemporary tells whether a statement that changes the schema does so for its own session
+// only. That it says no is safe.
+func onlyTemporary(st sqltext.Statement, query string) bool {
+	words := strings.Fields(query)
+	if st.Multi || len(words) < 4 {
+		return false
+	}
+	word := words[1]
+	if strings.EqualFold(word, "OR") { // REPLACE
+		word = words[3]
+	}
+	return strings.EqualFold(word, "TEMP") || strings.EqualFold(word, "TEMPORARY")
 }
 
 // containsFold reports whether text contains the ASCII word, in whatever case.

@@ -83,10 +83,14 @@ func (p *pin) attach(ctx context.Context, c *conn) error {
 		return err
 	}
 	if p.drawn.sc == nil {
+		defer func() {
+			if p.drawn.sc == nil { // also when the inner driver panics
+				c.attached.leave()
+			}
+		}()
 		var err error
 		p.slot.Owner = p.section.id.lockOwner()
 		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.waitForConn()); err != nil {
-			c.attached.leave()
 			return c.db.connectError(err)
 		}
 		p.drawn.pin = p

@@ -238,6 +238,8 @@ func (r *rows) NextResultSet() error {
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c := r.spilledColumn(index); c != nil {
 		return c.scan
 	}
@@ -249,6 +251,8 @@ func (r *rows) ColumnTypeScanType(index int) reflect.Type {
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c := r.spilledColumn(index); c != nil {
 		return c.name
 	}
@@ -260,6 +264,8 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
 func (r *rows) ColumnTypeLength(index int) (int64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c := r.spilledColumn(index); c != nil {
 		return c.length, c.hasLength
 	}
@@ -271,6 +277,8 @@ func (r *rows) ColumnTypeLength(index int) (int64, bool) {
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
 func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c := r.spilledColumn(index); c != nil {
 		return c.nullable, c.knowsNullable
 	}
@@ -282,6 +290,8 @@ func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c := r.spilledColumn(index); c != nil {
 		return c.precision, c.scale, c.hasPrecision
 	}
@@ -291,10 +301,10 @@ func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok b
 	return 0, 0, false
 }
 
-// spilledColumn returns what is known of a column of spilled rows, nil of others.
+// spilledColumn returns what is known of a column of spilled rows, nil of others. The
+// caller has mu, and keeps it while the inner rows are asked: database/sql lets nobody but
+// itself close them meanwhile, and does not know of the end of a section.
 func (r *rows) spilledColumn(index int) *columnType {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.spilled == nil {
 		return nil
 	}

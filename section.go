@@ -250,12 +250,13 @@ func (s *section) end(reason error) {
 
 func (s *section) unlock() { s.end(ErrReleased) }
 
-// sweep ends what was left open inside the section, which has ended.
+// sweep ends what was left open inside the section, if that has ended, or inside an ended one
+// that is inside it, on the pinned connection.
 func (s *section) sweep() {
 	s.mu.Lock()
 	var conns []*conn
 	for m := s.members; m != nil; m = m.next {
-		if m.conn != nil {
+		if m.conn != nil && (s.ended != nil || m.conn.due.Load()) {
 			conns = append(conns, m.conn)
 		}
 	}

@@ -127,8 +127,8 @@ func (c *conn) leave() {
 	}
 	c.mu.Unlock()
 	c.sweep()
-	if p != nil && p.section.hasEnded() {
-		p.section.sweep() // who could not, since we were using the connection
+	if p != nil {
+		p.section.sweep() // for those who could not, since we were using the connection
 	}
 }
 

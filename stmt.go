@@ -89,7 +89,7 @@ func (s *stmt) Close() error {
 	c.mu.Lock()
 	if p := c.drawn.pin; p != nil && s.inner != nil {
 		if !p.turn.tryLock() { // another's call may wait there for a lock
-			c.mu.Unlock()
+			c.leave()
 			return nil // it is closed when c leaves the connection
 		}
 		c.using = p

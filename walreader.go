@@ -88,6 +88,9 @@ func (w *walReader) note() {
 		return
 	}
 	defer w.mu.Unlock()
+	if w.open == walMarks { // by now
+		return
+	}
 	if w.off || w.gate.barred.Load() || w.gate.wal.Load() != walOn || !w.isBusy(time.Now()) {
 		return
 	}
