@@ -19,11 +19,11 @@ type stubborn struct {
 }
 
 var stubbornWork = map[*engine]stubborn{
-	// The block lives on for a second after pgx, or lib/pq, has asked the server to
+	// The block lives on for two seconds after pgx, or lib/pq, has asked the server to
 	// cancel it.
 	postgresEngine: {
 		write: `DO $$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN
-			PERFORM pg_sleep(1); UPDATE counters SET n = n + 1; END $$`,
+			PERFORM pg_sleep(2); UPDATE counters SET n = n + 1; END $$`,
 		stream: "SELECT repeat('x', 20000), pg_sleep(0.2) FROM generate_series(1, 20)",
 		begun:  `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`,
 		busy: `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -90,7 +90,7 @@ func (s *cancelScene) cancelled(work func(context.Context) error) {
 	if s.driver == "postgres" {
 		return
 	}
-	if err == nil || took > 900*time.Millisecond {
+	if err == nil || took > 1800*time.Millisecond {
 		s.Errorf("the call returned %v after its context ended, with the error %v", took, err)
 	}
 }
