@@ -18,4 +18,4 @@ const (
 )
 
 // graceTime is cancel_grace.
-const graceTime = 5 * time.Second
+const graceTime = 10 * time.Second
