@@ -15,7 +15,7 @@ import (
 func TestFirstAndLastConnections(t *testing.T) {
 	for _, mode := range []string{"WAL", "DELETE"} {
 		t.Run(mode, func(t *testing.T) {
-			dsn := "file:" + testdb.SQLite(t) + "?_busy_timeout=0&_journal_mode=" + mode
+			dsn := "file:" + testdb.SQLite(t) + "?_busy_timeout=0&_sync=OFF&_journal_mode=" + mode
 			work := func(user int, query string) {
 				db, err := sql.Open("sqlite3-dblocker", dsn)
 				if err != nil {
