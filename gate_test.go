@@ -31,16 +31,17 @@ func onJournals(t *testing.T, options string, test func(t *testing.T, db *sql.DB
 	}
 }
 
-// openJournal opens a database in a journal mode. SQLite itself waits for nothing there:
-// whoever meets one of its locks is told so. In WAL mode it waits for 100 ms, since a reader
-// who finds the index of the WAL half written takes the write lock for a moment, to look again.
+// openJournal opens a database in a journal mode. SQLite itself waits for nothing there,
+// not for a disk either: whoever meets one of its locks is told so. In WAL mode it waits for
+// 100 ms, since a reader who finds the index of the WAL half written takes the write lock for
+// a moment, to look again.
 func openJournal(t *testing.T, mode, options string) *sql.DB {
 	t.Helper()
 	timeout := 0
 	if mode == "WAL" {
 		timeout = 100
 	}
-	dsn := fmt.Sprintf("file:%s?_busy_timeout=%d&_journal_mode=%s", testdb.SQLite(t), timeout, mode)
+	dsn := fmt.Sprintf("file:%s?_busy_timeout=%d&_sync=OFF&_journal_mode=%s", testdb.SQLite(t), timeout, mode)
 	if mode == "" { // SQLite's own recovery of a WAL file is waited for in SQLite
 		dsn = "file:" + testdb.SQLite(t)
 	}

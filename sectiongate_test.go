@@ -115,7 +115,7 @@ func TestSectionAtTheGate(t *testing.T) {
 // TestSectionAndGateInACircle: a section waits at the gate for somebody who waits for the
 // section.
 func TestSectionAndGateInACircle(t *testing.T) {
-	onJournals(t, "", func(t *testing.T, db *sql.DB, mode string) {
+	onJournals(t, "self_wait=1m", func(t *testing.T, db *sql.DB, mode string) {
 		one, unlockOne := beginTest(t, Lock, asUser(1), db)
 		two, unlockTwo := beginTest(t, Lock, asUser(2), db)
 		tx, err := db.BeginTx(two, nil)
@@ -129,7 +129,7 @@ func TestSectionAndGateInACircle(t *testing.T) {
 		if !errors.Is(err, ErrDeadlock) {
 			t.Errorf("got %v, want ErrDeadlock", err)
 		}
-		if d := time.Since(start); d > 2*time.Second {
+		if d := time.Since(start); d > 30*time.Second {
 			t.Errorf("it was found after %v", d)
 		}
 		must(t, tx.Rollback())
@@ -142,7 +142,7 @@ func TestSectionAndGateInACircle(t *testing.T) {
 // TestJoinedTransactionAndGateInACircle: a transaction that was begun for nobody has the
 // gate for the user who joins it, and so is found in that user's way.
 func TestJoinedTransactionAndGateInACircle(t *testing.T) {
-	onJournals(t, "lock_timeout=10s", func(t *testing.T, db *sql.DB, _ string) {
+	onJournals(t, "self_wait=1m", func(t *testing.T, db *sql.DB, _ string) {
 		begins := map[string]func() (execer, func() error){
 			"sql.Tx": func() (execer, func() error) {
 				tx, err := db.Begin()
@@ -174,7 +174,7 @@ func TestJoinedTransactionAndGateInACircle(t *testing.T) {
 			if _, err := tx.ExecContext(other(one, "2"), "UPDATE counters SET n = 0"); !errors.Is(err, ErrDeadlock) {
 				t.Errorf("%s: a statement in a circle: got %v, want ErrDeadlock", name, err)
 			}
-			if waited := time.Since(start); waited > 2*time.Second {
+			if waited := time.Since(start); waited > 30*time.Second {
 				t.Errorf("%s: that took %v", name, waited)
 			}
 			must(t, rollback())
@@ -188,7 +188,7 @@ func TestJoinedTransactionAndGateInACircle(t *testing.T) {
 // keeps out all that come later; and those do not keep from the gate those who need not
 // wait for it.
 func TestLockAllBesideTheGate(t *testing.T) {
-	onJournals(t, "lock_timeout=5s", func(t *testing.T, db *sql.DB, mode string) {
+	onJournals(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, mode string) {
 		tx, err := db.BeginTx(asUser(1), nil)
 		must(t, err)
 		locked := make(chan func())
@@ -279,10 +279,11 @@ func TestPinnedTransactionIsLostForAll(t *testing.T) {
 	defer unlock()
 	tx, err := db.BeginTx(ctx, nil)
 	must(t, err)
-	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-	defer cancel()
-	_, err = db.ExecContext(short, "INSERT INTO counters WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT 'x' || i, i FROM r")
-	if !errors.Is(err, context.DeadlineExceeded) {
+	err = untilRunning(ctx, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, endlessWrite)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("the long write: %v", err)
 	}
 	if _, err := tx.Exec("UPDATE counters SET n = 7"); !errors.Is(err, ErrRolledBack) {
@@ -300,7 +301,7 @@ func TestPinnedTransactionIsLostForAll(t *testing.T) {
 // TestPinnedCallsDoNotWaitInACircle: one has the connection and waits at the gate, the
 // other has the gate and waits for the connection.
 func TestPinnedCallsDoNotWaitInACircle(t *testing.T) {
-	onJournals(t, "lock_timeout=10s", func(t *testing.T, db *sql.DB, mode string) {
+	onJournals(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, mode string) {
 		ctx, unlock, err := Lock(asUser(1), db, Pin())
 		must(t, err)
 		defer unlock()
@@ -329,7 +330,7 @@ func TestPinnedCallsDoNotWaitInACircle(t *testing.T) {
 // TestStmtCloseWaitsForNobody: database/sql may call it with its pool locked, so not for a
 // pinned connection either.
 func TestStmtCloseWaitsForNobody(t *testing.T) {
-	db := openJournal(t, "WAL", "lock_timeout=10s")
+	db := openJournal(t, "WAL", "lock_timeout=1m")
 	ctx, unlock, err := Lock(asUser(1), db, Pin())
 	must(t, err)
 	defer unlock()
@@ -341,7 +342,7 @@ func TestStmtCloseWaitsForNobody(t *testing.T) {
 	waitFor(t, func() bool { return waitingAtGates() == 1 })
 	start := time.Now()
 	must(t, stmt.Close())
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("Close has waited %v", d)
 	}
 	must(t, tx.Rollback())

@@ -280,7 +280,7 @@ func TestMemoryDatabaseMayBeLarge(t *testing.T) {
 func TestSQLiteFirstOpens(t *testing.T) {
 	testdb.NoLeaks(t)
 	for range 10 {
-		path := testdb.SQLite(t)
+		path := testdb.SQLite(t) + "?_sync=OFF"
 		var wg sync.WaitGroup
 		for i := range 16 {
 			db := openSQLite(t, "sqlite3-dblocker", path)

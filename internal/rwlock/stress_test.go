@@ -255,7 +255,7 @@ func TestStress(t *testing.T) {
 // about to end have had the time to.
 func expectGoroutines(t *testing.T, before int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(deadline) {
 			t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)

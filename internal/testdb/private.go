@@ -109,7 +109,7 @@ func retry(start func() error) error {
 }
 
 // startTimeout is generous, since test machines are busy.
-const startTimeout = time.Minute
+const startTimeout = 2 * time.Minute
 
 // start starts the server and returns when it answers.
 func (p *PrivateServer) start() error {

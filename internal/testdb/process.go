@@ -61,8 +61,8 @@ func (p *process) running() bool {
 	}
 }
 
-// stopTimeout is how long a server may take to shut down.
-const stopTimeout = 30 * time.Second
+// stopTimeout is how long a server may take to shut down. It is generous, as startTimeout is.
+const stopTimeout = 2 * time.Minute
 
 // end signals the process and waits for its end.
 func (p *process) end(sig syscall.Signal) error {
