@@ -426,7 +426,7 @@ func stepTxContext(s *session) {
 
 // await waits for what happens in the background.
 func (s *session) await(done func() bool) {
-	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.Fatal("what was awaited does not come")
 		}
