@@ -156,7 +156,8 @@ func interruptSQLite(t *testing.T, db interface {
 	ExecContext(context.Context, string, ...any) (sql.Result, error)
 }) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	// Not before SQLite is at it: what has not begun is not interrupted.
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	_, err := db.ExecContext(ctx, "INSERT INTO t WITH RECURSIVE r(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM r) SELECT i, i FROM r")
 	if !errors.Is(err, context.DeadlineExceeded) {
