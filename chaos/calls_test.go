@@ -17,7 +17,7 @@ const (
 
 	// slack is for what is not ours to bound: the scheduler of a busy machine, a
 	// server that starts again, SQLite's busy timeout.
-	slack = 10 * time.Second
+	slack = 20 * time.Second
 
 	// bound is the longest that a call may take: database/sql tries up to three
 	// times when connections turn out to be broken, and each try waits for a lock

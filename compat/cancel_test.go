@@ -3,6 +3,7 @@ package compat
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,22 +17,28 @@ type stubborn struct {
 	stream string // a query that sends a row now and then
 	begun  string // counts the sessions that are in the midst of it
 	busy   string // counts those that have not ended it
+
+	// prolong keeps the write from ending before end does; "" if it takes ten
+	// seconds anyhow.
+	prolong, end string
 }
 
 var stubbornWork = map[*engine]stubborn{
-	// The block lives on for two seconds after pgx, or lib/pq, has asked the server to
-	// cancel it.
+	// The block lives on for a second after pgx, or lib/pq, has asked the server to
+	// cancel it, and for as long as somebody has the advisory lock.
 	postgresEngine: {
 		write: `DO $$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN
-			PERFORM pg_sleep(2); UPDATE counters SET n = n + 1; END $$`,
-		stream: "SELECT repeat('x', 20000), pg_sleep(0.2) FROM generate_series(1, 20)",
+			PERFORM pg_sleep(1); PERFORM pg_advisory_xact_lock(1); UPDATE counters SET n = n + 1; END $$`,
+		stream: "SELECT repeat('x', 20000), pg_sleep(1) FROM generate_series(1, 20)",
 		begun:  `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`,
 		busy: `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 			AND query LIKE '%pg_sleep%' AND xact_start IS NOT NULL`,
+		prolong: "SELECT pg_advisory_lock(1)",
+		end:     "SELECT pg_advisory_unlock(1)",
 	},
 	mysqlEngine: {
-		write:  "UPDATE counters SET n = n + 1 + SLEEP(2)",
-		stream: "SELECT REPEAT('x', 20000), SLEEP(0.2) FROM counters a, counters b, counters c, counters d",
+		write:  "UPDATE counters SET n = n + 1 + SLEEP(5)",
+		stream: "SELECT REPEAT('x', 20000), SLEEP(1) FROM counters a, counters b, counters c, counters d",
 		begun:  `SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User sleep'`,
 		busy: `SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()
 			AND info LIKE '%SLEEP%'`,
@@ -44,11 +51,14 @@ type cancelScene struct {
 	stubborn
 	driver   string
 	db, bare *sql.DB
+
+	letEnd func() // undoes prolong
 }
 
 func newCancelScene(t *testing.T, d testDriver, options string) *cancelScene {
 	dsn := d.database(t)
-	s := &cancelScene{t, stubbornWork[d.engine], d.name, open(t, "dblocker", withOption(d.name, options)+":"+dsn), open(t, d.name, dsn)}
+	s := &cancelScene{T: t, stubborn: stubbornWork[d.engine], driver: d.name, letEnd: func() {}}
+	s.db, s.bare = open(t, "dblocker", withOption(d.name, options)+":"+dsn), open(t, d.name, dsn)
 	for _, query := range []string{"CREATE TABLE counters (n int)", "INSERT INTO counters VALUES (0), (0)"} {
 		if _, err := s.bare.Exec(query); err != nil {
 			t.Fatal(err)
@@ -75,10 +85,37 @@ func (s *cancelScene) waitFor(query string, some bool) {
 	}
 }
 
+// prolongWrite has the server go on with the cancelled write until letEnd is called.
+func (s *cancelScene) prolongWrite() {
+	s.Helper()
+	if s.prolong == "" {
+		return
+	}
+	conn, err := s.bare.Conn(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	if _, err := conn.ExecContext(s.Context(), s.prolong); err != nil {
+		s.Fatal(err)
+	}
+	s.letEnd = sync.OnceFunc(func() {
+		if _, err := conn.ExecContext(context.Background(), s.end); err != nil {
+			s.Error(err)
+		}
+		conn.Close()
+	})
+	s.Cleanup(s.letEnd)
+}
+
 // cancelled runs work of user 1 whose context ends once the server is at it. Like
-// on the bare driver, the call returns then; lib/pq waits for the server's answer.
+// on the bare driver, the call returns then, long before the server has ended the
+// work; lib/pq waits for its answer.
 func (s *cancelScene) cancelled(work func(context.Context) error) {
 	s.Helper()
+	waits := s.driver == "postgres"
+	if !waits {
+		s.prolongWrite()
+	}
 	ctx, cancel := context.WithCancel(dblocker.WithUser(s.Context(), 1))
 	defer cancel()
 	done := make(chan error, 1)
@@ -86,12 +123,20 @@ func (s *cancelScene) cancelled(work func(context.Context) error) {
 	s.waitFor(s.begun, true)
 	start := time.Now()
 	cancel()
-	err, took := <-done, time.Since(start)
-	if s.driver == "postgres" {
-		return
+	var tooLate <-chan time.Time
+	if !waits {
+		tooLate = time.After(9 * time.Second)
 	}
-	if err == nil || took > 1800*time.Millisecond {
-		s.Errorf("the call returned %v after its context ended, with the error %v", took, err)
+	var err error
+	select {
+	case err = <-done:
+	case <-tooLate:
+		s.Errorf("the call goes on %v after its context has ended", time.Since(start))
+		s.letEnd()
+		err = <-done
+	}
+	if err == nil && !waits {
+		s.Error("the cancelled call had no error")
 	}
 }
 
@@ -107,6 +152,7 @@ func (s *cancelScene) overlaps() (busy, changed bool) {
 	const sum = "SELECT sum(n) FROM counters"
 	before := s.count(sum)
 	busy = s.count(s.busy) > 0
+	s.letEnd()
 	s.waitFor(s.busy, false)
 	return busy, s.count(sum) != before
 }
@@ -183,6 +229,7 @@ func TestCancelledWorkKeepsItsLock(t *testing.T) {
 					testdb.NoLeaks(t)
 					s := newCancelScene(t, d, "cancel_grace=30s")
 					s.cancelled(func(ctx context.Context) error { return work.run(ctx, s) })
+					s.letEnd()
 					if busy, changed := s.overlaps(); busy || changed {
 						t.Errorf("beside the next owner of the lock: at work %v, changed the data %v", busy, changed)
 					}

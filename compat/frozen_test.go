@@ -58,7 +58,7 @@ func frozenServer(t *testing.T, server *testdb.PrivateServer, d testDriver) {
 		_, err := db.ExecContext(ctx, sleep)
 		done <- err
 	}()
-	thaw := server.Freeze(t, sleeper(t, database))
+	thaw := server.Freeze(t, sleeper(t, d, database))
 	start := time.Now()
 	cancel()
 	returns := d.name != "postgres" // lib/pq waits for the server's answer, for ever
@@ -109,10 +109,23 @@ func isFree(t *testing.T, db *sql.DB, user context.Context) bool {
 	return err == nil
 }
 
-// sleeper waits for the session that sleeps.
-func sleeper(t *testing.T, database *testdb.Database) testdb.Session {
+// sleeper waits for the session that sleeps: one that is frozen on its way there may
+// have a lock of the server.
+func sleeper(t *testing.T, d testDriver, database *testdb.Database) testdb.Session {
 	t.Helper()
+	bare, err := sql.Open(d.name, database.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var asleep int
+		if err := bare.QueryRow(stubbornWork[d.engine].begun).Scan(&asleep); err != nil {
+			t.Fatal(err)
+		}
+		if asleep == 0 && time.Now().Before(deadline) {
+			continue
+		}
 		for _, s := range database.Sessions(t) {
 			if strings.Contains(strings.ToUpper(s.Activity), "SLEEP(60)") {
 				return s

@@ -198,7 +198,7 @@ func stepPostgresSeveral(s *session) {
 func stepServerTimeout(s *session) {
 	conn := s.conn()
 	defer conn.Close()
-	s.exec(conn, "SET statement_timeout = 20")
+	s.exec(conn, "SET statement_timeout = 500") // long enough for the quick statements
 	s.query(conn, "SELECT pg_sleep(10)")
 	s.exec(conn, "SELECT pg_sleep(10)")
 	s.query(conn, "SHOW statement_timeout")

@@ -2,6 +2,7 @@ package testdb
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,12 +35,27 @@ func (d *Database) Sessions(t testing.TB) []Session {
 	return sessions
 }
 
-// KillSessions ends all connections to the database from the server's side.
+// KillSessions ends all connections to the database from the server's side, and returns when they have ended, which is a
+// moment after the server was told to.
 func (d *Database) KillSessions(t testing.TB) {
 	t.Helper()
-	for _, s := range d.Sessions(t) {
+	killed := d.Sessions(t)
+	for _, s := range killed {
 		// A session that has gone by itself meanwhile is an error for MariaDB, and as good as killed for us.
 		_ = d.Server.exec(fmt.Sprintf(d.Server.Engine.kill, s.ID))
+	}
+	for deadline := time.Now().Add(settle); slices.ContainsFunc(d.Sessions(t), oneOf(killed)); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%s: sessions of %s go on %v after they were killed", d.Server, d.Name, settle)
+			return
+		}
+	}
+}
+
+// oneOf tells whether a session is among some, whatever it does now.
+func oneOf(some []Session) func(Session) bool {
+	return func(s Session) bool {
+		return slices.ContainsFunc(some, func(o Session) bool { return o.ID == s.ID })
 	}
 }
 
