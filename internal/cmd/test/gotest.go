@@ -13,10 +13,14 @@ import (
 	"time"
 )
 
+// patience is go test's own limit for a package, unless the flags set another: it is there to show what hangs, and the tests of
+// the drivers are many for a slow machine.
+const patience = "-timeout=30m"
+
 // goTest runs all tests of a module. It gets a process group of its own, so that a signal which reaches only us can be passed
 // on to the test programs as well.
 func goTest(ctx context.Context, dir string, flags, env []string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "./..."}, flags...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", patience, "./..."}, flags...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
