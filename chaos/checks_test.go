@@ -105,7 +105,7 @@ func TestCallsAreJudged(t *testing.T) {
 		{"a success", time.Second, nil, true},
 		{"a success after too long", bound + time.Second, nil, false},
 		{"a wait up to lock_timeout", lockTimeout, waited(lockTimeout), true},
-		{"a wait beyond lock_timeout", lockTimeout + 2*slack, waited(lockTimeout + 2*slack), false},
+		{"a wait beyond lock_timeout", lockTimeout + 2*time.Second, waited(lockTimeout + slack + time.Second), false},
 		{"an error that no fault explains", 0, errors.New("syntax error"), false},
 	} {
 		cs := newCalls(sqliteFault)
