@@ -33,6 +33,11 @@ type crowd struct {
 
 const shortestPatience = 2 * time.Millisecond
 
+// lookAgain is how often one of the crowd that waits asks the deadlock search whether it is
+// to pass. A search knows of those who wait, and so takes the crowd for stuck only when all
+// of them are: one who waited too, and has had its turn, may end after it.
+const lookAgain = 50 * time.Millisecond
+
 // A crowdPlace says that a hold is in a crowd.
 type crowdPlace struct {
 	crowd *crowd // nil if it is in none
@@ -110,6 +115,7 @@ func (g *gate) readUntagged(ctx context.Context, h *userHold, w rwlock.Wait) err
 		}
 		if err == errOutOfPatience {
 			w.Timeout -= time.Since(start)
+			w.Self = min(w.Self, lookAgain) // no hold of the crowd is in the way of another
 			err = g.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
 		}
 	}

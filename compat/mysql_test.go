@@ -20,8 +20,8 @@ var mysqlEngine = &engine{
 		integer: "bigint", float: "double", text: "varchar(200)", longText: "longtext", blob: "longblob", boolean: "boolean", time: "datetime(6)",
 		serial:       "integer PRIMARY KEY AUTO_INCREMENT",
 		divideByZero: "SELECT 1/0",
-		slow:         "SELECT SLEEP(8)",
-		slowFor:      8 * time.Second, // it goes on when its context has ended
+		slow:         "SELECT SLEEP(4)",
+		slowFor:      4 * time.Second, // it goes on when its context has ended
 		isolation:    "SHOW VARIABLES LIKE 't%\\_isolation'",
 	},
 	types: []columnType{
