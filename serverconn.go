@@ -471,7 +471,7 @@ func (sc *serverConn) goHome() error {
 // Close implements [driver.Conn].
 func (sc *serverConn) Close() error {
 	if sc.home != nil {
-		return sc.goHome()
+		return sc.conns.close(sc.goHome)
 	}
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
