@@ -57,8 +57,9 @@ func (s *session) note(format string, args ...any) {
 }
 
 // hidden is what differs between any two runs: names and addresses, the OIDs of
-// types that the script makes, pointers.
-var hidden = regexp.MustCompile(`dblocker_test_[0-9a-f]+|/[^ ]*/test\.db|127\.0\.0\.1:\d+|\b(is|OID) \d{5,}\b|\(0x[0-9a-f]{6,}\)`)
+// types that the script makes, pointers, and the errno that SQLite reads some calls after the one that failed.
+var hidden = regexp.MustCompile(`dblocker_test_[0-9a-f]+|/[^ ]*/test\.db|127\.0\.0\.1:\d+|\b(is|OID) \d{5,}\b|\(0x[0-9a-f]{6,}\)` +
+	`|unable to open database file: [a-z ]+|SystemErrno=[a-z ]+`)
 
 func hide(text string) string { return hidden.ReplaceAllString(text, "…") }
 
