@@ -18,7 +18,7 @@ type stubborn struct {
 	begun  string // counts the sessions that are in the midst of it
 	busy   string // counts those that have not ended it
 
-	// prolong keeps the write from ending before end does; "" if it takes ten
+	// prolong keeps the write from ending before end does; "" if it takes six
 	// seconds anyhow.
 	prolong, end string
 }
@@ -37,7 +37,7 @@ var stubbornWork = map[*engine]stubborn{
 		end:     "SELECT pg_advisory_unlock(1)",
 	},
 	mysqlEngine: {
-		write:  "UPDATE counters SET n = n + 1 + SLEEP(5)",
+		write:  "UPDATE counters SET n = n + 1 + SLEEP(3)",
 		stream: "SELECT REPEAT('x', 20000), SLEEP(1) FROM counters a, counters b, counters c, counters d",
 		begun:  `SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User sleep'`,
 		busy: `SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()
@@ -125,7 +125,7 @@ func (s *cancelScene) cancelled(work func(context.Context) error) {
 	cancel()
 	var tooLate <-chan time.Time
 	if !waits {
-		tooLate = time.After(9 * time.Second)
+		tooLate = time.After(5 * time.Second)
 	}
 	var err error
 	select {
