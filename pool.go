@@ -50,7 +50,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.useGate(c)
 	limits := c.limits
 	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
-	if p.gate != nil {
+	if _, ok := c.inner.(*sqliteConnector); ok && p.gate != nil { // another may wait for what we close
 		p.connector.conns = &p.gate.conns
 	}
 	p.useWALReader(c)

@@ -35,7 +35,7 @@ type serverConnector struct {
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
 	gate   *gate         // nil if there is none
-	conns  *openConns    // to the database of the gate; nil if there is none
+	conns  *openConns    // to the file; nil if they are not opened here, from a DSN of SQLite
 
 	warnOfPooler sync.Once
 }
@@ -471,7 +471,7 @@ func (sc *serverConn) goHome() error {
 // Close implements [driver.Conn].
 func (sc *serverConn) Close() error {
 	if sc.home != nil {
-		return sc.conns.close(sc.goHome)
+		return sc.goHome()
 	}
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
