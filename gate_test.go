@@ -693,7 +693,7 @@ func waitingAtGates() int {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	n := 0
-	for _, s := range registry.spaces {
+	for _, s := range registry.byID {
 		for _, info := range s.gate.lock.Snapshot() {
 			if info.Waiting {
 				n++

@@ -10,94 +10,195 @@ import (
 )
 
 // registry knows which databases this process has open through dblocker, so
-// that handles on one database share its locks.
-var registry struct {
-	mu     sync.Mutex // guards spaces
-	spaces []*space   // each with refs > 0, but for the moment in which release removes it
+// that handles on one database share its locks. Nobody looks at a file while he has
+// its mutex: there may be thousands of files, and slow ones.
+var registry = spaceList{byID: make(map[string]*space), byFile: make(map[fileID][]*space)}
+
+// A spaceList finds spaces by what they are of.
+type spaceList struct {
+	mu     sync.Mutex // guards what follows
+	byID   map[string]*space
+	byFile map[fileID][]*space // those of byID that have seen a file of this ID, the oldest first
+
+	looks atomic.Int64 // how often a file was looked at
 }
 
 // A space is what the handles on one database share. It lives as long as one of
-// them, or one of their connections, does.
+// them, or one of their connections, does. If it has an ID, the registry has it, with
+// refs > 0, but for the moment in which release removes it.
 type space struct {
-	id      string      // "" is never shared
-	file    os.FileInfo // the SQLite file last seen there, or nil; guarded by registry.mu
-	library string      // Go package of the inner driver
+	id      string                      // "" is never shared
+	file    atomic.Pointer[os.FileInfo] // the SQLite file last seen there, or nil; set while registry.mu is held
+	library string                      // Go package of the inner driver
 	users   *rwlock.Table
 	gate    *gate        // that the handles of a gated dialect use
-	pools   []*pool      // of the open handles; guarded by registry.mu
 	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
+
+	mu    sync.Mutex // guards pools
+	pools []*pool    // of the open handles
+}
+
+func newSpace(id, library string) *space {
+	s := &space{id: id, library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0), gate: newGate(id)}
+	s.refs.Store(1)
+	return s
 }
 
 // openSpace returns the space of the database with the given identity, which it
 // retains for the caller. An empty identity is a database of its own.
 func openSpace(id, library string) (*space, error) {
-	s := &space{id: id, file: statSQLite(id), library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0), gate: newGate(id)}
-	s.refs.Store(1)
 	if id == "" {
+		return newSpace(id, library), nil
+	}
+	s, isNew := registry.open(id, library)
+	if isNew {
 		return s, nil
 	}
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	for _, other := range registry.spaces {
-		if !s.isSame(other) {
-			continue
-		}
-		if err := mixedSQLite(other, s); err != nil {
-			return nil, err
-		}
-		if other.retain() {
-			return other, nil
-		}
+	if err := mixedSQLite(s, id, library); err != nil {
+		s.release()
+		return nil, err
 	}
-	registry.spaces = append(registry.spaces, s)
 	return s, nil
 }
 
-// isSame tells whether the new space s is of the same database as other. A file
-// may have been made, replaced or renamed since other looked: what is there now
-// counts, and what other's connections have open.
-func (s *space) isSame(other *space) bool {
-	if s.id == other.id {
-		return true
+// open returns the space that is there, or else a new one, and retains it for the caller.
+func (l *spaceList) open(id, library string) (s *space, isNew bool) {
+	file := statSQLite(id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.find(id, file); s != nil {
+		return s, false
 	}
-	if s.file == nil {
-		return false
-	}
-	for _, file := range []os.FileInfo{other.file, statSQLite(other.id)} {
-		if file != nil && os.SameFile(s.file, file) {
-			return true
+	if hasOtherNames(file) {
+		if s := l.search(id, file); s != nil {
+			return s, false
 		}
 	}
-	return false
+	s = newSpace(id, library)
+	l.byID[id] = s
+	l.see(s, file)
+	return s, true
 }
 
-// look notes which file a SQLite connection has been opened on.
-func (s *space) look() {
-	if file := statSQLite(s.id); file != nil {
-		registry.mu.Lock()
-		s.file = file
-		registry.mu.Unlock()
+// find returns the space of the identity, or one that has seen the file, if there is one,
+// and retains it.
+func (l *spaceList) find(id string, file os.FileInfo) *space {
+	if s := l.byID[id]; s != nil && s.retain() {
+		return s
 	}
+	if file, ok := fileIDOf(file); ok {
+		for _, s := range l.byFile[file] {
+			if s.retain() {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// search is find for a file that a space may have under another name without having
+// seen it: it has come to stand at the space's path since that has last looked; or files
+// have no IDs here. It looks now, without the mutex, and also at those that come meanwhile.
+func (l *spaceList) search(id string, file os.FileInfo) *space {
+	for looked := make(map[*space]bool); ; {
+		var next []*space
+		for _, s := range l.byID {
+			if !looked[s] {
+				looked[s] = true
+				next = append(next, s)
+			}
+		}
+		if len(next) == 0 {
+			return nil
+		}
+		l.mu.Unlock()
+		i := slices.IndexFunc(next, func(s *space) bool { return s.hasSeen(file) || s.finds(file) })
+		l.mu.Lock()
+		if s := l.find(id, file); s != nil { // by now
+			return s
+		}
+		if i >= 0 && next[i].retain() {
+			return next[i]
+		}
+	}
+}
+
+// see notes that s, which is in the list, has seen the file, and no longer another.
+func (l *spaceList) see(s *space, file os.FileInfo) {
+	l.forget(s)
+	if file == nil {
+		return
+	}
+	s.file.Store(&file)
+	if id, ok := fileIDOf(file); ok {
+		l.byFile[id] = append(l.byFile[id], s)
+	}
+}
+
+// forget takes s out of byFile.
+func (l *spaceList) forget(s *space) {
+	file := s.file.Swap(nil)
+	if file == nil {
+		return
+	}
+	if id, ok := fileIDOf(*file); ok {
+		l.byFile[id] = slices.DeleteFunc(l.byFile[id], func(o *space) bool { return o == s })
+		if len(l.byFile[id]) == 0 {
+			delete(l.byFile, id)
+		}
+	}
+}
+
+// remove takes s out of the list, where another may have its identity by now.
+func (l *spaceList) remove(s *space) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(s)
+	if l.byID[s.id] == s {
+		delete(l.byID, s.id)
+	}
+}
+
+func (s *space) hasSeen(file os.FileInfo) bool {
+	seen := s.file.Load()
+	return seen != nil && os.SameFile(*seen, file)
+}
+
+// finds tells whether the file is what is at the path of s now.
+func (s *space) finds(file os.FileInfo) bool {
+	there := statSQLite(s.id)
+	return there != nil && os.SameFile(there, file)
+}
+
+// look notes which file a SQLite connection, which keeps s, has been opened on.
+func (s *space) look() {
+	file := statSQLite(s.id)
+	if file == nil || s.hasSeen(file) {
+		return
+	}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	registry.see(s, file)
 }
 
 // add and remove keep the list of the pools.
 func (s *space) add(p *pool) {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pools = append(s.pools, p)
 }
 
 func (s *space) remove(p *pool) {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pools = slices.DeleteFunc(s.pools, func(o *pool) bool { return o == p })
 }
 
 func (s *space) openPools() []*pool {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return slices.Clone(s.pools)
 }
 
@@ -128,10 +229,7 @@ func (s *space) retain() bool {
 
 // release drops a reference; the last one forgets the space.
 func (s *space) release() {
-	if s.refs.Add(-1) > 0 {
-		return
+	if s.refs.Add(-1) == 0 && s.id != "" {
+		registry.remove(s)
 	}
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	registry.spaces = slices.DeleteFunc(registry.spaces, func(o *space) bool { return o == s })
 }

@@ -3,10 +3,13 @@ package dblocker
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -189,7 +192,7 @@ func spacesIn(t *testing.T, dir string) (n int) {
 	must(t, err)
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	for _, s := range registry.spaces {
+	for _, s := range registry.byID {
 		if strings.Contains(s.id, dir) {
 			n++
 		}
@@ -269,4 +272,128 @@ func openSQLite(t *testing.T, driver, dsn string) *sql.DB {
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	return db
+}
+
+// openFiles opens the spaces of n files, for as long as the test runs.
+func openFiles(t testing.TB, n int) {
+	t.Helper()
+	dir := t.TempDir()
+	for i := range n {
+		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
+		must(t, os.WriteFile(path, nil, 0o600))
+		s, err := openSpace("sqlite:"+path, mattnPkg)
+		must(t, err)
+		t.Cleanup(s.release)
+	}
+}
+
+// TestOpeningLooksAtNoOtherFile: a database costs the same to open beside thousands as
+// beside one.
+func TestOpeningLooksAtNoOtherFile(t *testing.T) {
+	looks := func() int64 {
+		before := registry.looks.Load()
+		db := openSQLite(t, "sqlite3-dblocker", testdb.SQLite(t))
+		use(t, db)
+		must(t, db.Close())
+		return registry.looks.Load() - before
+	}
+	openFiles(t, 1)
+	first := looks()
+	openFiles(t, 3999)
+	if last := looks(); last != first {
+		t.Errorf("beside 4,000 databases files were looked at %d times to open another, beside one %d times", last, first)
+	}
+}
+
+// TestConnectionsPassTheRegistry: to connect to a known file takes nothing that all
+// databases have in common.
+func TestConnectionsPassTheRegistry(t *testing.T) {
+	db := openSQLite(t, "dblocker", "sqlite3?max_idle_conns=0:"+testdb.SQLite(t))
+	use(t, db)
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Exec("INSERT INTO t VALUES (1)")
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("a connection waits for what all databases have in common")
+	}
+}
+
+// TestOneFileOpenedByManyNames at the same time, which its spaces have not seen before.
+func TestOneFileOpenedByManyNames(t *testing.T) {
+	openFiles(t, 100)
+	for range 20 {
+		dir := t.TempDir()
+		names := make([]string, 8)
+		for i := range names {
+			names[i] = filepath.Join(dir, fmt.Sprintf("%d.db", i))
+		}
+		early, err := openSpace("sqlite:"+names[0], mattnPkg) // before there is a file
+		must(t, err)
+		must(t, os.WriteFile(names[0], nil, 0o600))
+		for _, name := range names[1:] {
+			must(t, os.Link(names[0], name))
+		}
+		var wg sync.WaitGroup
+		for _, name := range names {
+			wg.Go(func() {
+				s, err := openSpace("sqlite:"+name, mattnPkg)
+				if err != nil || s != early {
+					t.Errorf("the file has another space by the name %s, error %v", filepath.Base(name), err)
+				}
+				s.release()
+			})
+		}
+		wg.Wait()
+		early.release()
+	}
+}
+
+// TestSearchForFiles is the way where files have no IDs.
+func TestSearchForFiles(t *testing.T) {
+	dir := t.TempDir()
+	l := spaceList{byID: make(map[string]*space), byFile: make(map[fileID][]*space)}
+	for _, name := range []string{"a.db", "b.db", "c.db"} {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, nil, 0o600))
+		s, isNew := l.open("sqlite:"+path, mattnPkg)
+		if !isNew {
+			t.Fatalf("%s has a space already", name)
+		}
+		file := statSQLite(s.id)
+		l.mu.Lock()
+		if got := l.search("sqlite:"+path+"-link", file); got != s {
+			t.Errorf("%s has not been found", name)
+		}
+		l.mu.Unlock()
+		must(t, os.Rename(path, path+"-old"))
+		l.mu.Lock()
+		if got := l.search("sqlite:"+path+"-link", file); got != s {
+			t.Errorf("%s, which was renamed, has not been found", name)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// BenchmarkOpenManyDatabases opens and closes a handle on one more database beside n
+// that are open.
+func BenchmarkOpenManyDatabases(b *testing.B) {
+	for _, n := range []int{1, 100, 1000, 4000} {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			openFiles(b, n-1)
+			path := testdb.SQLite(b)
+			for b.Loop() {
+				db, err := sql.Open("sqlite3-dblocker", path)
+				must(b, err)
+				must(b, db.Ping())
+				must(b, db.Close())
+			}
+		})
+	}
 }

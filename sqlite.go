@@ -101,6 +101,7 @@ func statSQLite(id string) os.FileInfo {
 	if !ok || strings.HasPrefix(path, memoryPrefix) {
 		return nil
 	}
+	registry.looks.Add(1)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil
@@ -108,13 +109,13 @@ func statSQLite(id string) os.FileInfo {
 	return info
 }
 
-// mixedSQLite returns an error if two spaces are of one file and of two SQLite
-// libraries, which do not see each other's locks.
-func mixedSQLite(open, next *space) error {
-	if open.library == next.library || !isSQLiteLibrary(open.library) || !isSQLiteLibrary(next.library) {
+// mixedSQLite returns an error if a file, which has a space, is to be opened by another
+// SQLite library, which does not see the locks of the first.
+func mixedSQLite(open *space, id, library string) error {
+	if open.library == library || !isSQLiteLibrary(open.library) || !isSQLiteLibrary(library) {
 		return nil
 	}
 	return fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+
 		"a second SQLite library, %s, would break SQLite's file locks (https://www.sqlite.org/howtocorrupt.html): use one driver for both handles",
-		strings.TrimPrefix(next.id, sqliteName+":"), open.library, next.library)
+		strings.TrimPrefix(id, sqliteName+":"), open.library, library)
 }

@@ -78,7 +78,7 @@ func noLocksLeft(t *testing.T) {
 	t.Helper()
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	for _, s := range registry.spaces {
+	for _, s := range registry.byID {
 		if left := s.users.Snapshot(); len(left) > 0 {
 			t.Errorf("locks are left: %v", left)
 		}
