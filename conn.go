@@ -117,6 +117,9 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 	var res driver.Result
 	snd := c.sending(statement, query, args)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
+		if err := raw.guard(ctx, sc); err != nil {
+			return err
+		}
 		if s != nil {
 			res, err = s.exec(ctx, sc, &snd)
 		} else {
@@ -204,6 +207,9 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	}()
 	ctx, r.limit = c.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
+		if err := raw.guard(ctx, sc); err != nil {
+			return err
+		}
 		if s != nil {
 			r.Rows, err = s.query(ctx, sc, &snd)
 		} else {
@@ -285,7 +291,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
 		return nil, err
 	}
-	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.enforcesReadOnly
+	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
 	defer func() {
 		if t.Tx == nil { // also when the inner driver panics
 			t.release()

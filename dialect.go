@@ -79,6 +79,10 @@ type dialect struct {
 	enforcesReadOnly bool
 }
 
+// bindsReadOnly tells whether a transaction of the engine that is begun read-only cannot
+// write: the server sees to it, or we do, who begin it.
+func (d *dialect) bindsReadOnly() bool { return d.enforcesReadOnly || d.begin != nil }
+
 // generic stands for an engine that dblocker does not know.
 var generic = &dialect{
 	name:     "generic",

@@ -38,6 +38,9 @@ var (
 	errReadOnlyTx    = fmt.Errorf("%w: its transaction is read-only; begin it without sql.TxOptions.ReadOnly, or overrule a wrong judgement with dblocker.WithMode(ctx, dblocker.Shared)", ErrReadOnly)
 	errSharedSection = fmt.Errorf("%w: its section is shared; begin one that writes with dblocker.Lock, or with RWGetDB", ErrReadOnly)
 
+	// errImmediateInShared is of a BEGIN IMMEDIATE or EXCLUSIVE, in SQL, in a shared section.
+	errImmediateInShared = fmt.Errorf("%w: it takes SQLite's write lock, and its section is shared; write BEGIN, or begin a section that writes with dblocker.Lock, or with RWGetDB", ErrReadOnly)
+
 	// ErrRolledBack is wrapped by what a transaction on SQLite answers after SQLite
 	// has rolled it back, because a statement of it was interrupted or failed in
 	// another grave way. It wraps that statement's error too.

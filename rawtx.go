@@ -20,6 +20,9 @@ type rawTx struct {
 	// transaction; RELEASE of the last one ends it. It may count too many, since a
 	// RELEASE drops the savepoints after its own too.
 	savepoints int
+
+	// readGuard keeps it from writing, if it is on SQLite and only reads; else it is nil.
+	readGuard *sqliteGuard
 }
 
 // rawState says whether a connection is in a transaction written in SQL.
@@ -38,11 +41,33 @@ func (c *conn) beginRaw(ctx context.Context, st sqltext.Statement) (*rawTx, erro
 	if c.scope != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
 		return nil, nil
 	}
+	if st.Immediate && c.pool.gate != nil && c.onlyReads(ctx) {
+		return nil, errImmediateInShared
+	}
 	raw := new(rawTx)
 	if err := raw.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly); err != nil {
 		return nil, err
 	}
 	return raw, nil
+}
+
+// guard makes sure on the connection, before the transaction is begun there, that it does not
+// write if it only reads. raw may be nil.
+func (raw *rawTx) guard(ctx context.Context, sc *serverConn) error {
+	if raw == nil || raw.conn.pool.gate == nil || !raw.readOnly {
+		return nil
+	}
+	raw.readGuard = &sqliteGuard{sc: sc}
+	return raw.readGuard.put(ctx)
+}
+
+// end gives up what the transaction has, which is over.
+func (raw *rawTx) end() {
+	if g := raw.readGuard; g != nil && g.sc == raw.conn.drawn.sc {
+		g.lift()
+	}
+	raw.readGuard = nil
+	raw.release()
 }
 
 // mayBeginRaw is for a statement that may begin a transaction among other things. It
@@ -86,7 +111,7 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 		raw.open()
 		c.raw = raw
 	case raw.state == rawNone:
-		raw.release()
+		raw.end()
 		c.raw = nil
 	case opened:
 		raw.takeOver()
@@ -106,7 +131,7 @@ func (raw *rawTx) isLost(st sqltext.Statement, err error) bool {
 // begins another: so it knows.
 func (c *conn) forgetLost(st sqltext.Statement) {
 	if raw := c.raw; raw != nil && raw.lost != nil && c.scope == &raw.scope && st.Verb == "BEGIN" {
-		raw.release()
+		raw.end()
 		c.raw = nil
 	}
 }
@@ -214,7 +239,7 @@ func (c *conn) keepRaw() bool {
 	if raw.state == rawDoubtful && c.drawn.sc != nil {
 		c.drawn.sc.broken = true // to be closed: whoever drew it might be in a stranger's transaction
 	}
-	raw.release()
+	raw.end()
 	c.raw = nil
 	return false
 }

@@ -14,25 +14,22 @@ import (
 // the DSN says, all alike; here one that writes begins immediate, so that it has
 // SQLite's write lock before it reads, and one that is read-only cannot write.
 type sqliteTx struct {
-	sc *serverConn
-
-	// guarded tells that the connection refuses to write, and has to be told
-	// when the transaction ends that it need not any more.
-	guarded bool
+	sc    *serverConn
+	guard sqliteGuard // set if it is read-only
 }
 
 // beginSQLite begins a transaction. As in the drivers, isolation levels mean
 // nothing: SQLite's transactions are serializable.
 func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error) {
-	tx := &sqliteTx{sc: sc}
+	tx := &sqliteTx{sc: sc, guard: sqliteGuard{sc: sc}}
 	if !opts.ReadOnly {
 		return tx, tx.run(ctx, "BEGIN IMMEDIATE")
 	}
-	if err := tx.guard(ctx); err != nil {
+	if err := tx.guard.put(ctx); err != nil {
 		return nil, err
 	}
 	if err := tx.run(ctx, "BEGIN"); err != nil {
-		tx.unguard()
+		tx.guard.lift()
 		return nil, err
 	}
 	return tx, nil
@@ -43,48 +40,56 @@ func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (dr
 func (tx *sqliteTx) run(ctx context.Context, begin string) error {
 	_, err := tx.sc.ExecContext(ctx, begin, nil)
 	if err != nil && ctx.Err() != nil {
-		tx.exec("ROLLBACK")
+		tx.sc.finish("ROLLBACK")
 	}
 	return err
-}
-
-// exec executes a statement that ends with the transaction, and is not to be
-// cut short with its context.
-func (tx *sqliteTx) exec(query string) error {
-	_, err := tx.sc.ExecContext(context.Background(), query, nil)
-	return err
-}
-
-func (tx *sqliteTx) guard(ctx context.Context) error {
-	answer, err := tx.sc.queryText(ctx, "PRAGMA query_only")
-	if err != nil || len(answer) == 1 && answer[0][0] == "1" { // the program's own doing
-		return err
-	}
-	tx.guarded = true
-	return tx.exec("PRAGMA query_only = 1")
-}
-
-func (tx *sqliteTx) unguard() {
-	if tx.guarded && tx.exec("PRAGMA query_only = 0") != nil {
-		tx.sc.broken = true
-	}
 }
 
 // Commit implements [driver.Tx]. SQLite may leave the transaction open when it
 // fails; to database/sql it is over.
 func (tx *sqliteTx) Commit() error {
-	defer tx.unguard()
-	err := tx.exec("COMMIT")
+	defer tx.guard.lift()
+	err := tx.sc.finish("COMMIT")
 	if err != nil {
-		tx.exec("ROLLBACK")
+		tx.sc.finish("ROLLBACK")
 	}
 	return err
 }
 
 // Rollback implements [driver.Tx].
 func (tx *sqliteTx) Rollback() error {
-	defer tx.unguard()
-	return tx.exec("ROLLBACK")
+	defer tx.guard.lift()
+	return tx.sc.finish("ROLLBACK")
+}
+
+// finish executes a statement that ends with a transaction, and is not to be
+// cut short with its context.
+func (sc *serverConn) finish(query string) error {
+	_, err := sc.ExecContext(context.Background(), query, nil)
+	return err
+}
+
+// A sqliteGuard makes a connection refuse to write while a transaction lasts that may only
+// read.
+type sqliteGuard struct {
+	sc  *serverConn
+	set bool // by us; else there is nothing to lift
+}
+
+func (g *sqliteGuard) put(ctx context.Context) error {
+	answer, err := g.sc.queryText(ctx, "PRAGMA query_only")
+	if err != nil || len(answer) == 1 && answer[0][0] == "1" { // the program's own doing
+		return err
+	}
+	g.set = true
+	return g.sc.finish("PRAGMA query_only = 1")
+}
+
+func (g *sqliteGuard) lift() {
+	if g.set && g.sc.finish("PRAGMA query_only = 0") != nil {
+		g.sc.broken = true
+	}
+	g.set = false
 }
 
 // sqliteAutocommit tells whether a connection is in no transaction. Where the
@@ -93,11 +98,10 @@ func sqliteAutocommit(sc *serverConn) bool {
 	if c, ok := sc.ci.(autocommitter); ok {
 		return c.AutoCommit()
 	}
-	probe := &sqliteTx{sc: sc}
-	if err := probe.exec("BEGIN"); err != nil {
+	if err := sc.finish("BEGIN"); err != nil {
 		return !strings.Contains(err.Error(), "within a transaction")
 	}
-	probe.Commit()
+	(&sqliteTx{sc: sc}).Commit()
 	return true
 }
 

@@ -80,6 +80,9 @@ type Statement struct {
 	// ReadOnly: a Begin that says READ ONLY.
 	ReadOnly bool
 
+	// Immediate: a Begin that says IMMEDIATE or EXCLUSIVE, so that SQLite takes its write lock at once.
+	Immediate bool
+
 	// Chain: a Commit or Rollback with AND CHAIN; the next transaction is open at once.
 	Chain bool
 
@@ -126,6 +129,7 @@ func common(a, b Statement) Statement {
 	a.Multi = a.Multi || b.Multi
 	a.DDL = a.DDL || b.DDL
 	a.ReadOnly = a.ReadOnly && b.ReadOnly
+	a.Immediate = a.Immediate || b.Immediate
 	a.Chain = a.Chain || b.Chain
 	a.MayBegin = a.MayBegin || b.MayBegin
 	a.MayEnd = a.MayEnd || b.MayEnd

@@ -37,6 +37,7 @@ func (p *parser) begin(s *Statement) {
 	case "WORK", "TRANSACTION", "TRAN", "DEFERRED", "IMMEDIATE", "EXCLUSIVE", "CONCURRENT", "ISOLATION", "READ",
 		"DEFERRABLE":
 		s.Kind = Begin
+		s.Immediate = p.tok.word == "IMMEDIATE" || p.tok.word == "EXCLUSIVE"
 	case "NOT":
 		if p.lookAhead().word == "DEFERRABLE" {
 			s.Kind = Begin
