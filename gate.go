@@ -102,17 +102,7 @@ func (c *conn) passByGate(ctx context.Context, h *userHold, g *gate) bool {
 }
 
 func (o *owner) hasPassed(g *gate) bool {
-	if o == nil {
-		return false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for r := o.rows; r != nil; r = r.next {
-		if r.hold.passed == g {
-			return true
-		}
-	}
-	return false
+	return o.anyRows(func(r *rows) bool { return r.hold.passed == g })
 }
 
 // makeRoom is called by a reader that has passed by. Reads that never wait would keep the

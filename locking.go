@@ -346,12 +346,12 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	case rwlock.ErrDeadlock:
 		e.Err = ErrDeadlock
 	}
-	own := id.owner != nil && w.Blocker.Owner == id.lockOwner()
+	own := kinship(id, w.Blocker)
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
 	if e.Err == ErrDeadlock {
 		e.advice = wayOut
 	}
-	if own {
+	if own != "" {
 		with := "the Tx or the connection that has it"
 		if w.Blocker.Kind == rwlock.Section {
 			with = "the section's context or handle"
@@ -361,13 +361,21 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	return e
 }
 
+// kinship says whether what was in the way is the caller's own; "" if it is a stranger's.
+func kinship(id identity, b rwlock.Info) string {
+	switch own := id.lockOwner(); {
+	case own == nil || !own.InLine(b.Owner):
+		return ""
+	case own == b.Owner:
+		return " of the same owner"
+	}
+	return " of the same request (whose context was tagged again by dblocker.WithUser)"
+}
+
 // describeBlocker says in a few words what was in the way. The mode is of interest
 // for a user's lock only.
-func describeBlocker(b rwlock.Info, own, withMode bool) string {
-	what := b.Kind.String()
-	if own {
-		what += " of the same owner"
-	}
+func describeBlocker(b rwlock.Info, own string, withMode bool) string {
+	what := b.Kind.String() + own
 	if b.Tag != "" {
 		what = fmt.Sprintf("%s, %s", what, b.Tag)
 	}

@@ -9,30 +9,74 @@ import (
 
 // An owner is one thread of control of a user, such as a request: what it does
 // is not kept waiting by what it did before. WithUser makes one.
+//
+// If that is called with a context that has an owner, as when an inner layer of a request tags
+// its context again, the new owner is inside that one. Owners that are so in one line, as
+// package rwlock has it, are one request. Two inside the same are strangers: the context
+// they come from may be that of the whole program.
 type owner struct {
 	rwlock.Owner
+	outer *owner // that it is inside; nil if in none
 
 	mu   sync.Mutex // guards rows and the links of its elements
 	rows *rows      // the open ones that hold a lock: a doubly linked list
 }
 
+// newOwner returns an owner inside outer, which may be nil. Where contexts are tagged again
+// without end, as in a loop, the outer one has to do.
+func newOwner(outer *owner) *owner {
+	o := &owner{outer: outer}
+	if outer != nil && !o.Within(&outer.Owner) {
+		return outer
+	}
+	return o
+}
+
+// lock returns what the lock table knows of the owner, which may be nil.
+func (o *owner) lock() *rwlock.Owner {
+	if o == nil {
+		return nil
+	}
+	return &o.Owner
+}
+
 // Fork returns a context for work that a request does in parallel to its other
-// work: the same user, but an owner of its own, so that the two wait for each
-// other as two requests would. A context without a user is returned as it is.
+// work: the same user, but an owner of its own and inside of none, so that the two wait
+// for each other as two requests would. A context without a user is returned as it is.
 func Fork(ctx context.Context) context.Context {
 	id, ok := identityFrom(ctx)
 	if !ok {
 		return ctx
 	}
-	id.owner = new(owner)
+	id.owner = newOwner(nil)
 	return withIdentity(ctx, id)
 }
 
-// hasRows tells whether there are rows that may hold a lock.
+// hasRows tells whether there are rows that may hold a lock, be it for one that the owner is
+// inside.
 func (o *owner) hasRows() bool {
+	return o.anyRows(func(*rows) bool { return true })
+}
+
+// anyRows tells whether one of the rows of the owner, or of one that it is inside, is so.
+func (o *owner) anyRows(is func(*rows) bool) bool {
+	for ; o != nil; o = o.outer {
+		if o.anyOwnRows(is) {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *owner) anyOwnRows(is func(*rows) bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.rows != nil
+	for r := o.rows; r != nil; r = r.next {
+		if is(r) {
+			return true
+		}
+	}
+	return false
 }
 
 // add and remove keep the list of rows that the owner may have to spill.
@@ -61,18 +105,17 @@ func (o *owner) remove(r *rows) {
 	r.next, r.prev = nil, nil
 }
 
-// spill makes the owner give up what those of its open rows hold that are in the way,
-// by reading the rest of those rows, each up to limit bytes, into memory. It returns how
-// many they were.
+// spill makes the owner, and those that it is inside, give up what those of their open rows
+// hold that are in the way, by reading the rest of those rows, each up to limit bytes, into
+// memory. It returns how many they were.
 func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) (n int, err error) {
-	o.mu.Lock()
 	var held []*rows
-	for r := o.rows; r != nil; r = r.next {
+	o.anyRows(func(r *rows) bool {
 		if inTheWay(r) {
 			held = append(held, r)
 		}
-	}
-	o.mu.Unlock()
+		return false
+	})
 	for _, r := range held {
 		if err := r.spill(ctx, limit, giveUp); err != nil {
 			return n, err

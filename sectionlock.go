@@ -151,7 +151,7 @@ func ownerFrom(ctx context.Context) *owner {
 	if o, ok := ctx.Value(ownerKey).(*owner); ok && o != nil {
 		return o
 	}
-	return new(owner)
+	return newOwner(nil)
 }
 
 // watch makes the section end with the context that it was made from, and at once with

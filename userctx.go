@@ -38,18 +38,18 @@ type identity struct {
 }
 
 // lockOwner returns the owner for the lock table.
-func (id identity) lockOwner() *rwlock.Owner {
-	if id.owner == nil {
-		return nil
-	}
-	return &id.owner.Owner
-}
+func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 
 // WithUser returns a context whose database work belongs to the user id: it is
 // done behind that user's lock. It also marks the owner, the one request or
 // thread of control that the work belongs to, so call it once per request, and
-// [Fork] for what the request does in parallel to itself. Inside a section the owner
-// stays that of the section, which is what the work waits for.
+// [Fork] for what the request does in parallel to itself.
+//
+// An inner layer of a request may tag its context again, for the same user or for another: that
+// is still the request, which does not wait for what the outer context has, nor the other
+// way round. Two contexts that are tagged from the same one are two requests, since that may be
+// the context of the whole program. Inside a section the owner stays that of the
+// section, which is what the work waits for.
 //
 // An id is a string, an integer, a [16]byte (taken as a UUID) or a
 // [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
@@ -60,7 +60,8 @@ func WithUser(ctx context.Context, id any) context.Context {
 	if s := sectionFrom(ctx); s != nil {
 		return withIdentity(ctx, identity{user, s.id.owner, err})
 	}
-	return withIdentity(ctx, identity{user, new(owner), err})
+	outer, _ := ctx.Value(ownerKey).(*owner)
+	return withIdentity(ctx, identity{user, newOwner(outer), err})
 }
 
 func withIdentity(ctx context.Context, id identity) context.Context {

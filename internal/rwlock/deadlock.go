@@ -20,7 +20,9 @@ import (
 // An owner's wait for itself shows nothing: the owner has, or will have, another
 // goroutine that ends its hold, and Wait.Self bounds the wait if it has not. So own
 // holds in the way of a wait are left out, and so is such a wait where it is asked
-// whether the owner is stuck.
+// whether the owner is stuck. (Own are those of the same owner here. One in the same line
+// may be another thread of control: who waits for it is as stuck as that, and Wait.Self
+// bounds the wait too.)
 //
 // No deadlock is reported that is not there: the search holds the mutexes of all the
 // locks and owners that it looks at, at the same time, from the first look to the
@@ -33,7 +35,7 @@ import (
 //
 // No deadlock is missed: of those in a cycle, one is the last to look. Then it finds the
 // others waiting. They cannot have moved on, because they are stuck. Who could wait
-// for the owner before the owner waits is counted by Owner.awaited (or marked at the
+// for the owner's line before the owner waits is counted by Owner.awaited (or marked at the
 // leaf), also before the search; while nobody does, the owner's wait closes no cycle and
 // there is no search. That is why a thousand waiters that hold nothing cost a thousand
 // times nothing.
@@ -65,7 +67,7 @@ type search struct {
 type node struct {
 	waiting        // waiter is nil for an owner
 	needs   []need // of a wait: all must be met
-	self    bool   // a wait with a hold of its own owner in its way
+	self    bool   // a wait with a hold of its very owner in its way
 
 	owner *Owner
 	waits []*node // of an owner
@@ -91,10 +93,12 @@ type edge struct {
 	to     *node
 }
 
-// ownerAwaited reports whether anybody may wait for lasting holds of the waiter's owners.
+// ownerAwaited reports whether anybody may wait for lasting holds of the lines of the
+// waiter's owners. (Those of others in the line let the waiter pass queues, and so get in the
+// way of who waits there.)
 func (w *waiter) ownerAwaited() bool {
 	return slices.ContainsFunc(w.places, func(p place) bool {
-		return p.hold.Owner != nil && p.hold.Owner.awaited.Load() > 0
+		return p.hold.Owner != nil && p.hold.Owner.lineAwaited()
 	})
 }
 
@@ -272,7 +276,7 @@ func (s *search) needHolders(n *node, l *Lock, h *Hold) {
 		own := h.Owner != nil && o.Owner == h.Owner
 		switch {
 		case own && (full || l.conflict(h, o)):
-			n.self = n.self || !full || l.ownInWay(h) != nil
+			n.self = n.self || !full || l.isOnly(h.Owner)
 			if full && !o.lasting() {
 				return // a place that will be free
 			}

@@ -39,7 +39,7 @@ type WaitError struct {
 	// holder or, if Blocker.Waiting, a request that had come earlier.
 	Blocker Info
 
-	// Held says that the owner of the request itself has a lasting hold of the
+	// Held says that the line of the request's own owner has a lasting hold of the
 	// lock: the request was an upgrade, or the owner was in its own way. If it gives
 	// that hold up, those whom it kept waiting go on.
 	Held bool

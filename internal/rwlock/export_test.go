@@ -16,8 +16,8 @@ func (t *Table) MinFootprint() (buckets, spares int) {
 	return len(t.shards) * minBuckets, len(t.shards) * maxSpares
 }
 
-// Awaited returns how many lasting holds of the owner are awaited.
-func (o *Owner) Awaited() int { return int(o.awaited.Load()) }
+// Awaited returns how many lasting holds of the owner are awaited, and of those inside it.
+func (o *Owner) Awaited() int { return int(o.awaited.Load() + o.awaitedInside.Load()) }
 
 // ShardCount gives the tests access to shardCount.
 var ShardCount = shardCount

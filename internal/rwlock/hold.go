@@ -171,7 +171,7 @@ func (h *Hold) await() {
 	}
 	h.awaited = true
 	if h.lasting() && h.Owner != nil {
-		h.Owner.awaited.Add(1)
+		h.Owner.count(1)
 	}
 }
 
@@ -182,7 +182,7 @@ func (h *Hold) unawait() {
 	}
 	h.awaited = false
 	if h.lasting() && h.Owner != nil {
-		h.Owner.awaited.Add(-1)
+		h.Owner.count(-1)
 	}
 }
 

@@ -16,7 +16,7 @@ type Lock struct {
 	holders holdList // in the order in which they were granted
 	queue   holdList // waiting: first those ahead, then the others, each as they came
 	held    int32    // length of holders
-	writers int32    // how many of them are exclusive; then all have one owner
+	writers int32    // how many of them are exclusive; then the owners of all are in one line with theirs
 	limit   int32    // most holders at once; 0 for no limit; isGate
 
 	// For the shard's index of keys.
@@ -79,8 +79,8 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 //
 //	* If the number of holders is limited: waits when there is no place left, and
 //	  always waits for an earlier waiter, whose place it would take.
-//	† If h and the holder have one owner, that is for besideOwn to decide.
-//	‡ But not if the owner of h has a lasting hold of this lock: those in the queue
+//	† If the owners of h and the holder are in one line, that is for besideOwn to decide.
+//	‡ But not if the line of h's owner has a lasting hold of this lock: those in the queue
 //	  wait for that hold, and would wait for ever if h waited for them. (A reader
 //	  reads on while a writer is queued; an upgrade comes before all strangers.) h
 //	  is ahead of the queue then. If a hold of its own is in its way, it is not: it
@@ -117,8 +117,8 @@ func (l *Lock) holderInWay(h *Hold) *Hold {
 	return nil
 }
 
-// ownInWay returns the oldest hold of its own owner that is in the way of h, which is
-// in the queue. If all the places of a limited lock are the owner's own, any of
+// ownInWay returns the oldest hold of its owner's line that is in the way of h, which is
+// in the queue. If all the places of a limited lock are the line's own, any of
 // them will do, and it is the youngest.
 func (l *Lock) ownInWay(h *Hold) (own *Hold) {
 	if h.Owner == nil {
@@ -127,7 +127,7 @@ func (l *Lock) ownInWay(h *Hold) (own *Hold) {
 	full := l.full() && h.mode == Shared
 	for o := l.holders.first; o != nil; o = o.next {
 		switch {
-		case o.Owner != h.Owner:
+		case !o.Owner.InLine(h.Owner):
 			if full {
 				return nil
 			}
@@ -161,8 +161,7 @@ func (l *Lock) conflict(h, o *Hold) bool {
 	if h.mode == Shared && o.mode == Shared {
 		return false
 	}
-	own := h.Owner != nil && h.Owner == o.Owner && l.knowsOwners()
-	return !own || !besideOwn(h, o)
+	return !l.knowsOwners() || !h.Owner.InLine(o.Owner) || !besideOwn(h, o)
 }
 
 // outOfTurn reports whether h must wait for the earlier waiter o, because o has its
@@ -178,10 +177,10 @@ func (l *Lock) outOfTurn(h, o *Hold) bool {
 }
 
 // keepsTurn reports whether o, which waits, is waited for by the later h even if that
-// is ahead.
+// is ahead. Owners in one line are no reason: what lets h pass may be what o waits for.
 func (o *Hold) keepsTurn(h *Hold) bool { return o.ahead && o.Owner == h.Owner }
 
-// besideOwn decides whether h may be granted beside o, a hold of the same owner, when
+// besideOwn decides whether h may be granted beside o, a hold of the same line, when
 // strangers could not have these holds together. An owner is one thread of control: to
 // make it wait for itself is to stop it for ever, so it must have a reason.
 //
@@ -219,26 +218,36 @@ func besideOwn(h, o *Hold) bool {
 	}
 }
 
-// reenters reports whether h may pass the queue, since its owner has a lasting hold
+// reenters reports whether h may pass the queue, since its owner's line has a lasting hold
 // of the lock, and none in the way of h. Somebody waits for the lock, or is about to.
 func (l *Lock) reenters(h *Hold) bool {
-	if h.Owner == nil || h.Owner.awaited.Load() == 0 {
+	if h.Owner == nil || !h.Owner.lineAwaited() {
 		return false // all holders are awaited: it can have none
 	}
 	return l.holds(h.Owner) && l.ownInWay(h) == nil
 }
 
-// holds reports whether the owner has a lasting hold of the lock, if that knows owners.
+// holds reports whether the owner's line has a lasting hold of the lock, if that knows owners.
 func (l *Lock) holds(owner *Owner) bool {
 	if owner == nil || !l.knowsOwners() {
 		return false
 	}
 	for o := l.holders.first; o != nil; o = o.next {
-		if o.Owner == owner && o.lasting() {
+		if o.lasting() && o.Owner.InLine(owner) {
 			return true
 		}
 	}
 	return false
+}
+
+// isOnly reports whether all holders have the owner.
+func (l *Lock) isOnly(owner *Owner) bool {
+	for o := l.holders.first; o != nil; o = o.next {
+		if o.Owner != owner {
+			return false
+		}
+	}
+	return true
 }
 
 // knowsOwners reports whether the lock is one that owners may have several holds of:
@@ -268,15 +277,15 @@ func (l *Lock) grant(h *Hold) (promoted bool) {
 	return l.promoteOwn(h.Owner)
 }
 
-// promoteOwn puts ahead of the queue what the owner waits for here and may pass the
-// queue for, now that one of its holds was granted or has ended. So whoever is not
-// ahead has no lasting hold of the lock, or one of its own is in the way.
+// promoteOwn puts ahead of the queue what the owner's line waits for here and may pass the
+// queue for, now that one of the owner's holds was granted or has ended. So of whoever is
+// not ahead the line has no lasting hold of the lock, or one in the way.
 func (l *Lock) promoteOwn(owner *Owner) (promoted bool) {
-	if owner == nil || l.queue.empty() || !l.holds(owner) {
-		return false
+	if owner == nil || l.queue.empty() || owner.parent == nil && !l.holds(owner) {
+		return false // the last: then all of its line are inside it
 	}
 	for _, h := range owner.waitsFor(l) {
-		if l.ownInWay(h) == nil && l.promote(h) {
+		if l.holds(h.Owner) && l.ownInWay(h) == nil && l.promote(h) {
 			promoted = true
 		}
 	}

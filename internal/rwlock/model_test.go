@@ -44,6 +44,24 @@ var modelOwners = [modelUsers]int{0, 0, 1, 2, 3, 0, 0, noOwner}
 
 const noOwner = -1
 
+// A family says which owner each is inside of.
+type family [4]int
+
+var (
+	strangers = family{noOwner, noOwner, noOwner, noOwner}
+	kin       = family{noOwner, 0, 1, 0} // a line of three, and another inside the first
+)
+
+// inLine says whether the owners of two users are one, or one is inside the other.
+func (f family) inLine(user1, user2 int) bool {
+	a, b := modelOwners[user1], modelOwners[user2]
+	return a != noOwner && b != noOwner && (f.isInside(a, b) || f.isInside(b, a))
+}
+
+func (f family) isInside(a, b int) bool {
+	return a == b || f[a] != noOwner && f.isInside(f[a], b)
+}
+
 var modelKinds = [4]rwlock.Kind{rwlock.Leaf, rwlock.Rows, rwlock.Tx, rwlock.Section}
 
 // part is what a request asks of one lock.
@@ -78,11 +96,11 @@ var besideOwn = map[rwlock.Kind]map[rwlock.Kind]string{
 }
 
 // conflicts says whether p must wait for the hold q.
-func (p part) conflicts(q part) bool {
+func (f family) conflicts(p, q part) bool {
 	if !p.modesConflict(q) {
 		return false
 	}
-	if p.lock >= modelPool || !p.sameOwner(q) {
+	if p.lock >= modelPool || !f.inLine(p.user, q.user) {
 		return true
 	}
 	granted := besideOwn[p.kind][q.kind]
@@ -137,6 +155,7 @@ func (p *place) keepsTurn(q *place) bool { return q.ahead && p.sameOwner(q.part)
 
 // model is the sequential reference: a list of what is held, and who waits for it.
 type model struct {
+	family
 	held    []part
 	waiting []*modelRequest
 	queues  [modelLocks][]*place
@@ -148,7 +167,7 @@ type model struct {
 func (m *model) inTheWay(p *place) (holders []part, waiters []*place) {
 	full := p.lock == modelPool && m.holders(modelPool) >= modelSlots
 	for _, q := range m.held {
-		if p.conflicts(q) || full && q.lock == p.lock {
+		if m.conflicts(p.part, q) || full && q.lock == p.lock {
 			holders = append(holders, q)
 		}
 	}
@@ -278,15 +297,15 @@ func (m *model) leave(r *modelRequest) {
 	}
 }
 
-// reenters says whether p may pass the queue: its owner has the lock, and is not in its
+// reenters says whether p may pass the queue: its owner's line has the lock, and is not in its
 // own way.
 func (m *model) reenters(p part) bool {
 	lasting := false
 	for _, q := range m.held {
-		if q.lock != p.lock || p.lock >= modelPool || !p.sameOwner(q) {
+		if q.lock != p.lock || p.lock >= modelPool || !m.inLine(p.user, q.user) {
 			continue
 		}
-		if p.conflicts(q) {
+		if m.conflicts(p, q) {
 			return false
 		}
 		lasting = lasting || q.lasting()
@@ -298,7 +317,7 @@ func (m *model) reenters(p part) bool {
 // or has ended.
 func (m *model) promoteOwn(p part) {
 	for _, q := range slices.Clone(m.queues[p.lock]) {
-		if !q.ahead && q.sameOwner(p) && m.reenters(q.part) {
+		if !q.ahead && m.inLine(q.user, p.user) && m.reenters(q.part) {
 			m.promote(q)
 		}
 	}
@@ -632,11 +651,16 @@ type execRequest struct {
 
 // runSchedule executes a schedule, checks each step, and then that everybody can leave
 // and nothing is left.
-func runSchedule(t *testing.T, schedule []byte) {
+func runSchedule(t *testing.T, f family, schedule []byte) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &execution{
 			t: t, start: time.Now(), table: rwlock.NewTable(),
-			pool: rwlock.NewLock("3", modelSlots), gate: rwlock.NewGate("4"),
+			pool: rwlock.NewLock("3", modelSlots), gate: rwlock.NewGate("4"), model: model{family: f},
+		}
+		for i, parent := range f {
+			if parent != noOwner {
+				e.owners[i].Within(&e.owners[parent])
+			}
 		}
 		for user := range modelUsers {
 			for lock := range modelLocks {
@@ -939,7 +963,10 @@ func do(op, user, arg byte) [2]byte { return [2]byte{op | user<<3, arg} }
 
 func TestSchedulesAgreeWithModel(t *testing.T) {
 	for name, schedule := range seedSchedules {
-		t.Run(name, func(t *testing.T) { runSchedule(t, schedule) })
+		t.Run(name, func(t *testing.T) {
+			runSchedule(t, strangers, schedule)
+			runSchedule(t, kin, schedule)
+		})
 	}
 	schedules := 300
 	if testing.Short() {
@@ -952,16 +979,21 @@ func TestSchedulesAgreeWithModel(t *testing.T) {
 			for j := range schedule {
 				schedule[j] = byte(rnd.Uint32())
 			}
-			runSchedule(t, schedule)
+			runSchedule(t, []family{strangers, kin}[i%2], schedule)
 		})
 	}
 }
 
 func FuzzSchedule(f *testing.F) {
 	for _, schedule := range seedSchedules {
-		f.Add(schedule)
+		f.Add(schedule, false)
+		f.Add(schedule, true)
 	}
-	f.Fuzz(func(t *testing.T, schedule []byte) {
-		runSchedule(t, schedule[:min(len(schedule), 400)])
+	f.Fuzz(func(t *testing.T, schedule []byte, inLine bool) {
+		f := strangers
+		if inLine {
+			f = kin
+		}
+		runSchedule(t, f, schedule[:min(len(schedule), 400)])
 	})
 }

@@ -12,32 +12,122 @@ import (
 // An owner may be used by several goroutines, but then this package knows only of
 // those that wait: to the deadlock search, an owner all of whose waits are stuck
 // is stuck.
+//
+// An owner may be the inner part of another one (Within): a part of a request that was
+// marked again. Owners are in one line if they are the same, or one is inside the
+// other; those are each other's own. Two that are inside a third are strangers to each other,
+// though each is in one line with that: it may be a request and its parts, or
+// what all requests of a program come from. So to be in one line is not transitive.
 type Owner struct {
-	// awaited counts the lasting holds of the owner for whose locks somebody
-	// waits, or has waited since they were granted. While it is zero, nobody
-	// waits for the owner.
-	awaited atomic.Int32
+	parent *Owner // that it is inside; nil if in none. It never changes once the owner is used
+	depth  int8   // number of those that it is inside
 
-	// mu guards waits. It is locked after the mutexes of shards, never before.
-	mu    sync.Mutex
-	waits []*waiter // for holds of the owner, in the order in which they came
+	// awaited counts the lasting holds of the owner for whose locks somebody
+	// waits, or has waited since they were granted, and awaitedInside those of the
+	// owners inside it. While both are zero, and awaited of those that it is inside, nobody
+	// waits for the owner's line. (The inner ones are counted apart, so that what one
+	// of many requests does is not looked at by the others.)
+	awaited       atomic.Int32
+	awaitedInside atomic.Int32
+
+	// mu guards what follows. It is locked after the mutexes of shards, never before, and
+	// together with no other owner's but by a search.
+	mu     sync.Mutex
+	waits  []*waiter // for holds of the owner, in the order in which they came
+	inside int       // how many waiters the owners inside it have
+}
+
+// maxDepth bounds the walks up a line.
+const maxDepth = 16
+
+// Within puts o, which nobody has used yet, inside the owner parent, which may be nil. It
+// reports whether there was room: a line has maxDepth owners at most.
+func (o *Owner) Within(parent *Owner) bool {
+	switch {
+	case parent == nil:
+	case parent.depth+1 >= maxDepth:
+		return false
+	default:
+		o.parent, o.depth = parent, parent.depth+1
+	}
+	return true
+}
+
+// InLine reports whether the owners, either of which may be nil for nobody, are in one line.
+func (o *Owner) InLine(p *Owner) bool {
+	if o == nil || p == nil {
+		return false
+	}
+	for o.depth > p.depth {
+		o = o.parent
+	}
+	for p.depth > o.depth {
+		p = p.parent
+	}
+	return o == p
+}
+
+// count adds n to the lasting holds of the owner that are awaited.
+func (o *Owner) count(n int32) {
+	o.awaited.Add(n)
+	for p := o.parent; p != nil; p = p.parent {
+		p.awaitedInside.Add(n)
+	}
+}
+
+// lineAwaited reports whether anybody may wait for lasting holds of the owner's line.
+func (o *Owner) lineAwaited() bool {
+	if o.awaitedInside.Load() > 0 {
+		return true
+	}
+	for ; o != nil; o = o.parent {
+		if o.awaited.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // add notes that the owner waits through w.
 func (o *Owner) add(w *waiter) {
+	if o.addOwn(w) {
+		o.countInside(1)
+	}
+}
+
+func (o *Owner) addOwn(w *waiter) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !slices.Contains(o.waits, w) { // the owner of several of its holds
-		o.waits = append(o.waits, w)
+	if slices.Contains(o.waits, w) { // the owner of several of its holds
+		return false
 	}
+	o.waits = append(o.waits, w)
+	return true
 }
 
 // remove forgets w.
 func (o *Owner) remove(w *waiter) {
+	if o.removeOwn(w) {
+		o.countInside(-1)
+	}
+}
+
+func (o *Owner) removeOwn(w *waiter) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if i := slices.Index(o.waits, w); i >= 0 {
+	i := slices.Index(o.waits, w)
+	if i >= 0 {
 		o.waits = slices.Delete(o.waits, i, i+1)
+	}
+	return i >= 0
+}
+
+// countInside tells those that the owner is inside that it has one wait more, or less.
+func (o *Owner) countInside(n int) {
+	for p := o.parent; p != nil; p = p.parent {
+		p.mu.Lock()
+		p.inside += n
+		p.mu.Unlock()
 	}
 }
 
@@ -51,8 +141,29 @@ func (o *Owner) waiting() bool {
 	return len(o.waits) > 0
 }
 
-// waitsFor returns the owner's holds that wait for l, whose shard is locked.
+// waitsFor returns the holds of the owner's line that wait for l, whose shard is locked.
 func (o *Owner) waitsFor(l *Lock) (holds []*Hold) {
+	if o.waitsInside() {
+		for h := l.queue.first; h != nil; h = h.next { // there is no list of those inside
+			if h.Owner.InLine(o) {
+				holds = append(holds, h)
+			}
+		}
+		return holds
+	}
+	for p := o; p != nil; p = p.parent {
+		holds = p.ownWaitsFor(l, holds)
+	}
+	return holds
+}
+
+func (o *Owner) waitsInside() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.inside > 0
+}
+
+func (o *Owner) ownWaitsFor(l *Lock, holds []*Hold) []*Hold {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, w := range o.waits {

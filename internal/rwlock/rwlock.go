@@ -11,7 +11,8 @@
 // A hold may have an [Owner], a thread of control, which does not block itself: a
 // statement inside its own transaction is granted at once. A wait that closes a
 // circle of owners who wait for each other ends at once with [ErrDeadlock], and an
-// owner waits for itself only as long as [Wait].Self allows.
+// owner waits for itself only as long as [Wait].Self allows. An owner inside another one
+// is not kept by what that has, nor that by what the inner one has.
 //
 // A grant is a [Hold], which the caller embeds in the struct that needs it, so an
 // uncontended acquire and release allocates nothing and reads no clock (but see
@@ -94,8 +95,8 @@ type Wait struct {
 	// anybody from a lock that is free. Nil means never.
 	Closed <-chan struct{}
 
-	// Self is the longest that a hold of the request's own owner may be in its
-	// way without ending; then the wait ends with ErrDeadlock. At zero, or
+	// Self is the longest that a hold of the request's own owner, or of one in line with
+	// it, may be in its way without ending; then the wait ends with ErrDeadlock. At zero, or
 	// below, a request does not wait for its own owner at all. It must be above
 	// zero if several goroutines share an owner, and far above what their
 	// holds last.

@@ -1,0 +1,157 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// again returns the context of a request as an inner layer of it tags it.
+var again = map[string]func(ctx context.Context) context.Context{
+	"for the same user":  func(ctx context.Context) context.Context { return WithUser(ctx, 1) },
+	"twice":              func(ctx context.Context) context.Context { return WithUser(WithUser(ctx, 1), 1) },
+	"by way of another":  func(ctx context.Context) context.Context { return WithUser(WithUser(ctx, 2), 1) },
+	"by UserKey inside":  func(ctx context.Context) context.Context { return other(WithUser(ctx, 2), "1") },
+	"with a value since": func(ctx context.Context) context.Context { return WithUser(context.WithValue(ctx, modeKey, nil), 1) },
+}
+
+// TestRequestTaggedAgain is still one request: the inner context works beside what the outer
+// one has, and the outer one beside what the inner one has.
+func TestRequestTaggedAgain(t *testing.T) {
+	readOnly := &sql.TxOptions{ReadOnly: true}
+	for name, tag := range again {
+		for _, tc := range []struct {
+			name          string
+			first, second func(context.Context, *sql.DB) (func() error, error)
+		}{
+			{"an Exec in rows", openRows("SELECT v FROM t"), exec},
+			{"a query beside a transaction", begin(nil), openRows("SELECT v FROM t")},
+			{"an Exec beside a transaction", begin(nil), exec},
+			{"a read-only transaction beside a transaction", begin(nil), begin(readOnly)},
+			{"an Exec in a section", lockSection, exec},
+		} {
+			for _, outerFirst := range []bool{true, false} {
+				t.Run(name+", "+tc.name, func(t *testing.T) {
+					db := openStub(t, &stub{}, LockTimeout(0))
+					outer := asUser(1)
+					ctxs := [2]context.Context{outer, tag(outer)}
+					if !outerFirst {
+						ctxs[0], ctxs[1] = ctxs[1], ctxs[0]
+					}
+					endFirst, err := tc.first(ctxs[0], db)
+					must(t, err)
+					endSecond, err := tc.second(ctxs[1], db)
+					must(t, err)
+					for name, stranger := range map[string]context.Context{"fork": Fork(ctxs[1]), "request": asUser(1)} {
+						if _, err := db.ExecContext(stranger, "UPDATE t SET v = 1"); !errors.Is(err, ErrLockTimeout) {
+							t.Errorf("another %s was let in: %v", name, err)
+						}
+					}
+					must(t, endSecond())
+					must(t, endFirst())
+				})
+			}
+		}
+	}
+}
+
+// lockSection begins a section, and does not use its context.
+func lockSection(ctx context.Context, db *sql.DB) (func() error, error) {
+	_, unlock, err := Lock(ctx, db)
+	return func() error { unlock(); return nil }, err
+}
+
+// TestRequestsOfOneProgram: two contexts that are made from one are two requests, though that
+// one has a user too.
+func TestRequestsOfOneProgram(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	program := asUser("program")
+	one, two := WithUser(program, 1), WithUser(program, 1)
+	tx, err := db.BeginTx(one, nil)
+	must(t, err)
+	if _, err := db.ExecContext(two, "UPDATE t SET v = 1"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("the other request was let in: %v", err)
+	}
+	_, err = db.ExecContext(other(program, "1"), "UPDATE t SET v = 1")
+	must(t, err)
+	must(t, tx.Commit())
+}
+
+// TestLoopThatTagsItsContextAgain goes on for ever with one context, whose last owner is still
+// the same request as the one before.
+func TestLoopThatTagsItsContextAgain(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	ctx := asUser(1)
+	for range 100 {
+		outer := ctx
+		ctx = WithUser(ctx, 1)
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		_, err = db.ExecContext(outer, "UPDATE t SET v = 1")
+		must(t, err)
+		must(t, tx.Commit())
+	}
+}
+
+// TestOwnRowsMakeWayForInnerWrite: rows of the outer context, beside others' who write in theirs
+// too, make way for a write of the inner one.
+func TestOwnRowsMakeWayForInnerWrite(t *testing.T) {
+	onEngines(t, "lock_timeout=20s", func(t *testing.T, db *sql.DB, c *Connector) {
+		ready, write, done := make(chan bool), make(chan bool), make(chan error, 2)
+		for range 2 {
+			go func() {
+				ctx := asUser(1)
+				rows, err := db.QueryContext(ctx, "SELECT id FROM counters ORDER BY id")
+				ready <- true
+				<-write
+				if err == nil {
+					defer rows.Close()
+					rows.Next()
+					_, err = db.ExecContext(WithUser(ctx, 1), "UPDATE counters SET n = n + 1 WHERE id = '1'")
+				}
+				done <- err
+			}()
+		}
+		<-ready
+		<-ready
+		start := time.Now()
+		close(write)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+		}
+	})
+}
+
+// TestWaitForTheOwnRequestSaysSo: an inner transaction beside the outer one waits for
+// self_wait, and the error says whose it is and how to get out.
+func TestWaitForTheOwnRequestSaysSo(t *testing.T) {
+	for _, innerFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			db := openStub(t, &stub{})
+			first := asUser(1)
+			second := WithUser(first, 1)
+			if innerFirst {
+				first, second = second, first
+			}
+			tx, err := db.BeginTx(first, nil)
+			must(t, err)
+			start := time.Now()
+			_, err = db.BeginTx(second, nil)
+			if !errors.Is(err, ErrDeadlock) || time.Since(start) != 5*time.Second {
+				t.Errorf("got %v after %v, want ErrDeadlock after 5s", err, time.Since(start))
+			}
+			for _, want := range []string{"transaction of the same request", "tagged again by dblocker.WithUser", "do this with the Tx", "dblocker.Fork"} {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not say %q: %v", want, err)
+				}
+			}
+			must(t, tx.Commit())
+		})
+	}
+}
