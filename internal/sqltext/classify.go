@@ -21,6 +21,8 @@ func classify(d Dialect, query string) Statement {
 	if p.seen.broken {
 		return unclear(s.Verb)
 	}
+	s.DDL = s.DDL || p.seen.makesTable && s.Kind != Read
+	s.Settles, s.Alters = p.seen.settles, p.seen.alters
 	return s
 }
 
@@ -54,6 +56,9 @@ func (p *parser) atEnd() bool { return p.tok.kind == end || p.tok.is(';') }
 func (p *parser) advance() {
 	p.prev, p.tok = p.tok, p.lexer.next()
 	p.watch()
+	p.watchString()
+	p.watchCall()
+	p.watchInto()
 }
 
 func (p *parser) skipSemicolons() {
@@ -67,7 +72,9 @@ func (p *parser) statement() Statement {
 	if p.atEnd() {
 		return Statement{Kind: Empty}
 	}
+	rest := p.lexer
 	s := p.form()
+	p.seen.alters = max(p.seen.alters, p.verbAlters(&s, rest))
 	p.addEffects(&s)
 	for !p.atEnd() {
 		p.next()

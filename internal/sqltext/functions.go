@@ -77,10 +77,12 @@ func nameSet(names string) map[string]bool {
 }
 
 // writes reports whether the function called name, in whatever case, does more than read in dialect d.
-func (d Dialect) writes(name string) bool {
+func (d Dialect) writes(name string) bool { return writingFunctions[d].has(name) }
+
+// has reports whether name, in whatever case, is in the list.
+func (list *functionList) has(name string) bool {
 	var buf [maxName]byte
 	folded := upper(&buf, name)
-	list := &writingFunctions[d]
 	if list.names[string(folded)] {
 		return true
 	}

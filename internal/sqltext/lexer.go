@@ -31,6 +31,7 @@ type lexer struct {
 	dialect Dialect
 	text    string
 	pos     int
+	start   int // of the last token
 }
 
 // next returns the next token. After a broken one there is nothing but end.
@@ -41,6 +42,7 @@ func (l *lexer) next() token {
 	if l.pos == len(l.text) {
 		return token{kind: end}
 	}
+	l.start = l.pos
 	c := l.text[l.pos]
 	switch {
 	case isNameStart(c):

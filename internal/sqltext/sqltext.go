@@ -90,11 +90,16 @@ type Statement struct {
 	// text does not tell: MySQL's CALL, SET autocommit and the statements that commit implicitly, or BEGIN and COMMIT
 	// among several statements.
 	MayBegin, MayEnd bool
+
+	// Settles and Alters say whether the text may be prepared once and used again, and what it does to others that are
+	// prepared. Both are those of all statements of the string together.
+	Settles Settles
+	Alters  Alters
 }
 
 // unclear is the answer for text that cannot be taken apart with certainty.
 func unclear(verb string) Statement {
-	return Statement{Verb: verb, Multi: true, DDL: true, MayBegin: true, MayEnd: true}
+	return Statement{Verb: verb, Multi: true, DDL: true, MayBegin: true, MayEnd: true, Settles: SettlesByTime, Alters: AltersSession}
 }
 
 // Classify says what query does in dialect d. It does not allocate.
@@ -133,6 +138,8 @@ func common(a, b Statement) Statement {
 	a.Chain = a.Chain || b.Chain
 	a.MayBegin = a.MayBegin || b.MayBegin
 	a.MayEnd = a.MayEnd || b.MayEnd
+	a.Settles = max(a.Settles, b.Settles)
+	a.Alters = max(a.Alters, b.Alters)
 	return a
 }
 

@@ -9,6 +9,12 @@ type sightings struct {
 	described bool // set by forms that name verbs without doing what they say: EXPLAIN, SHOW
 
 	lastInsertID bool // the current token is the parenthesis behind MySQL's LAST_INSERT_ID
+
+	settles    Settles
+	string     bool // the current token is a string of PostgreSQL
+	alters     Alters
+	callee     callee // the last name
+	makesTable bool   // PostgreSQL's SELECT ... INTO
 }
 
 func (s *sightings) onlyReading() bool {
