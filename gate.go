@@ -80,7 +80,6 @@ func (p *pool) useGate(c *Connector) {
 		p.gate = nil
 	}
 	p.readOnly = s.dsn.last("mode") == "ro"
-	p.sharedCache = s.dsn.sharedCache()
 }
 
 // refused tells whether err is of a wait that ended at the gate.
@@ -146,7 +145,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 	if c.pool.readOnly {
 		mode = Shared
 	}
-	if mode == Shared && !c.pool.sharedCache && c.passByGate(ctx, h, g) {
+	if mode == Shared && c.passByGate(ctx, h, g) {
 		return nil
 	}
 	req.gate, req.gateMode = g, mode

@@ -22,10 +22,6 @@ type pool struct {
 	gate         *gate        // of that database; nil if the handle needs none
 	readOnly     bool         // the handle cannot write, so it passes the gate as a reader
 
-	// sharedCache tells that the handle's readers and writers shut each other out in WAL
-	// mode too.
-	sharedCache bool
-
 	walReader *walReader // nil if there is to be none
 
 	orphans orphans // what lost connections have left on the server

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 )
@@ -21,7 +20,10 @@ type sqliteDSN struct {
 	name    string // raw in front of the query
 	path    string // name, decoded; "" is a temporary database
 	query   string // as it is written
-	params  url.Values
+
+	params   url.Values        // as the driver reads them
+	own      []sqliteParamPair // as SQLite does, which finds its own there
+	fragment string            // of a URI, from "#" on, if that is in front of the query: SQLite ends the URI there
 
 	// unreadable tells that the query cannot be read. The driver will say so.
 	unreadable bool
@@ -35,33 +37,16 @@ func parseSQLiteDSN(raw string, library sqliteLibrary) sqliteDSN {
 	d.path = d.name
 	if d.uri {
 		d.path = sqliteURIPath(strings.TrimPrefix(d.name, "file:"))
+		if pos := strings.IndexByte(d.name, '#'); pos >= 0 {
+			d.fragment = d.name[pos:]
+		}
 	}
-	query, _, _ := strings.Cut(d.query, "#")
-	params, err := url.ParseQuery(query)
+	if d.fragment == "" {
+		d.own = sqliteURIQuery(d.query)
+	}
+	params, err := url.ParseQuery(d.query)
 	d.params, d.unreadable = params, err != nil
 	return d
-}
-
-// sqliteURIPath cuts the authority and the fragment off the part between "file:"
-// and "?", and decodes it.
-func sqliteURIPath(uri string) string {
-	uri, _, _ = strings.Cut(uri, "#")
-	if rest, ok := strings.CutPrefix(uri, "//"); ok {
-		_, path, _ := strings.Cut(rest, "/")
-		uri = "/" + path
-	}
-	var b strings.Builder
-	for i := 0; i < len(uri); i++ {
-		if uri[i] == '%' && i+2 < len(uri) {
-			if c, err := strconv.ParseUint(uri[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(c))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(uri[i])
-	}
-	return b.String()
 }
 
 // A sqliteKind says where a SQLite database is.
@@ -75,17 +60,21 @@ const (
 )
 
 func (d *sqliteDSN) kind() sqliteKind {
-	memory := d.path == ":memory:" || d.last("mode") == "memory" && !d.isFileDespiteMode()
-	memdb := d.last("vfs") == "memdb"
+	memory, memdb := d.isMemory(), d.vfs() == "memdb"
 	switch {
-	case memdb && strings.HasPrefix(d.path, "/"), memory && d.sharedCache():
+	case memory && d.last("cache") == "shared", memdb && !memory && strings.HasPrefix(d.path, "/"):
 		return sqliteNamedMemory
-	case memdb, memory:
+	case memory, memdb:
 		return sqliteMemory
 	case d.path == "":
 		return sqliteTemporary
 	}
 	return sqliteFile
+}
+
+// isMemory tells that SQLite makes no file, and asks no VFS for one.
+func (d *sqliteDSN) isMemory() bool {
+	return d.path == ":memory:" || d.last("mode") == "memory" && !d.isFileDespiteMode()
 }
 
 // isFileDespiteMode tells of a DSN like "app.db?mode=memory", where the driver
@@ -103,17 +92,46 @@ func (d *sqliteDSN) namesDriver() (name string, ok bool) {
 	return name, found && wrappedNames[name] != ""
 }
 
-// last returns the value of a parameter as SQLite finds it: the last one wins.
-func (d *sqliteDSN) last(name string) string {
-	if values := d.params[name]; len(values) > 0 {
-		return values[len(values)-1]
+// last returns the value of a parameter of SQLite's that it reads when it opens the
+// database, of which the last one wins; first of one that is looked up later.
+func (d *sqliteDSN) last(name string) (value string) {
+	for _, p := range d.own {
+		if p.name == name {
+			value = p.value
+		}
+	}
+	return value
+}
+
+func (d *sqliteDSN) first(name string) string {
+	for _, p := range d.own {
+		if p.name == name {
+			return p.value
+		}
 	}
 	return ""
 }
 
-// sharedCache tells that connections share a page cache, in which SQLite locks
-// tables: readers and the writer then exclude each other, in WAL mode as well.
-func (d *sqliteDSN) sharedCache() bool { return d.last("cache") == "shared" }
+// has tells whether SQLite finds a parameter.
+func (d *sqliteDSN) has(name string) bool {
+	return slices.ContainsFunc(d.own, func(p sqliteParamPair) bool { return p.name == name })
+}
+
+// vfs returns the name of the VFS, which the driver passes on as well; what SQLite finds
+// comes before that.
+func (d *sqliteDSN) vfs() string {
+	if d.uri && d.has("vfs") {
+		return d.last("vfs")
+	}
+	return d.params.Get("vfs")
+}
+
+// isSharedFile tells that the connections to a file would share a page cache. There SQLite
+// locks tables, so that readers and the writer exclude each other in WAL mode as well, and
+// with SQLITE_LOCKED, for which no busy timeout waits. It saves nothing behind a gate.
+func (d *sqliteDSN) isSharedFile() bool {
+	return d.kind() == sqliteFile && d.last("cache") == "shared"
+}
 
 // isReadOnly tells that nothing can be written to the database through the handle.
 func (d *sqliteDSN) isReadOnly() bool {
@@ -121,17 +139,25 @@ func (d *sqliteDSN) isReadOnly() bool {
 }
 
 // isImmutable tells that SQLite takes no file locks at all, since the DSN promises
-// that nobody writes.
-func (d *sqliteDSN) isImmutable() bool { return sqliteTrue(d.params.Get("immutable")) }
+// that nobody writes. Where there is no file it means nothing.
+func (d *sqliteDSN) isImmutable() bool {
+	return sqliteTrue(d.first("immutable")) && !d.isMemory() && d.kind() != sqliteTemporary
+}
 
-// sqliteTrue reads a boolean as SQLite does.
-func sqliteTrue(value string) bool {
-	switch strings.ToLower(value) {
-	case "yes", "true", "on":
-		return true
+// promoted returns the parameters that count here and that the driver would drop, since the
+// DSN does not begin with "file:".
+func (d *sqliteDSN) promoted() (names []string) {
+	if d.uri || !d.library.cutsQuery {
+		return nil
 	}
-	n, err := strconv.Atoi(value)
-	return err == nil && n != 0
+	for _, name := range sqliteURIParams {
+		switch {
+		case !d.has(name), name == "mode" && d.isFileDespiteMode(), name == "cache" && d.kind() == sqliteFile:
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // sets tells whether the DSN itself gives a value to a PRAGMA.
@@ -143,10 +169,21 @@ var osVFS = []string{"", "unix", "unix-dotfile", "unix-excl", "unix-namedsem", "
 // memoryNames counts the memory databases that were given a name.
 var memoryNames atomic.Int64
 
+// explainOpen tells why a database cannot be opened that the driver, which drops the mode,
+// would make.
+func (d *sqliteDSN) explainOpen(err error) error {
+	mode := d.last("mode")
+	if err == nil || sqliteCode(err) != sqliteCantOpen || mode != "ro" && mode != "rw" || !slices.Contains(d.promoted(), "mode") {
+		return err
+	}
+	return fmt.Errorf(`%w (with mode=%s the file must exist; the driver would drop the parameter, since the DSN does not begin with "file:", but here it counts)`, err, mode)
+}
+
 // forDriver returns the DSN to open connections with. It is the program's own,
 // unless it needs one of these changes:
 //   - to the form with "file:", so that the driver passes SQLite's parameters on;
 //   - a name for a memory database, so that connections can share it;
+//   - without cache=shared, for a file;
 //   - an absolute path, so that connections which are opened after the program has
 //     changed its working directory get the same file;
 //   - the busy timeout, where the driver has none.
@@ -157,13 +194,16 @@ func (d *sqliteDSN) forDriver() string {
 		return d.raw
 	case kind == sqliteMemory && d.library.memdb:
 		name = fmt.Sprintf("file:/dblocker-%d", memoryNames.Add(1))
-		query = joinQuery("vfs=memdb", withoutParams(query, "mode", "cache", "vfs"))
+		query = joinQuery("vfs=memdb", withoutParams(query, "mode", "cache", "vfs", "immutable"))
 	case kind == sqliteNamedMemory && !d.uri:
 		name = sqliteURI(d.path)
 	case kind == sqliteFile:
 		name = d.fileName()
 		if d.isFileDespiteMode() {
 			query = withoutParams(query, "mode")
+		}
+		if d.isSharedFile() {
+			query = withoutParams(query, "cache")
 		}
 	}
 	if !d.sets("busy_timeout") {
@@ -178,28 +218,19 @@ func (d *sqliteDSN) forDriver() string {
 // fileName returns the part of the DSN in front of the query, for a file.
 func (d *sqliteDSN) fileName() string {
 	path := d.path
-	if slices.Contains(osVFS, d.last("vfs")) {
+	if slices.Contains(osVFS, d.vfs()) {
 		if abs, err := filepath.Abs(path); err == nil && !filepath.IsAbs(path) {
 			path = abs
 		}
 	}
-	needsURI := d.uri || d.library.cutsQuery && slices.ContainsFunc(sqliteURIParams, d.params.Has)
+	needsURI := d.uri || len(d.promoted()) > 0
 	switch {
 	case path == d.path && needsURI == d.uri:
 		return d.name
 	case needsURI || strings.Contains(path, "?"):
-		return sqliteURI(path)
+		return sqliteURI(path) + d.fragment
 	}
 	return path
-}
-
-// sqliteURI writes a path in the form that SQLite decodes.
-func sqliteURI(path string) string {
-	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
-	if strings.HasPrefix(escaped, "//") { // not an authority
-		return "file://" + escaped
-	}
-	return "file:" + escaped
 }
 
 // joinQuery puts param in front, where no fragment can swallow it.
@@ -214,8 +245,7 @@ func joinQuery(param, query string) string {
 func withoutParams(query string, names ...string) string {
 	pairs := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		plain, err := url.QueryUnescape(name)
-		return err == nil && slices.Contains(names, plain)
+		return slices.Contains(names, sqliteUnescape(name))
 	})
 	return strings.Join(pairs, "&")
 }

@@ -43,8 +43,20 @@ func TestSQLiteDSN(t *testing.T) {
 		{mattnPkg, "a.db?mode=ro&_fk=1", "file:CWD/a.db?mode=ro&_fk=1"},
 		{mattnPkg, "/a b%20#.db?immutable=1", "file:/a b%2520%23.db?immutable=1"},
 		{mattnPkg, "//a.db?mode=rw", "file:////a.db?mode=rw"},
-		{moderncPkg, "/a.db?cache=shared", "file:/a.db?_pragma=busy_timeout(5000)&cache=shared"},
-		{mattnPkg, "/a.db?mode=memory&cache=shared", "file:/a.db?cache=shared"},
+		{moderncPkg, "/a.db?psow=1", "file:/a.db?_pragma=busy_timeout(5000)&psow=1"},
+		{mattnPkg, "/a.db?mode=memory&immutable=1", "file:/a.db?immutable=1"},
+
+		// No file has a shared cache.
+		{moderncPkg, "/a.db?cache=shared", "/a.db?_pragma=busy_timeout(5000)"},
+		{mattnPkg, "/a.db?mode=memory&cache=shared", "/a.db"},
+		{mattnPkg, "/a.db?_fk=1&cache=shared&mode=ro", "file:/a.db?_fk=1&mode=ro"},
+		{mattnPkg, "file:/a.db?cache=private&c%61che=shared", "file:/a.db"},
+		{mattnPkg, "file:/a.db?cache=shared&cache=private", "file:/a.db?cache=shared&cache=private"},
+
+		// SQLite ends a URI at "#", the driver does not.
+		{mattnPkg, "file:/a#b.db?mode=ro&cache=shared", "file:/a#b.db?mode=ro&cache=shared"},
+		{mattnPkg, "file:a#b.db?mode=ro", "file:CWD/a#b.db?mode=ro"},
+		{moderncPkg, "file:a#?cache=shared", "file:CWD/a#?_pragma=busy_timeout(5000)&cache=shared"},
 		{mattnPkg, ":memory:?cache=shared", "file::memory:?cache=shared"},
 
 		// Memory databases get a name.
@@ -92,7 +104,7 @@ func TestSQLiteDSNIsStable(t *testing.T) {
 func TestSQLiteDSNReadOnly(t *testing.T) {
 	for dsn, want := range map[string]bool{
 		"a.db": false, "a.db?mode=ro": true, "a.db?mode=rw": false, "file:a.db?mode=ro&mode=rwc": false, "file:a.db?immutable=1": true,
-		"file:a.db?immutable=no": false, "a.db?_query_only=1": true, "a.db?_query_only=off": false, "a.db?_pragma=query_only(1)": false,
+		"file:a.db?immutable=no": false, "file:a.db?immutable=1&immutable=0": true, "file:a.db#?mode=ro": false, "file:a.db?x=1#&mode=ro": false, "a.db?_query_only=1": true, "a.db?_query_only=off": false, "a.db?_pragma=query_only(1)": false,
 	} {
 		if d := parseSQLiteDSN(dsn, findSQLiteLibrary(mattnPkg)); d.isReadOnly() != want {
 			t.Errorf("mattn %q: read-only %v", dsn, !want)

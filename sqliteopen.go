@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -75,6 +77,18 @@ func (c *sqliteConnector) warn() {
 		c.logger.Warn(`dblocker: the driver ignores mode=memory in a SQLite DSN that does not begin with "file:", and so a file is opened`,
 			"driver", c.dsn.library.pkg, "file", c.dsn.path, "instead", "file:"+c.dsn.path+"?mode=memory&cache=shared")
 	}
+	if c.dsn.isSharedFile() {
+		c.logger.Warn("dblocker: cache=shared is dropped from the SQLite DSN: connections that share the cache of a file lock each other out table by table, readers and the writer of a file in WAL mode too",
+			"file", c.dsn.path)
+	}
+	if names := slices.DeleteFunc(c.dsn.promoted(), func(name string) bool { return name == "cache" }); len(names) > 0 {
+		c.logger.Info(`dblocker: parameters of SQLite's own count here, which the driver would drop from a DSN that does not begin with "file:"`,
+			"driver", c.dsn.library.pkg, "parameters", strings.Join(names, ", "))
+	}
+	if c.dsn.fragment != "" {
+		c.logger.Warn(`dblocker: the SQLite DSN has a "#" where SQLite ends a URI: what follows is no part of the file's name, and parameters of SQLite's own there do nothing; in a name write %23`,
+			"file", c.dsn.path)
+	}
 }
 
 // Connect implements [driver.Connector].
@@ -88,7 +102,8 @@ func (c *sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
-	return o.inner.Connect(ctx)
+	ci, err := o.inner.Connect(ctx)
+	return ci, c.dsn.explainOpen(err)
 }
 
 // dropAnchor makes sure that a connection is open which nobody uses, because a

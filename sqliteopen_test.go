@@ -178,11 +178,76 @@ func TestReadOnlySQLite(t *testing.T) {
 					t.Error("a write has been accepted")
 				}
 				must(t, db.QueryRow("SELECT v FROM t").Scan(&v))
-				if log.Len() > 0 {
+				if lines := strings.Count(log.String(), "\n"); lines > 1 || lines == 1 && !strings.Contains(log.String(), "count here") {
 					t.Errorf("logged: %s", log)
 				}
 			})
 		}
+	}
+}
+
+// TestFilesShareNoCache: with cache=shared, which many DSNs have from a time when that was
+// advised, readers of a file in WAL mode would wait for the writer.
+func TestFilesShareNoCache(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, form := range []string{"%s?_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate", "file:%s?cache=shared&_journal=WAL"} {
+		db, log := openLogged(t, fmt.Sprintf(form, testdb.SQLite(t)), LockTimeout(0))
+		mustExec(t, db, "CREATE TABLE t (v)")
+		mustExec(t, db, "INSERT INTO t VALUES (1), (2)")
+		tx, err := db.Begin()
+		must(t, err)
+		_, err = tx.Exec("INSERT INTO t VALUES (3)")
+		must(t, err)
+		must(t, db.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
+		must(t, tx.Commit())
+		rows, err := db.Query("SELECT v FROM t")
+		must(t, err)
+		rows.Next()
+		mustExec(t, db, "INSERT INTO t VALUES (4)")
+		must(t, rows.Close())
+		if n := strings.Count(log.String(), "cache=shared is dropped"); n != 1 {
+			t.Errorf("%s: %d lines tell that cache=shared is dropped: %s", form, n, log)
+		}
+	}
+}
+
+// TestSQLiteDSNIsExplained: where a DSN means something else than it seems to, the log or the
+// error says so.
+func TestSQLiteDSNIsExplained(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	bareSQLite(t, path, "CREATE TABLE t (v)")
+	for dsn, want := range map[string]string{
+		path + "?mode=ro":               "parameters=mode",
+		path + "?immutable=1&nolock=1":  `parameters="immutable, nolock"`,
+		"file:" + path + "?mode=ro":     "",
+		path + "?_fk=1":                 "",
+		"file:" + path + "#.db?mode=ro": "write %23",
+		"file:" + path + "?mode=ro#x":   "",
+	} {
+		db, log := openLogged(t, dsn)
+		must(t, db.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
+		must(t, db.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
+		log.Reset()
+		db, log = openLogged(t, dsn)
+		must(t, db.Ping())
+		got := ""
+		for line := range strings.Lines(log.String()) {
+			if !strings.Contains(line, "is not in WAL mode") {
+				got += line
+			}
+		}
+		if !strings.Contains(got, want) || want == "" && got != "" || strings.Count(got, "\n") > 1 {
+			t.Errorf("%s: logged %q, want %q", dsn, got, want)
+		}
+	}
+	db, _ := openLogged(t, filepath.Join(dir, "none.db?mode=rw"))
+	if err := db.Ping(); err == nil || !strings.Contains(err.Error(), "with mode=rw the file must exist") || sqliteCode(err) != sqliteCantOpen {
+		t.Errorf("mode=rw of a file that is not there: %v", err)
+	}
+	db, _ = openLogged(t, "file:"+filepath.Join(dir, "none.db?mode=rw"))
+	if err := db.Ping(); err == nil || strings.Contains(err.Error(), "must exist") {
+		t.Errorf("the same where the driver reads it: %v", err)
 	}
 }
 

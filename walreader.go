@@ -68,7 +68,7 @@ const (
 // connections leaves none for it, nor does a locking_mode that lets in only one; and what
 // cannot write may not be let near the WAL.
 func (p *pool) useWALReader(c *Connector) {
-	if p.gate == nil || p.readOnly || p.sharedCache || c.limits.maxOpenConns > 0 {
+	if p.gate == nil || p.readOnly || c.limits.maxOpenConns > 0 {
 		return
 	}
 	if c.dsn == nil || strings.Contains(strings.ToLower(*c.dsn), "locking_mode") {
