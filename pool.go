@@ -48,6 +48,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
 	if _, ok := c.inner.(*sqliteConnector); ok && p.gate != nil { // another may wait for what we close
 		p.connector.conns = &p.gate.conns
+		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
 	p.useWALReader(c)
 	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}

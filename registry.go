@@ -206,7 +206,7 @@ func (s *space) openPools() []*pool {
 // are left.
 func (s *space) closeIdle() (left int) {
 	for _, p := range s.openPools() {
-		p.walReader.close(false)
+		left += p.walReader.close(false)
 		p.db.SetMaxIdleConns(0)
 		left += p.db.Stats().OpenConnections
 		p.db.SetMaxIdleConns(p.maxIdleConns)

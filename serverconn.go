@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
 var (
@@ -36,6 +38,7 @@ type serverConnector struct {
 	schema *atomic.Int64 // of the database's space
 	gate   *gate         // nil if there is none
 	conns  *openConns    // to the file; nil if they are not opened here, from a DSN of SQLite
+	wait   rwlock.Wait   // for other openings and closings there
 
 	warnOfPooler sync.Once
 }
@@ -51,7 +54,7 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 
 // Connect implements [driver.Connector].
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	sc, err := c.open(ctx, c.setUp)
+	sc, err := c.open(ctx, c.wait, c.setUp)
 	if err != nil {
 		return nil, err
 	}
@@ -59,19 +62,24 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // open makes a server connection, and lets setUp prepare it for its work.
-func (c *serverConnector) open(ctx context.Context, setUp func(context.Context, *serverConn) error) (*serverConn, error) {
+func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(context.Context, *serverConn) error) (*serverConn, error) {
 	var sc *serverConn
-	err := c.conns.open(func() error {
+	err := c.conns.connect(ctx, w, func() error {
 		ci, err := c.dial(ctx)
 		if err != nil {
 			return err
 		}
 		sc = newServerConn(ci, c.cfg)
+		ready := false
+		defer func() {
+			if !ready { // also when the inner driver panics
+				sc.Close()
+			}
+		}()
 		if err := setUp(ctx, sc); err != nil {
-			sc.Close()
 			return err
 		}
-		sc.conns = c.conns
+		sc.conns, ready = c.conns, true
 		return nil
 	})
 	if err != nil {
@@ -476,7 +484,7 @@ func (sc *serverConn) Close() error {
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
 	}
-	return sc.conns.close(sc.ci.Close)
+	return sc.conns.disconnect(sc.ci.Close)
 }
 
 // Prepare implements [driver.Conn].

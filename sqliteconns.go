@@ -1,51 +1,160 @@
 package dblocker
 
 import (
+	"context"
 	"sync"
-	"sync/atomic"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
 // openConns are the connections to a SQLite database. The first one to a file in WAL mode
 // recovers the WAL, the last one removes it, and SQLite calls the file busy for everybody
-// else meanwhile. So each of them is opened and closed while no other is. One that has
-// been opened keeps SQLite's shared lock on the file, so that another's end is not the
-// last; and it has found the WAL in order.
+// else meanwhile. So these two are opened and closed while no other is: alone. One that has
+// been opened keeps SQLite's shared lock on the file, and has found the WAL in order; so
+// beside it others come and go as they like, without waiting for each other.
+//
+// Nobody waits to close one. What would be the last, while others are still being opened or
+// closed, is left to whoever of these is done last.
+//
+// While somebody is busy beside others, at least one is open; while somebody is alone, none
+// is, and nobody is busy.
 type openConns struct {
-	mu    sync.RWMutex // held shared while one is opened beside others, else exclusively
-	count atomic.Int64 // grows while mu is held; shrinks while it is held exclusively
+	mu      sync.Mutex // guards what follows
+	open    int        // have been opened, and their closing has not begun
+	busy    int        // are being opened or closed, beside those that are open
+	alone   bool       // one is being opened or closed, and there is no other
+	left    []func()   // close one of open each
+	changed chan struct{}
 }
 
-// open calls connect, which opens a connection and reads from it.
-func (o *openConns) open(connect func() error) error {
+// connect calls open, which opens a connection and reads from it.
+func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func() error) error {
 	if o == nil {
-		return connect()
+		return open()
 	}
-	o.mu.RLock()
-	if o.count.Load() > 0 {
-		defer o.mu.RUnlock()
-		return o.counted(connect)
+	alone, err := o.enter(ctx, w)
+	if err != nil {
+		return err
 	}
-	o.mu.RUnlock()
+	opened := 0
+	defer func() { o.leave(alone, opened) }() // also when the inner driver panics
+	if err := open(); err != nil {
+		return err
+	}
+	opened = 1
+	return nil
+}
+
+// disconnect calls close, which closes a connection that connect has opened: at once, or
+// soon, and then its error is lost.
+func (o *openConns) disconnect(close func() error) error {
+	if o == nil {
+		return close()
+	}
+	o.mu.Lock()
+	alone, ok := o.mayClose()
+	if !ok {
+		o.left = append(o.left, func() { close() })
+	}
+	o.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	defer o.leave(alone, 0)
+	return close()
+}
+
+// enter waits until one may be opened, alone or beside others.
+func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err error) {
+	began := time.Now()
+	var timeout <-chan time.Time
+	for {
+		alone, changed := o.tryEnter()
+		if changed == nil {
+			return alone, nil
+		}
+		if timeout == nil {
+			t := time.NewTimer(w.Timeout)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return false, notOpened(began, ErrLockTimeout)
+		case <-ctx.Done():
+			return false, notOpened(began, ctx.Err())
+		case <-w.Closed:
+			return false, errClosed
+		}
+	}
+}
+
+// tryEnter is enter, but where that has to wait it returns a channel that is closed when it
+// may go on.
+func (o *openConns) tryEnter() (alone bool, changed <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.counted(connect)
+	switch {
+	case o.alone:
+		if o.changed == nil {
+			o.changed = make(chan struct{})
+		}
+		return false, o.changed
+	case o.open > 0:
+		o.busy++
+		return false, nil
+	}
+	o.alone = true
+	return true, nil
 }
 
-func (o *openConns) counted(connect func() error) error {
-	err := connect()
-	if err == nil {
-		o.count.Add(1)
+// mayClose begins to close one of those that are open, unless that has to wait.
+func (o *openConns) mayClose() (alone, ok bool) {
+	switch {
+	case o.open > 1:
+		o.busy++
+	case o.busy == 0:
+		o.alone = true
+	default:
+		return false, false
 	}
-	return err
+	o.open--
+	return o.alone, true
 }
 
-// close calls disconnect, which closes a connection that open has opened.
-func (o *openConns) close(disconnect func() error) error {
-	if o == nil {
-		return disconnect()
-	}
+// leave ends what enter or mayClose has begun, and closes what was left.
+func (o *openConns) leave(alone bool, opened int) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.count.Add(-1)
-	return disconnect()
+	o.open += opened
+	if alone {
+		o.alone = false
+		if o.changed != nil {
+			close(o.changed)
+			o.changed = nil
+		}
+	} else {
+		o.busy--
+	}
+	var next func()
+	if len(o.left) > 0 {
+		var ok bool
+		if alone, ok = o.mayClose(); ok {
+			next, o.left = o.left[0], o.left[1:]
+		}
+	}
+	o.mu.Unlock()
+	if next != nil {
+		defer o.leave(alone, 0)
+		next()
+	}
+}
+
+func notOpened(began time.Time, err error) error {
+	return &LockError{
+		Waited: time.Since(began),
+		Err:    err,
+		what:   "another connection to the SQLite database, which is opened as the first or closed as the last",
+	}
 }

@@ -1,11 +1,20 @@
 package dblocker
 
 import (
+	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -75,5 +84,177 @@ func TestRecoveredOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// openHooked opens a handle on mattn/go-sqlite3 with a hook for its new connections.
+func openHooked(t *testing.T, dsn string, hook func() error, opts ...Option) *sql.DB {
+	t.Helper()
+	d := &Driver{name: "sqlite3", inner: &sqlite3.SQLiteDriver{ConnectHook: func(*sqlite3.SQLiteConn) error { return hook() }}, opts: opts}
+	c, err := d.OpenConnector(dsn)
+	must(t, err)
+	db := sql.OpenDB(c)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// A slowHook holds up the openings of connections while it is closed.
+type slowHook struct {
+	closed  atomic.Bool
+	entered chan struct{} // an opening is held up
+	free    chan struct{}
+}
+
+func newSlowHook() *slowHook {
+	return &slowHook{entered: make(chan struct{}, 100), free: make(chan struct{})}
+}
+
+func (h *slowHook) hook() error {
+	if h.closed.Load() {
+		h.entered <- struct{}{}
+		<-h.free
+	}
+	return nil
+}
+
+// TestSlowOpeningHoldsUpNobody: while one connection is slow to open, others are closed and
+// opened, and the one that is the last but for it is closed too.
+func TestSlowOpeningHoldsUpNobody(t *testing.T) {
+	for _, mode := range []string{"WAL", "DELETE"} {
+		t.Run(mode, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			dsn := "file:" + testdb.SQLite(t) + "?_journal_mode=" + mode
+			quick := openSQLite(t, "dblocker", "sqlite3?max_idle_conns=0:"+dsn)
+			mustExec(t, quick, "CREATE TABLE t (v)")
+			first := openSQLite(t, "sqlite3-dblocker", dsn)
+			must(t, first.Ping())
+
+			hook := newSlowHook()
+			slow := openHooked(t, dsn, hook.hook)
+			hook.closed.Store(true)
+			done := make(chan error, 1)
+			go func() { done <- slow.Ping() }()
+			<-hook.entered
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			use := func() error { // opens and closes one
+				if mode == "DELETE" { // a write waits for who is about to read the schema
+					return quick.QueryRowContext(ctx, "SELECT COUNT(*) FROM t").Scan(new(int))
+				}
+				_, err := quick.ExecContext(ctx, "INSERT INTO t VALUES (1)")
+				return err
+			}
+			for range 3 {
+				if err := use(); err != nil {
+					t.Errorf("beside the slow opening: %v", err)
+				}
+			}
+			closed := make(chan error, 1)
+			go func() { closed <- first.Close() }()
+			select {
+			case err := <-closed:
+				must(t, err)
+			case <-ctx.Done():
+				t.Error("the last connection but the slow one is not closed")
+			}
+			if err := use(); err != nil {
+				t.Errorf("after the closing: %v", err)
+			}
+			close(hook.free)
+			must(t, <-done)
+			must(t, slow.Close())
+			must(t, quick.Close())
+			if _, err := os.Stat(strings.TrimSuffix(strings.TrimPrefix(dsn, "file:"), "?_journal_mode=WAL") + "-wal"); mode == "WAL" && err == nil {
+				t.Error("the last connection has not removed the WAL")
+			}
+		})
+	}
+}
+
+// TestWaitsForTheFirstConnectionEnd with the context, with lock_timeout and with the handle.
+func TestWaitsForTheFirstConnectionEnd(t *testing.T) {
+	testdb.NoLeaks(t)
+	dsn := "file:" + testdb.SQLite(t)
+	hook := newSlowHook()
+	slow := openHooked(t, dsn, hook.hook)
+	hook.closed.Store(true)
+	opened := make(chan error, 1)
+	go func() { opened <- slow.Ping() }()
+	<-hook.entered
+
+	open := func(options string) *sql.DB {
+		// With a journal mode that is known, only openConns are waited for.
+		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
+		c, _, err := connectorOf(context.Background(), db)
+		must(t, err)
+		p, err := c.open()
+		must(t, err)
+		p.gate.wal.Store(walOn)
+		p.release()
+		return db
+	}
+	for name, tc := range map[string]struct {
+		options string
+		end     func(*sql.DB, context.CancelFunc)
+		want    error
+	}{
+		"context":      {"", func(_ *sql.DB, cancel context.CancelFunc) { cancel() }, context.Canceled},
+		"lock_timeout": {"lock_timeout=10ms&self_wait=10ms", nil, ErrLockTimeout},
+		"close":        {"", func(db *sql.DB, _ context.CancelFunc) { db.Close() }, errClosed},
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		db := open(tc.options)
+		done := make(chan error, 1)
+		go func() { done <- db.PingContext(ctx) }()
+		if tc.end != nil {
+			tc.end(db, cancel)
+		}
+		if err := <-done; !errors.Is(err, tc.want) && (err == nil || err.Error() != tc.want.Error()) {
+			t.Errorf("%s: the wait for the first connection ended with %v", name, err)
+		}
+		cancel()
+	}
+	close(hook.free)
+	must(t, <-opened)
+}
+
+// TestOpenConnsCount: whatever fails or panics, openConns know how many are open, and the
+// last one is closed alone.
+func TestOpenConnsCount(t *testing.T) {
+	var o openConns
+	ctx := context.Background()
+	open := func(f func() error) (err error) {
+		defer func() {
+			if recover() != nil {
+				err = errors.New("panic")
+			}
+		}()
+		return o.connect(ctx, rwlock.Wait{}, f)
+	}
+	ok := func() error { return nil }
+	must(t, open(ok))
+	if open(func() error { return errors.New("no") }) == nil || open(func() error { panic("no") }) == nil {
+		t.Fatal("a failure was lost")
+	}
+	var order []string
+	closing := func(name string) func() error {
+		return func() error {
+			order = append(order, fmt.Sprintf("%s alone=%v", name, o.alone))
+			return nil
+		}
+	}
+	must(t, open(func() error { // while one is opened
+		must(t, o.disconnect(closing("left")))
+		must(t, open(ok))
+		return o.disconnect(closing("second"))
+	}))
+	if err := o.disconnect(closing("last")); err != nil {
+		t.Error(err)
+	}
+	if got, want := strings.Join(order, ", "), "left alone=false, second alone=false, last alone=true"; got != want {
+		t.Errorf("closed %s; want %s", got, want)
+	}
+	if o.open != 0 || o.busy != 0 || o.alone || len(o.left) != 0 {
+		t.Errorf("left: %+v", &o)
 	}
 }

@@ -3,10 +3,14 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
 // A walReader makes the work on a SQLite file in WAL mode cheaper. Whatever reads or
@@ -36,13 +40,14 @@ type walReader struct {
 	// are none, allMarks if they are as many as there are marks.
 	seen atomic.Int64
 
-	mu    sync.Mutex // guards what follows; who has it calls SQLite, but waits for no lock of ours
-	from  time.Time  // since when calls are counted; it may be in the future, and nothing is done until then
-	calls int        // that found something to do
-	timed bool       // a timer runs that ends the reads
-	off   bool       // for good
-	open  int        // so many of reads are open, the first ones
-	reads [walMarks]walRead
+	mu         sync.Mutex // guards what follows; who has it calls SQLite, but opens no connection and waits for nobody
+	from       time.Time  // since when calls are counted; it may be in the future, and nothing is done until then
+	calls      int        // that found something to do
+	timed      bool       // a timer runs that ends the reads
+	off        bool       // for good
+	connecting bool       // a connection is being opened; then nothing is begun
+	open       int        // so many of reads are open, the first ones
+	reads      [walMarks]walRead
 }
 
 // A walRead is a read of a walReader.
@@ -88,15 +93,11 @@ func (w *walReader) note() {
 		return
 	}
 	defer w.mu.Unlock()
-	if w.open == walMarks { // by now
+	if w.connecting || !w.mayBegin() || !w.isBusy(time.Now()) || !w.connect() || !w.mayBegin() {
 		return
 	}
-	if w.off || w.gate.barred.Load() || w.gate.wal.Load() != walOn || !w.isBusy(time.Now()) {
-		return
-	}
-	if err := w.reads[w.open].begin(w.connector); err != nil { // the program does as well without
-		w.closeConns()
-		w.from = time.Now().Add(time.Second)
+	if err := w.reads[w.open].begin(); err != nil {
+		w.failed()
 		return
 	}
 	w.open++
@@ -108,6 +109,41 @@ func (w *walReader) note() {
 		w.timed = true
 		time.AfterFunc(walReaderTime, w.pause)
 	}
+}
+
+// mayBegin tells whether there may be one read more.
+func (w *walReader) mayBegin() bool {
+	return w.open < walMarks && !w.off && !w.gate.barred.Load() && w.gate.wal.Load() == walOn
+}
+
+// connect makes sure that the next read has a connection. To open one may take long, so
+// meanwhile mu is unlocked. It reports whether there is one, and w as it was before.
+func (w *walReader) connect() bool {
+	if w.reads[w.open].conn != nil {
+		return true
+	}
+	w.connecting = true
+	w.mu.Unlock()
+	r, err := openWALRead(w.connector)
+	w.mu.Lock()
+	w.connecting = false
+	switch {
+	case err != nil:
+		w.failed()
+		return false
+	case w.off || w.gate.wal.Load() != walOn: // somebody wants no connections to be left
+		r.close()
+		return false
+	}
+	i := slices.IndexFunc(w.reads[:], func(r walRead) bool { return r.conn == nil })
+	w.reads[i] = r
+	return i == w.open
+}
+
+// failed keeps w from trying again soon: the program does as well without.
+func (w *walReader) failed() {
+	w.closeConns()
+	w.from = time.Now().Add(time.Second)
 }
 
 // isBusy counts the call, and tells whether there are many in a short time.
@@ -140,15 +176,20 @@ func (w *walReader) rest() {
 	w.endReads()
 }
 
-// close closes the connections; with off, for good.
-func (w *walReader) close(off bool) {
+// close closes the connections; with off, for good. It returns how many are left: one
+// that is being opened will be closed by who opens it.
+func (w *walReader) close(off bool) (left int) {
 	if w == nil {
-		return
+		return 0
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.off = w.off || off
 	w.closeConns()
+	if w.connecting {
+		return 1
+	}
+	return 0
 }
 
 func (w *walReader) endReads() {
@@ -165,12 +206,7 @@ func (w *walReader) closeConns() {
 	}
 }
 
-func (r *walRead) begin(connector *serverConnector) error {
-	if r.conn == nil {
-		if err := r.connect(connector); err != nil {
-			return err
-		}
-	}
+func (r *walRead) begin() error {
 	rows, err := r.stmt.QueryContext(context.Background(), nil)
 	if err != nil {
 		return err
@@ -184,15 +220,23 @@ func (r *walRead) begin(connector *serverConnector) error {
 	return nil
 }
 
-func (r *walRead) connect(connector *serverConnector) (err error) {
-	r.conn, err = connector.open(context.Background(), func(ctx context.Context, sc *serverConn) error {
+// openWALRead opens a connection, and waits for nobody before that: the program has one
+// open, beside which others are opened, unless it was closed just now. A panic of the
+// program's hook is not for the program's call, which is about something else.
+func openWALRead(connector *serverConnector) (r walRead, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("dblocker: panic while a connection was opened: %v", p)
+		}
+	}()
+	r.conn, err = connector.open(context.Background(), rwlock.Wait{}, func(ctx context.Context, sc *serverConn) error {
 		if _, err := sc.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
 			return err
 		}
 		r.stmt, err = sc.prepare(ctx, "SELECT 1 FROM sqlite_master")
 		return err
 	})
-	return err
+	return r, err
 }
 
 func (r *walRead) close() {

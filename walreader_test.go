@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -212,4 +213,59 @@ func TestWALReaderTakesAllMarks(t *testing.T) {
 		mustExec(t, db, "UPDATE t SET v = v || '.' WHERE id = 1")
 		readFirst(t, db)
 	}, func() bool { return w.seen.Load() == allMarks })
+}
+
+// TestWALReaderConnectsBesideWrites: what its connections cost to open, nobody waits for who
+// has the gate; and a hook that panics there is not heard of.
+func TestWALReaderConnectsBesideWrites(t *testing.T) {
+	testdb.NoLeaks(t)
+	hook := newSlowHook()
+	panics := false
+	db := openHooked(t, "file:"+testdb.SQLite(t)+"?_sync=OFF", func() error {
+		hook.hook()
+		if panics {
+			panic("from the hook")
+		}
+		return nil
+	})
+	mustExec(t, db, "CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+	mustExec(t, db, "INSERT INTO t VALUES (1, 'one')")
+	writer, err := db.Conn(context.Background())
+	must(t, err)
+	defer writer.Close()
+	_, err = writer.ExecContext(context.Background(), "INSERT INTO t VALUES (2, 'two')")
+	must(t, err)
+	readFirst(t, db) // so that there is a second connection
+
+	hook.closed.Store(true)
+	panics = true
+	reading, read := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(read)
+		for {
+			readFirst(t, db)
+			select {
+			case <-reading:
+				return
+			default:
+			}
+		}
+	}()
+	<-hook.entered // it has become worth while
+	close(reading)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := writer.ExecContext(ctx, "CREATE TABLE other (v)") // for which the walReaders make way
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-ctx.Done():
+		t.Error("a write waits with the gate for a connection of the walReader")
+	}
+	close(hook.free)
+	<-read
 }
