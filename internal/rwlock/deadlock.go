@@ -306,7 +306,7 @@ func (s *search) needTurn(n *node, l *Lock, h *Hold) {
 			continue
 		}
 		s.needWaiter(n, l, h, o)
-		if o.mode == Exclusive || l.limit > 0 && h.mode == Shared {
+		if o.mode == Exclusive || l.shard.limit > 0 && h.mode == Shared {
 			return
 		}
 	}

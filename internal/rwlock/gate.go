@@ -49,16 +49,15 @@ const (
 // A request of an owner that has the gate is a wait for itself, which Wait.Self bounds.
 func NewGate(name string) *Lock {
 	return &Lock{
-		shard: &shard{rank: takeRanks(1)},
+		shard: &shard{rank: takeRanks(1), limit: isGate},
 		name:  name,
-		limit: isGate,
 	}
 }
 
 // isGate is the limit of a gate, which has none.
 const isGate = -1
 
-func (l *Lock) isGate() bool { return l.limit == isGate }
+func (l *Lock) isGate() bool { return l.shard.limit == isGate }
 
 // AcquireGated waits until both the gate and the user's lock, or locks, can be granted,
 // and then acquires them in one step. They are released one by one, in any order; if

@@ -28,6 +28,10 @@ type Hold struct {
 	// kept like the fields above, and the linked hold must have the same Owner.
 	With *Hold
 
+	// Yielder, if it is not nil, is asked to make way when somebody has waited for the
+	// hold for a second. It is set and kept like the fields above.
+	Yielder Yielder
+
 	Kind Kind
 
 	// mode is what was asked for. Guarded by the mutex of the lock's shard, like
@@ -190,6 +194,13 @@ func (h *Hold) unawait() {
 type holdList struct{ first, last *Hold }
 
 func (q *holdList) empty() bool { return q.first == nil }
+
+func (q *holdList) len() (n int) {
+	for h := q.first; h != nil; h = h.next {
+		n++
+	}
+	return n
+}
 
 func (q *holdList) append(h *Hold) {
 	h.prev, h.next = q.last, nil

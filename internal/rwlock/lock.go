@@ -17,7 +17,7 @@ type Lock struct {
 	queue   holdList // waiting: first those ahead, then the others, each as they came
 	held    int32    // length of holders
 	writers int32    // how many of them are exclusive; then the owners of all are in one line with theirs
-	limit   int32    // most holders at once; 0 for no limit; isGate
+	watched bool     // is in the list of the shard's watch
 
 	// For the shard's index of keys.
 	hash  uint32
@@ -30,9 +30,8 @@ type Lock struct {
 // are strangers to themselves: a slot is a slot.
 func NewLock(name string, limit int) *Lock {
 	return &Lock{
-		shard: &shard{rank: takeRanks(1)},
+		shard: &shard{rank: takeRanks(1), limit: int32(min(max(limit, 0), math.MaxInt32))},
 		name:  name,
-		limit: int32(min(max(limit, 0), math.MaxInt32)),
 	}
 }
 
@@ -170,7 +169,7 @@ func (l *Lock) outOfTurn(h, o *Hold) bool {
 	if h.ahead && !o.keepsTurn(h) {
 		return false
 	}
-	if h.mode == Shared && o.mode == Shared && l.limit <= 0 {
+	if h.mode == Shared && o.mode == Shared && l.shard.limit <= 0 {
 		return false
 	}
 	return !o.wait.letsPass(l, h)
@@ -252,9 +251,9 @@ func (l *Lock) isOnly(owner *Owner) bool {
 
 // knowsOwners reports whether the lock is one that owners may have several holds of:
 // neither a slot of a pool nor a gate.
-func (l *Lock) knowsOwners() bool { return l.limit == 0 }
+func (l *Lock) knowsOwners() bool { return l.shard.limit == 0 }
 
-func (l *Lock) full() bool { return l.limit > 0 && l.held >= l.limit }
+func (l *Lock) full() bool { return l.shard.limit > 0 && l.held >= l.shard.limit }
 
 func (l *Lock) idle() bool { return l.holders.empty() && l.queue.empty() }
 
@@ -356,6 +355,9 @@ func (l *Lock) enqueue(h *Hold, w *waiter) {
 		for o := l.holders.first; o != nil; o = o.next {
 			o.await()
 		}
+	}
+	if !l.watched {
+		l.shard.watch.add(l)
 	}
 	h.wait = w
 	h.since = w.since

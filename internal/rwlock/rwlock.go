@@ -17,7 +17,8 @@
 // A grant is a [Hold], which the caller embeds in the struct that needs it, so an
 // uncontended acquire and release allocates nothing and reads no clock (but see
 // [Kind]). There is no goroutine behind any of this: whoever releases a lock
-// hands it on.
+// hands it on. Only while somebody waits is there a timer, for holds that can make way
+// ([Yielder]) and for waits of which somebody wants to be told ([SlowWait]).
 //
 //	var h rwlock.Hold
 //	if err := table.Acquire(ctx, "user 123", rwlock.Shared, &h, rwlock.Wait{Timeout: time.Minute}); err != nil {
@@ -37,6 +38,7 @@
 //     gate.go.
 //   - Whether a wait can ever end is found out by a search (deadlock.go) through
 //     the owners (owner.go) who wait.
+//   - What happens to those who wait for long is in watch.go.
 package rwlock
 
 import "time"
@@ -107,6 +109,10 @@ type Wait struct {
 
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
+
+	// Slow, if it is not nil, is told of a wait that has lasted for five seconds: see
+	// SlowWait. It is called with no mutex locked, by none of those who wait.
+	Slow func(SlowWait)
 }
 
 // epoch is where the stamps of this process start.

@@ -18,6 +18,10 @@ type shard struct {
 	// freed when idle. It never changes.
 	keyed bool
 
+	// limit is, of one free-standing lock, the most holders at once; 0 for no limit;
+	// isGate. It never changes.
+	limit int32
+
 	// index has the locks that are in use, of a shard of a table. Guarded by mu.
 	index index
 
@@ -27,6 +31,9 @@ type shard struct {
 	// Guarded by mu.
 	spare  *Lock
 	spares int
+
+	// watch looks after those who wait for these locks. Guarded by mu.
+	watch watch
 }
 
 const maxSpares = 8

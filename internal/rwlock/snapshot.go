@@ -101,11 +101,5 @@ func (l *Lock) describe(infos []Info, c clock) []Info {
 func (l *Lock) Len() int {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
-	n := 0
-	for _, list := range []holdList{l.holders, l.queue} {
-		for h := list.first; h != nil; h = h.next {
-			n++
-		}
-	}
-	return n
+	return l.holders.len() + l.queue.len()
 }

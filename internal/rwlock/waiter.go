@@ -92,6 +92,10 @@ type waiter struct {
 	places places
 	since  stamp
 	owned  bool // some of its holds have an owner; these owners know of the waiter
+	slow   func(SlowWait)
+
+	// told says that slow was called, or that another's was for this wait too.
+	told atomic.Bool
 
 	// stage is changed with the mutexes of all the places' shards locked, and read
 	// with one.
@@ -142,6 +146,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 		places:  slices.Clone(ps),
 		since:   now(),
 		stage:   from,
+		slow:    bound.Slow,
 		granted: make(chan struct{}),
 	}
 	for _, p := range w.places {
