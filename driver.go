@@ -135,16 +135,12 @@ func (c soleConn) Close() error { return errors.Join(c.conn.Close(), c.conn.db.C
 
 // OpenConnector implements [driver.DriverContext].
 func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
-	t := target{driver: d.name, dsn: dsn}
-	if d.name == "" {
-		var err error
-		if t, err = parseDSN(dsn); err != nil {
-			return nil, err
-		}
+	t, err := d.target(dsn)
+	if err != nil {
+		return nil, err
 	}
 	inner := d.inner
 	if inner == nil {
-		var err error
 		if inner, err = registeredDriver(t.driver, t.dsn); err != nil {
 			return nil, err
 		}
@@ -159,6 +155,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
 		return nil, errNotAStore
 	}
+	if err := refuseMisplaced(cfg.dialect, t.dsn, cfg.logger); err != nil {
+		return nil, err
+	}
 	open := cfg.dialect.connector
 	if open == nil {
 		open = openConnector
@@ -168,6 +167,15 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 		return nil, withoutSecrets(err, t.dsn)
 	}
 	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
+}
+
+// target returns what the DSN comes to: by itself, or with the driver's own name.
+func (d *Driver) target(dsn string) (target, error) {
+	if d.name == "" {
+		return parseDSN(dsn)
+	}
+	t := target{driver: d.name, dsn: dsn}
+	return t, t.takeOptions()
 }
 
 // registeredDriver finds a driver by its name. database/sql shows it only by

@@ -16,7 +16,10 @@ import (
 type target struct {
 	driver string   // the inner driver's name
 	opts   []Option // in the order of the option table
+	keys   []string // of the options before the inner DSN
 	dsn    string   // the inner DSN
+
+	fromURL bool // dsn was the path of a URL, such as sqlite3://app.db
 }
 
 const dsnExample = `for example "sqlite3:app.db" or "postgres?lock_timeout=5s:postgres://user@host/app"`
@@ -48,35 +51,38 @@ func parseDSN(dsn string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	return newTarget(name, opts, inner)
+	return newTarget(name, opts, optionNames(strings.Split(query, "&")), inner)
 }
 
 // newTarget accepts the other name of PostgreSQL's URLs, and the URL form of a
 // MySQL DSN, which go-sql-driver does not.
-func newTarget(name string, opts []Option, inner string) (target, error) {
+func newTarget(name string, opts []Option, keys []string, inner string) (target, error) {
 	if name == "postgresql" {
 		name = "postgres"
 	}
-	if name == "mysql" && strings.HasPrefix(inner, "mysql://") {
+	t := target{driver: name, opts: opts, keys: keys, dsn: inner}
+	if err := t.takeOptions(); err != nil {
+		return target{}, err
+	}
+	if name == "mysql" && strings.HasPrefix(t.dsn, "mysql://") {
 		var err error
-		if inner, err = mysqlDSN(inner); err != nil {
+		if t.dsn, err = mysqlDSN(t.dsn); err != nil {
 			return target{}, err
 		}
 	}
-	return target{driver: name, opts: opts, dsn: inner}, nil
+	return t, nil
 }
 
 // parseURL reads the forms in which a URL stands for driver and DSN together.
 // ok tells whether scheme is one of them.
 func parseURL(scheme, dsn string) (t target, ok bool, err error) {
 	switch scheme {
-	case "postgres", "postgresql":
-		return target{driver: "postgres", dsn: dsn}, true, nil
-	case "mysql":
-		t, err = newTarget("mysql", nil, dsn)
+	case "postgres", "postgresql", "mysql":
+		t, err = newTarget(scheme, nil, nil, dsn)
 		return t, true, err
 	case "sqlite3", "sqlite":
-		return target{driver: scheme, dsn: strings.TrimPrefix(dsn, scheme+"://")}, true, nil
+		t = target{driver: scheme, dsn: strings.TrimPrefix(dsn, scheme+"://"), fromURL: true}
+		return t, true, t.takeOptions()
 	}
 	return target{}, false, nil
 }

@@ -111,7 +111,7 @@ func TestSQLiteDSNOverrulesDefaults(t *testing.T) {
 // file name, as on the bare driver, and is told about.
 func TestSQLiteDSNWithDriver(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for dsn, want := range map[string]bool{"sqlite3:app.db": true, "sqlite3?lock_timeout=5s:app.db": true, "sqlite://app.db": true, "file:app.db": false, ":memory:": false, "./sqlite3:app.db": false} {
+	for dsn, want := range map[string]bool{"sqlite3:app.db": true, "sqlite3?_fk=1:app.db": true, "sqlite://app.db": true, "file:app.db": false, ":memory:": false, "./sqlite3:app.db": false} {
 		_, log := openLogged(t, dsn)
 		if got := strings.Contains(log.String(), "name of a driver"); got != want {
 			t.Errorf("%s: logged %q", dsn, log)

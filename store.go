@@ -149,8 +149,8 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 			return &Driver{name: d.name, inner: d.inner, opts: d.opts}, dsn, nil
 		}
 	}
-	t, err := newTarget(name, nil, dsn)
-	return &Driver{name: t.driver}, t.dsn, err
+	t, err := newTarget(name, nil, nil, dsn)
+	return &Driver{name: t.driver, opts: t.opts}, t.dsn, err
 }
 
 // Close closes the Store: handles that are out are ended as by their cancel, those who

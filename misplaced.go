@@ -1,0 +1,162 @@
+package dblocker
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
+// from there, as a DATABASE_URL has no other place for them. In any other form they
+// are an error: the inner driver would ignore them, or refuse them in words that speak of
+// something else. A parameter of that name that the server has itself stays the server's.
+
+// postgresOwn are the options of dblocker whose names PostgreSQL has for parameters of its
+// own: https://www.postgresql.org/docs/current/runtime-config-client.html
+var postgresOwn = []string{"lock_timeout", "statement_timeout"}
+
+// takeOptions moves the options that stand in the query of a URL to opts. The rest of the URL
+// stays byte for byte.
+func (t *target) takeOptions() error {
+	if !t.isURL() {
+		return nil
+	}
+	head, query, found := strings.Cut(t.dsn, "?")
+	if !found {
+		return nil
+	}
+	query, fragment, hasFragment := strings.Cut(query, "#")
+	own, rest := t.splitQuery(query)
+	if len(own) == 0 {
+		return nil
+	}
+	opts, err := parseOptions(strings.Join(own, "&"))
+	if err != nil {
+		return err
+	}
+	if key := firstCommon(t.keys, optionNames(own)); key != "" {
+		return fmt.Errorf("dblocker: option %s stands both before the URL and in its query; give it once", key)
+	}
+	t.opts, t.dsn = append(t.opts, opts...), head
+	if len(rest) > 0 {
+		t.dsn += "?" + strings.Join(rest, "&")
+	}
+	if hasFragment {
+		t.dsn += "#" + fragment
+	}
+	return nil
+}
+
+// isURL tells whether the inner DSN is a URL of an engine that dblocker knows.
+func (t *target) isURL() bool {
+	if t.fromURL {
+		return true
+	}
+	scheme, _, found := strings.Cut(t.dsn, "://")
+	return found && slices.Contains([]string{"postgres", "postgresql", "mysql"}, scheme)
+}
+
+// splitQuery tells the options of dblocker in a query from the rest of it.
+func (t *target) splitQuery(query string) (own, rest []string) {
+	isPostgres := strings.HasPrefix(t.dsn, "postgres")
+	for _, pair := range strings.Split(query, "&") {
+		name := pairName(pair)
+		if isOption(name) && !(isPostgres && slices.Contains(postgresOwn, name)) {
+			own = append(own, pair)
+		} else {
+			rest = append(rest, pair)
+		}
+	}
+	return own, rest
+}
+
+// pairName returns the name in a pair of a query, decoded.
+func pairName(pair string) string {
+	name, _, _ := strings.Cut(pair, "=")
+	if plain, err := url.QueryUnescape(name); err == nil {
+		return plain
+	}
+	return name
+}
+
+func optionNames(pairs []string) []string {
+	names := make([]string, len(pairs))
+	for i, pair := range pairs {
+		names[i] = pairName(pair)
+	}
+	return names
+}
+
+func isOption(name string) bool {
+	return slices.ContainsFunc(optionTable, func(spec optionSpec) bool { return spec.key == name })
+}
+
+func firstCommon(a, b []string) string {
+	for _, name := range a {
+		if slices.Contains(b, name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// refuseMisplaced returns an error for an option of dblocker that is left in the inner DSN. Of
+// the parameters of PostgreSQL that are called like options the log says where those go.
+func refuseMisplaced(d *dialect, dsn string, logger *slog.Logger) error {
+	for _, name := range d.paramNames(dsn) {
+		switch {
+		case !isOption(name):
+		case d == postgres && slices.Contains(postgresOwn, name):
+			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
+				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
+		default:
+			return fmt.Errorf("dblocker: %s is an option of dblocker, and it stands in the DSN of the inner driver, where it does nothing; "+
+				"with the driver name dblocker write it before the colon, for example %q; with another driver name give it to dblocker.Register", name, d.optionExample(name))
+		}
+	}
+	return nil
+}
+
+// optionExample is a DSN with the option in its place.
+func (d *dialect) optionExample(name string) string {
+	value := "..."
+	switch name {
+	case "lock_timeout":
+		value = "5s"
+	case "max_open_conns":
+		value = "20"
+	}
+	inner := map[*dialect]string{sqlite: "sqlite3?%s=%s:app.db", mysql: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
+	if inner == "" {
+		inner = "postgres?%s=%s:postgres://user@host/app"
+	}
+	return fmt.Sprintf(inner, name, value)
+}
+
+// paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
+func (d *dialect) paramNames(dsn string) []string {
+	switch d {
+	case postgres:
+		params, _ := postgresParams(dsn)
+		return sortedKeys(params)
+	case mysql:
+		dsn = dsn[strings.LastIndexByte(dsn, '/')+1:]
+	case sqlite:
+	default:
+		return nil
+	}
+	_, query, _ := strings.Cut(dsn, "?")
+	query, _, _ = strings.Cut(query, "#")
+	return optionNames(strings.Split(query, "&"))
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
