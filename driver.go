@@ -164,7 +164,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	}
 	ci, err := open(cfg, inner, t.dsn)
 	if err != nil {
-		return nil, withoutSecrets(err, t.dsn)
+		return nil, withoutPieces(err, t.dsn)
 	}
 	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
 }
@@ -190,7 +190,7 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	}
 	db, err := sql.Open(name, dsn)
 	if err != nil {
-		return nil, withoutSecrets(err, dsn)
+		return nil, withoutPieces(err, dsn)
 	}
 	defer db.Close()
 	if _, ours := db.Driver().(*Driver); ours {

@@ -6,9 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -164,94 +162,3 @@ func urlCause(err error) error {
 	text, _, _ := strings.Cut(err.Error(), `"`)
 	return errors.New(strings.TrimSpace(text))
 }
-
-// withoutSecrets returns err unchanged unless its text shows the password of dsn,
-// where a DSN has it: then it returns an error with the password struck out and
-// the same identity to errors.Is and errors.As. A server's own error, which
-// shows none, stays what it is, though it may name a user who is called like the
-// password.
-func withoutSecrets(err error, dsn string) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	for _, secret := range userSecrets(dsn) {
-		text = strings.ReplaceAll(text, ":"+secret+"@", ":xxxxx@")
-	}
-	text = keywordSecret.ReplaceAllStringFunc(text, func(m string) string { return withoutKeywordSecret(m, dsn) })
-	text = quoted.ReplaceAllStringFunc(text, func(q string) string { return withoutQuotedSecret(q, dsn) })
-	if text == err.Error() {
-		return err
-	}
-	return &redactedError{text, err}
-}
-
-var (
-	// keywordSecret is the password of a keyword form, or of a URL's query.
-	keywordSecret = regexp.MustCompile(`(?i)((?:password|passwd|pwd|_auth_pass)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&;'"]+)`)
-
-	// urlStart is what may stand before the user, in a URL or in a failed one.
-	urlStart = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*:?//?|^//?`)
-
-	// quoted is what an error has put in quotes.
-	quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
-)
-
-// userSecrets returns what may be the password in the form user:password@ of a
-// URL or of a MySQL DSN, as it is written and with its percent-encoding undone.
-func userSecrets(dsn string) []string {
-	var secrets []string
-	beforeQuery, _, _ := strings.Cut(dsn, "?")
-	for _, s := range []string{dsn, beforeQuery} { // a password of MySQL may have a question mark
-		s = urlStart.ReplaceAllString(s, "")
-		at := strings.LastIndexByte(s, '@')
-		if at < 0 {
-			continue
-		}
-		_, secret, found := strings.Cut(s[:at], ":")
-		if !found || secret == "" {
-			continue
-		}
-		secrets = append(secrets, secret)
-		if plain, err := url.PathUnescape(secret); err == nil && plain != secret {
-			secrets = append(secrets, plain)
-		}
-	}
-	return secrets
-}
-
-// withoutKeywordSecret strikes out the value of a pair that the DSN has. What follows
-// it in a sentence may look like a part of it.
-func withoutKeywordSecret(pair, dsn string) string {
-	m := keywordSecret.FindStringSubmatch(pair)
-	secret := m[2]
-	for len(secret) > 0 && !strings.Contains(dsn, m[1]+secret) {
-		secret = secret[:len(secret)-1]
-	}
-	if secret == "" {
-		return pair
-	}
-	return m[1] + "xxxxx" + m[2][len(secret):]
-}
-
-// withoutQuotedSecret strikes out a quoted text, if it is a piece of the DSN that
-// may hold the password in a form we do not know.
-func withoutQuotedSecret(q, dsn string) string {
-	plain, err := strconv.Unquote(q)
-	if err != nil {
-		plain = strings.Trim(q, `"`)
-	}
-	if len(plain) < 4 || !strings.ContainsAny(plain, ":@") || !strings.Contains(dsn, plain) || strings.Contains(plain, "xxxxx") {
-		return q
-	}
-	return `"xxxxx"`
-}
-
-// redactedError is an inner driver's error whose text had to be changed.
-type redactedError struct {
-	text string
-	err  error
-}
-
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.err }

@@ -47,7 +47,7 @@ type serverConnector struct {
 func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 	ci, err := c.inner.Connect(ctx)
 	if err != nil && c.dsn != nil {
-		return nil, withoutSecrets(err, *c.dsn)
+		return nil, withoutDialSecrets(err, *c.dsn)
 	}
 	return ci, err
 }

@@ -142,7 +142,7 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 	if slices.Contains(sql.Drivers(), name) {
 		db, err := sql.Open(name, dsn)
 		if err != nil {
-			return nil, "", withoutSecrets(err, dsn)
+			return nil, "", withoutPieces(err, dsn)
 		}
 		defer db.Close()
 		if d, ours := db.Driver().(*Driver); ours { // of Register
