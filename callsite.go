@@ -20,18 +20,34 @@ type callSites struct {
 // warnOnce logs the place in the program that runs an operation without a user,
 // the first time it does.
 func (s *callSites) warnOnce(l *slog.Logger) {
-	site := callSite()
-	s.mu.Lock()
-	known := s.seen[site] || len(s.seen) >= maxCallSites
-	if !known {
-		if s.seen == nil {
-			s.seen = make(map[string]bool)
-		}
-		s.seen[site] = true
+	if site := callSite(); s.isNew(site) {
+		l.Warn("dblocker: a database operation without a user; tag its context with dblocker.WithUser, or with dblocker.WithoutUser if it belongs to none", "at", site)
 	}
-	s.mu.Unlock()
-	if !known {
-		l.Warn("dblocker: a database operation without a user; tag its context with dblocker.WithUser", "at", site)
+}
+
+// isNew tells whether it is asked about a place, or another text, for the first time.
+func (s *callSites) isNew(site string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[site] || len(s.seen) >= maxCallSites {
+		return false
+	}
+	if s.seen == nil {
+		s.seen = make(map[string]bool)
+	}
+	s.seen[site] = true
+	return true
+}
+
+// suspectIDs are the IDs that each logger was told of. It is of the process, since some programs open
+// a handle for each request.
+var suspectIDs callSites
+
+// warnOfID logs, once for each, an ID that programs have by mistake.
+func (c *Connector) warnOfID(user string) {
+	if suspectIDs.isNew(fmt.Sprintf("%p %s", c.logger, user)) {
+		c.logger.Warn("dblocker: the user ID is one that programs often have for a user who is not logged in; all of these share one lock. "+
+			"Give each user an ID of its own, or use dblocker.WithoutUser", "user", user, "at", callSite())
 	}
 }
 

@@ -79,6 +79,8 @@ type conn struct {
 	// to use it then waited for a lock of the one who still reads the Result,
 	// neither would ever get on: so it is not used again.
 	spent bool
+
+	pooled bool // database/sql has it in its pool, or is about to close it
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
@@ -377,6 +379,7 @@ func (c *conn) leaveToLost(h *userHold) {
 func (c *conn) ResetSession(ctx context.Context) error {
 	c.lockCall()
 	defer c.leave()
+	c.pooled = false
 	if c.drawn.sc != nil {
 		return c.drawn.sc.ResetSession(ctx)
 	}
@@ -393,7 +396,8 @@ func (c *conn) IsValid() bool {
 	}
 	c.endScopes()
 	c.giveBack()
-	return !c.spent && !c.gone
+	c.pooled = !c.spent && !c.gone
+	return c.pooled
 }
 
 // Close implements [driver.Conn]. A connection that still has its server
@@ -401,6 +405,9 @@ func (c *conn) IsValid() bool {
 func (c *conn) Close() error {
 	c.lockCall()
 	defer c.leave()
+	if c.pooled {
+		c.db.outer.noteClosed(c.db)
+	}
 	for s := c.scope; s != nil; s = s.outer {
 		s.leaveToLost()
 	}
@@ -410,6 +417,7 @@ func (c *conn) Close() error {
 	if c.pool != nil {
 		c.pool.release()
 		c.pool = nil
+		c.db.outer.open.Add(-1)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (c *conn) draw(ctx context.Context) error {
 
 func (c *conn) waitForConn() rwlock.Wait {
 	w := c.wait()
-	w.Stats = &c.db.connWaits
+	w.Timeout, w.Stats = c.db.connTimeout, &c.db.connWaits
 	return w
 }
 

@@ -210,10 +210,14 @@ func unknownDriver(name string) error {
 			have = append(have, d)
 		}
 	}
-	if pkg := wrappedNames[name]; pkg != "" {
-		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q (registered are: %s)", name, pkg, strings.Join(have, ", "))
+	registered := "none"
+	if len(have) > 0 {
+		registered = strings.Join(have, ", ")
 	}
-	return fmt.Errorf("dblocker: unknown inner driver %q (forgotten import?); registered are: %s; write driver[?options]:inner-dsn, %s", name, strings.Join(have, ", "), dsnExample)
+	if pkg := wrappedNames[name]; pkg != "" {
+		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q (registered are: %s)", name, pkg, registered)
+	}
+	return fmt.Errorf("dblocker: unknown inner driver %q (forgotten import?); registered are: %s; write driver[?options]:inner-dsn, %s", name, registered, dsnExample)
 }
 
 // openConnector does what sql.Open does.
@@ -244,7 +248,7 @@ type Connector struct {
 	calls  callSites // that were warned of
 	closed chan struct{}
 
-	warned atomic.Bool // of SetMaxOpenConns
+	outer outerPool
 
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
@@ -285,6 +289,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.outer.noteOpened(c)
 	return &conn{db: c, pool: p}, nil
 }
 

@@ -226,7 +226,7 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		got func(*config) any
 		def any // on SQLite
 	}{
-		{"lock_timeout=5s", LockTimeout(5 * time.Second), func(c *config) any { return c.lockTimeout }, 2 * time.Minute},
+		{"lock_timeout=5s", LockTimeout(5 * time.Second), func(c *config) any { return c.lockTimeout }, 30 * time.Second},
 		{"self_wait=1s", SelfWait(time.Second), func(c *config) any { return c.selfWait }, 5 * time.Second},
 		{"spill_limit=5", SpillLimit(5), func(c *config) any { return c.spillLimit }, int64(64 << 20)},
 		{"trace=on", Trace(true), func(c *config) any { return c.trace }, false},
@@ -250,6 +250,39 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		must(t, err)
 		if tc.got(fromDSN) != tc.got(fromGo) || tc.got(fromGo) == tc.got(byDefault) || tc.got(byDefault) != tc.def {
 			t.Errorf("%s: from the DSN %v, from Go %v, by default %v (want %v)", tc.dsn, tc.got(fromDSN), tc.got(fromGo), tc.got(byDefault), tc.def)
+		}
+	}
+}
+
+// TestSwitches: trace takes the words that programs write for yes and no.
+func TestSwitches(t *testing.T) {
+	for v, want := range map[string]bool{"on": true, "1": true, "true": true, "off": false, "0": false, "false": false} {
+		c, err := newConfig(generic, []Option{option("trace", v)})
+		if err != nil || c.trace != want {
+			t.Errorf("trace=%s: got %v, %v; want %v", v, c, err, want)
+		}
+	}
+	if _, err := newConfig(generic, []Option{option("trace", "yes please")}); err == nil || !strings.Contains(err.Error(), "on or off") {
+		t.Errorf("trace=yes please: got %v, want an error that says on or off", err)
+	}
+}
+
+// TestLockTimeouts: a lock is waited for as long as a caller will stand there, a connection and a Store's
+// lock for longer; the option is for all.
+func TestLockTimeouts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opts        []Option
+		locks, conn time.Duration
+	}{
+		"handle":             {nil, 30 * time.Second, 2 * time.Minute},
+		"handle with option": {[]Option{LockTimeout(time.Second)}, time.Second, time.Second},
+		"store":              {[]Option{storeDefaults}, 2 * time.Minute, 2 * time.Minute},
+		"store with option":  {[]Option{storeDefaults, LockTimeout(time.Second)}, time.Second, time.Second},
+	} {
+		c, err := newConfig(postgres, tc.opts)
+		must(t, err)
+		if c.lockTimeout != tc.locks || c.connTimeout != tc.conn {
+			t.Errorf("%s: got %v and %v, want %v and %v", name, c.lockTimeout, c.connTimeout, tc.locks, tc.conn)
 		}
 	}
 }

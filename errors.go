@@ -11,7 +11,7 @@ import (
 var (
 	// ErrNoUser is returned for a section whose context carries no user, and for an
 	// operation without one on a handle with the option untagged=error.
-	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or for statements without a user open the database with untagged=pass")
+	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or, for work that belongs to no user, such as a migration, with dblocker.WithoutUser")
 
 	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
 	ErrLockTimeout = errors.New("lock_timeout has passed")
@@ -52,11 +52,12 @@ var (
 
 // A LockError tells that the wait for a user's lock, for the gate of a SQLite
 // database or for a server connection ended without it. Nothing was sent to the
-// database.
+// database. Its text has durations in round figures, so that errors of one cause are alike.
 type LockError struct {
-	User   string        // who wanted it; "" when it was a server connection, or nobody's
-	Mode   Mode          // of the lock
-	Waited time.Duration // until the wait was given up
+	User    string        // who wanted it; "" when it was a server connection, or nobody's
+	Mode    Mode          // of the lock
+	Waited  time.Duration // until the wait was given up
+	Blocked time.Duration // how long what was in the way had been there
 
 	// Err is [ErrLockTimeout], [ErrDeadlock] or the error of the context.
 	Err error
@@ -72,7 +73,7 @@ func (e *LockError) Error() string {
 	if e.Waited == 0 && e.Err == ErrLockTimeout { // by TryLock, or with lock_timeout=0
 		fmt.Fprintf(&b, "dblocker: did not wait for %s", e.what)
 	} else {
-		fmt.Fprintf(&b, "dblocker: waited %v for %s: %v", e.Waited.Round(time.Millisecond), e.what, e.Err)
+		fmt.Fprintf(&b, "dblocker: waited %s for %s: %v", inRound(e.Waited), e.what, e.Err)
 	}
 	if e.blocker != "" {
 		fmt.Fprintf(&b, "; in the way: %s", e.blocker)
@@ -81,6 +82,19 @@ func (e *LockError) Error() string {
 		fmt.Fprintf(&b, "; %s", e.advice)
 	}
 	return b.String()
+}
+
+// inRound writes a duration with one figure or two.
+func inRound(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "less than 1s"
+	case d < 10*time.Second:
+		return d.Round(time.Second).String()
+	case d < time.Minute:
+		return d.Round(10 * time.Second).String()
+	}
+	return d.Round(time.Minute).String()
 }
 
 // Unwrap returns Err.
@@ -96,6 +110,19 @@ func (e restated) Error() string { return e.text }
 func (e restated) Unwrap() error { return e.error }
 
 var errSectionOfNobody = restated{ErrNoUser, "dblocker: the context carries no user, whose lock the section would take; tag it with dblocker.WithUser, or take dblocker.LockUsers or LockAll"}
+
+// errNoUserAt is ErrNoUser with the place in the program.
+func errNoUserAt(site string) error {
+	return restated{ErrNoUser, fmt.Sprintf("%v (at %s)", ErrNoUser, site)}
+}
+
+// explainStub names the ways out where mattn/go-sqlite3 was built without cgo, and is a stub.
+func explainStub(err error) error {
+	if strings.Contains(err.Error(), "go-sqlite3 requires cgo") {
+		return restated{err, fmt.Sprintf("%v; build with CGO_ENABLED=1 and a C compiler, or use the driver without cgo: import _ \"modernc.org/sqlite\" and open \"sqlite:app.db\"", err)}
+	}
+	return err
+}
 
 // nestedExclusive is the error of an exclusive section of a user inside a shared one.
 func nestedExclusive(user string) error {

@@ -50,7 +50,8 @@ func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *s
 			case interface{ Unwrap() driver.Conn }:
 				ci = c.Unwrap()
 			default:
-				return fmt.Errorf(`dblocker: the database was not opened through dblocker, its connections are %T; open it with sql.Open("dblocker", ...), %s`, ci, dsnExample)
+				return fmt.Errorf(`dblocker: the database was not opened through dblocker, or is wrapped so that its connections, which are %T, cannot be unwrapped; `+
+					`open it with sql.Open("dblocker", ...), %s, and put dblocker outermost, with other wrappers between it and the driver`, ci, dsnExample)
 			}
 		}
 	})
@@ -60,14 +61,10 @@ func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *s
 	return found, bound, err
 }
 
-// warnOuterLimit warns, once, of SetMaxOpenConns on a handle of ours.
+// warnOuterLimit warns, once, of what is set on the program's handle instead of in options.
 func (c *Connector) warnOuterLimit(db Handle) {
 	h, ok := db.(interface{ Stats() sql.DBStats })
-	if !ok || c.warned.Load() {
-		return
-	}
-	if n := h.Stats().MaxOpenConnections; n > 0 && c.warned.CompareAndSwap(false, true) {
-		c.logger.Warn("dblocker: SetMaxOpenConns is set on a handle of dblocker, so that those who wait for a lock take its connections away from others, "+
-			"and can block each other for ever; remove it, and use the option max_open_conns", "max_open_conns", n)
+	if ok && !(c.outer.toldLimit.Load() && c.outer.toldIdle.Load()) {
+		c.outer.lookAt(c, h.Stats())
 	}
 }

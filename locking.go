@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -254,12 +253,15 @@ func (c *conn) identify(ctx context.Context, s *section) (identity, error) {
 		return s.id, nil
 	}
 	id, ok := identityFrom(ctx)
-	if ok || s != nil || c.scope != nil && c.scope.tagged {
+	if id.suspect {
+		c.db.warnOfID(id.user)
+	}
+	if ok || id.nobody || s != nil || c.scope != nil && c.scope.tagged {
 		return id, id.err
 	}
 	switch c.db.untagged {
 	case ErrorUntagged:
-		return identity{}, ErrNoUser
+		return identity{}, errNoUserAt(callSite())
 	case WarnUntagged:
 		c.db.calls.warnOnce(c.db.logger)
 	}
@@ -337,6 +339,8 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 		Waited: w.Waited,
 		Err:    w.Err,
 		what:   what,
+
+		Blocked: w.Blocker.For,
 	}
 	switch w.Err {
 	case rwlock.ErrClosed:
@@ -348,8 +352,11 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	}
 	own := kinship(id, w.Blocker)
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
-	if e.Err == ErrDeadlock {
+	switch e.Err {
+	case ErrDeadlock:
 		e.advice = wayOut
+	case ErrLockTimeout:
+		e.advice = wayPast(w.Blocker)
 	}
 	if own != "" {
 		with := "the Tx or the connection that has it"
@@ -372,6 +379,27 @@ func kinship(id identity, b rwlock.Info) string {
 	return " of the same request (whose context was tagged again by dblocker.WithUser)"
 }
 
+// wayPast says how to get what is in the way out of it.
+func wayPast(b rwlock.Info) string {
+	way := ""
+	switch b.Kind {
+	case rwlock.Leaf:
+		return "bound what a statement may take with its context or with statement_timeout"
+	case rwlock.Rows:
+		way = "rows have to be closed, or read to their end"
+	case rwlock.Tx:
+		way = "a transaction has to end, and what belongs to it to be done with its Tx"
+	case rwlock.Session:
+		way = "a connection has to go back, and a transaction on it to end with COMMIT or ROLLBACK"
+	case rwlock.Section:
+		way = "a section has to be left by its unlock, a handle of a Store by its cancel"
+	}
+	if b.Tag == "" {
+		way += "; with trace=on errors name the place where it began"
+	}
+	return way
+}
+
 // describeBlocker says in a few words what was in the way. The mode is of interest
 // for a user's lock only.
 func describeBlocker(b rwlock.Info, own string, withMode bool) string {
@@ -386,5 +414,5 @@ func describeBlocker(b rwlock.Info, own string, withMode bool) string {
 	if withMode {
 		verb += fmt.Sprintf(" (%v)", b.Mode)
 	}
-	return fmt.Sprintf("%s, which %s for %v", what, verb, b.For.Round(time.Millisecond))
+	return fmt.Sprintf("%s, which %s for %s", what, verb, inRound(b.For))
 }

@@ -14,8 +14,9 @@ import (
 // DSN: LockTimeout(5*time.Second) is "lock_timeout=5s" there.
 type Option func(*config) error
 
-// LockTimeout bounds every wait for a user's lock and for a server connection
-// (DSN: lock_timeout). The default is 2 minutes; 0 means not to wait at all.
+// LockTimeout bounds every wait for a user's lock, for the gate of a SQLite database and
+// for a server connection (DSN: lock_timeout). 0 means not to wait at all. The default is 30
+// seconds for locks and gates, and 2 minutes for connections; for a [Store] it is 2 minutes for all.
 func LockTimeout(d time.Duration) Option { return option("lock_timeout", d.String()) }
 
 // StatementTimeout bounds the time a statement may run (DSN: statement_timeout).
@@ -117,7 +118,8 @@ const (
 
 // config is what the options of one handle come to.
 type config struct {
-	lockTimeout      time.Duration
+	lockTimeout      time.Duration // of waits for users' locks and gates
+	connTimeout      time.Duration // of waits for server connections
 	selfWait         time.Duration
 	statementTimeout time.Duration
 	cancelGrace      time.Duration
@@ -144,6 +146,11 @@ type poolLimits struct {
 	connMaxIdleTime time.Duration
 }
 
+// longTimeout is the default bound of the waits that only end by themselves: for a server
+// connection, which overload makes long; and of a Store, whose callers have the lock for
+// several statements and other work.
+const longTimeout = 2 * time.Minute
+
 // newConfig applies opts over the defaults of the engine: the one that the
 // option dialect names, or else the detected one.
 func newConfig(detected *dialect, opts []Option) (*config, error) {
@@ -153,7 +160,8 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 	}
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
-		lockTimeout: 2 * time.Minute,
+		lockTimeout: 30 * time.Second,
+		connTimeout: longTimeout,
 		cancelGrace: 10 * time.Second,
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
@@ -192,18 +200,19 @@ const (
 )
 
 var optionTable = []optionSpec{
-	{"lock_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.lockTimeout })},
+	{"lock_timeout", wantDuration, func(c *config, v string) error {
+		err := duration(func(c *config) *time.Duration { return &c.lockTimeout })(c, v)
+		c.connTimeout = c.lockTimeout
+		return err
+	}},
 	{"self_wait", wantDuration, duration(func(c *config) *time.Duration { return &c.selfWait })},
 	{"spill_limit", wantCount, func(c *config, v string) (err error) {
 		c.spillLimit, err = parseCount(v)
 		return err
 	}},
-	{"trace", "on or off", func(c *config, v string) error {
-		c.trace = v == "on"
-		if v != "on" && v != "off" {
-			return errBadValue
-		}
-		return nil
+	{"trace", "on or off", func(c *config, v string) (err error) {
+		c.trace, err = parseSwitch(v)
+		return err
 	}},
 	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},
 	{"cancel_grace", wantDuration, duration(func(c *config) *time.Duration { return &c.cancelGrace })},
@@ -286,6 +295,21 @@ func count(field func(*config) *int) func(*config, string) error {
 		*field(c) = int(n)
 		return err
 	}
+}
+
+// parseSwitch also takes the words in which strconv reads a bool, since programs write those.
+func parseSwitch(v string) (bool, error) {
+	switch v {
+	case "on":
+		return true, nil
+	case "off":
+		return false, nil
+	}
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errBadValue
+	}
+	return on, nil
 }
 
 func parseCount(v string) (int64, error) {

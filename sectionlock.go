@@ -3,6 +3,8 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -14,9 +16,10 @@ import (
 // in whatever order they name their users. The user of ctx need not be among them, and
 // takes a lock of its own then; a context without user works for all of them.
 //
-// A [SectionOption] may stand among the IDs:
+// A slice of IDs stands for all of them, and a [SectionOption] may stand among the IDs:
 //
 //	ctx, unlock, err := dblocker.LockUsers(ctx, db, from, to, dblocker.Tag("move files"))
+//	ctx, unlock, err := dblocker.LockUsers(ctx, db, ids, dblocker.Tag("merge"))
 func LockUsers(ctx context.Context, db Handle, ids ...any) (_ context.Context, unlock func(), err error) {
 	var opts []SectionOption
 	users := make([]string, 0, len(ids))
@@ -25,17 +28,33 @@ func LockUsers(ctx context.Context, db Handle, ids ...any) (_ context.Context, u
 			opts = append(opts, opt)
 			continue
 		}
-		user, err := canonicalUser(id)
-		if err != nil {
+		if users, err = appendUsers(users, id); err != nil {
 			return ctx, func() {}, err
 		}
-		users = append(users, user)
 	}
 	if len(users) == 0 {
 		return ctx, func() {}, errNobodyNamed
 	}
 	slices.Sort(users)
 	return beginSection(ctx, db, sectionRequest{mode: Exclusive, users: slices.Compact(users)}, opts)
+}
+
+// appendUsers appends the user of an ID, or those of a slice of IDs.
+func appendUsers(users []string, id any) ([]string, error) {
+	_, isStringer := id.(fmt.Stringer)
+	list := reflect.ValueOf(id)
+	if isStringer || list.Kind() != reflect.Slice || list.Type().Elem().Kind() == reflect.Uint8 {
+		user, err := canonicalUser(id)
+		return append(users, user), err
+	}
+	for i := range list.Len() {
+		user, err := canonicalUser(list.Index(i).Interface())
+		if err != nil {
+			return nil, err
+		}
+		users = append(users, user)
+	}
+	return users, nil
 }
 
 var errNobodyNamed = errors.New("dblocker: LockUsers: no user is named; give one ID at least, or take LockAll for all users")
@@ -115,6 +134,12 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 	}
 	if s.id.owner == nil {
 		s.id.owner = ownerFrom(ctx)
+	}
+	if isSuspect(id.user) {
+		c.warnOfID(id.user)
+	}
+	if i := slices.IndexFunc(req.users, isSuspect); i >= 0 {
+		c.warnOfID(req.users[i])
 	}
 	if req.users == nil && !req.all {
 		s.room.users[0] = id.user

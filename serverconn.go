@@ -46,6 +46,9 @@ type serverConnector struct {
 // dial makes a connection of the inner driver. No error shows the DSN's password.
 func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 	ci, err := c.inner.Connect(ctx)
+	if err != nil {
+		err = explainStub(err)
+	}
 	if err != nil && c.dsn != nil {
 		return nil, withoutDialSecrets(err, *c.dsn)
 	}

@@ -73,6 +73,10 @@ func (c *sqliteConnector) warn() {
 		c.logger.Warn("dblocker: a parameter of the SQLite DSN is unknown to the driver, which ignores it",
 			"driver", c.dsn.library.pkg, "parameter", p.name, "instead", p.write)
 	}
+	if c.dsn.last("_txlock") == "deferred" {
+		c.logger.Warn("dblocker: _txlock=deferred in the SQLite DSN is overruled: a transaction that may write begins immediate, so that it cannot fail in its middle because another one writes; "+
+			"begin one that only reads with sql.TxOptions{ReadOnly: true}, and it runs beside others", "file", c.dsn.path)
+	}
 	if c.dsn.isFileDespiteMode() {
 		c.logger.Warn(`dblocker: the driver ignores mode=memory in a SQLite DSN that does not begin with "file:", and so a file is opened`,
 			"driver", c.dsn.library.pkg, "file", c.dsn.path, "instead", "file:"+c.dsn.path+"?mode=memory&cache=shared")

@@ -119,6 +119,16 @@ func TestSQLiteDSNWithDriver(t *testing.T) {
 	}
 }
 
+// TestOverruledTxLockIsLogged: a DSN asks for transactions that begin deferred, and gets others.
+func TestOverruledTxLockIsLogged(t *testing.T) {
+	for param, want := range map[string]bool{"_txlock=deferred": true, "_txlock=immediate": false, "_fk=1": false} {
+		_, log := openLogged(t, testdb.SQLite(t)+"?"+param)
+		if got := strings.Contains(log.String(), "_txlock=deferred") && strings.Contains(log.String(), "ReadOnly: true"); got != want {
+			t.Errorf("%s: logged %q", param, log)
+		}
+	}
+}
+
 // TestSQLiteParamsOnPlainPaths: mattn/go-sqlite3 drops them.
 func TestSQLiteParamsOnPlainPaths(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%20#.db")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -61,9 +62,11 @@ func waitStatistics(w *rwlock.WaitStats) WaitStatistics {
 	return WaitStatistics{w.Waits.Load(), time.Duration(w.Time.Load()), w.Timeouts.Load(), w.Deadlocks.Load()}
 }
 
-// A HoldInfo describes who has a user's lock, or waits for it.
+// A HoldInfo describes who has a user's lock, the gate of a SQLite database or a server
+// connection, or waits for it. Its JSON has durations and modes in words.
 type HoldInfo struct {
-	User    string // "" for the lock of all users
+	What    string // lock, gate or connection
+	User    string // whose lock it is; "" for that of all users, and for a gate or a connection
 	Mode    Mode
 	Waiting bool
 	Kind    string // statement, rows, transaction, session (a transaction written in SQL) or section
@@ -75,24 +78,53 @@ type HoldInfo struct {
 	For   time.Duration
 }
 
-// Holds returns a snapshot of those who have a user's lock in the database of a handle,
-// or wait for it, the oldest first.
+// MarshalJSON implements [json.Marshaler].
+func (h HoldInfo) MarshalJSON() ([]byte, error) {
+	inWords := struct {
+		What    string     `json:"what"`
+		User    string     `json:"user"`
+		Mode    string     `json:"mode"`
+		Waiting bool       `json:"waiting"`
+		Kind    string     `json:"kind"`
+		Tag     string     `json:"tag,omitempty"`
+		Since   *time.Time `json:"since,omitempty"`
+		For     string     `json:"for,omitempty"`
+	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag}
+	if !h.Since.IsZero() {
+		inWords.Since, inWords.For = &h.Since, h.For.String()
+	}
+	return json.Marshal(inWords)
+}
+
+// Holds returns a snapshot of those who have a user's lock in the database of a handle, the
+// gate of its SQLite file, or one of the server connections that max_open_conns allows, or wait
+// for it, the oldest first. Who waits at the gate for the sake of a user's lock is in both lists.
 func Holds(db Handle) ([]HoldInfo, error) {
 	_, p, err := poolOf(db)
 	if err != nil {
 		return nil, err
 	}
 	defer p.release()
-	var holds []HoldInfo
-	for _, i := range append(p.users.users.Snapshot(), p.users.all.Snapshot()...) {
-		h := HoldInfo{i.Key, Mode(i.Mode), i.Waiting, i.Kind.String(), i.Tag, i.Since, i.For}
-		if i.Key == allUsers {
-			h.User = ""
-		}
-		holds = append(holds, h)
+	holds := appendHolds(nil, "lock", append(p.users.users.Snapshot(), p.users.all.Snapshot()...))
+	if p.gate != nil {
+		holds = appendHolds(holds, "gate", p.gate.lock.Snapshot())
+	}
+	if p.slots != nil {
+		holds = appendHolds(holds, "connection", p.slots.Snapshot())
 	}
 	slices.SortStableFunc(holds, func(a, b HoldInfo) int { return cmp.Compare(b.For, a.For) })
 	return holds, nil
+}
+
+func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info) []HoldInfo {
+	for _, i := range infos {
+		h := HoldInfo{what, "", Mode(i.Mode), i.Waiting, i.Kind.String(), i.Tag, i.Since, i.For}
+		if what == "lock" && i.Key != allUsers {
+			h.User = i.Key
+		}
+		holds = append(holds, h)
+	}
+	return holds
 }
 
 // Inner returns the pool of server connections behind a handle. It is for its statistics

@@ -35,6 +35,9 @@ type identity struct {
 	user  string
 	owner *owner // nil if the context was tagged with UserKey only
 	err   error  // a bad ID; reported by the first use
+
+	nobody  bool // by WithoutUser; then there is no user
+	suspect bool // an ID that programs have by mistake; logged by the first use
 }
 
 // lockOwner returns the owner for the lock table.
@@ -54,14 +57,26 @@ func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 // An id is a string, an integer, a [16]byte (taken as a UUID) or a
 // [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
 // int64(27) and "27" are the same user. An id that is empty, nil or of another
-// type is reported by the first operation that uses the context.
+// type is reported by the first operation that uses the context. One that programs often
+// have for a user who is not logged in, such as 0 or a UUID of zeros, is used and logged.
 func WithUser(ctx context.Context, id any) context.Context {
-	user, err := canonicalUser(id)
+	tagged := newIdentity(id)
 	if s := sectionFrom(ctx); s != nil {
-		return withIdentity(ctx, identity{user, s.id.owner, err})
+		tagged.owner = s.id.owner
+	} else {
+		outer, _ := ctx.Value(ownerKey).(*owner)
+		tagged.owner = newOwner(outer)
 	}
+	return withIdentity(ctx, tagged)
+}
+
+// WithoutUser returns a context whose database work belongs to no user, and is meant to: it
+// takes no user's lock, and the option untagged has nothing to say of it. It is for
+// migrations and start-up code in a program that otherwise refuses or logs what has no
+// user. In a section or a transaction of a user it is work of that user, as any other there.
+func WithoutUser(ctx context.Context) context.Context {
 	outer, _ := ctx.Value(ownerKey).(*owner)
-	return withIdentity(ctx, identity{user, newOwner(outer), err})
+	return withIdentity(ctx, identity{nobody: true, owner: outer})
 }
 
 func withIdentity(ctx context.Context, id identity) context.Context {
@@ -93,12 +108,27 @@ func identityFrom(ctx context.Context) (identity, bool) {
 	case nil:
 		return identity{}, false
 	case *identity:
-		return *v, true
+		return *v, !v.nobody
 	default:
-		user, err := canonicalUser(v)
-		o, _ := ctx.Value(ownerKey).(*owner)
-		return identity{user, o, err}, true
+		id := newIdentity(v)
+		id.owner, _ = ctx.Value(ownerKey).(*owner)
+		return id, true
 	}
+}
+
+// newIdentity is that of an ID, without an owner.
+func newIdentity(id any) identity {
+	user, err := canonicalUser(id)
+	return identity{user: user, err: err, suspect: isSuspect(user)}
+}
+
+// isSuspect tells of IDs that stand for "none" in many programs.
+func isSuspect(user string) bool {
+	switch user {
+	case "0", "-1", "00000000-0000-0000-0000-000000000000", "<nil>":
+		return true
+	}
+	return false
 }
 
 // modeFrom returns the mode that ctx asks for, or else the given one.

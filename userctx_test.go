@@ -94,3 +94,100 @@ func FuzzUser(f *testing.F) {
 		}
 	})
 }
+
+// TestWithoutUser: work that belongs to no user is allowed, and not logged, where work whose user was
+// forgotten is not.
+func TestWithoutUser(t *testing.T) {
+	for _, policy := range []UntaggedPolicy{PassUntagged, WarnUntagged, ErrorUntagged} {
+		var log strings.Builder
+		db := openStub(t, &stub{}, Untagged(policy), Logger(textLogger(&log)))
+		for name, ctx := range map[string]context.Context{
+			"at start-up":     WithoutUser(context.Background()),
+			"in a request":    WithoutUser(asUser(1)),
+			"with a deadline": WithoutUser(t.Context()),
+		} {
+			if _, err := db.ExecContext(ctx, "UPDATE t SET v = 1"); err != nil {
+				t.Errorf("%s, %s: %v", policy, name, err)
+			}
+			if tx, err := db.BeginTx(ctx, nil); err != nil {
+				t.Errorf("%s, %s: Begin: %v", policy, name, err)
+			} else {
+				must(t, tx.Rollback())
+			}
+			if _, unlock, err := Lock(ctx, db); !errors.Is(err, ErrNoUser) {
+				unlock()
+				t.Errorf("%s, %s: a section of nobody: got %v, want ErrNoUser", policy, name, err)
+			}
+		}
+		if log.Len() > 0 {
+			t.Errorf("%s: logged %q", policy, log.String())
+		}
+		if holds, err := Holds(db); err != nil || len(holds) > 0 {
+			t.Errorf("%s: got %v, %v; want no locks", policy, holds, err)
+		}
+		if id, ok := identityFrom(WithUser(WithoutUser(asUser(1)), 2)); !ok || id.user != "2" {
+			t.Errorf("a user behind WithoutUser: got %v, %v", id, ok)
+		}
+	}
+}
+
+// TestNoUserNamesThePlace: of the call that has none.
+func TestNoUserNamesThePlace(t *testing.T) {
+	db := openStub(t, &stub{}, Untagged(ErrorUntagged))
+	_, err := db.Exec("UPDATE t SET v = 1")
+	if !errors.Is(err, ErrNoUser) || !strings.Contains(err.Error(), "userctx_test.go:") || !strings.Contains(err.Error(), "WithoutUser") {
+		t.Errorf("got %v, want ErrNoUser with the place and the way out", err)
+	}
+}
+
+// TestSuspectUserIDs: an ID that stands for "nobody is logged in" in many programs works, and is logged once.
+func TestSuspectUserIDs(t *testing.T) {
+	for _, id := range []any{0, int64(0), "0", -1, [16]byte{}, namedUUID{}, "00000000-0000-0000-0000-000000000000", stringerID{"<nil>"}} {
+		var log strings.Builder
+		logger := textLogger(&log)
+		db := openStub(t, &stub{}, Logger(logger))
+		for range 2 {
+			_, err := db.ExecContext(WithUser(context.Background(), id), "UPDATE t SET v = 1")
+			must(t, err)
+			_, unlock, err := LockUsers(context.Background(), db, id, 1)
+			must(t, err)
+			unlock()
+		}
+		if n := strings.Count(log.String(), "not logged in"); n != 1 || !strings.Contains(log.String(), "userctx_test.go:") {
+			t.Errorf("%v: logged %d times, want once and with the place:\n%s", id, n, log.String())
+		}
+	}
+	var log strings.Builder
+	db := openStub(t, &stub{}, Logger(textLogger(&log)))
+	for _, id := range []any{1, "00", "a0", "nil", [16]byte{15: 1}, math.MinInt64} {
+		_, err := db.ExecContext(WithUser(context.Background(), id), "UPDATE t SET v = 1")
+		must(t, err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("ordinary IDs: logged %q", log.String())
+	}
+}
+
+// TestLockUsersTakesSlices: of IDs of any type that an ID may have.
+func TestLockUsersTakesSlices(t *testing.T) {
+	db := openStub(t, &stub{})
+	for _, ids := range [][]any{
+		{[]string{"3", "1"}, 2}, {[]int{1, 2, 3}}, {[]any{1, "2", int8(3)}}, {[]int64{1}, []string{"2"}, "3", Tag("merge")},
+		{[]stringerID{{"1"}, {"2"}, {"3"}}},
+	} {
+		_, unlock, err := LockUsers(context.Background(), db, ids...)
+		must(t, err)
+		holds, err := Holds(db)
+		must(t, err)
+		if len(holds) != 3 {
+			t.Errorf("%v: got %v, want the locks of 1, 2 and 3", ids, holds)
+		}
+		unlock()
+	}
+	for _, ids := range [][]any{{[]string{}}, {[]string{"1", ""}}, {[]float64{1}}, {[]byte("1")}, {[][]string{{"1"}}}} {
+		if _, unlock, err := LockUsers(context.Background(), db, ids...); err == nil {
+			unlock()
+			t.Errorf("%v: no error", ids)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package dblocker
+
+import (
+	"database/sql"
+	"runtime"
+	"strings"
+	"sync/atomic"
+)
+
+// An outerPool watches, from inside, the sql.DB that the program has, which a connector never gets
+// to see: the limits that the program has set there are for client connections, and do nothing, or
+// harm. Each is logged once, with the option that is meant.
+//
+// The signs of them are in who opens and closes client connections. To look at the stack costs a
+// microsecond, so after the first times it is done now and then only.
+type outerPool struct {
+	open atomic.Int64 // client connections now
+
+	opened, closed atomic.Uint32
+	alone          atomic.Int32 // how often in a row the only connection was not kept
+
+	toldLimit, toldLifetime, toldIdle atomic.Bool
+}
+
+// noteOpened is called for each new client connection. database/sql has a goroutine that opens
+// connections only for those who wait because of SetMaxOpenConns.
+func (o *outerPool) noteOpened(c *Connector) {
+	o.open.Add(1)
+	if !o.toldLimit.Load() && isSampled(&o.opened) && calledBy("connectionOpener") != "" {
+		c.warnOfLimit(0)
+	}
+}
+
+// noteClosed is called for each client connection that is closed though it could be used again.
+func (o *outerPool) noteClosed(c *Connector) {
+	if o.toldLifetime.Load() && o.toldIdle.Load() || !isSampled(&o.closed) {
+		return
+	}
+	switch calledBy("connectionCleaner", "SetMaxIdleConns", "putConn", "conn") {
+	case "connectionCleaner", "conn":
+		if o.toldLifetime.CompareAndSwap(false, true) {
+			c.logger.Warn("dblocker: SetConnMaxLifetime or SetConnMaxIdleTime is set on a handle of dblocker, where it closes client connections only, which cost nothing; " +
+				"for the connections to the server use the options conn_max_lifetime and conn_max_idle_time")
+		}
+	case "SetMaxIdleConns":
+		o.tellIdle(c)
+	case "putConn":
+		// Without SetMaxIdleConns two are kept.
+		const inARow = 3
+		if o.open.Load() > 1 {
+			o.alone.Store(0)
+		} else if o.alone.Add(1) >= inARow {
+			o.tellIdle(c)
+		}
+	}
+}
+
+func (o *outerPool) tellIdle(c *Connector) {
+	if o.toldIdle.CompareAndSwap(false, true) {
+		c.logger.Warn("dblocker: SetMaxIdleConns, or a very short SetConnMaxLifetime, is set on a handle of dblocker, where it is for client connections only, which cost nothing; " +
+			"for the connections to the server use the options max_idle_conns and conn_max_lifetime")
+	}
+}
+
+// lookAt looks at a handle that the program has shown.
+func (o *outerPool) lookAt(c *Connector, st sql.DBStats) {
+	const kept = 2 // by default
+	if st.MaxOpenConnections > 0 {
+		c.warnOfLimit(st.MaxOpenConnections)
+	}
+	if st.Idle > kept {
+		o.tellIdle(c)
+	}
+}
+
+// warnOfLimit warns, once, of SetMaxOpenConns.
+func (c *Connector) warnOfLimit(n int) {
+	if !c.outer.toldLimit.CompareAndSwap(false, true) {
+		return
+	}
+	args := []any{}
+	if n > 0 {
+		args = append(args, "max_open_conns", n)
+	}
+	c.logger.Warn("dblocker: SetMaxOpenConns is set on a handle of dblocker, so that those who wait for a lock take its connections away from others, "+
+		"and can block each other for ever; remove it, and use the option max_open_conns", args...)
+}
+
+// isSampled tells whether this time is one of those at which the stack is looked at.
+func isSampled(times *atomic.Uint32) bool {
+	const always, oneOf = 64, 16
+	n := times.Add(1)
+	return n <= always || n%oneOf == 0
+}
+
+// calledBy returns which of these methods of sql.DB, or of functions that they have, is nearest up
+// the stack; "" if none is.
+func calledBy(methods ...string) string {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		for _, method := range methods {
+			if name, ok := strings.CutPrefix(frame.Function, "database/sql.(*DB)."); ok && (name == method || strings.HasPrefix(name, method+".")) {
+				return method
+			}
+		}
+		if !more {
+			return ""
+		}
+	}
+}
