@@ -401,7 +401,7 @@ func (tx *serverTx) Rollback() error {
 	if tx.ctx.Err() != nil {
 		_, resets := tx.sc.ci.(driver.SessionResetter)
 		_, validates := tx.sc.ci.(driver.Validator)
-		tx.sc.broken = !resets || !validates
+		tx.sc.broken = tx.sc.broken || !resets || !validates
 	}
 	return tx.Tx.Rollback()
 }
