@@ -81,7 +81,7 @@ func isOwnSetting(name string) bool {
 func (p *parser) verbAlters(s *Statement, rest lexer) Alters {
 	switch s.Kind {
 	case Read, Begin, Commit, Rollback, Savepoint, RollbackTo, Release, Empty:
-		if s.Verb != "FETCH" {
+		if s.Verb != "FETCH" && s.Verb != "MOVE" {
 			return AltersNothing
 		}
 	}

@@ -13,13 +13,22 @@ type parser struct {
 // classify is Classify for plain text and a dialect other than Generic.
 func classify(d Dialect, query string) Statement {
 	p := parser{dialect: d, lexer: lexer{dialect: d, text: query}}
+	s := p.text()
+	switch {
+	case !p.seen.broken:
+		return s
+	case p.lexer.fault == ambiguous:
+		return classifyReadings(d, query)
+	}
+	return unclear(s.Verb)
+}
+
+// text classifies all of the text, which is of no use if something broken is seen.
+func (p *parser) text() Statement {
 	p.advance()
 	s := p.statement()
 	for p.skipSemicolons(); p.tok.kind != end; p.skipSemicolons() {
 		s.add(p.statement())
-	}
-	if p.seen.broken {
-		return unclear(s.Verb)
 	}
 	s.DDL = s.DDL || p.seen.makesTable && s.Kind != Read
 	s.Settles, s.Alters = p.seen.settles, p.seen.alters
@@ -34,7 +43,12 @@ func (s *Statement) add(t Statement) {
 	}
 	s.mayBe(s.Kind)
 	s.mayBe(t.Kind)
+	kind := Write
+	if s.Kind == Session && t.Kind == Session {
+		kind = Session
+	}
 	*s = Statement{
+		Kind:     kind,
 		Verb:     s.Verb,
 		Multi:    true,
 		DDL:      s.DDL || t.DDL,
@@ -63,6 +77,7 @@ func (p *parser) advance() {
 
 func (p *parser) skipSemicolons() {
 	for p.tok.is(';') {
+		p.seen.semicolon = true
 		p.advance()
 	}
 }
@@ -72,6 +87,7 @@ func (p *parser) statement() Statement {
 	if p.atEnd() {
 		return Statement{Kind: Empty}
 	}
+	first, start := p.tok.word, p.lexer.pos-len(p.tok.name) // if it is a bare word
 	rest := p.lexer
 	s := p.form()
 	p.seen.alters = max(p.seen.alters, p.verbAlters(&s, rest))
@@ -81,6 +97,9 @@ func (p *parser) statement() Statement {
 	}
 	if s.Kind == Read && !p.seen.onlyReading() {
 		s.Kind = Write
+	}
+	if s.Kind == Write && p.mayBeSession(s, first) && p.concernsSession(start) {
+		s.Kind = Session
 	}
 	return s
 }
@@ -98,6 +117,10 @@ func (p *parser) form() Statement {
 		return Statement{Kind: p.show(), Verb: verb}
 	case "PRAGMA":
 		return Statement{Kind: p.pragma(), Verb: verb}
+	case "COPY", "DECLARE", "FETCH", "MOVE":
+		return Statement{Kind: p.postgresForm(verb), Verb: verb}
+	case "HANDLER", "HELP", "CHECKSUM":
+		return Statement{Kind: p.mysqlForm(verb), Verb: verb}
 	}
 	return p.query()
 }

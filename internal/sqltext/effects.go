@@ -37,6 +37,9 @@ func (p *parser) addMySQLEffects(s *Statement) {
 func (p *parser) setsTransaction() bool {
 	found := false
 	for ; !p.atEnd(); p.next() {
+		if p.tok.kind == literal {
+			continue // a variable of the program's own
+		}
 		switch keyword(p.tok.name) { // not its word: the variable may be quoted or behind a dot
 		case "AUTOCOMMIT", "COMPLETION_TYPE", "PASSWORD", "STATEMENT":
 			found = true

@@ -23,6 +23,9 @@ var corpus = []string{
 	"BEGIN IMMEDIATE", "START TRANSACTION READ ONLY", "COMMIT AND NO CHAIN", "ROLLBACK TO SAVEPOINT x", "RELEASE x",
 	"BEGIN NOT ATOMIC DELETE FROM t; END", "PREPARE TRANSACTION 'x'", "SET @@autocommit = 0", "CREATE TEMPORARY TABLE t (a int)",
 	"CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM u; END", "\ufeffSELECT 1", "SELECT 1\x00", "SELECT '\xbf\\'",
+	"SET a = 1, @@session.b = CONCAT('x')", "SET LOCAL a TO b", "SELECT GET_LOCK('a', 1) FROM DUAL", "DO RELEASE_LOCK('a')",
+	"SELECT pg_advisory_lock(hashtext($1)::bigint), set_config('a', 'b', false)", "SET @a := 1; SET GLOBAL b = 2", "PRAGMA query_only(on)",
+	"SELECT update, delete FROM t", "SELECT coalesce(update, 0)", "DECLARE c CURSOR FOR SELECT 1", "COPY t (a) TO STDOUT",
 	"VALUES (1), (2)", "TABLE t", "COPY (DELETE FROM t RETURNING a) TO STDOUT", "SELECT 1INTO t", "SELECT 1.5e3FROM t",
 }
 
@@ -141,6 +144,8 @@ func nestedComment(s string) int {
 	return -1
 }
 
+var copyOut = regexp.MustCompile(`^[\s;]*COPY\s+(\w|\s0\s|\.)+\s*(\([^()]*\)\s*)?TO\s+STDOUT`)
+
 func FuzzClassify(f *testing.F) {
 	for _, query := range corpus {
 		f.Add(query)
@@ -152,6 +157,9 @@ func checkClassify(t *testing.T, query string) {
 	readInAll := true
 	for _, d := range engines {
 		got := Classify(d, query)
+		if got.Kind == Session {
+			checkSessionStaysInside(t, d, query, got)
+		}
 		if got.Kind != Read {
 			readInAll = false
 			continue
@@ -176,9 +184,36 @@ func checkReadDoesNotWrite(t *testing.T, d Dialect, query string) {
 	if strings.HasPrefix(strings.TrimSpace(stripped), "EXPLAIN") {
 		return // shows what it does not do
 	}
+	stripped = copyOut.ReplaceAllString(stripped, "SELECT")
 	for _, re := range writesSomewhere {
 		if at := re.FindString(stripped); at != "" {
 			t.Errorf("%v: %q is a read, but has a writing verb at %q", d, query, at)
+		}
+	}
+}
+
+// What a statement about the session begins with, and what it never contains unless it is a PREPARE.
+var (
+	sessionVerb = regexp.MustCompile(`^\s*(SET|RESET|USE|LISTEN|UNLISTEN|DISCARD|DEALLOCATE|PREPARE|CLOSE|PRAGMA|HANDLER|SELECT|DO)\b`)
+	farOfIt     = regexp.MustCompile(`(?:^|[^\w$\x{80}-\x{10ffff}])(FROM|INTO|GLOBAL|PERSIST|PERSIST_ONLY|AUTOCOMMIT|PASSWORD|NEXTVAL|F\s*\(|SELECT\b.*[\s(,]SELECT)(?:$|[^\w$\x{80}-\x{10ffff}])`)
+	fromDual    = regexp.MustCompile(`\bFROM\s+DUAL\s*$`)
+)
+
+func checkSessionStaysInside(t *testing.T, d Dialect, query string, got Statement) {
+	t.Helper()
+	stripped, ok := strip(d, query)
+	if !ok || got.MayBegin || got.MayEnd || got.DDL {
+		t.Errorf("%v: %q concerns its session, but has an open quote or effects: %+v", d, query, got)
+	}
+	for part := range strings.SplitSeq(strings.ToUpper(stripped), ";") {
+		verb := sessionVerb.FindStringSubmatch(part)
+		switch {
+		case strings.TrimSpace(part) == "":
+		case verb == nil:
+			t.Errorf("%v: %q concerns its session, but has %q", d, query, part)
+		case verb[1] == "PREPARE" || d == SQLite || d == MySQL && fromDual.MatchString(part): // SQLite refuses the others
+		case farOfIt.MatchString(part):
+			t.Errorf("%v: %q concerns its session, but has %q", d, query, farOfIt.FindString(part))
 		}
 	}
 }
@@ -188,10 +223,12 @@ func checkReadDoesNotWrite(t *testing.T, d Dialect, query string) {
 func TestRandomFragments(t *testing.T) {
 	fragments := strings.Split("SELECT 1|SELECT|DELETE FROM t|INSERT INTO t|UPDATE|REPLACE|REPLACE(|DROP TABLE t|INTO|FROM t|AS|"+
 		"WITH|WITH a AS (|WITH RECURSIVE a(b) AS (SELECT 1)|MATERIALIZED|SEARCH|CYCLE|SET|USING|EXPLAIN|ANALYZE|FORMAT|FORMAT=|"+
-		"EXPLAIN (|DESC|PRAGMA|TABLE|VALUES|SHOW|BEGIN|COMMIT|ROLLBACK TO|nextval(|E|U&|x|a|1|1.|.|,|=|:|@|?|(|)|(|)|;|;|'|'|''|"+
+		"EXPLAIN (|DESC|PRAGMA|TABLE|VALUES|SHOW|BEGIN|COMMIT|ROLLBACK TO|nextval(|"+
+		"SET a = 1|SET|GET_LOCK('a', 1)|pg_advisory_lock(1)|hashtext(|f(|GLOBAL|AUTOCOMMIT|@@|DO|FROM DUAL|COPY t TO STDOUT|FOR|"+
+		"select|E|U&|x|a|1|1.|.|,|=|:|@|?|(|)|(|)|;|;|'|'|''|"+
 		"\"|`|[|]|\\|\\|$|$a$|$$|$1|--|--x|-- |#|/*|*/|/*!|/*+|/|\n|\r|\t| |\u00e9|\ufeff|\x00|\xff", "|")
 	random := rand.New(rand.NewPCG(1, 2))
-	reads := 0
+	reads, sessions := 0, 0
 	for range 50_000 {
 		var query strings.Builder
 		if random.IntN(2) == 0 {
@@ -207,9 +244,12 @@ func TestRandomFragments(t *testing.T) {
 		if Classify(SQLite, query.String()).Kind == Read {
 			reads++
 		}
+		if Classify(MySQL, query.String()).Kind == Session {
+			sessions++
+		}
 	}
-	if reads < 1000 {
-		t.Errorf("only %d of the texts are reads, too few to say anything", reads)
+	if reads < 1000 || sessions < 200 {
+		t.Errorf("only %d of the texts are reads and %d about the session, too few to say anything", reads, sessions)
 	}
 }
 

@@ -2,12 +2,12 @@ package sqltext
 
 import "strings"
 
-// A token is the smallest piece of a statement that matters here. Literals carry no text: what they contain never
-// changes what a statement does.
+// A token is the smallest piece of a statement that matters here. Literals carry no text, but for SQLite's strings: what
+// they contain never changes what a statement does.
 type token struct {
 	kind tokenKind
 	char byte   // of a symbol
-	name string // of a word or a quoted name: a slice of the query, without the quotes
+	name string // of a word, a quoted name or a variable: a slice of the query, without quotes and sigils
 	word string // of a word that is a keyword: the constant in upper case
 }
 
@@ -19,20 +19,35 @@ const (
 	word                     // a bare keyword or identifier
 	quoted                   // an identifier in quotes; in MySQL also a string in double quotes
 	literal                  // a string, a number, a parameter or a variable
+	system                   // MySQL's @@name, or the first part of @@session.name
 	broken                   // what has no certain end, or no certain meaning
 )
+
+// isNamed reports whether t is a name that the program or the server may have given to anything.
+func (t token) isNamed() bool { return t.kind == word || t.kind == quoted }
 
 // is reports whether t is the symbol c.
 func (t token) is(c byte) bool { return t.kind == symbol && t.char == c }
 
 // lexer cuts a query into tokens as the server would. Where servers of one dialect may differ because of their
-// settings, the token is broken.
+// settings, and reading says nothing of them, the token is broken.
 type lexer struct {
 	dialect Dialect
+	reading reading
+	fault   fault
 	text    string
 	pos     int
 	start   int // of the last token
 }
+
+// fault is why a token is broken.
+type fault uint8
+
+const (
+	obscure   fault = iota // what it means cannot be told
+	ambiguous              // its end depends on a setting of the server
+	unclosed               // a quote has no end, so that no server executes it
+)
 
 // next returns the next token. After a broken one there is nothing but end.
 func (l *lexer) next() token {
@@ -82,8 +97,11 @@ func (l *lexer) peek(n int) byte {
 
 func (l *lexer) rest() string { return l.text[l.pos:] }
 
-func (l *lexer) fail() token {
+func (l *lexer) fail() token { return l.failBecause(obscure) }
+
+func (l *lexer) failBecause(f fault) token {
 	l.pos = len(l.text)
+	l.fault = f
 	return token{kind: broken}
 }
 
@@ -134,10 +152,10 @@ func (l *lexer) skipLine() {
 
 // skipBlockComment passes over a /* comment, nested in PostgreSQL only. SQLite lets one run to the end of the text; that
 // is more often a mistake than meant, and counts as broken. MySQL's /*! and MariaDB's /*M! hold SQL, which is or is not
-// executed depending on the server's version: broken as well.
+// executed depending on the server's version: broken as well, unless that makes no difference.
 func (l *lexer) skipBlockComment() bool {
 	if l.dialect == MySQL && (l.peek(2) == '!' || l.peek(2) == 'M' && l.peek(3) == '!') {
-		return false
+		return l.skipHints()
 	}
 	l.pos += len("/*")
 	for depth := 1; depth > 0; {
@@ -207,27 +225,25 @@ func (l *lexer) skipDigits() {
 	}
 }
 
-// string reads '...'.
+// string reads '...'. SQLite takes one for a name where it needs a name.
 func (l *lexer) string() token {
-	if !l.skipQuoted('\'', l.dialect != SQLite) {
-		return l.fail()
+	start := l.pos + 1
+	if f, ok := l.skipQuoted('\'', l.escapesIn('\'')); !ok {
+		return l.failBecause(f)
+	}
+	if l.dialect == SQLite {
+		return token{kind: literal, name: l.text[start : l.pos-1]}
 	}
 	return token{kind: literal}
 }
 
 // doubleQuoted reads "...": a name, but a string in MySQL without ANSI_QUOTES.
-func (l *lexer) doubleQuoted() token {
-	return l.quotedNameOr('"', l.dialect == MySQL)
-}
+func (l *lexer) doubleQuoted() token { return l.quotedName('"') }
 
 func (l *lexer) quotedName(quote byte) token {
-	return l.quotedNameOr(quote, false)
-}
-
-func (l *lexer) quotedNameOr(quote byte, maybeString bool) token {
 	start := l.pos + 1
-	if !l.skipQuoted(quote, maybeString) {
-		return l.fail()
+	if f, ok := l.skipQuoted(quote, l.escapesIn(quote)); !ok {
+		return l.failBecause(f)
 	}
 	return token{kind: quoted, name: l.text[start : l.pos-1]}
 }
@@ -243,10 +259,10 @@ func (l *lexer) bracketed() token {
 	return token{kind: quoted, name: name}
 }
 
-// skipQuoted passes over text in quotes, in which a doubled quote stands for one. Whether a backslash escapes the next
-// character is a setting (NO_BACKSLASH_ESCAPES, standard_conforming_strings); with mayEscape the end must be the same
-// for both, which it is unless an odd number of backslashes stands before a quote.
-func (l *lexer) skipQuoted(quote byte, mayEscape bool) bool {
+// skipQuoted passes over text in quotes, in which a doubled quote stands for one. If it is not certain whether a
+// backslash escapes the next character, the end must be the same for both, which it is unless an odd number of
+// backslashes stands before a quote.
+func (l *lexer) skipQuoted(quote byte, escapes certainty) (f fault, ok bool) {
 	l.pos++
 	for backslashes := 0; l.pos < len(l.text); l.pos++ {
 		c := l.text[l.pos]
@@ -255,18 +271,20 @@ func (l *lexer) skipQuoted(quote byte, mayEscape bool) bool {
 			continue
 		}
 		if c == quote {
-			if mayEscape && backslashes%2 == 1 {
-				return false
-			}
-			if l.peek(1) != quote {
+			switch escaped := backslashes%2 == 1; {
+			case escaped && escapes == perhaps:
+				return ambiguous, false
+			case escaped && escapes == always:
+			case l.peek(1) != quote:
 				l.pos++
-				return true
+				return 0, true
+			default:
+				l.pos++
 			}
-			l.pos++
 		}
 		backslashes = 0
 	}
-	return false
+	return unclosed, false
 }
 
 // escapeString reads PostgreSQL's E'...', in which a backslash always escapes; the E is behind us.
@@ -321,9 +339,16 @@ func (l *lexer) dollar() (token, bool) {
 	return token{kind: literal}, true
 }
 
-// variable reads SQLite's :name, @name, $name and #name and MySQL's @name, whose name may be that of a keyword, and
-// MySQL names that begin with a dollar sign.
+// variable reads SQLite's :name, @name, $name and #name and MySQL's @name and @@name, whose name may be that of a
+// keyword, and MySQL names that begin with a dollar sign.
 func (l *lexer) variable(c byte) (token, bool) {
+	if l.dialect == MySQL && c == '@' && l.peek(1) == '@' && isNamePart(l.peek(2)) {
+		l.pos += len("@@")
+		start := l.pos
+		for ; isNamePart(l.peek(0)); l.pos++ {
+		}
+		return token{kind: system, name: l.text[start:l.pos]}, true
+	}
 	if !isNamePart(l.peek(1)) {
 		return token{}, false
 	}

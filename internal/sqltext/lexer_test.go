@@ -38,6 +38,11 @@ func TestComments(t *testing.T) {
 		{"SELECT 1 /*! INTO @x */", inS | inP, Read},
 		{"SELECT /*!50110 1 */", inS | inP, Read},
 		{"SELECT /*M! 1 */ + /*M!100100 2 */", inS | inP, Read},
+		{"SELECT /*!40001 SQL_NO_CACHE */ * FROM t", in3, Read},
+		{"SELECT /*! HIGH_PRIORITY STRAIGHT_JOIN*/ * FROM t", in3, Read},
+		{"SELECT /*!40001 SQL_NO_CACHE INTO */ @x", inS | inP, Read},
+		{"SELECT GET_LOCK /*! SQL_CACHE */ (f())", inS | inP, Read},
+		{"SELECT /*!40001 SQL_NO_CACHE", 0, Read},
 		{"SELECT /* ! */ 1 /*+ NO_ICP(t) */ /*M */", in3, Read},
 		{"/*!50000 DELETE FROM t */", inS | inP, Empty},
 	})
@@ -53,11 +58,16 @@ func TestStrings(t *testing.T) {
 		{"SELECT 'a", 0, Read},
 		{"SELECT 'a''", 0, Read},
 
-		// The end of these depends on NO_BACKSLASH_ESCAPES and standard_conforming_strings.
-		{`SELECT 'it\'s'`, 0, Read},
-		{`SELECT 'a' LIKE 'b' ESCAPE '\'`, inS, Read},
+		// The end of these depends on NO_BACKSLASH_ESCAPES and standard_conforming_strings. They must be whole with the
+		// engine's own settings, and read with all others that leave them whole.
+		{`SELECT 'it\'s'`, inM, Read},
+		{`SELECT "say \"hi\"", 'it\'s' FROM t WHERE a = 'x'`, inM, Read},
+		{`SELECT 'a' LIKE 'b' ESCAPE '\'`, inS | inP, Read},
+		{`SELECT 'a' LIKE 'b' ESCAPE '\' OR 'c' LIKE 'd' ESCAPE '\'`, inS | inP, Read},
 		{`SELECT '\'; DELETE FROM t; -- '`, 0, Read},
-		{`SELECT '\\\''`, 0, Read},
+		{`SELECT "\"; DELETE FROM t; -- "`, 0, Read},
+		{`SELECT '\\\''`, inM, Read},
+		{`SELECT '\' INTO u FROM t, 'v'`, 0, Read},
 		// The end of these does not.
 		{`SELECT 'a\\', 'b\nc', '\\\\'`, in3, Read},
 		{`SELECT 'a\\''; DELETE FROM t'`, in3, Read},
@@ -76,10 +86,10 @@ func TestStrings(t *testing.T) {
 
 		{`SELECT E'it\'s; DELETE FROM t'`, inP, Read},
 		{`SELECT e'\\'; DELETE FROM t`, 0, Read},
-		{`SELECT E'a''b\\\'' , 1`, inP, Read},
+		{`SELECT E'a''b\\\'' , 1`, inP | inM, Read},
 		{`SELECT E'a\`, 0, Read},
-		{`SELECT E 'a\'`, inS, Read},
-		{`SELECT type'a\'`, inS, Read},
+		{`SELECT E 'a\'`, inS | inP, Read},
+		{`SELECT type'a\'`, inS | inP, Read},
 		{`SELECT U&'\0061', N'a', X'00', B'1', _utf8'a'`, in3, Read},
 		{`SELECT U&"\006eextval"('s')`, inS | inM, Read},
 		{`SELECT u & "b" FROM t`, in3, Read},

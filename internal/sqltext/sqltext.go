@@ -1,7 +1,7 @@
 // Package sqltext says what a statement does to a lock, from its text alone: does it only read, does it write, does it
-// begin or end a transaction, and is it one statement or several.
+// concern nothing but its session, does it begin or end a transaction, and is it one statement or several.
 //
-// One rule stands above all others: a statement is a [Read] only if its form is known to read. Whatever is unknown,
+// One rule stands above all others: a statement is a [Read], or a [Session], only if its form is known. Whatever is unknown,
 // malformed or depends on a setting of the server is a [Write], because a needless exclusive lock costs a little
 // waiting, and a shared lock around a write costs data.
 //
@@ -41,6 +41,7 @@ type Kind uint8
 const (
 	Write      Kind = iota
 	Read            // changes nothing and locks no rows
+	Session         // concerns nothing but the session, or takes or releases a lock that the program has named
 	Begin           // BEGIN, START TRANSACTION
 	Commit          // COMMIT, END; also PREPARE TRANSACTION, after which the connection is in no transaction
 	Rollback        // ROLLBACK, ABORT
@@ -51,7 +52,7 @@ const (
 )
 
 var kindNames = [...]string{
-	"write", "read", "begin", "commit", "rollback", "savepoint", "rollback to", "release", "empty",
+	"write", "read", "session", "begin", "commit", "rollback", "savepoint", "rollback to", "release", "empty",
 }
 
 func (k Kind) String() string {
@@ -70,8 +71,8 @@ type Statement struct {
 	// Verb is the first keyword in upper case, for WITH the verb of the main query; "" if it is none that we know.
 	Verb string
 
-	// Multi: several statements in one string; Kind is then Write, and the other flags are those of all of them
-	// together. The semicolons in the body of a CREATE TRIGGER count too.
+	// Multi: several statements in one string; Kind is then Session if each of them is, else Write, and the other flags
+	// are those of all of them together. The semicolons in the body of a CREATE TRIGGER count too.
 	Multi bool
 
 	// DDL: changes the schema, so that statements prepared before may have become stale.
