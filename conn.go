@@ -163,7 +163,7 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if kind == rwlock.Rows {
 		mode = modeOf(st)
 	}
-	req := request{kind: kind, mode: mode}
+	req := request{kind: kind, mode: mode, session: st.Kind == sqltext.Session}
 	if err := c.lock(ctx, h, req); err != nil {
 		return st, nil, err
 	}

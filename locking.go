@@ -78,6 +78,7 @@ func (h *userHold) describe(id identity, kind rwlock.Kind, tag string) {
 type request struct {
 	kind     rwlock.Kind
 	mode     Mode
+	session  bool // it concerns nothing but its session, and takes no user's lock
 	gate     *gate
 	gateMode Mode
 }
@@ -95,6 +96,8 @@ func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
 	switch {
 	case err != nil:
 		return err
+	case req.session && !isStrengthened(ctx):
+		return c.lockSession(ctx, h, req, byText, s, id)
 	case c.scope != nil:
 		return c.scope.lock(ctx, id, s)
 	case s != nil:

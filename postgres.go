@@ -94,7 +94,7 @@ func postgresForgets(st sqltext.Statement, query string) bool {
 	case "SET":
 		return containsFold(query, "SEARCH_PATH") || containsFold(query, "SCHEMA")
 	case "SELECT":
-		return st.Kind == sqltext.Write && containsFold(query, "SET_CONFIG")
+		return st.Kind != sqltext.Read && containsFold(query, "SET_CONFIG")
 	}
 	return false
 }

@@ -305,8 +305,7 @@ func (s *section) refuses(ctx context.Context, user string, st sqltext.Statement
 	if cover == nil || cover.mode == Exclusive {
 		return false
 	}
-	mode, err := modeFrom(ctx, Shared)
-	return st.Kind == sqltext.Write || err == nil && mode == Exclusive
+	return st.Kind == sqltext.Write || isStrengthened(ctx)
 }
 
 // Deadline implements [context.Context].

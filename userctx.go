@@ -97,7 +97,8 @@ func (m Mode) String() string { return rwlock.Mode(m).String() }
 
 // WithMode returns a context whose operations take the user's lock in mode,
 // whatever their SQL says. It is for statements that cannot be judged by their
-// text, above all a SELECT that calls a user-defined function which writes.
+// text, above all a SELECT that calls a user-defined function which writes. A statement
+// that concerns only its session, such as SET, takes a lock with Exclusive only.
 func WithMode(ctx context.Context, mode Mode) context.Context {
 	return context.WithValue(ctx, modeKey, mode)
 }
