@@ -50,8 +50,11 @@ type conn struct {
 
 	mu   sync.Mutex  // held during each call; guards what follows
 	due  atomic.Bool // a section has ended that may have left something open here
-	gone bool        // bound has ended
+	gone ending      // why c is of no more use; inUse while it is
+	quit bool        // has given up its pool and life
 	lent bool        // Raw shows the inner connection to the program
+
+	goesOn bool // database/sql goes on to use c if the call that is running panics
 
 	life     membership // in bound, while there may be something to close
 	attached membership // in the section of drawn.pin
@@ -85,15 +88,13 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
-	if err := c.enterFor(ctx); err != nil {
-		return err
-	}
-	defer c.leave()
-	if err := c.passGate(ctx, &c.leaf); err != nil {
-		return err
-	}
-	defer c.leaf.release()
-	return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+	return c.call(ctx, func() error {
+		defer c.leaf.release()
+		if err := c.passGate(ctx, &c.leaf); err != nil {
+			return err
+		}
+		return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+	})
 }
 
 // ExecContext implements [driver.ExecerContext].
@@ -103,23 +104,35 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
-func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
-	if err := c.enterFor(ctx); err != nil {
-		return nil, err
-	}
-	defer c.leave()
-	statement, raw, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
+func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	err = c.call(ctx, func() (err error) {
+		c.goesOn = s == nil
+		res, err = c.execInside(ctx, s, query, args)
+		return err
+	})
+	return res, err
+}
+
+func (c *conn) execInside(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+	var adm admission
+	returned := false
+	defer func() {
+		if !returned {
+			c.abandon(&c.leaf, adm)
+		}
+		c.release(&c.leaf)
+	}()
+	adm, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
 	if err != nil {
+		returned = true
 		return nil, err
 	}
-	defer c.release(&c.leaf)
-	defer func() { c.settle(raw, statement, err) }()
 	ctx, limit := c.limitStatement(ctx)
 	defer limit.end()
 	var res driver.Result
-	snd := c.sending(statement, query, args)
+	snd := c.sending(adm.statement, query, args)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		if err := raw.guard(ctx, sc); err != nil {
+		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
 		if s != nil {
@@ -130,34 +143,49 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 		return err
 	})
 	c.noteEffects(&snd)
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, statement, query)
+	c.pool.gate.afterStatement(ctx, c.drawn.sc, adm.statement, query)
+	shown := err
 	if err != nil {
-		return nil, limit.explain(c.scopeOnServer().explainReadOnly(err))
+		res, shown = nil, limit.explain(c.scopeOnServer().explainReadOnly(err))
+	} else {
+		c.spent = true
+		res = readResult(res)
 	}
-	c.spent = true
-	return readResult(res), nil
+	c.settle(adm, err)
+	returned = true
+	return res, shown
 }
 
 func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
 	return sending{st, query, args, c.scopeOnServer() != nil}
 }
 
+// An admission is a statement that has its lock.
+type admission struct {
+	statement sqltext.Statement
+	text      string
+	raw       *rawTx // the transaction that it may begin; nil if it begins none
+	gate      *gate
+}
+
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
-// rows for a Query, or for the transaction that the statement may begin, raw.
-func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (st sqltext.Statement, raw *rawTx, err error) {
-	st = c.db.texts.Classify(text)
+// rows for a Query, or for the transaction that the statement may begin. The caller has
+// registered the release of h, in case that it does not return.
+func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (adm admission, err error) {
+	st := c.db.texts.Classify(text)
+	adm = admission{statement: st, text: text, gate: c.pool.gate}
 	if err := c.settleEnded(st); err != nil {
-		return st, nil, err
+		return adm, err
 	}
 	c.forgetLost(st)
 	if err := c.refusal(ctx, st); err != nil {
-		return st, nil, err
+		return adm, err
 	}
 	if err := c.clearConnection(ctx, st); err != nil {
-		return st, nil, err
+		return adm, err
 	}
-	if raw, err = c.beginRaw(ctx, st); raw != nil || err != nil {
-		return st, raw, err
+	if adm.raw, err = c.beginRaw(ctx, st); adm.raw != nil || err != nil {
+		return adm, err
 	}
 	mode := Exclusive
 	if kind == rwlock.Rows {
@@ -165,14 +193,15 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	}
 	req := request{kind: kind, mode: mode, session: st.Kind == sqltext.Session}
 	if err := c.lock(ctx, h, req); err != nil {
-		return st, nil, err
+		return adm, err
 	}
 	h.makeWay(writesRows(st))
 	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
 		h.release()
-		return st, nil, err
+		return adm, err
 	}
-	return st, c.mayBeginRaw(st, h), nil
+	adm.raw = c.mayBeginRaw(st, h)
+	return adm, nil
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -182,34 +211,42 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // query runs a query, prepared as s or else given as text, on a server connection,
 // under the lock that the text asks for. The rows take the lock with them.
-func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.enterFor(ctx); err != nil {
-		return nil, err
-	}
-	defer c.leave()
+func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
+	err = c.call(ctx, func() (err error) {
+		found, err = c.queryInside(ctx, s, query, args)
+		return err
+	})
+	return found, err
+}
+
+func (c *conn) queryInside(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r := &rows{conn: c}
-	statement, raw, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
+	var adm admission
+	returned, opened := false, false
+	defer func() {
+		if !returned {
+			c.abandon(&r.hold, adm)
+		}
+		if !opened {
+			r.release()
+		}
+	}()
+	adm, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
 	if err != nil {
+		returned = true
 		return nil, err
 	}
 	r.inside = r.hold.inside.section
 	r.guarded = r.inside != nil || c.scope.isInside()
-	snd := c.sending(statement, query, args)
-	r.writes = statement.Kind != sqltext.Read
+	snd := c.sending(adm.statement, query, args)
+	r.writes = adm.statement.Kind != sqltext.Read
 	if !r.writes && r.hold.gate.Held() {
 		mode, _ := modeFrom(ctx, Shared)
 		r.writes = mode == Exclusive
 	}
-	opened := false
-	defer func() {
-		if !opened { // also when the inner driver panics
-			c.settle(raw, statement, err) // while the rows have their lock
-			r.release()
-		}
-	}()
 	ctx, r.limit = c.limitStatement(ctx)
 	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		if err := raw.guard(ctx, sc); err != nil {
+		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
 		if s != nil {
@@ -217,16 +254,21 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 		} else {
 			r.Rows, r.kept, err = sc.query(ctx, &snd)
 		}
+		if err == nil {
+			sc.add(r)
+		}
 		return err
 	})
 	c.noteEffects(&snd)
-	c.pool.gate.afterQuery(ctx, r, statement, query)
+	c.pool.gate.afterQuery(ctx, r, adm.statement, query)
 	if err != nil {
-		return nil, r.limit.explain(c.scopeOnServer().explainReadOnly(err))
+		shown := r.limit.explain(c.scopeOnServer().explainReadOnly(err))
+		c.settle(adm, err) // while the rows have their lock
+		returned = true
+		return nil, shown
 	}
-	c.drawn.sc.add(r)
-	c.settleRows(r, raw, statement)
-	opened = true
+	c.settleRows(r, adm)
+	returned, opened = true, true
 	if r.hold.passed != nil {
 		c.pool.walReader.note()
 	}
@@ -238,77 +280,61 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 }
 
 // settle finds out what a statement that has been executed, or has failed with
-// err, did to the transaction that it ran in, or began: raw is what beginRaw or
-// mayBeginRaw returned for it.
-func (c *conn) settle(raw *rawTx, st sqltext.Statement, err error) {
+// err, did to the transaction that it ran in, or began.
+func (c *conn) settle(adm admission, err error) {
 	if s := c.scopeOnServer(); s != nil {
-		s.noticeLoss(st, err)
+		s.noticeLoss(adm.statement, err)
 	}
-	c.settleRaw(raw, st, err)
+	c.settleRaw(adm.raw, adm.statement, err)
 }
 
 // settleRows is settle for a statement with rows.
-func (c *conn) settleRows(r *rows, raw *rawTx, st sqltext.Statement) {
+func (c *conn) settleRows(r *rows, adm admission) {
 	switch {
-	case raw != nil && raw.from != nil:
-		c.settleRaw(raw, st, nil) // while the rows have their lock
-	case raw != nil || c.raw != nil:
+	case adm.raw != nil && adm.raw.from != nil:
+		c.settleRaw(adm.raw, adm.statement, nil) // while the rows have their lock
+	case adm.raw != nil || c.raw != nil:
 		// Some drivers execute the statement no earlier than its rows are read.
+		raw, st := adm.raw, adm.statement
 		r.onClose(func() { c.settleRaw(raw, st, nil) })
 	}
 }
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
-func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	if err := c.enterFor(ctx); err != nil {
-		return nil, err
-	}
-	defer c.leave()
-	if err := c.passGate(ctx, &c.leaf); err != nil {
-		return nil, err
-	}
-	defer c.leaf.release()
-	s := &stmt{conn: c, text: query}
-	snd := c.sending(c.db.texts.Classify(query), query, nil)
-	err := c.onServer(ctx, idle, func(sc *serverConn) error {
-		_, err := s.on(ctx, sc, &snd)
+func (c *conn) PrepareContext(ctx context.Context, query string) (prepared driver.Stmt, err error) {
+	err = c.call(ctx, func() error {
+		defer c.leaf.release()
+		if err := c.passGate(ctx, &c.leaf); err != nil {
+			return err
+		}
+		s := &stmt{conn: c, text: query}
+		snd := c.sending(c.db.texts.Classify(query), query, nil)
+		err := c.onServer(ctx, idle, func(sc *serverConn) error {
+			_, err := s.on(ctx, sc, &snd)
+			return err
+		})
+		if err == nil {
+			prepared = s
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return prepared, err
 }
 
 // BeginTx implements [driver.ConnBeginTx].
-func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if err := c.enterFor(ctx); err != nil {
-		return nil, err
-	}
-	defer c.leave()
-	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
-		return nil, err
-	}
-	t := new(tx)
-	if err := t.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
-		return nil, err
-	}
-	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
-	defer func() {
-		if t.Tx == nil { // also when the inner driver panics
-			t.release()
+func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
+	err = c.call(ctx, func() error {
+		if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+			return err
 		}
-	}()
-	err := c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		t.Tx, err = sc.BeginTx(ctx, opts)
-		return err
+		t := new(tx)
+		if err := t.begin(ctx, c, opts); err != nil {
+			return err
+		}
+		begun = t
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	t.tx = t.Tx
-	t.open()
-	return t, nil
+	return begun, err
 }
 
 // Raw implements [RawConn].
@@ -317,25 +343,30 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 	if err != nil {
 		return err
 	}
+	returned := false
 	defer func() {
 		c.lockCall()
-		c.lent = false
-		c.leave()
+		defer c.leave()
+		if c.lent = false; !returned {
+			c.abandon(nil, admission{}) // as database/sql is about to
+		}
 	}()
-	return f(sc.ci)
+	err = f(sc.ci)
+	returned = true
+	return err
 }
 
 // lend draws a server connection for Raw, whose callback may call c again.
-func (c *conn) lend() (*serverConn, error) {
-	if err := c.enterFor(context.Background()); err != nil {
-		return nil, err
-	}
-	defer c.leave()
-	if err := c.drawForRaw(); err != nil {
-		return nil, err
-	}
-	c.busy, c.lent = true, true
-	return c.drawn.sc, nil
+func (c *conn) lend() (sc *serverConn, err error) {
+	err = c.call(context.Background(), func() error {
+		if err := c.drawForRaw(); err != nil {
+			return err
+		}
+		c.busy, c.lent = true, true
+		sc = c.drawn.sc
+		return nil
+	})
+	return sc, err
 }
 
 // drawForRaw passes the gate while a new connection may read the schema.
@@ -344,10 +375,10 @@ func (c *conn) drawForRaw() error {
 	if c.drawn.sc != nil {
 		return nil
 	}
+	defer c.leaf.release()
 	if err := c.passGate(ctx, &c.leaf); err != nil {
 		return err
 	}
-	defer c.leaf.release()
 	return c.draw(ctx)
 }
 
@@ -362,8 +393,8 @@ func (c *conn) wait() rwlock.Wait {
 
 // release ends what an operation holds, or leaves it to a lost session.
 func (c *conn) release(h *userHold) {
+	defer h.release()
 	c.leaveToLost(h)
-	h.release()
 }
 
 // leaveToLost moves the grant of h to the connection's session, if that has lost
@@ -378,48 +409,60 @@ func (c *conn) leaveToLost(h *userHold) {
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
 	c.lockCall()
-	defer c.leave()
-	c.pooled = false
-	if c.drawn.sc != nil {
-		return c.drawn.sc.ResetSession(ctx)
-	}
-	return nil
+	return c.guard(func() error {
+		c.pooled = false
+		if c.drawn.sc != nil {
+			return c.drawn.sc.ResetSession(ctx)
+		}
+		return nil
+	})
 }
 
 // IsValid implements [driver.Validator]. database/sql asks when it takes the
 // connection back into its pool: the moment at which the session ends.
-func (c *conn) IsValid() bool {
+func (c *conn) IsValid() (valid bool) {
 	c.lockCall()
-	defer c.leave()
-	if c.keepRaw() {
-		return c.drawn.sc.IsValid()
-	}
-	c.endScopes()
-	c.giveBack()
-	c.pooled = !c.spent && !c.gone
-	return c.pooled
+	c.guard(func() error {
+		if c.keepRaw() {
+			valid = c.drawn.sc.IsValid()
+			return nil
+		}
+		c.endScopes()
+		c.giveBack()
+		c.pooled = !c.spent && c.gone == inUse
+		valid = c.pooled
+		return nil
+	})
+	return valid
 }
 
 // Close implements [driver.Conn]. A connection that still has its server
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
 	c.lockCall()
-	defer c.leave()
-	if c.pooled {
-		c.db.outer.noteClosed(c.db)
+	return c.guard(func() error {
+		if c.pooled {
+			c.db.outer.noteClosed(c.db)
+		}
+		defer c.giveUp()
+		defer c.endScopes()
+		for s := c.scope; s != nil; s = s.outer {
+			s.leaveToLost()
+		}
+		c.discard()
+		return nil
+	})
+}
+
+// giveUp gives up what c has of its pool and its section, for good. It does nothing the
+// second time.
+func (c *conn) giveUp() {
+	if !c.quit {
+		c.quit = true
+		defer c.db.outer.open.Add(-1)
+		defer c.pool.release()
+		c.life.leave()
 	}
-	for s := c.scope; s != nil; s = s.outer {
-		s.leaveToLost()
-	}
-	c.discard()
-	c.endScopes()
-	c.life.leave()
-	if c.pool != nil {
-		c.pool.release()
-		c.pool = nil
-		c.db.outer.open.Add(-1)
-	}
-	return nil
 }
 
 // endScopes ends transactions that were not ended in their order, or not at all.

@@ -36,7 +36,10 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
 		sc := c.drawn.sc
-		err := c.first(ctx, call)
+		err := c.limitServer(ctx)
+		if err == nil {
+			err = sc.heed(call(sc))
+		}
 		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
 		}
@@ -45,24 +48,6 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return err
 		}
 	}
-}
-
-// first runs the call that a server connection was drawn for, having set the limit for
-// its statements. If the inner driver panics there, database/sql may forget the client
-// connection, so the server connection is closed here.
-func (c *conn) first(ctx context.Context, call func(*serverConn) error) error {
-	returned := false
-	defer func() {
-		if !returned {
-			c.discard()
-		}
-	}()
-	err := c.limitServer(ctx)
-	if err == nil {
-		err = c.drawn.sc.heed(call(c.drawn.sc))
-	}
-	returned = true
-	return err
 }
 
 // draw makes sure that c has a server connection.
@@ -98,16 +83,23 @@ func (c *conn) undraw(end func(draw)) {
 	if c.drawn.sc == nil {
 		return
 	}
-	defer c.slot.Release()
-	for len(c.stmts) > 0 {
-		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
-	}
 	d := c.drawn
 	if c.scope != nil {
 		d.sc.scope = nil
 	}
+	// Also if the inner driver panics.
+	defer c.detach(d)
+	defer c.slot.Release()
+	defer end(d)
+	for len(c.stmts) > 0 {
+		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
+	}
 	c.drawn = draw{}
-	end(d)
+}
+
+// detach leaves the pin that d, which c had, is of.
+func (c *conn) detach(d draw) {
+	c.drawn = draw{}
 	if c.using != nil && c.using == d.pin && c.visit.section == nil {
 		c.attached.move(&c.visit, c) // it keeps its turn, and whoever has that is a member
 	} else {

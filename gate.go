@@ -381,6 +381,14 @@ func (g *gate) afterStatement(ctx context.Context, sc *serverConn, st sqltext.St
 	}
 }
 
+// unsettle is afterStatement for one that did not return: the next to come to the gate learns
+// the journal mode.
+func (g *gate) unsettle(st sqltext.Statement, text string) {
+	if g != nil && setsJournal(st, text) {
+		g.wal.Store(walUnknown)
+	}
+}
+
 // afterQuery is afterStatement for one with rows, which SQLite has done with no earlier
 // than these have ended.
 func (g *gate) afterQuery(ctx context.Context, r *rows, st sqltext.Statement, text string) {

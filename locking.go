@@ -27,8 +27,8 @@ type userHold struct {
 
 // release gives up all that the operation holds. It does nothing the second time.
 func (h *userHold) release() {
+	defer h.inside.leave()
 	h.unlock()
-	h.inside.leave()
 }
 
 // unlock gives up the locks, and keeps the place in a section.
@@ -144,21 +144,35 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	if id.user == "" && req.gate == nil {
 		return nil
 	}
-	alone := req.gate != nil && req.gateMode == Exclusive
-	if alone {
-		req.gate.writers.Add(1)
+	if alone := req.gate != nil && req.gateMode == Exclusive; alone {
+		return c.acquireAlone(ctx, h, req, id)
 	}
-	if err := c.acquire(ctx, h, req, id); err != nil {
-		if alone {
-			req.gate.writers.Add(-1)
+	acquired := false
+	defer func() {
+		if !acquired {
+			h.leaveGate()
 		}
+	}()
+	err := c.acquire(ctx, h, req, id)
+	acquired = err == nil
+	return err
+}
+
+// acquireAlone is acquire for who is going to have the gate alone, and counts it.
+func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id identity) error {
+	req.gate.writers.Add(1)
+	acquired := false
+	defer func() {
+		if acquired {
+			h.alone = c.pool
+			return
+		}
+		req.gate.writers.Add(-1)
 		h.leaveGate()
-		return err
-	}
-	if alone {
-		h.alone = c.pool
-	}
-	return nil
+	}()
+	err := c.acquire(ctx, h, req, id)
+	acquired = err == nil
+	return err
 }
 
 // acquire takes what req says of the lock of the user id, if there is one, and of

@@ -45,7 +45,7 @@ func (c *conn) beginRaw(ctx context.Context, st sqltext.Statement) (*rawTx, erro
 		return nil, errImmediateInShared
 	}
 	raw := new(rawTx)
-	if err := raw.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly); err != nil {
+	if err := raw.scope.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly); err != nil {
 		return nil, err
 	}
 	return raw, nil
@@ -63,11 +63,11 @@ func (raw *rawTx) guard(ctx context.Context, sc *serverConn) error {
 
 // end gives up what the transaction has, which is over.
 func (raw *rawTx) end() {
+	defer raw.release()
 	if g := raw.readGuard; g != nil && g.sc == raw.conn.drawn.sc {
 		g.lift()
 	}
 	raw.readGuard = nil
-	raw.release()
 }
 
 // mayBeginRaw is for a statement that may begin a transaction among other things. It
@@ -104,6 +104,12 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 	if raw.lost != nil && st.Kind != sqltext.Commit && st.Kind != sqltext.Rollback {
 		return // the program has still to end it
 	}
+	settled := false
+	defer func() {
+		if opened && !settled { // c is going to be abandoned, but knows nothing of raw yet
+			raw.hold.release()
+		}
+	}()
 	switch raw.state = raw.after(c.drawn.sc, st, err); {
 	case raw.state == rawNone && opened && raw.isLost(st, err):
 		raw.lost = lossOf(err)
@@ -118,6 +124,7 @@ func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
 		raw.open()
 		c.raw = raw
 	}
+	settled = true
 }
 
 // isLost tells whether the transaction may have been begun by one statement of several in

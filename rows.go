@@ -134,11 +134,26 @@ func (r *rows) keep(dest []driver.Value) {
 
 // Close closes the inner rows and only then ends the hold, whatever happens.
 func (r *rows) Close() error {
-	if r.conn != nil {
-		r.conn.lockCall()
-		defer r.conn.leave()
+	if r.conn == nil {
+		defer r.release()
+		return r.closeInner()
 	}
-	defer r.release()
+	r.conn.lockCall()
+	return r.conn.guard(func() error {
+		returned := false
+		defer func() {
+			if !returned {
+				r.conn.abandon(&r.hold, admission{})
+			}
+			r.release()
+		}()
+		err := r.closeInner()
+		returned = true
+		return err
+	})
+}
+
+func (r *rows) closeInner() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
@@ -155,9 +170,10 @@ func (r *rows) end(reason error) {
 		return
 	}
 	r.closed = true
-	ended := &endedRows{r.Rows.Columns(), reason}
-	r.Rows.Close()
+	ended, inner := &endedRows{nil, reason}, r.Rows
 	r.Rows, r.spilled = ended, nil
+	defer inner.Close()
+	ended.columns = inner.Columns()
 }
 
 // endedRows are what remains of rows that the end of a section has closed.
@@ -175,19 +191,20 @@ func (r *rows) release() {
 		return
 	}
 	r.released = true
-	if c := r.conn; c != nil {
-		r.server.remove(r)
-		c.leaveToLost(&r.hold)
-		if r.kept != nil {
-			r.kept.letGo()
-		}
-	}
-	r.unlock()
-	r.hold.release()
-	r.limit.end()
+	// All of it is done, whatever panics in the inner driver.
 	if done := r.done; done != nil {
 		r.done = nil
-		done()
+		defer done()
+	}
+	defer r.limit.end()
+	defer r.hold.release()
+	defer r.unlock()
+	if c := r.conn; c != nil {
+		r.server.remove(r)
+		if r.kept != nil {
+			defer r.kept.letGo()
+		}
+		c.leaveToLost(&r.hold)
 	}
 }
 

@@ -31,10 +31,17 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 	s.conn, s.outer = c, c.scope
 	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
 	s.readOnly = readOnly || s.inShared
+	begun := false
+	defer func() {
+		if !begun {
+			s.hold.release()
+		}
+	}()
 	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
 		return err
 	}
 	s.hold.makeWay(true)
+	begun = true
 	s.tagged = s.hold.Held()
 	if s.outer != nil {
 		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept
@@ -111,15 +118,20 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	for _, h := range unowned {
 		h.SetOwner(id.lockOwner())
 	}
-	h := new(userHold)
-	if err := s.join(ctx, h, id, in); err != nil {
+	h, joined := new(userHold), false
+	defer func() {
+		if joined {
+			s.joined = append(s.joined, h)
+			return
+		}
+		h.release()
 		for _, h := range unowned {
 			h.SetOwner(nil)
 		}
-		return err
-	}
-	s.joined = append(s.joined, h)
-	return nil
+	}()
+	err := s.join(ctx, h, id, in)
+	joined = err == nil
+	return err
 }
 
 // unowned returns what the scope has that no user's owner has: the connection, and the

@@ -210,19 +210,21 @@ func (s *section) unlockAndRelease() {
 	}
 }
 
+// giveUp does all of it, also if the inner driver panics when the pinned connection goes back.
 func (s *section) giveUp() {
+	if s.gone != nil {
+		defer s.gone(s)
+	}
+	defer s.pool.release()
+	defer s.nested.leave()
+	defer s.releaseLocks()
 	if s.pin != nil {
 		s.pin.close()
 	}
-	s.releaseLocks()
-	s.nested.leave()
-	s.pool.release()
-	if s.gone != nil {
-		s.gone(s)
-	}
 }
 
-// end ends the section for the given reason. It does nothing the second time.
+// end ends the section for the given reason. It does nothing the second time. If the inner
+// driver panics when what is open is closed, the panic goes on once the section has ended.
 func (s *section) end(reason error) {
 	s.mu.Lock()
 	if s.ended != nil {
@@ -235,20 +237,31 @@ func (s *section) end(reason error) {
 	for _, stop := range stops {
 		stop()
 	}
+	defer s.finish()
 	s.sweep() // before database/sql learns of it, which would do so in its own time
+}
+
+// finish is the end of a section whose members have been told of it.
+func (s *section) finish() {
 	s.mu.Lock()
 	close(s.done)
 	after := s.after
 	s.after = nil
 	s.mu.Unlock()
-	for _, f := range after {
-		f.call()
-	}
-	s.mu.Lock()
-	s.unlockAndRelease()
+	defer func() {
+		s.mu.Lock()
+		s.unlockAndRelease()
+	}()
+	each(after, func(f *afterFunc) { f.call() })
 }
 
 func (s *section) unlock() { s.end(ErrReleased) }
+
+// endBehind ends the section where no goroutine of the program waits for it, so that a panic of
+// the inner driver would end the program.
+func (s *section) endBehind(reason error) {
+	s.db.contain("the end of a section", func() { s.end(reason) })
+}
 
 // sweep ends what was left open inside the section, if that has ended, or inside an ended one
 // that is inside it, on the pinned connection.
@@ -261,10 +274,10 @@ func (s *section) sweep() {
 		}
 	}
 	s.mu.Unlock()
-	for _, c := range conns {
+	each(conns, func(c *conn) {
 		c.due.Store(true)
 		c.sweep()
-	}
+	})
 }
 
 // hasEnded reports whether the section, which may be nil, has ended.

@@ -61,9 +61,9 @@ func (c *conn) onlyReads(ctx context.Context) bool {
 // section, which closes what that has left open on c.
 func (c *conn) enter() error {
 	c.lockCall()
-	if c.gone {
-		c.leave()
-		return errClosed
+	if c.gone != inUse {
+		defer c.leave()
+		return c.gone.err()
 	}
 	return nil
 }
@@ -78,8 +78,8 @@ func (c *conn) enterFor(ctx context.Context) error {
 	}
 	err := error(nil)
 	switch {
-	case c.gone:
-		err = errClosed
+	case c.gone != inUse:
+		err = c.gone.err()
 	case p != nil:
 		err = c.usePin(ctx, p)
 		if err == nil && c.drawn.pin == nil { // else it is a member already
@@ -121,14 +121,14 @@ func (c *conn) lockCall() {
 func (c *conn) leave() {
 	p := c.using
 	if p != nil {
-		c.visit.leave()
-		c.using = nil
-		p.turn.unlock()
+		defer p.section.sweep() // for those who could not, since we were using the connection
 	}
-	c.mu.Unlock()
-	c.sweep()
+	defer c.sweep()
+	defer c.mu.Unlock()
 	if p != nil {
-		p.section.sweep() // for those who could not, since we were using the connection
+		defer p.turn.unlock()
+		c.using = nil
+		c.visit.leave()
 	}
 }
 
@@ -136,18 +136,31 @@ func (c *conn) leave() {
 // running it does nothing, since that call does it when it leaves.
 func (c *conn) sweep() {
 	for c.due.Load() && c.mu.TryLock() {
-		p := c.drawn.pin
-		if c.lent || p != nil && !p.turn.tryLock() {
-			c.mu.Unlock()
+		if !c.sweepLocked() {
 			return
 		}
-		c.due.Store(false)
-		c.endInside()
-		if p != nil {
-			p.turn.unlock()
-		}
-		c.mu.Unlock()
 	}
+}
+
+// sweepLocked does that, and unlocks mu. If the inner driver panics meanwhile, all that is open
+// on c ends.
+func (c *conn) sweepLocked() (done bool) {
+	defer c.mu.Unlock()
+	p := c.drawn.pin
+	if c.lent || p != nil && !p.turn.tryLock() {
+		return false
+	}
+	if p != nil {
+		defer p.turn.unlock()
+	}
+	defer func() {
+		if !done {
+			c.abandon(nil, admission{})
+		}
+	}()
+	c.due.Store(false)
+	c.endInside()
+	return true
 }
 
 func (c *conn) endInside() {
@@ -170,7 +183,7 @@ func (c *conn) endInside() {
 		c.giveBack()
 	}
 	if c.bound.hasEnded() {
-		c.gone = true
+		c.gone = unbound
 		c.giveBack()
 		c.endScopes()
 		c.life.leave()

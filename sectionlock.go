@@ -149,10 +149,16 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 	if s.pool, err = c.open(); err != nil {
 		return nil, err
 	}
+	locked := false
+	defer func() {
+		if !locked {
+			s.pool.release()
+		}
+	}()
 	if err := s.lock(req); err != nil {
-		s.pool.release()
 		return nil, err
 	}
+	locked = true
 	if req.pin {
 		s.pin = &pin{section: s, turn: make(turn, 1)}
 	}
@@ -185,13 +191,13 @@ func (s *section) watch() {
 	var stops []func() bool
 	done := s.parent.Done()
 	if s.outer != nil {
-		stops = append(stops, s.outer.AfterFunc(func() { s.end(s.outer.Err()) }))
+		stops = append(stops, s.outer.AfterFunc(func() { s.endBehind(s.outer.Err()) }))
 		if done == s.outer.done {
 			done = nil
 		}
 	}
 	if done != nil {
-		stops = append(stops, context.AfterFunc(s.parent, func() { s.end(s.parent.Err()) }))
+		stops = append(stops, context.AfterFunc(s.parent, func() { s.endBehind(s.parent.Err()) }))
 	}
 	s.mu.Lock()
 	ended := s.ended != nil
@@ -215,15 +221,20 @@ func (s *section) lock(req sectionRequest) error {
 	if s.db.trace {
 		s.hold.Tag = taggedWith(req.tag, callSite())
 	}
+	locked := false
+	defer func() {
+		if !locked { // also if the inner driver panics, whose rows made way
+			s.releaseHolds()
+			s.nested.leave()
+		}
+	}()
 	var err error
 	if req.all {
 		err = s.lockAll(s.wait(req))
 	} else {
 		err = s.lockUsers(s.wait(req))
 	}
-	if err != nil {
-		s.nested.leave()
-	}
+	locked = err == nil
 	return err
 }
 
@@ -357,12 +368,16 @@ func (s *section) returnShares() {
 // releaseLocks gives up the locks that the section has taken itself.
 func (s *section) releaseLocks() {
 	all := s.users == nil && s.hold.Hold.Held()
-	for _, h := range s.more {
-		h.release()
-	}
-	s.hold.release()
+	s.releaseHolds()
 	s.returnShares()
 	if all {
 		s.pool.users.users.Unbar()
 	}
+}
+
+func (s *section) releaseHolds() {
+	for _, h := range s.more {
+		h.release()
+	}
+	s.hold.release()
 }

@@ -204,6 +204,10 @@ type serverConn struct {
 
 	// broken keeps the connection from being used again.
 	broken bool
+
+	// converting tells that arguments are converted, by functions of the program among
+	// others, and nothing has been sent.
+	converting bool
 }
 
 // Ping implements [driver.Pinger].
@@ -236,7 +240,7 @@ func (sc *serverConn) execDirect(ctx context.Context, query string, args []drive
 			return nil, driver.ErrSkip
 		}
 	}
-	args, err := convertArgs(sc.ci, nil, args)
+	args, err := sc.convert(nil, args)
 	if err != nil {
 		return nil, err
 	}
@@ -276,7 +280,7 @@ func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driv
 			return nil, driver.ErrSkip
 		}
 	}
-	args, err := convertArgs(sc.ci, nil, args)
+	args, err := sc.convert(nil, args)
 	if err != nil {
 		return nil, err
 	}
@@ -314,6 +318,24 @@ func (sc *serverConn) queryText(ctx context.Context, query string) ([][]string, 
 		}
 		all = append(all, row)
 	}
+}
+
+// convert converts the arguments of a call.
+func (sc *serverConn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
+	sc.converting = true
+	args, err := convertArgs(sc.ci, si, args)
+	sc.converting = false
+	return args, err
+}
+
+// stopConverting reports whether the connection was converting arguments, and so has sent
+// nothing.
+func (sc *serverConn) stopConverting() (was bool) {
+	if sc == nil {
+		return false
+	}
+	was, sc.converting = sc.converting, false
+	return was
 }
 
 // legacyArgs are the arguments for a method that takes no context: the context

@@ -23,7 +23,7 @@ type serverStmt struct {
 
 // ExecContext implements [driver.StmtExecContext].
 func (ss *serverStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	args, err := convertArgs(ss.sc.ci, ss.si, args)
+	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (ss *serverStmt) ExecContext(ctx context.Context, args []driver.NamedValue)
 
 // QueryContext implements [driver.StmtQueryContext].
 func (ss *serverStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	args, err := convertArgs(ss.sc.ci, ss.si, args)
+	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {
 		return nil, err
 	}

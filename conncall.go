@@ -1,0 +1,126 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+)
+
+// call runs f, which is the work of a method of c with ctx.
+func (c *conn) call(ctx context.Context, f func() error) error {
+	if err := c.enterFor(ctx); err != nil {
+		return err
+	}
+	return c.guard(f)
+}
+
+// guard runs f, which is the work of a method of c that has entered, and leaves. If f does not
+// return, since the inner driver or a function of the program has panicked or has ended the
+// goroutine, c is abandoned. So what f takes must be in c, or its release be deferred before
+// anything runs that is not ours.
+func (c *conn) guard(f func() error) error {
+	returned := false
+	defer c.leave()
+	defer func() {
+		if !returned {
+			c.abandon(nil, admission{})
+		}
+		c.goesOn = false
+	}()
+	err := f()
+	returned = true
+	return err
+}
+
+// ending is why a client connection is of no more use.
+type ending uint8
+
+const (
+	inUse     ending = iota
+	unbound          // the section has ended that all its work is inside
+	abandoned        // a call did not return
+)
+
+func (e ending) err() error {
+	switch e {
+	case unbound:
+		return errClosed
+	case abandoned:
+		return errAbandoned
+	}
+	return nil
+}
+
+// errAbandoned wraps driver.ErrBadConn, so that database/sql lets go of the connection.
+var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection panicked, or ended its goroutine, in the driver: "+
+	"the connection is closed, and its transaction rolled back: %w", driver.ErrBadConn)
+
+// abandon is for a call that did not return. Nothing is known of the server connection any
+// more, and after most methods database/sql does not even close c, nor lets anybody else end the
+// transaction or the sql.Conn that c has, because it keeps them locked. So everything ends
+// here: on the server with the connection, and then c gives up its locks, and h, what the
+// call had; or leaves them to the session, which may still be at work.
+//
+// It does nothing the second time, nor if it was an argument that panicked when it was converted,
+// before anything was sent, where database/sql goes on.
+func (c *conn) abandon(h *userHold, adm admission) {
+	defer adm.drop()
+	if c.gone != inUse || c.drawn.sc.stopConverting() && c.goesOn {
+		return
+	}
+	c.gone = abandoned
+	defer c.giveUp()
+	defer c.endScopes()
+	sc := c.drawn.sc
+	if sc == nil {
+		return
+	}
+	sc.broken = true
+	c.leaveAll(h)
+	defer c.discard()
+	c.endRows(sc.rows())
+}
+
+// endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
+func (c *conn) endRows(all []*rows) {
+	each(all, func(r *rows) {
+		c.db.contain("Rows.Close", func() { r.end(errAbandoned) })
+	})
+}
+
+// leaveAll leaves all that is held for work on the server connection to its session.
+func (c *conn) leaveAll(h *userHold) {
+	sc := c.drawn.sc
+	if sc.session == (session{}) {
+		return
+	}
+	if h != nil {
+		c.pool.orphans.adopt(sc.session, h)
+	}
+	for r := sc.open; r != nil; r = r.below {
+		c.pool.orphans.adopt(sc.session, &r.hold)
+	}
+	for s := c.scope; s != nil; s = s.outer {
+		c.pool.orphans.adopt(sc.session, &s.hold)
+		for _, h := range s.joined {
+			c.pool.orphans.adopt(sc.session, h)
+		}
+	}
+}
+
+// rows returns the rows that are open.
+func (sc *serverConn) rows() (all []*rows) {
+	for r := sc.open; r != nil; r = r.below {
+		all = append(all, r)
+	}
+	return all
+}
+
+// drop releases what a statement that did not return has taken for a transaction, and lets
+// nobody rely on a journal mode that it may have changed.
+func (adm admission) drop() {
+	if adm.raw != nil {
+		adm.raw.hold.release()
+	}
+	adm.gate.unsettle(adm.statement, adm.text)
+}
