@@ -249,6 +249,7 @@ type Connector struct {
 	closed chan struct{}
 
 	outer outerPool
+	slow  func(rwlock.SlowWait) // tellSlow, made once
 
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
@@ -274,6 +275,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
 	}
 	c.driver.handle = c
+	c.slow = c.tellSlow
 	return c
 }
 
@@ -340,7 +342,7 @@ func closeConnector(c driver.Connector) error {
 
 // wait is how the handle's operations wait for a user's lock.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow}
 }
 
 // space returns the lock table of an open handle; nil if it has not been used yet.

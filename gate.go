@@ -58,8 +58,10 @@ const (
 	walLeaving // still in it, but readers are kept out
 )
 
+const gateNamePrefix = "the gate of the SQLite database"
+
 func newGate(id string) *gate {
-	name := "the gate of the SQLite database"
+	name := gateNamePrefix
 	if path, ok := strings.CutPrefix(id, sqliteName+":"); ok {
 		name += " " + path
 	}

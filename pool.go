@@ -27,6 +27,8 @@ type pool struct {
 	orphans orphans // what lost connections have left on the server
 }
 
+const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
+
 func newPool(c *Connector) (*pool, error) {
 	var p pool
 	library := driverPackage(c.driver.Unwrap())
@@ -59,7 +61,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.db.SetConnMaxLifetime(limits.connMaxLifetime)
 	p.db.SetConnMaxIdleTime(limits.connMaxIdleTime)
 	if limits.maxOpenConns > 0 {
-		p.slots = rwlock.NewLock(fmt.Sprintf("the %d server connections (max_open_conns)", limits.maxOpenConns), limits.maxOpenConns)
+		p.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.maxOpenConns), limits.maxOpenConns)
 	}
 	database.add(&p)
 	return &p, nil
