@@ -7,29 +7,45 @@ import (
 )
 
 // watch logs, until the Store is closed, what has been held and waited for longer than
-// debug_after, twice in that time.
+// debug_after, for which it looks twice in that time.
 func (s *Store) watch() {
 	after := s.own.c.debugAfter
 	tick := time.NewTicker(max(after/2, time.Millisecond))
 	defer tick.Stop()
+	var told toldAges
 	for {
 		select {
 		case <-s.done:
 			return
 		case <-tick.C:
-			s.logLong(after)
+			told = s.logLong(after, told)
 		}
 	}
 }
 
-func (s *Store) logLong(after time.Duration) {
+// toldAges are the ages at which locks were last logged. One that lasts is logged again when its
+// age has doubled.
+type toldAges map[toldLock]time.Duration
+
+type toldLock struct {
+	users *space
+	key   string
+}
+
+// isDue tells whether to log a lock of that age after it was logged at another; 0 is never.
+func isDue(age, logged time.Duration) bool { return logged == 0 || age < logged || age >= 2*logged }
+
+// logLong logs what has lasted for long, and returns the ages at which it has been logged.
+func (s *Store) logLong(after time.Duration, told toldAges) toldAges {
+	now := make(toldAges)
 	seen := make(map[*space]bool)
 	for _, on := range s.databases() {
 		if users := on.c.space(); users != nil && !seen[users] {
 			seen[users] = true
-			on.c.logLong(users.users.Snapshot(), after)
+			on.c.logLong(users, after, told, now)
 		}
 	}
+	return now
 }
 
 // databases returns those that the Store has open.
@@ -40,21 +56,34 @@ func (s *Store) databases() []*database {
 	return append(s.shards.databases(), s.own)
 }
 
-// logLong logs those of a snapshot that have lasted. A lock's holders come first there.
-func (c *Connector) logLong(infos []rwlock.Info, after time.Duration) {
-	var first rwlock.Info // of the same lock
-	for _, i := range infos {
-		if i.Key != first.Key {
-			first = i
+// logLong logs the locks that have been held for long: one line each.
+func (c *Connector) logLong(users *space, after time.Duration, told, now toldAges) {
+	infos := users.users.Snapshot() // lock by lock, the holders before the waiters, the oldest first
+	for len(infos) > 0 {
+		first, n := infos[0], 1
+		for n < len(infos) && infos[n].Key == first.Key {
+			n++
 		}
-		if i.For < after {
-			continue
+		if l := (toldLock{users, first.Key}); first.For >= after {
+			now[l] = told[l]
+			if isDue(first.For, told[l]) {
+				now[l] = first.For
+				c.logLock(infos[:n])
+			}
 		}
-		args := []any{"user", i.Key, "mode", i.Mode.String(), "kind", i.Kind.String(), "tag", i.Tag, "age", i.For.Round(time.Millisecond)}
-		if i.Waiting {
-			c.logger.Warn("dblocker: a request has been waiting long for a user's lock", append(args, "in_the_way", first.String())...)
-		} else {
-			c.logger.Warn("dblocker: a user's lock has been held long", args...)
+		infos = infos[n:]
+	}
+}
+
+// logLock logs one lock: its oldest holder, and the oldest of those who wait.
+func (c *Connector) logLock(infos []rwlock.Info) {
+	first := infos[0]
+	args := []any{"user", first.Key, "mode", first.Mode.String(), "kind", first.Kind.String(), "tag", first.Tag, "age", first.For.Round(time.Millisecond)}
+	for i, info := range infos {
+		if info.Waiting {
+			args = append(args, "waiting", len(infos)-i, "longest_wait", info.For.Round(time.Millisecond), "waiter", info.Kind.String(), "waiter_tag", info.Tag)
+			break
 		}
 	}
+	c.logger.Warn("dblocker: a user's lock has been held long", args...)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -512,22 +513,34 @@ func TestStatsAndHolds(t *testing.T) {
 	}
 }
 
-// TestDebugLog: what lasts is logged with the place that took it.
+// TestDebugLog: what lasts is logged with the place that took it, and who waits for it: one line for
+// a lock, and another when it has lasted twice as long.
 func TestDebugLog(t *testing.T) {
-	var log syncBuffer
-	s, err := New(context.Background(), "sqlite3", testdb.SQLite(t), true, DebugAfter(20*time.Millisecond), Logger(textLogger(&log)))
-	must(t, err)
-	defer s.Close()
-	cancel, _, err := s.RWGetDB(1, context.Background(), "forgotten")
-	must(t, err)
-	go s.RWGetDB(1, context.Background(), "patient")
-	waitFor(t, func() bool { return strings.Contains(log.String(), "waiting long") })
-	cancel()
-	for _, want := range []string{"user=1", "mode=exclusive", "forgotten at ", "store_test.go", "age=", "patient", "in_the_way="} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log does not say %q:\n%s", want, log.String())
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		ctx, end := context.WithCancel(context.Background())
+		s, err := New(ctx, "sqlite3", testdb.SQLite(t), true, DebugAfter(10*time.Second), Logger(textLogger(&log)))
+		must(t, err)
+		defer s.Close()
+		cancel, _, err := s.RWGetDB(1, ctx, "forgotten")
+		must(t, err)
+		for range 3 {
+			go s.RWGetDB(1, ctx, "patient")
 		}
-	}
+		time.Sleep(45 * time.Second)
+		lines := slices.DeleteFunc(strings.Split(log.String(), "\n"), func(l string) bool { return !strings.Contains(l, "held long") })
+		if len(lines) != 3 { // at 10, 20 and 40 seconds
+			t.Errorf("%d lines in 45 s for one lock, want 3:\n%s", len(lines), log.String())
+		}
+		for _, want := range []string{"user=1", "mode=exclusive", "forgotten at ", "store_test.go", "age=", "patient", "waiting=3", "longest_wait="} {
+			if !strings.Contains(lines[0], want) {
+				t.Errorf("the log does not say %q:\n%s", want, lines[0])
+			}
+		}
+		cancel()
+		end()
+		synctest.Wait()
+	})
 }
 
 type syncBuffer struct {
