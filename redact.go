@@ -62,7 +62,7 @@ func isParseError(err error) bool {
 
 // isMisread tells whether a driver may take a part of the password for something else.
 func isMisread(dsn string) bool {
-	if u, err := url.Parse(dsn); err == nil && u.User != nil && !strings.Contains(u.Path+u.Fragment, "@") && (!strings.Contains(u.RawQuery, "@") || strings.Contains(u.RawQuery, "=")) {
+	if isCleanURL(dsn) {
 		return false
 	}
 	if strings.Contains(dsn, "@") && slices.ContainsFunc(secretRegions(dsn), goesOn) {
@@ -72,6 +72,20 @@ func isMisread(dsn string) bool {
 		_, rest, ok := postgresValue(region)
 		return !ok || strings.TrimSpace(rest) != ""
 	})
+}
+
+// isCleanURL tells of a URL with a password, whose end all drivers see at the same place.
+func isCleanURL(dsn string) bool {
+	u, err := url.Parse(dsn)
+	if err != nil || u.User == nil || strings.Contains(u.Path+u.Fragment, "@") {
+		return false
+	}
+	if strings.Contains(u.RawQuery, "@") && !strings.Contains(u.RawQuery, "=") {
+		return false
+	}
+	_, authority, _ := strings.Cut(dsn, "//")
+	authority, _, _ = strings.Cut(authority, "/")
+	return strings.Count(authority, "@") == 1
 }
 
 func redacted(err error, text string) error {
@@ -116,7 +130,7 @@ func secretRegions(dsn string) (regions []string) {
 }
 
 // goesOn tells whether a driver may have seen the end of the password before the last @.
-func goesOn(region string) bool { return strings.ContainsAny(region, "/?#") }
+func goesOn(region string) bool { return strings.ContainsAny(region, "/?#@") }
 
 func keywordRegions(dsn string) (regions []string) {
 	for _, at := range keywordStart.FindAllStringIndex(dsn, -1) {
