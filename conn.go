@@ -68,6 +68,7 @@ type conn struct {
 	scope *scope   // the innermost open transaction, or nil
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
+	calls callMark // of the inner driver
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
@@ -221,6 +222,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 
 func (c *conn) queryInside(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r := &rows{conn: c}
+	r.hold.Work = r
 	var adm admission
 	returned, opened := false, false
 	defer func() {
@@ -441,7 +443,7 @@ func (c *conn) IsValid() (valid bool) {
 func (c *conn) Close() error {
 	c.lockCall()
 	return c.guard(func() error {
-		if c.pooled {
+		if c.pooled && !c.bound.hasEnded() { // whose handle takeBack closes
 			c.db.outer.noteClosed(c.db)
 		}
 		defer c.giveUp()

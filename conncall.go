@@ -41,10 +41,10 @@ const (
 	abandoned        // a call did not return
 )
 
-func (e ending) err() error {
-	switch e {
+func (c *conn) whyGone() error {
+	switch c.gone {
 	case unbound:
-		return errClosed
+		return givenBack(c.bound.reason())
 	case abandoned:
 		return errAbandoned
 	}

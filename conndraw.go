@@ -27,7 +27,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
-		return sc.heed(call(sc))
+		return c.callInner(sc, call)
 	}
 	for tries := 0; ; tries++ {
 		if err := c.draw(ctx); err != nil {
@@ -38,7 +38,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		sc := c.drawn.sc
 		err := c.limitServer(ctx)
 		if err == nil {
-			err = sc.heed(call(sc))
+			err = c.callInner(sc, call)
 		}
 		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
 			return err
@@ -50,6 +50,13 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 	}
 }
 
+// callInner calls the inner driver. Others see how long that takes.
+func (c *conn) callInner(sc *serverConn, call func(*serverConn) error) error {
+	c.calls.begin()
+	defer c.calls.end()
+	return sc.heed(call(sc))
+}
+
 // draw makes sure that c has a server connection.
 func (c *conn) draw(ctx context.Context) error {
 	if c.drawn.sc != nil {
@@ -58,13 +65,13 @@ func (c *conn) draw(ctx context.Context) error {
 	if p := c.pinOf(ctx); p != nil {
 		return p.attach(ctx, c)
 	}
-	c.slot.Owner = c.identityOf(ctx).lockOwner()
+	c.slot.Owner, c.slot.Work = c.identityOf(ctx).lockOwner(), c
 	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
 		c.slot.With = nil
 	}
 	var err error
 	c.drawn, err = c.pool.draw(ctx, &c.slot, c.waitForConn())
-	return c.db.connectError(err)
+	return c.explainClosed(c.db.connectError(err))
 }
 
 func (c *conn) waitForConn() rwlock.Wait {

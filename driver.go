@@ -342,7 +342,7 @@ func closeConnector(c driver.Connector) error {
 
 // wait is how the handle's operations wait for a user's lock.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: quiet}
 }
 
 // space returns the lock table of an open handle; nil if it has not been used yet.

@@ -46,6 +46,9 @@ var (
 	// another grave way. It wraps that statement's error too.
 	ErrRolledBack = errors.New("dblocker: SQLite has rolled this transaction back, since one of its statements was interrupted or failed; nothing of it was written, and nothing more can be done in it: roll it back and begin again")
 
+	// errGivenBack is what a Store's handle answers after its cancel. It is ErrReleased.
+	errGivenBack error = restated{ErrReleased, "dblocker: this handle was given back to the Store by its cancel; use it before that, or get another one"}
+
 	// errClosed has the text of database/sql's own error, which is not exported.
 	errClosed = errors.New("sql: database is closed")
 )
@@ -127,6 +130,17 @@ func explainStub(err error) error {
 // nestedExclusive is the error of an exclusive section of a user inside a shared one.
 func nestedExclusive(user string) error {
 	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}
+}
+
+// givenBack is the error of a Store's handle whose section has ended for the given reason.
+func givenBack(reason error) error {
+	switch reason {
+	case ErrReleased:
+		return errGivenBack
+	case errClosed:
+		return errClosed
+	}
+	return restated{reason, fmt.Sprintf("dblocker: this handle of a Store has ended with the context that it was asked for with: %v", reason)}
 }
 
 // releasedError is the type of ErrReleased.

@@ -274,5 +274,5 @@ func ExampleNew() {
 	}
 	cancel()
 	fmt.Println(names, db.Select(&names, "SELECT name FROM files"))
-	// Output: [a.txt] sql: database is closed
+	// Output: [a.txt] dblocker: this handle was given back to the Store by its cancel; use it before that, or get another one
 }

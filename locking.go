@@ -66,11 +66,14 @@ func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	return moved
 }
 
-// describe says whose the holds are, and what for.
-func (h *userHold) describe(id identity, kind rwlock.Kind, tag string) {
+// describe says whose the holds are, and what for. Those of rows have their work already.
+func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, work worker) {
 	h.user, h.owner = id.user, id.owner
 	h.Owner, h.Kind, h.Tag = id.lockOwner(), kind, tag
-	h.gate.Owner, h.gate.Kind, h.gate.Tag = h.Owner, kind, tag
+	if h.Work == nil {
+		h.Work = work
+	}
+	h.gate.Owner, h.gate.Kind, h.gate.Tag, h.gate.Work = h.Owner, kind, tag, h.Work
 }
 
 // A request is what an operation would take by itself: a hold of that kind, in
@@ -81,6 +84,9 @@ type request struct {
 	session  bool // it concerns nothing but its session, and takes no user's lock
 	gate     *gate
 	gateMode Mode
+
+	// joins tells that it is for a statement in a transaction that was begun for nobody.
+	joins bool
 }
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
@@ -189,7 +195,7 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if c.db.trace {
 		tag = callSite()
 	}
-	h.describe(id, req.kind, tag)
+	h.describe(id, req.kind, tag, c)
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
@@ -213,14 +219,22 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
 		c.slot.With = h.chain(req) // which will last until a connection can be drawn
 	}
-	err := c.take(ctx, h, req, c.wait())
+	err := c.take(ctx, h, req, c.waitFor(req))
 	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
 		if err := c.spillForUser(ctx, id); err != nil {
 			return err
 		}
-		err = c.take(ctx, h, req, c.wait())
+		err = c.take(ctx, h, req, c.waitFor(req))
 	}
 	return c.lockError(err, id)
+}
+
+// waitFor is how an operation on c waits for what req asks.
+func (c *conn) waitFor(req request) rwlock.Wait {
+	w := c.wait()
+	// What SQLite would let wait waits at the gate instead.
+	w.Hopeless = hopeless(req.joins && c.pool.gate == nil)
+	return w
 }
 
 // spillForUser spills the owner's rows that hold the lock of the user.
@@ -304,9 +318,9 @@ func (c *conn) lockError(err error, id identity) error {
 		return err // the context was done before there was anything to wait for
 	}
 	if g := c.pool.gate; g.refused(err) {
-		return waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks)
+		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks))
 	}
-	return lockError(err, id)
+	return c.explainClosed(lockError(err, id))
 }
 
 // lockError does that for a wait for users' locks only.
@@ -367,6 +381,9 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	case rwlock.ErrDeadlock:
 		e.Err = ErrDeadlock
 	}
+	if w.Hopeless {
+		wayOut = adviceForHopeless(w)
+	}
 	own := kinship(id, w.Blocker)
 	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
 	switch e.Err {
@@ -381,6 +398,8 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 			with = "the section's context or handle"
 		}
 		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
+	} else if e.Err == ErrLockTimeout && id.lockOwner().Related(w.Blocker.Owner) {
+		e.advice = "both have contexts that dblocker.WithUser made from the same one, which has a user already: they count as two requests, so if they are one, tag that once"
 	}
 	return e
 }

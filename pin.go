@@ -89,9 +89,9 @@ func (p *pin) attach(ctx context.Context, c *conn) error {
 			}
 		}()
 		var err error
-		p.slot.Owner = p.section.id.lockOwner()
+		p.slot.Owner, p.slot.Work = p.section.id.lockOwner(), p.section
 		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.waitForConn()); err != nil {
-			return c.db.connectError(err)
+			return c.explainClosed(c.db.connectError(err))
 		}
 		p.drawn.pin = p
 		c.drawn = p.drawn

@@ -87,7 +87,7 @@ func (raw *rawTx) takeOver() {
 		return
 	}
 	h, from := &raw.hold, raw.from
-	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.Tag)
+	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.Tag, raw.conn)
 	from.moveTo(h, raw.conn)
 	raw.tagged = h.Held()
 }

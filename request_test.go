@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // again returns the context of a request as an inner layer of it tags it.
@@ -79,6 +81,114 @@ func TestRequestsOfOneProgram(t *testing.T) {
 	_, err = db.ExecContext(other(program, "1"), "UPDATE t SET v = 1")
 	must(t, err)
 	must(t, tx.Commit())
+}
+
+// TestSiblingsAreToldOfEachOther: who tags a request's context anew for each step learns why
+// the steps wait for each other.
+func TestSiblingsAreToldOfEachOther(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	request := asUser(1)
+	tx, err := db.BeginTx(WithUser(request, 1), nil)
+	must(t, err)
+	_, err = db.ExecContext(WithUser(request, 1), "UPDATE t SET v = 1")
+	if !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "if they are one, tag that once") {
+		t.Errorf("a sibling got %v", err)
+	}
+	_, err = db.ExecContext(asUser(1), "UPDATE t SET v = 1")
+	if !errors.Is(err, ErrLockTimeout) || strings.Contains(err.Error(), "tag that once") {
+		t.Errorf("a stranger got %v", err)
+	}
+	must(t, tx.Commit())
+}
+
+// TestRequestsTaggedAgainInACircle: each has a user, and wants the other's with a context that it
+// has tagged again, or the other way round. It is not certain that they are stuck; when it
+// has lasted for self_wait, one is refused.
+func TestRequestsTaggedAgainInACircle(t *testing.T) {
+	for _, innerFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			db := openStub(t, &stub{})
+			results := make(chan error, 2)
+			start := time.Now()
+			for i := range 2 {
+				go func() {
+					first := asUser(1 + i)
+					second := WithUser(first, 2-i)
+					if innerFirst {
+						first, second = second, first
+					}
+					tx, err := db.BeginTx(first, nil)
+					time.Sleep(time.Second)
+					if err == nil {
+						_, err = db.ExecContext(second, "UPDATE t SET v = 1")
+						tx.Rollback()
+					}
+					results <- err
+				}()
+			}
+			refused := 0
+			for range 2 {
+				if err := <-results; errors.Is(err, ErrDeadlock) {
+					refused++
+				} else if err != nil {
+					t.Error(err)
+				}
+			}
+			if took := time.Since(start); refused != 1 || took > 11*time.Second {
+				t.Errorf("%d of 2 were refused, after %v", refused, took)
+			}
+		})
+	}
+}
+
+// TestRequestBesideTheWorkOfItsProgram: what is done with the context from which a request's was
+// made may be other work. While it goes on it is waited for as a stranger's would be, also at
+// SQLite's gate.
+func TestRequestBesideTheWorkOfItsProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openStub(t, &stub{run: func(context.Context, string) error {
+			time.Sleep(time.Second)
+			return nil
+		}})
+		program := asUser(1)
+		tx, err := db.BeginTx(program, nil)
+		must(t, err)
+		done := make(chan error)
+		go func() {
+			tx, err := db.BeginTx(WithUser(program, 1), nil)
+			if err == nil {
+				err = tx.Rollback()
+			}
+			done <- err
+		}()
+		for range 20 {
+			_, err := tx.Exec("UPDATE t SET v = 1")
+			must(t, err)
+		}
+		must(t, tx.Commit())
+		must(t, <-done)
+	})
+	t.Run("gate", func(t *testing.T) {
+		const selfWait = 3 * time.Second
+		db, err := sql.Open("dblocker", "sqlite3?self_wait="+selfWait.String()+":"+testdb.SQLite(t))
+		must(t, err)
+		defer db.Close()
+		_, err = db.Exec("CREATE TABLE t (v INTEGER)")
+		must(t, err)
+		program := asUser("program")
+		tx, err := db.BeginTx(program, nil)
+		must(t, err)
+		_, err = tx.Exec("INSERT INTO t VALUES (1)")
+		must(t, err)
+		done := make(chan error)
+		go func() { done <- second(db.ExecContext(WithUser(program, 1), "INSERT INTO t VALUES (2)")) }()
+		for until := time.Now().Add(selfWait * 3 / 2); time.Now().Before(until); {
+			_, err := tx.Exec("UPDATE t SET v = v + 1")
+			must(t, err)
+		}
+		must(t, tx.Commit())
+		must(t, <-done)
+	})
 }
 
 // TestLoopThatTagsItsContextAgain goes on for ever with one context, whose last owner is still

@@ -150,7 +150,7 @@ func (s *scope) unowned() (holds []*rwlock.Hold) {
 }
 
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
-	req := request{kind: rwlock.Tx, mode: s.mode()}
+	req := request{kind: rwlock.Tx, mode: s.mode(), joins: true}
 	if in == nil {
 		return s.conn.acquire(ctx, h, req, id)
 	}

@@ -121,6 +121,7 @@ type section struct {
 	more   []*userHold      // of several users
 	shares []*borrowedShare // of outer sections, if it has the lock of all users
 	pin    *pin             // nil if it is not pinned
+	moves  callMark         // of who has entered and left
 
 	timeout *time.Duration // of its statements; nil for the handle's
 
@@ -128,6 +129,7 @@ type section struct {
 	done chan struct{}  // closed a moment after it has ended
 
 	mu       sync.Mutex    // guards what follows, and the links of the members
+	thread   *thread       // that has begun it, if its context has no owner; else nil
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it
 	members  *membership
@@ -160,6 +162,7 @@ func (s *section) enter(m *membership, c *conn) error {
 }
 
 func (s *section) add(m *membership, c *conn) {
+	s.moves.move()
 	m.section, m.conn, m.prev, m.next = s, c, nil, s.members
 	if s.members != nil {
 		s.members.prev = m
@@ -168,6 +171,7 @@ func (s *section) add(m *membership, c *conn) {
 }
 
 func (s *section) remove(m *membership) {
+	s.moves.move()
 	if m.prev == nil {
 		s.members = m.next
 	} else {

@@ -63,7 +63,7 @@ func (c *conn) enter() error {
 	c.lockCall()
 	if c.gone != inUse {
 		defer c.leave()
-		return c.gone.err()
+		return c.whyGone()
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (c *conn) enterFor(ctx context.Context) error {
 	err := error(nil)
 	switch {
 	case c.gone != inUse:
-		err = c.gone.err()
+		err = c.whyGone()
 	case p != nil:
 		err = c.usePin(ctx, p)
 		if err == nil && c.drawn.pin == nil { // else it is a member already
@@ -205,10 +205,18 @@ func (c *conn) openRows() (all []*rows) {
 
 // reason returns the error of what the end of a section has ended.
 func (c *conn) reason(s *section) error {
-	if c.bound != nil {
-		return errClosed
+	if s == c.bound || c.bound.hasEnded() {
+		return givenBack(c.bound.reason())
 	}
 	return s.reason()
+}
+
+// explainClosed says of a wait that the end of the handle has ended that it did.
+func (c *conn) explainClosed(err error) error {
+	if err == errClosed && c.bound.hasEnded() {
+		return givenBack(c.bound.reason())
+	}
+	return err
 }
 
 // abort ends the transactions on c from the innermost one to last, for the given

@@ -132,8 +132,9 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
 		s.outer = bound
 	}
+	unowned := false
 	if s.id.owner == nil {
-		s.id.owner = ownerFrom(ctx)
+		s.id.owner, unowned = ownerFrom(ctx)
 	}
 	if isSuspect(id.user) {
 		c.warnOfID(id.user)
@@ -159,6 +160,9 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, err
 	}
 	locked = true
+	if unowned {
+		s.begins()
+	}
 	if req.pin {
 		s.pin = &pin{section: s, turn: make(turn, 1)}
 	}
@@ -178,11 +182,20 @@ func (s *section) isInside(bound *section) bool {
 }
 
 // ownerFrom returns the owner of a context, or else a new one.
-func ownerFrom(ctx context.Context) *owner {
+func ownerFrom(ctx context.Context) (o *owner, isNew bool) {
 	if o, ok := ctx.Value(ownerKey).(*owner); ok && o != nil {
-		return o
+		return o, false
 	}
-	return newOwner(nil)
+	return newOwner(nil), true
+}
+
+// begins notes which goroutine begins the section. If that asks for another one, no owner
+// tells that it is the same request.
+func (s *section) begins() {
+	t := thisThread(s.done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thread = t
 }
 
 // watch makes the section end with the context that it was made from, and at once with
@@ -217,7 +230,7 @@ func (s *section) lock(req sectionRequest) error {
 			return err
 		}
 	}
-	s.hold.Owner, s.hold.owner, s.hold.Kind, s.hold.Tag = s.id.lockOwner(), s.id.owner, rwlock.Section, req.tag
+	s.hold.Owner, s.hold.owner, s.hold.Kind, s.hold.Tag, s.hold.Work = s.id.lockOwner(), s.id.owner, rwlock.Section, req.tag, s
 	if s.db.trace {
 		s.hold.Tag = taggedWith(req.tag, callSite())
 	}
@@ -247,6 +260,7 @@ func taggedWith(tag, site string) string {
 
 func (s *section) wait(req sectionRequest) rwlock.Wait {
 	w := s.db.wait()
+	w.Hopeless = hopeless(false)
 	if req.try {
 		w.Timeout = 0
 	}
@@ -275,7 +289,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 		// As for a statement, the owner's open rows make way if others read too.
 		err := acquire(rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
-			return lockError(err, s.id)
+			return s.lockError(err)
 		}
 		for _, user := range missing {
 			if err := s.db.spillForUser(s.parent, s.id.owner, user); err != nil {
@@ -283,7 +297,26 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			}
 		}
 	}
-	return lockError(acquire(w), s.id)
+	return s.lockError(acquire(w))
+}
+
+// lockError says besides of a wait in vain when it was for a section with the same context.
+func (s *section) lockError(err error) error {
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err
+	}
+	err = lockError(err, s.id)
+	by, ok := w.Blocker.Work.(*section)
+	if e, is := err.(*LockError); is && ok && e.Err == ErrLockTimeout && by.hasContext(s.parent) {
+		e.advice = "it was begun with the same context: if it is the caller's own, pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
+	}
+	return err
+}
+
+// hasContext reports whether the section was begun with ctx, and nobody else has that.
+func (s *section) hasContext(ctx context.Context) bool {
+	return ctx.Done() != nil && reflect.ValueOf(ctx).Comparable() && s.parent == ctx
 }
 
 // missing returns those of the users whose lock no outer section has. It is an error if
@@ -305,7 +338,7 @@ func (s *section) holds(users []string) []*userHold {
 	holds := make([]*userHold, len(users))
 	for i, user := range users {
 		holds[i] = &userHold{user: user, owner: s.hold.owner}
-		holds[i].Owner, holds[i].Kind, holds[i].Tag = s.hold.Owner, s.hold.Kind, s.hold.Tag
+		holds[i].Owner, holds[i].Kind, holds[i].Tag, holds[i].Work = s.hold.Owner, s.hold.Kind, s.hold.Tag, s
 	}
 	return holds
 }
@@ -329,7 +362,7 @@ func (s *section) lockAll(w rwlock.Wait) error {
 		reqs := users.requests(rwlock.Exclusive, s.more, true)
 		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.Hold})
 		s.borrowShares()
-		err = lockError(rwlock.AcquireAll(s.parent, w, reqs...), s.id)
+		err = s.lockError(rwlock.AcquireAll(s.parent, w, reqs...))
 	}
 	if err != nil {
 		s.returnShares()

@@ -55,7 +55,7 @@ func (c *conn) awaitLost(ctx context.Context, in *section, id identity, mode Mod
 	for _, call := range lost {
 		h := rwlock.Hold{Owner: id.lockOwner()}
 		if err := call.lock.Acquire(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
-			return lockError(err, id)
+			return c.explainClosed(lockError(err, id))
 		}
 		h.Release()
 	}

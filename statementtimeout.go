@@ -107,7 +107,7 @@ func (l *statementLimit) explain(err error) error {
 	case err == nil || err == io.EOF || l == nil:
 		return err
 	case l.bound.hasEnded() && l.program.Err() == nil:
-		return errClosed
+		return givenBack(l.bound.reason())
 	case l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil:
 		return err
 	}

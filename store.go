@@ -27,8 +27,9 @@ import (
 //
 // Everything that is done with such a handle is inside a section, see [Lock], whatever
 // context it is given: reads and writes, transactions, prepared statements. After
-// cancel, or when ctx has ended, the handle answers "sql: database is closed", its rows
-// are closed and its transactions rolled back. All handles of a Store share its server
+// cancel, or when ctx has ended, its rows are closed and its transactions rolled back, and the
+// handle answers an error that says so, which is [ErrReleased], or that of ctx; or later, when
+// many others have been given back, "sql: database is closed". All handles of a Store share its server
 // connections, so one costs microseconds.
 //
 // cancel is never nil, also beside an error, and does nothing the second time.
@@ -39,9 +40,14 @@ type Store struct {
 	done   chan struct{} // closed by Close
 	stop   func() bool
 
-	mu     sync.Mutex // guards live, and the closing of done
+	mu     sync.Mutex // guards what follows, and the closing of done
 	live   map[*section]struct{}
 	closed bool
+
+	// givenBack are the last few handles that were, the oldest first. They have no
+	// connection and get none; only when they are closed, nothing but database/sql answers
+	// for them.
+	givenBack []*sql.DB
 }
 
 // A database is what handles of a Store are made of.
@@ -154,7 +160,7 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 	return &Driver{name: t.driver, opts: t.opts}, t.dsn, err
 }
 
-// Close closes the Store: handles that are out are ended as by their cancel, those who
+// Close closes the Store: handles that are out are ended as by their cancel, they and those who
 // wait for a lock get "sql: database is closed". Databases that are in use by a running
 // call are closed when that has returned. The second time Close does nothing.
 func (s *Store) Close() error {
@@ -165,6 +171,8 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	close(s.done)
+	givenBack := s.givenBack
+	s.givenBack = nil
 	live := make([]*section, 0, len(s.live))
 	for sec := range s.live {
 		live = append(live, sec)
@@ -176,7 +184,10 @@ func (s *Store) Close() error {
 		s.shards.close()
 	}
 	for _, sec := range live {
-		sec.unlock()
+		sec.end(errClosed)
+	}
+	for _, db := range givenBack {
+		db.Close()
 	}
 	if s.shards != nil {
 		s.shards.wait()
@@ -236,7 +247,9 @@ func (s *Store) get(userID any, ctx context.Context, req sectionRequest) (contex
 	if err != nil {
 		return func() {}, nil, err
 	}
-	return sec.unlock, on.bind(sec), nil
+	db := on.bind(sec)
+	sec.AfterFunc(func() { s.takeBack(db.DB) })
+	return sec.unlock, db, nil
 }
 
 // begin begins a section of the user on the user's database.
@@ -298,8 +311,35 @@ func (on *database) bind(sec *section) *sqlx.DB {
 	d.bound = sec
 	db := sqlx.NewDb(sql.OpenDB(&boundConnector{on.c, &d}), on.name)
 	db.Mapper = on.db.Mapper
-	sec.AfterFunc(func() { db.Close() })
 	return db
+}
+
+// keptHandles is how many handles that were given back still say so.
+const keptHandles = 32
+
+// takeBack is for a handle whose section has ended. It closes its connections, and an older
+// handle.
+func (s *Store) takeBack(db *sql.DB) {
+	db.SetMaxIdleConns(-1)
+	if oldest := s.keep(db); oldest != nil {
+		oldest.Close()
+	}
+}
+
+// keep returns the handle that has to go for db to stay; nil if there is room.
+func (s *Store) keep(db *sql.DB) (oldest *sql.DB) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return db
+	}
+	s.givenBack = append(s.givenBack, db)
+	if len(s.givenBack) <= keptHandles {
+		return nil
+	}
+	oldest = s.givenBack[0]
+	s.givenBack = slices.Delete(s.givenBack, 0, 1)
+	return oldest
 }
 
 // A boundConnector opens client connections that are inside a section.
@@ -317,9 +357,9 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	c := ci.(*conn)
 	c.bound = b.driver.bound
-	if c.bound.enter(&c.life, c) != nil {
+	if ended := c.bound.enter(&c.life, c); ended != nil {
 		c.Close()
-		return nil, errClosed
+		return nil, givenBack(ended)
 	}
 	return c, nil
 }

@@ -61,7 +61,9 @@ func (t *tx) end(inner func() error, kind sqltext.Kind) error {
 			return t.ended
 		}
 		c.clearForEnd(kind)
-		err := inner()
+		c.calls.begin()
+		err := inner() // if it does not return, nobody uses c any more
+		c.calls.end()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {
 				err = t.lost

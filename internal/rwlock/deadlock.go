@@ -47,6 +47,11 @@ import (
 // An owner with several goroutines may become stuck without any of this, when
 // one goroutine that could go on has ended. Therefore waits look again from time to
 // time, each time that Wait.Self has passed.
+//
+// Owners in one line may be one thread of control, which holds with one of them and waits
+// with another; or the one may be what all requests of a program come from. So they are
+// nodes of their own, and a circle through a line is no certain deadlock. It counts as one when
+// it has lasted for Wait.Self: see lineWait.
 
 // searching serializes the searches, which lock the mutexes of many owners in no
 // particular order. It is locked before all other mutexes.
@@ -59,6 +64,7 @@ type search struct {
 	nodes   []*node  // in the order of their discovery
 	roots   int      // how many of them are what the search began with
 	turns   bool     // whether turns count
+	line    Wait     // says when a line counts as one thread; if Self is zero, never
 	waiters map[waiting]*node
 	owned   map[*Owner]*node
 }
@@ -126,10 +132,10 @@ func (h *Hold) isAwaited() bool {
 
 // lookForDeadlock refuses the waiter if it closes a cycle of holders. If it closes one of
 // turns besides, it sees to that.
-func (w *waiter) lookForDeadlock() error {
+func (w *waiter) lookForDeadlock(bound Wait) error {
 	searching.Lock()
 	w.looked = true
-	s := look([]*waiter{w}, false)
+	s := look([]*waiter{w}, false, bound)
 	cycle := s.cycle(s.waiters[waiting{waiter: w}])
 	if cycle == nil {
 		s.unlock()
@@ -147,12 +153,13 @@ func (w *waiter) lookForDeadlock() error {
 
 // look searches from the waiters, and returns with all locked on which the result depends,
 // except the owners. Without turns, it leaves out the turns that can be given up.
-func look(ws []*waiter, turns bool) *search {
+func look(ws []*waiter, turns bool, line Wait) *search {
 	var shards []*shard
 	for {
 		s := &search{
 			shards:  shards,
 			turns:   turns,
+			line:    line,
 			waiters: make(map[waiting]*node),
 			owned:   make(map[*Owner]*node),
 		}
@@ -326,6 +333,9 @@ func (s *search) holderNode(o *Hold) *node {
 	}
 	n := s.ownerNode(o.Owner)
 	if o.lasting() {
+		if w := s.lineWait(o); w != nil {
+			return s.waiterNode(waiting{waiter: w})
+		}
 		return n
 	}
 	for _, w := range o.Owner.waits {
@@ -334,6 +344,43 @@ func (s *search) holderNode(o *Hold) *node {
 		}
 	}
 	return nil
+}
+
+// lineWait returns the wait that the owner of the lasting hold o, whose mutex is locked, is kept
+// by, though it is that of another in its line. That is likely if it is the only one in
+// the line, has begun after the hold and has lasted for Wait.Self, and if nothing was going
+// on under the hold meanwhile. If it is not likely, it returns nil.
+func (s *search) lineWait(o *Hold) *waiter {
+	if s.line.Self <= 0 || s.line.Quiet == nil || !o.Owner.hasKin.Load() {
+		return nil
+	}
+	w := s.onlyWaitInLine(o.Owner)
+	if w == nil || w.since < o.since || now().since(w.since) < s.line.Self || s.line.Quiet(o.Work) < s.line.Self {
+		return nil
+	}
+	return w
+}
+
+// onlyWaitInLine returns the one wait of those in line with the owner; nil if there are
+// more, or none, or the owner waits itself.
+func (s *search) onlyWaitInLine(o *Owner) *waiter {
+	waits, only := len(o.waits)+o.inside, o.latest
+	for p := o.parent; p != nil; p = p.parent {
+		locked := s.owned[p] != nil
+		if !locked {
+			p.mu.Lock()
+		}
+		if waits += len(p.waits); len(p.waits) == 1 {
+			only = p.waits[0]
+		}
+		if !locked {
+			p.mu.Unlock()
+		}
+	}
+	if waits != 1 || len(o.waits) > 0 {
+		return nil
+	}
+	return only
 }
 
 // continues reports whether the waiter belongs to the same call as the leaf.

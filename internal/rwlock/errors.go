@@ -50,6 +50,9 @@ type WaitError struct {
 	// an earlier wait of the same owner, it stands for the owner's hold.)
 	Cycle []Info
 
+	// Hopeless says that Wait.Hopeless has ended the wait, for the sake of Blocker.
+	Hopeless bool
+
 	// Err is why the wait ended: ErrTimeout, ErrDeadlock, ErrClosed or the
 	// context's error.
 	Err error

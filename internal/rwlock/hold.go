@@ -21,16 +21,17 @@ type Hold struct {
 	Owner *Owner
 	Tag   string
 
+	// Work is what is done under the hold, for the Wait.Hopeless and Wait.Quiet of others, and
+	// for errors. If it is a Yielder, it is asked to make way when somebody has waited for
+	// the hold for a second. It may be nil, and is set and kept like the fields above.
+	Work any
+
 	// With links the holds of one call: a Leaf that was granted earlier to the
 	// call which now waits for this hold, and which cannot end before. Several
 	// are linked through their own With. It tells the deadlock search that the
 	// leaf, which else ends by itself, is as stuck as this wait. It is set and
 	// kept like the fields above, and the linked hold must have the same Owner.
 	With *Hold
-
-	// Yielder, if it is not nil, is asked to make way when somebody has waited for the
-	// hold for a second. It is set and kept like the fields above.
-	Yielder Yielder
 
 	Kind Kind
 

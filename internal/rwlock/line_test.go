@@ -41,6 +41,9 @@ func TestLines(t *testing.T) {
 			t.Errorf("%d is in line with strangers", i)
 		}
 	}
+	if !line[2].Related(sibling) || line[0].Related(new(rwlock.Owner)) || sibling.Related(nil) || (*rwlock.Owner)(nil).Related(nil) {
+		t.Error("who is related")
+	}
 	if (*rwlock.Owner)(nil).InLine(nil) {
 		t.Error("nobody is in line with nobody")
 	}
@@ -170,4 +173,118 @@ func TestManyOwnersInsideOneCostNothing(t *testing.T) {
 	})
 	held.Release()
 	expectIdle(t, lock)
+}
+
+// quietWork says for how long the work under a hold has been quiet, in the tests.
+type quietWork func() time.Duration
+
+func withQuiet(w rwlock.Wait) rwlock.Wait {
+	w.Quiet = func(work any) time.Duration {
+		if f, ok := work.(quietWork); ok {
+			return f()
+		}
+		return long
+	}
+	return w
+}
+
+// quietSince begins to count when it is asked first, as it has to.
+func quietSince() quietWork {
+	var asked time.Time
+	return func() time.Duration {
+		if asked.IsZero() {
+			asked = time.Now()
+		}
+		return time.Since(asked)
+	}
+}
+
+func busy() time.Duration { return 0 }
+
+// Two requests lock two users in opposite order, the second of them with a context that was
+// tagged again, or with that from outside. They may be threads of control that go on, and then
+// it would be wrong to refuse one; so that is not done at once, and not while one works.
+func TestCircleThroughLines(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		inner  bool // whether the inner owner waits, or the outer one
+		work   [2]quietWork
+		refuse bool
+	}{
+		{"inner waits", true, [2]quietWork{quietSince(), quietSince()}, true},
+		{"outer waits", false, [2]quietWork{quietSince(), quietSince()}, true},
+		{"one works", true, [2]quietWork{quietSince(), busy}, false},
+	} {
+		inDeadlock(t, func(s *scene, table *rwlock.Table) {
+			var held, waits [2]*request
+			start := time.Now()
+			var owners [2][2]*rwlock.Owner
+			for i := range owners {
+				outer := new(rwlock.Owner)
+				owners[i] = [2]*rwlock.Owner{outer, inside(outer)}
+				if !row.inner {
+					owners[i][0], owners[i][1] = owners[i][1], outer
+				}
+				l := as(owners[i][0], rwlock.Tx, keyOf(table, fmt.Sprint(i)))
+				held[i] = s.ask("held", exclusive, func(ctx context.Context, mode rwlock.Mode, h *rwlock.Hold, w rwlock.Wait) error {
+					h.Work = row.work[i]
+					return l(ctx, mode, h, w)
+				})
+			}
+			for i := range owners {
+				time.Sleep(time.Second)
+				waits[i] = s.askWithin(withQuiet(withSelf), "waits", exclusive, as(owners[i][1], rwlock.Leaf, keyOf(table, fmt.Sprint(1-i))))
+			}
+			time.Sleep(selfWait - 1)
+			for _, r := range waits {
+				if r.settled.Load() {
+					s.t.Errorf("%s: refused after %v: %v", row.name, time.Since(start), r.err)
+				}
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			var werr *rwlock.WaitError
+			refused := 0
+			for _, r := range waits {
+				if errors.Is(r.err, rwlock.ErrDeadlock) {
+					errors.As(r.err, &werr)
+					refused++
+				}
+			}
+			switch {
+			case (refused == 1) != row.refuse:
+				s.t.Errorf("%s: %d refused", row.name, refused)
+			case row.refuse && (werr.Waited > 2*selfWait || len(werr.Cycle) != 4):
+				s.t.Errorf("%s: %v after %v", row.name, werr, werr.Waited)
+			}
+			for i := range owners {
+				waits[i].giveUp()
+				s.releaseAll(held[i], waits[i])
+			}
+		})
+	}
+}
+
+// Who is in one line with the holder of a lock is not refused while something goes on there.
+func TestWaitInOneLineEndsNotWhileTheOtherWorks(t *testing.T) {
+	eachLocker(t, func(t *testing.T, s *scene, l locker) {
+		outer := new(rwlock.Owner)
+		stops := time.Now().Add(time.Minute)
+		first := &request{s: s}
+		first.Owner, first.Kind, first.Work = outer, rwlock.Section, quietWork(func() time.Duration {
+			return max(time.Since(stops), 0)
+		})
+		if err := try(l, exclusive, &first.Hold); err != nil {
+			t.Fatal(err)
+		}
+		second := s.askWithin(withQuiet(withSelf), "second", exclusive, as(inside(outer), rwlock.Section, l))
+		time.Sleep(time.Minute + selfWait - 1)
+		if second.settled.Load() {
+			t.Fatal(second.err)
+		}
+		time.Sleep(selfWait + 1)
+		synctest.Wait()
+		second.expectErr(rwlock.ErrDeadlock)
+		first.release()
+	})
 }

@@ -23,7 +23,7 @@ import "slices"
 // is called with searching locked and no other mutex.
 func untangle(ws []*waiter) {
 	for {
-		s := look(ws, true)
+		s := look(ws, true, Wait{})
 		w := s.overtaker()
 		if w == nil {
 			s.unlock()

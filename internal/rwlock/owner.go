@@ -19,8 +19,9 @@ import (
 // though each is in one line with that: it may be a request and its parts, or
 // what all requests of a program come from. So to be in one line is not transitive.
 type Owner struct {
-	parent *Owner // that it is inside; nil if in none. It never changes once the owner is used
-	depth  int8   // number of those that it is inside
+	parent *Owner      // that it is inside; nil if in none. It never changes once the owner is used
+	depth  int8        // number of those that it is inside
+	hasKin atomic.Bool // it is inside another one, or another one inside it
 
 	// awaited counts the lasting holds of the owner for whose locks somebody
 	// waits, or has waited since they were granted, and awaitedInside those of the
@@ -35,6 +36,7 @@ type Owner struct {
 	mu     sync.Mutex
 	waits  []*waiter // for holds of the owner, in the order in which they came
 	inside int       // how many waiters the owners inside it have
+	latest *waiter   // the last to come of those; nil if that waits no more
 }
 
 // maxDepth bounds the walks up a line.
@@ -49,6 +51,8 @@ func (o *Owner) Within(parent *Owner) bool {
 		return false
 	default:
 		o.parent, o.depth = parent, parent.depth+1
+		o.hasKin.Store(true)
+		parent.hasKin.Store(true)
 	}
 	return true
 }
@@ -65,6 +69,17 @@ func (o *Owner) InLine(p *Owner) bool {
 		p = p.parent
 	}
 	return o == p
+}
+
+// Related reports whether the owners, either of which may be nil for nobody, are in one line,
+// or inside the same owner.
+func (o *Owner) Related(p *Owner) bool { return o != nil && p != nil && o.root() == p.root() }
+
+func (o *Owner) root() *Owner {
+	for o.parent != nil {
+		o = o.parent
+	}
+	return o
 }
 
 // count adds n to the lasting holds of the owner that are awaited.
@@ -90,8 +105,14 @@ func (o *Owner) lineAwaited() bool {
 
 // add notes that the owner waits through w.
 func (o *Owner) add(w *waiter) {
-	if o.addOwn(w) {
-		o.countInside(1)
+	if !o.addOwn(w) {
+		return
+	}
+	for p := o.parent; p != nil; p = p.parent {
+		p.mu.Lock()
+		p.inside++
+		p.latest = w
+		p.mu.Unlock()
 	}
 }
 
@@ -107,8 +128,16 @@ func (o *Owner) addOwn(w *waiter) bool {
 
 // remove forgets w.
 func (o *Owner) remove(w *waiter) {
-	if o.removeOwn(w) {
-		o.countInside(-1)
+	if !o.removeOwn(w) {
+		return
+	}
+	for p := o.parent; p != nil; p = p.parent {
+		p.mu.Lock()
+		p.inside--
+		if p.latest == w {
+			p.latest = nil
+		}
+		p.mu.Unlock()
 	}
 }
 
@@ -120,15 +149,6 @@ func (o *Owner) removeOwn(w *waiter) bool {
 		o.waits = slices.Delete(o.waits, i, i+1)
 	}
 	return i >= 0
-}
-
-// countInside tells those that the owner is inside that it has one wait more, or less.
-func (o *Owner) countInside(n int) {
-	for p := o.parent; p != nil; p = p.parent {
-		p.mu.Lock()
-		p.inside += n
-		p.mu.Unlock()
-	}
 }
 
 // waiting reports whether the owner, which may be nil, waits for anything.

@@ -107,6 +107,20 @@ type Wait struct {
 	// of the same owner, one after the other.
 	Self time.Duration
 
+	// Hopeless, if it is not nil, may know of a reason why the wait will not end that lies outside
+	// of this package. It is asked when the wait begins, and again each time that Self has
+	// passed, with the Work of all holders of the locks that are not free, where that is
+	// not nil, and with Self. If it returns the index of one, the wait ends with
+	// ErrDeadlock. It is called on the goroutine that waits, and with no mutex locked.
+	Hopeless func(holders []any, self time.Duration) int
+
+	// Quiet, if it is not nil, returns for how long, since it was asked first, nothing has been
+	// going on under a hold with the given Work, which may be nil. Where it is not certain that
+	// two owners in one line are one thread of control, a hold of the other one counts as
+	// kept only when it has been quiet for Self. It must not call this package, nor wait
+	// for anybody who does: it is called with mutexes locked.
+	Quiet func(work any) time.Duration
+
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
 

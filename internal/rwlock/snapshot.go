@@ -15,6 +15,7 @@ type Info struct {
 	Kind    Kind
 	Tag     string
 	Owner   *Owner
+	Work    any
 
 	// Since is when the hold, or the wait, began; For is how long it had lasted.
 	// They are zero for a statement that nobody has had to wait for. For one that
@@ -53,6 +54,7 @@ func (h *Hold) info(c clock) Info {
 		Kind:    h.Kind,
 		Tag:     h.Tag,
 		Owner:   h.Owner,
+		Work:    h.Work,
 	}
 	if h.since != 0 {
 		i.For = c.stamp.since(h.since)

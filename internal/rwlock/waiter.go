@@ -199,12 +199,18 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 // wait until there may be a reason to look again, or for the wait to end.
 func (w *waiter) look(bound Wait) (next time.Duration, err error) {
 	next = bound.Timeout - now().since(w.since)
+	if bound.Hopeless != nil {
+		next = min(next, max(bound.Self, time.Millisecond))
+		if err := w.lookForHope(bound); err != nil {
+			return next, err
+		}
+	}
 	if !w.owned {
 		return next, nil
 	}
-	again, err := w.lookForSelf(bound.Self)
+	again, err := w.lookForSelf(bound)
 	if err == nil && (!w.looked || w.ownerAwaited() || w.callAwaited()) {
-		err = w.lookForDeadlock()
+		err = w.lookForDeadlock(bound)
 	}
 	if again > 0 {
 		next = min(next, again)
@@ -212,26 +218,45 @@ func (w *waiter) look(bound Wait) (next time.Duration, err error) {
 	return next, err
 }
 
-// lookForSelf ends the wait if a hold of its own owner has been in its way for as
-// long as bound. Else it returns after what time it may be so.
-func (w *waiter) lookForSelf(bound time.Duration) (again time.Duration, err error) {
+// lookForSelf ends the wait if a hold of its own owner, or of one in line with it, has been
+// in its way for as long as Wait.Self allows. Else it returns after what time it may be so.
+func (w *waiter) lookForSelf(bound Wait) (again time.Duration, err error) {
 	w.places.lock()
 	if w.done {
 		w.places.unlock()
-		return bound, nil
+		return bound.Self, nil
 	}
+	w.askKin(bound)
 	at, by := w.places.blockedByOwn()
 	if by == nil {
 		w.places.unlock()
-		return bound, nil // one that comes now is in the way for less than that then
+		return bound.Self, nil // one that comes now is in the way for less than that then
 	}
 	inTheWay := now().since(max(by.since, w.since))
-	if inTheWay < bound {
+	if by.Owner != at.hold.Owner && bound.Quiet != nil {
+		inTheWay = min(inTheWay, bound.Quiet(by.Work))
+	}
+	if inTheWay < bound.Self {
 		w.places.unlock()
-		return bound - inTheWay, nil
+		return bound.Self - inTheWay, nil
 	}
 	cycle := []*Hold{at.hold, by}
 	return 0, w.unlockAndRefuse(deadlockError(cycle, now().since(w.since)), nil)
+}
+
+// askKin asks a first time what goes on under the holds in the way whose owners are not alone
+// in their line, so that the search knows later for how long it was nothing.
+func (w *waiter) askKin(bound Wait) {
+	if bound.Quiet == nil {
+		return
+	}
+	for _, p := range w.places {
+		for o := p.lock.holders.first; o != nil; o = o.next {
+			if o.Owner != nil && o.Owner.hasKin.Load() {
+				bound.Quiet(o.Work)
+			}
+		}
+	}
 }
 
 // giveUp ends the wait for the given reason, unless it has been granted by now.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A Yielder can make way: it may end a hold before the program does.
+// A Yielder is a Hold.Work that can make way: it may end the hold before the program does.
 type Yielder interface {
 	// Yield is called when a request has waited a second for the hold. It may take as
 	// long as it likes, and may leave the hold as it is: then it is called again a
@@ -108,7 +108,7 @@ func (w *watch) ask(h *Hold) {
 		w.asked = make(map[*Hold]*asked)
 	}
 	w.asked[h] = a
-	y := h.Yielder
+	y := h.Work.(Yielder)
 	go func() {
 		defer func() { // also when it ends the goroutine
 			w.shard.mu.Lock()
@@ -169,7 +169,7 @@ func (r *round) yield(l *Lock) {
 func (r *round) yieldTo(l *Lock, h *Hold) {
 	var inTheWay []*Hold
 	for o := l.holders.first; o != nil; o = o.next {
-		if o.Yielder != nil && (l.full() || l.conflict(h, o)) && r.mayAsk(h, o) {
+		if _, can := o.Work.(Yielder); can && (l.full() || l.conflict(h, o)) && r.mayAsk(h, o) {
 			inTheWay = append(inTheWay, o)
 		}
 	}

@@ -52,7 +52,7 @@ func (y *yielder) expectAsked(t *testing.T, at ...time.Duration) {
 // yielding is a hold whose Yielder does what it is told to.
 func yielding(do func()) (*rwlock.Hold, *yielder) {
 	y := &yielder{start: time.Now(), do: do}
-	return &rwlock.Hold{Kind: rwlock.Rows, Yielder: y}, y
+	return &rwlock.Hold{Kind: rwlock.Rows, Work: y}, y
 }
 
 // A hold is asked to make way once somebody has waited a second for it, and again a second

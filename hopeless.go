@@ -1,0 +1,148 @@
+package dblocker
+
+import (
+	"math"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// The lock table knows of a circle if each wait in it has an owner and is for one of its locks.
+// Of two others it learns here, by what is done under the holds that are in the way:
+//
+//   - A transaction that was begun for nobody has rows of the server's locked, and a statement
+//     in it wants a user's lock. Who has that waits on the server, for those rows.
+//   - A section of nobody's request is in the way, or what was left open in it, and it is the
+//     goroutine that waits that has begun it.
+//
+// Neither is certain. A statement may take long for other reasons, and somebody else may end
+// the section. So both count only when nothing has moved for self_wait.
+
+// A worker is what is done under a hold: the Hold.Work of users' locks, gates and connections.
+type worker interface {
+	// inOneCall returns for how long one and the same call of the inner driver has been
+	// running, and quiet for how long none has, as far as they were asked before.
+	inOneCall() time.Duration
+	quiet() time.Duration
+
+	// begunBy returns the goroutine that has begun the section of nobody's request that it is,
+	// or is done with the handle of; nil if it is not known.
+	begunBy() *thread
+}
+
+var _, _, _ worker = (*conn)(nil), (*rows)(nil), (*section)(nil)
+
+// hopeless is the Wait.Hopeless of an operation that joins a transaction which was begun for
+// nobody, or does not.
+func hopeless(joins bool) func(holders []any, self time.Duration) int {
+	if joins {
+		return func(holders []any, self time.Duration) int {
+			return max(waitsOnServer(holders, self), inOwnSection(holders, self))
+		}
+	}
+	return inOwnSection
+}
+
+// quiet is the Wait.Quiet of all waits.
+func quiet(work any) time.Duration {
+	if w, ok := work.(worker); ok {
+		return w.quiet()
+	}
+	return math.MaxInt64
+}
+
+func waitsOnServer(holders []any, self time.Duration) int {
+	return lastWorker(holders, func(w worker) bool { return w.inOneCall() >= self })
+}
+
+func inOwnSection(holders []any, self time.Duration) int {
+	caller := ""
+	return lastWorker(holders, func(w worker) bool {
+		t := w.begunBy()
+		if t == nil || w.quiet() < self {
+			return false
+		}
+		if caller == "" {
+			caller = currentThread()
+		}
+		return t.id() == caller
+	})
+}
+
+// lastWorker asks them all, since the time counts from the first question.
+func lastWorker(holders []any, is func(worker) bool) int {
+	last := -1
+	for i, h := range holders {
+		if w, ok := h.(worker); ok && is(w) {
+			last = i
+		}
+	}
+	return last
+}
+
+// adviceForHopeless says how to get out of such a circle.
+func adviceForHopeless(w *rwlock.WaitError) string {
+	if by, ok := w.Blocker.Work.(worker); ok && by.begunBy() != nil && by.inOneCall() == 0 {
+		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
+	}
+	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
+}
+
+func (c *conn) inOneCall() time.Duration {
+	if running, unchanged := c.calls.look(); running {
+		return unchanged
+	}
+	return 0
+}
+
+func (c *conn) quiet() time.Duration {
+	if running, unchanged := c.calls.look(); !running {
+		return unchanged
+	}
+	return 0
+}
+
+func (c *conn) begunBy() *thread {
+	if c.bound == nil {
+		return nil
+	}
+	return c.bound.begunBy()
+}
+
+func (r *rows) inOneCall() time.Duration { return r.conn.inOneCall() }
+func (r *rows) quiet() time.Duration     { return r.conn.quiet() }
+func (r *rows) begunBy() *thread         { return r.conn.begunBy() }
+
+func (s *section) inOneCall() (longest time.Duration) {
+	for _, c := range s.conns() {
+		longest = max(longest, c.inOneCall())
+	}
+	return longest
+}
+
+// quiet is as if to enter the section, and to leave it, were a call.
+func (s *section) quiet() time.Duration {
+	_, least := s.moves.look()
+	for _, c := range s.conns() {
+		least = min(least, c.quiet())
+	}
+	return least
+}
+
+func (s *section) begunBy() *thread {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.thread
+}
+
+// conns returns the client connections that are in the middle of something in the section.
+func (s *section) conns() (all []*conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := s.members; m != nil; m = m.next {
+		if m.conn != nil {
+			all = append(all, m.conn)
+		}
+	}
+	return all
+}
