@@ -284,6 +284,7 @@ func (c *conn) queryInside(ctx context.Context, s *stmt, query string, args []dr
 // settle finds out what a statement that has been executed, or has failed with
 // err, did to the transaction that it ran in, or began.
 func (c *conn) settle(adm admission, err error) {
+	c.noteMayBegin(adm.statement)
 	if s := c.scopeOnServer(); s != nil {
 		s.noticeLoss(adm.statement, err)
 	}
@@ -292,9 +293,11 @@ func (c *conn) settle(adm admission, err error) {
 
 // settleRows is settle for a statement with rows.
 func (c *conn) settleRows(r *rows, adm admission) {
+	c.noteMayBegin(adm.statement)
 	switch {
 	case adm.raw != nil && adm.raw.from != nil:
 		c.settleRaw(adm.raw, adm.statement, nil) // while the rows have their lock
+		r.onClose(func() { c.settleRaw(nil, sqltext.Statement{}, nil) })
 	case adm.raw != nil || c.raw != nil:
 		// Some drivers execute the statement no earlier than its rows are read.
 		raw, st := adm.raw, adm.statement
@@ -366,6 +369,7 @@ func (c *conn) lend() (sc *serverConn, err error) {
 		}
 		c.busy, c.lent = true, true
 		sc = c.drawn.sc
+		sc.doubtful = sc.doubtful || c.pool.gate != nil // others tell by themselves, or are not asked for so little
 		return nil
 	})
 	return sc, err

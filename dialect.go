@@ -41,9 +41,15 @@ type dialect struct {
 	identify  func(ctx context.Context, sc *serverConn) error
 	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
 
+	// tellsTx finds in a connection of the driver, or in what wraps one, how it tells
+	// whether it is in a transaction; nil if it does not. asksTx: after an error the
+	// server must be asked.
+	tellsTx func(ci reflect.Value) func() bool
+	asksTx  bool
+
 	// gated tells that a database of the engine has a gate. Then begin begins its
 	// transactions, and autocommit tells whether a connection is in none. Of
-	// other engines the driver does the one, and the texts tell the other.
+	// other engines the driver does the one, and tellsTx or the texts tell the other.
 	gated      bool
 	begin      func(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error)
 	autocommit func(sc *serverConn) bool

@@ -37,6 +37,8 @@ var mysql = &dialect{
 	limitStatements:  mysqlLimitStatements,
 	identify:         mysqlIdentify,
 	survivors:        mysqlSurvivors,
+	tellsTx:          mysqlTellsTx,
+	asksTx:           true,
 	enforcesReadOnly: true,
 
 	stmtCache: defaultStmtCache,

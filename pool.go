@@ -163,6 +163,7 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 // good.
 func (d draw) giveBack() {
 	if d.pin == nil {
+		d.sc.leaveTransaction()
 		d.conn.Close()
 	}
 }

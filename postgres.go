@@ -46,6 +46,7 @@ var postgres = &dialect{
 	},
 	identify:         postgresIdentify,
 	survivors:        postgresSurvivors,
+	tellsTx:          postgresTellsTx,
 	enforcesReadOnly: true,
 
 	stmtCache: defaultStmtCache,

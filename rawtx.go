@@ -21,6 +21,9 @@ type rawTx struct {
 	// RELEASE drops the savepoints after its own too.
 	savepoints int
 
+	// tables tells that there may be tables locked by LOCK TABLES.
+	tables bool
+
 	// readGuard keeps it from writing, if it is on SQLite and only reads; else it is nil.
 	readGuard *sqliteGuard
 }
@@ -32,7 +35,7 @@ const (
 	rawNone     rawState = iota // in autocommit
 	rawOpen                     // in a transaction
 	rawDoubtful                 // in one, unless the last statements ended it; COMMIT or ROLLBACK settles it
-	rawUnknown                  // autocommit may be off; settled when the connection is returned
+	rawUnknown                  // autocommit may be off, or tables locked; settled when the connection is returned
 )
 
 // beginRaw takes the lock for a statement that begins a transaction. It returns
@@ -161,6 +164,9 @@ func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawStat
 		}
 		return rawOpen
 	}
+	if sc.tellsTx != nil && sc.open == nil && (err == nil || sc.askTx()) { // while rows are open, it does not know yet
+		return raw.afterTold(sc, st)
+	}
 	switch {
 	case raw.state == rawUnknown:
 		return rawUnknown
@@ -172,6 +178,19 @@ func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawStat
 		return rawDoubtful
 	}
 	return raw.afterKind(st)
+}
+
+// afterTold is after where the inner driver knows of a transaction. What it does not know of is
+// tables that are locked.
+func (raw *rawTx) afterTold(sc *serverConn, st sqltext.Statement) rawState {
+	raw.tables = st.LocksTables || raw.tables && st.Verb != "UNLOCK" && st.Kind != sqltext.Begin
+	switch {
+	case sc.tellsTx():
+		return rawOpen
+	case raw.tables:
+		return rawUnknown
+	}
+	return rawNone
 }
 
 // autocommitter is implemented by the connections of mattn/go-sqlite3.
@@ -229,8 +248,10 @@ func (raw *rawTx) afterSavepoint() rawState {
 
 // keepRaw tells whether the connection stays in a transaction written in SQL when
 // database/sql takes it back. Then it keeps its server connection and its locks,
-// as on the bare driver the next to use it finds itself in the transaction.
+// as on the bare driver the next to use it finds itself in the transaction. If it may
+// be in one, and nobody can tell, its server connection is closed.
 func (c *conn) keepRaw() bool {
+	c.findRaw()
 	raw := c.raw
 	if raw == nil {
 		return false
@@ -243,10 +264,25 @@ func (c *conn) keepRaw() bool {
 		c.db.logger.Warn("dblocker: a connection went back to the pool inside a transaction; end it with COMMIT or ROLLBACK on the same sql.Conn, or use BeginTx")
 		return true
 	}
-	if raw.state == rawDoubtful && c.drawn.sc != nil {
-		c.drawn.sc.broken = true // to be closed: whoever drew it might be in a stranger's transaction
+	if sc := c.drawn.sc; sc != nil && (raw.state == rawDoubtful || raw.state == rawUnknown && sc.doubtful) {
+		sc.mustClose()
 	}
 	raw.end()
 	c.raw = nil
 	return false
+}
+
+// findRaw looks for a transaction that no text has told of: one that was begun in a sql.Tx, or by
+// way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
+func (c *conn) findRaw() {
+	sc := c.drawn.sc
+	if c.raw != nil || c.scope != nil || sc == nil || c.drawn.pin != nil || c.pool.gate != nil {
+		return
+	}
+	if in, _ := sc.inTransaction(); in && sc.isUsable() {
+		raw := &rawTx{state: rawOpen}
+		raw.conn = c
+		raw.open()
+		c.raw = raw
+	}
 }

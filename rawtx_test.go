@@ -38,13 +38,19 @@ func TestRawTransactions(t *testing.T) {
 		"postgres": append(common, chain,
 			[]rawStep{{"START TRANSACTION ISOLATION LEVEL SERIALIZABLE", true}, {"END", false}},
 			[]rawStep{{"SAVEPOINT a", false}},
-			[]rawStep{{"BEGIN; UPDATE counters SET n = 5; COMMIT", true}}, // unknown, so until the connection is returned
+			[]rawStep{{"BEGIN; UPDATE counters SET n = 5; COMMIT", false}},
+			[]rawStep{{"BEGIN; UPDATE counters SET n = 5", true}, {"nonsense", true}, {"COMMIT", false}},
+			[]rawStep{{"SET a.b = 'c'; BEGIN", true}, {"COMMIT; BEGIN", true}, {"END; SELECT 1", false}},
+			[]rawStep{{"BEGIN", true}, {"PREPARE TRANSACTION 'nonsense'", false}}, // it is turned off, so the server rolls back
 		),
 		"mysql": append(common, chain,
 			[]rawStep{{"START TRANSACTION", true}, {"COMMIT WORK", false}},
 			[]rawStep{{"SAVEPOINT a", false}},
-			[]rawStep{{"BEGIN", true}, {"CREATE TABLE IF NOT EXISTS other (n INTEGER)", true}, {"COMMIT", false}}, // commits, but we do not rely on it
-			[]rawStep{{"SET autocommit = 0", true}, {"UPDATE counters SET n = 7", true}, {"COMMIT", true}, {"SET autocommit = 1", true}},
+			[]rawStep{{"BEGIN", true}, {"CREATE TABLE IF NOT EXISTS other (n INTEGER)", false}, {"COMMIT", false}}, // commits
+			[]rawStep{{"SET autocommit = 0", true}, {"UPDATE counters SET n = 7", true}, {"COMMIT", true}, {"SET autocommit = 1", false}},
+			[]rawStep{{"SET @@autocommit = 0", true}, {"nonsense", true}, {"SET @@autocommit = 1", false}},
+			[]rawStep{{"LOCK TABLES counters WRITE", true}, {"UPDATE counters SET n = 8", true}, {"UNLOCK TABLES", false}},
+			[]rawStep{{"LOCK TABLES counters WRITE", true}, {"START TRANSACTION", true}, {"COMMIT", false}},
 		),
 	}
 	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
@@ -295,5 +301,42 @@ func TestRawTransactionEndsWithItsSection(t *testing.T) {
 		for range 3 {
 			must(t, db.QueryRowContext(asUser(2), "SELECT n FROM counters WHERE id = '1'").Scan(new(int)))
 		}
+	})
+}
+
+// TestRowsThatBegin: while rows are open the driver does not know yet whether the statement has begun
+// a transaction; the lock lasts until that has ended all the same.
+func TestRowsThatBegin(t *testing.T) {
+	texts := map[string][2]string{
+		"sqlite":   {"BEGIN; SELECT 1", "BEGIN; SELECT 1; COMMIT"},
+		"postgres": {"BEGIN; SELECT 1", "BEGIN; SELECT 1; COMMIT"},
+		"mysql":    {"CALL begins()", "CALL ends()"},
+	}
+	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
+		if c.dialect.name == "mysql" {
+			for _, text := range []string{
+				"CREATE PROCEDURE begins() BEGIN START TRANSACTION; SELECT 1; END", "CREATE PROCEDURE ends() BEGIN START TRANSACTION; SELECT 1; COMMIT; END",
+			} {
+				_, err := db.Exec(text)
+				must(t, err)
+			}
+		}
+		ctx := asUser(1)
+		conn, err := db.Conn(ctx)
+		must(t, err)
+		defer conn.Close()
+		rows, err := conn.QueryContext(ctx, texts[c.dialect.name][0])
+		must(t, closeRows(rows, err))
+		if _, err := db.ExecContext(asUser(1), "UPDATE counters SET n = 1"); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("beside the transaction: got %v, want ErrLockTimeout", err)
+		}
+		_, err = conn.ExecContext(ctx, "COMMIT")
+		must(t, err)
+		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 1")
+		must(t, err)
+		rows, err = conn.QueryContext(ctx, texts[c.dialect.name][1])
+		must(t, closeRows(rows, err))
+		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 1")
+		must(t, err)
 	})
 }

@@ -146,10 +146,12 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 
 // newServerConn wraps a connection of the inner driver.
 func newServerConn(ci driver.Conn, cfg *config) *serverConn {
+	sc := &serverConn{ci: ci, cfg: cfg}
 	if b, ok := ci.(*borrowedConn); ok {
-		return &serverConn{ci: b.Conn, home: b.home, cfg: cfg}
+		sc.ci, sc.home = b.Conn, b.home
 	}
-	return &serverConn{ci: ci, cfg: cfg}
+	sc.tellsTx = tellsTxFrom(cfg.dialect, sc.ci)
+	return sc
 }
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
@@ -197,6 +199,12 @@ type serverConn struct {
 	// transaction. Either may be of another client connection, if it is pinned.
 	open  *rows
 	scope *scope
+
+	// tellsTx tells whether the session is in a transaction, which the inner driver
+	// knows; else it is nil. doubtful: a statement may have begun one, among other things, or
+	// the program has had the inner connection in its hands.
+	tellsTx  func() bool
+	doubtful bool
 
 	// used tells that the connection was drawn before: it may have gone stale in
 	// the pool since.

@@ -48,12 +48,13 @@ func (s *Statement) add(t Statement) {
 		kind = Session
 	}
 	*s = Statement{
-		Kind:     kind,
-		Verb:     s.Verb,
-		Multi:    true,
-		DDL:      s.DDL || t.DDL,
-		MayBegin: s.MayBegin || t.MayBegin || s.Chain || t.Chain,
-		MayEnd:   s.MayEnd || t.MayEnd,
+		Kind:        kind,
+		Verb:        s.Verb,
+		Multi:       true,
+		DDL:         s.DDL || t.DDL,
+		LocksTables: s.LocksTables || t.LocksTables,
+		MayBegin:    s.MayBegin || t.MayBegin || s.Chain || t.Chain,
+		MayEnd:      s.MayEnd || t.MayEnd,
 	}
 }
 

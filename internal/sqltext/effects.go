@@ -27,7 +27,9 @@ func (p *parser) addMySQLEffects(s *Statement) {
 		if p.setsTransaction() {
 			s.MayBegin, s.MayEnd = true, true
 		}
-	default: // CALL, EXECUTE, LOCK TABLES, XA, BEGIN NOT ATOMIC, START and CHANGE REPLICA, what we have never heard of
+	case "LOCK", "BACKUP":
+		s.LocksTables, s.MayBegin, s.MayEnd = true, true, true
+	default: // CALL, EXECUTE, XA, BEGIN NOT ATOMIC, START and CHANGE REPLICA, what we have never heard of
 		s.MayBegin, s.MayEnd = true, true
 	}
 }

@@ -87,6 +87,9 @@ type Statement struct {
 	// Chain: a Commit or Rollback with AND CHAIN; the next transaction is open at once.
 	Chain bool
 
+	// LocksTables: MySQL's LOCK TABLES and its like, whose locks last until UNLOCK TABLES or the end of the session.
+	LocksTables bool
+
 	// MayBegin and MayEnd: beside what Kind says, a transaction may have begun, or the open one may have ended, and the
 	// text does not tell: MySQL's CALL, SET autocommit and the statements that commit implicitly, or BEGIN and COMMIT
 	// among several statements.
@@ -137,6 +140,7 @@ func common(a, b Statement) Statement {
 	a.ReadOnly = a.ReadOnly && b.ReadOnly
 	a.Immediate = a.Immediate || b.Immediate
 	a.Chain = a.Chain || b.Chain
+	a.LocksTables = a.LocksTables || b.LocksTables
 	a.MayBegin = a.MayBegin || b.MayBegin
 	a.MayEnd = a.MayEnd || b.MayEnd
 	a.Settles = max(a.Settles, b.Settles)
