@@ -89,6 +89,35 @@ func TestSectionInsideAnotherOfNobody(t *testing.T) {
 
 func second2[A, B, C any](_ A, _ B, c C) C { return c }
 
+// TestReadInsideAnotherBehindAWriter: a handle that reads, asked for by who has one already, does not
+// wait for a writer that waits for the first.
+func TestReadInsideAnotherBehindAWriter(t *testing.T) {
+	onStores(t, func(t *testing.T, s *Store, driver string) {
+		cancel, _, err := s.ReadGetDB(1, context.Background(), "outer")
+		must(t, err)
+		wrote := make(chan error)
+		go func() {
+			wrote <- s.RWDo(1, context.Background(), "writer", func(db *sqlx.DB) error { return nil })
+		}()
+		waitFor(t, func() bool { return first(Stats(s.DB())).Waiting == 1 })
+		start := time.Now()
+		must(t, s.ReadDo(1, context.Background(), "inner", func(db *sqlx.DB) error {
+			return db.Get(new(int), "SELECT n FROM counters WHERE id = '1'")
+		}))
+		if waited := time.Since(start); waited > 4*time.Second {
+			t.Errorf("the inner one waited %v", waited)
+		}
+		stranger := make(chan error)
+		go func() {
+			stranger <- s.ReadDo(1, context.Background(), "stranger", func(db *sqlx.DB) error { return nil })
+		}()
+		waitFor(t, func() bool { return first(Stats(s.DB())).Waiting == 2 })
+		cancel()
+		must(t, <-wrote)
+		must(t, <-stranger)
+	})
+}
+
 // TestStrangersWithOneContext: another goroutine that has the lock may take its time, and so may
 // one that has the caller's section and works in it.
 func TestStrangersWithOneContext(t *testing.T) {

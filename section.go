@@ -112,10 +112,13 @@ type section struct {
 	outer  *section // that it was begun inside; nil if in none
 	nested membership
 
-	db     *Connector
-	pool   *pool    // whose shared parts it retains until it is released
-	id     identity // user is "" if its context had none
-	mode   Mode
+	db   *Connector
+	pool *pool    // whose shared parts it retains until it is released
+	id   identity // user is "" if its context had none
+	mode Mode
+
+	ofNobody bool // its context has no owner, so it has one of its own
+
 	users  []string         // whose lock it was asked for, sorted; nil for all users
 	hold   userHold         // of its only user, or of all; idle if an outer section has the lock
 	more   []*userHold      // of several users

@@ -132,9 +132,8 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
 		s.outer = bound
 	}
-	unowned := false
 	if s.id.owner == nil {
-		s.id.owner, unowned = ownerFrom(ctx)
+		s.id.owner, s.ofNobody = ownerFrom(ctx)
 	}
 	if isSuspect(id.user) {
 		c.warnOfID(id.user)
@@ -160,7 +159,7 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, err
 	}
 	locked = true
-	if unowned {
+	if s.ofNobody {
 		s.begins()
 	}
 	if req.pin {
@@ -297,7 +296,27 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			}
 		}
 	}
+	if s.ofNobody && s.mode == Shared {
+		if err := acquire(rwlock.Wait{}); !errors.Is(err, rwlock.ErrTimeout) || w.Timeout <= 0 {
+			return s.lockError(err)
+		}
+		s.joinOwnReader(missing[0])
+	}
 	return s.lockError(acquire(w))
+}
+
+// joinOwnReader is for a shared section that has to wait, though perhaps only for its turn behind
+// a writer who waits for a shared section that the same goroutine has begun. It reads beside
+// that as one of the same owner.
+func (s *section) joinOwnReader(user string) {
+	caller := currentThread()
+	for _, work := range s.pool.users.users.Work(user) {
+		if o, ok := work.(*section); ok && o.mode == Shared && o.begunBy().id() == caller {
+			s.id.owner = o.id.owner
+			s.hold.Owner, s.hold.owner = s.id.lockOwner(), s.id.owner
+			return
+		}
+	}
 }
 
 // lockError says besides of a wait in vain when it was for a section with the same context.

@@ -83,6 +83,21 @@ func (t *Table) Snapshot() []Info {
 	return infos
 }
 
+// Work returns the Hold.Work of those that hold the lock of the key.
+func (t *Table) Work(key string) (work []any) {
+	s, hash := t.locate(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.obtain(key, hash)
+	defer s.reap(l)
+	for h := l.holders.first; h != nil; h = h.next {
+		if h.Work != nil {
+			work = append(work, h.Work)
+		}
+	}
+	return work
+}
+
 // Snapshot describes the holders, then the waiters, the oldest first.
 func (l *Lock) Snapshot() []Info {
 	l.shard.mu.Lock()
