@@ -90,6 +90,8 @@ func resolve(ps places, reqs []Request) (places, error) {
 			if !r.Pass {
 				p.table = r.Table
 			}
+		case r.Lock.shard.slots != nil:
+			return nil, errSlots
 		default:
 			p.key = r.Lock.name
 			p.shard = r.Lock.shard

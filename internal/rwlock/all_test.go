@@ -161,41 +161,6 @@ func TestAllInARingEnd(t *testing.T) {
 	})
 }
 
-// A group that waits for its user keeps its turn for a slot of the pool. Once it has one,
-// it is the turn of the next, who had waited for nothing else.
-func TestAllPassesTheTurnOnWhenGranted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, table, pool := &scene{t: t}, rwlock.NewTable(), rwlock.NewLock("pool", 3)
-		writer := s.ask("writer", exclusive, keyOf(table, "1"))
-		first := s.askUserAndSlot("first", table, "1", pool)
-		second := s.askUserAndSlot("second", table, "2", pool)
-		third := s.ask("third", shared, pool.Acquire)
-		last := s.ask("last", shared, pool.Acquire)
-		s.expectGranted("writer")
-		writer.release()
-		s.expectGranted("first", "second", "third")
-		third.release()
-		s.expectGranted("last")
-		last.release()
-		first.release()
-		second.release()
-		expectIdle(t, table)
-		expectIdle(t, pool)
-	})
-}
-
-func (s *scene) askUserAndSlot(name string, table *rwlock.Table, user string, pool *rwlock.Lock) *group {
-	u, slot := new(rwlock.Hold), new(rwlock.Hold)
-	return &group{
-		holds: []*rwlock.Hold{u, slot},
-		request: s.start(name, func(ctx context.Context, _ *rwlock.Hold) error {
-			return rwlock.AcquireAll(ctx, rwlock.Wait{Timeout: long},
-				rwlock.Request{Lock: pool, Mode: shared, Hold: slot},
-				rwlock.Request{Table: table, Key: user, Mode: exclusive, Hold: u})
-		}),
-	}
-}
-
 // Two obstacles that go in the same moment, each seen by its own goroutine.
 func TestAllMissesNoWakeUpFromTwoShards(t *testing.T) {
 	table := rwlock.NewTable()

@@ -166,21 +166,21 @@ func BenchmarkKinds(b *testing.B) {
 	}
 }
 
-// BenchmarkAcquireAll acquires a user, a gate and a connection.
+// BenchmarkAcquireAll acquires a user and two other locks.
 func BenchmarkAcquireAll(b *testing.B) {
 	table := rwlock.NewTable()
-	gate, pool := rwlock.NewLock("gate", 0), rwlock.NewLock("pool", 4)
-	var user, writer, conn rwlock.Hold
+	gate, other := rwlock.NewLock("gate", 0), rwlock.NewLock("other", 0)
+	var user, writer, reader rwlock.Hold
 	b.ReportAllocs()
 	for b.Loop() {
 		err := rwlock.AcquireAll(context.Background(), rwlock.Wait{},
 			rwlock.Request{Table: table, Key: "user", Mode: rwlock.Exclusive, Hold: &user},
 			rwlock.Request{Lock: gate, Mode: rwlock.Exclusive, Hold: &writer},
-			rwlock.Request{Lock: pool, Mode: rwlock.Shared, Hold: &conn})
+			rwlock.Request{Lock: other, Mode: rwlock.Shared, Hold: &reader})
 		if err != nil {
 			b.Fatal(err)
 		}
-		conn.Release()
+		reader.Release()
 		writer.Release()
 		user.Release()
 	}

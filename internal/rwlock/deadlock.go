@@ -67,6 +67,7 @@ type search struct {
 	line    Wait     // says when a line counts as one thread; if Self is zero, never
 	waiters map[waiting]*node
 	owned   map[*Owner]*node
+	slots   map[slotOf]slotNeed
 }
 
 // node is a wait or an owner. It is free if it is known that it will go on.
@@ -92,8 +93,21 @@ type waiting struct {
 // need is met if one of its edges leads to a free node.
 type need []edge
 
+// slotNeed is what an owner needs of the holders of a lock with a limit, or all that have
+// no slot of it, which are one and the same then. So it is found once. It is nothing if
+// one of the holders is known to end.
+type slotNeed struct {
+	need need
+	self bool // all holders are the owner's own
+}
+
+type slotOf struct {
+	lock  *Lock
+	owner *Owner // that has a slot; else nil
+}
+
 // edge says that the waiting hold at may be granted once by is gone, which depends
-// on the node to.
+// on the node to. at is nil for all who wait for a slot.
 type edge struct {
 	at, by *Hold
 	to     *node
@@ -162,6 +176,7 @@ func look(ws []*waiter, turns bool, line Wait) *search {
 			line:    line,
 			waiters: make(map[waiting]*node),
 			owned:   make(map[*Owner]*node),
+			slots:   make(map[slotOf]slotNeed),
 		}
 		s.lockShards()
 		missing := s.explore(ws)
@@ -255,6 +270,15 @@ func (s *search) ownerNode(o *Owner) *node {
 	return n
 }
 
+// isIdle reports whether the owner waits for nothing, nor counts as one thread with others
+// who may. So there is nothing to explore.
+func (s *search) isIdle(o *Owner) bool {
+	if s.owned[o] != nil || s.line.Self > 0 && o.hasKin.Load() {
+		return false
+	}
+	return !o.waiting()
+}
+
 func (s *search) exploreOwner(n *node) {
 	for _, w := range n.owner.waits {
 		n.waits = append(n.waits, s.waiterNode(waiting{waiter: w}))
@@ -270,6 +294,10 @@ func (s *search) exploreWaiter(n *node) {
 		if n.turn && !p.lock.isGate() {
 			continue
 		}
+		if p.lock.shard.slots != nil {
+			s.needSlot(n, p.lock, p.hold)
+			continue
+		}
 		s.needHolders(n, p.lock, p.hold)
 		s.needTurn(n, p.lock, p.hold)
 	}
@@ -277,46 +305,100 @@ func (s *search) exploreWaiter(n *node) {
 
 // needHolders adds what h needs of the holders of l.
 func (s *search) needHolders(n *node, l *Lock, h *Hold) {
-	var anyPlace need
-	full := l.full() && h.mode == Shared
 	for o := l.holders.first; o != nil; o = o.next {
-		own := h.Owner != nil && o.Owner == h.Owner
 		switch {
-		case own && (full || l.conflict(h, o)):
-			n.self = n.self || !full || l.isOnly(h.Owner)
-			if full && !o.lasting() {
-				return // a place that will be free
+		case !l.conflict(h, o):
+		case h.Owner != nil && o.Owner == h.Owner:
+			n.self = true
+		default:
+			if to := s.holderNode(o); to != nil {
+				n.needs = append(n.needs, need{edge{h, o, to}})
 			}
-		case full:
-			anyPlace = append(anyPlace, edge{h, o, s.holderNode(o)})
-		case l.conflict(h, o):
-			n.needs = append(n.needs, need{edge{h, o, s.holderNode(o)}})
 		}
 	}
-	if anyPlace != nil {
-		n.needs = append(n.needs, anyPlace)
+}
+
+// needSlot adds what h needs of the holders of l, whose number is limited.
+func (s *search) needSlot(n *node, l *Lock, h *Hold) {
+	if !l.full() {
+		return
 	}
+	of := slotOf{lock: l}
+	for o := l.holders.first; o != nil && h.Owner != nil; o = o.next {
+		if o.Owner == h.Owner {
+			of.owner = h.Owner
+			break
+		}
+	}
+	found, ok := s.slots[of]
+	if !ok {
+		found = s.slotNeed(of)
+		s.slots[of] = found
+	}
+	n.self = n.self || found.self
+	if found.need != nil {
+		n.needs = append(n.needs, found.need)
+	}
+}
+
+func (s *search) slotNeed(of slotOf) (n slotNeed) {
+	if of.owner != nil {
+		n.self = of.lock.isOnly(of.owner)
+	}
+	for o := of.lock.holders.first; o != nil; o = o.next {
+		if of.owner != nil && o.Owner == of.owner {
+			if !o.lasting() {
+				return slotNeed{self: n.self} // a slot that will be free
+			}
+			continue
+		}
+		to := s.holderNode(o)
+		if to == nil {
+			return slotNeed{self: n.self}
+		}
+		n.need = append(n.need, edge{nil, o, to})
+	}
+	return n
 }
 
 // needTurn adds what h needs of those who came earlier: of all that are ahead, and of the
 // nearest of the others. What is in the way of these is found through them, since in the
-// way of an exclusive request, and of all at a limited lock, is everybody who came before.
-// Those who have not looked are as if they had not come.
+// way of an exclusive request is everybody who came before. Those who have not looked are as
+// if they had not come.
+//
+// Most turns need not be followed, lest a search follows the whole queue. Who waits for this
+// lock only, or for its turn at the gate, waits for holders of this lock, and for those
+// before it, who do the same. If it is exclusive, so that all holders are in its way, it need
+// not be asked for whom others wait who came before it; but if it has a hold here itself,
+// these may wait for that.
 func (s *search) needTurn(n *node, l *Lock, h *Hold) {
 	for o := l.queue.first; o != h && o.ahead; o = o.next {
 		if o.wait.looked && l.outOfTurn(h, o) && (s.turns || o.keepsTurn(h)) {
 			s.needWaiter(n, l, h, o)
 		}
 	}
-	for o := h.prev; s.turns && o != nil && !o.ahead; o = o.prev {
+	if !s.turns || h.mode == Exclusive && l.groups == 0 && !l.hasOfLine(h.Owner) {
+		return
+	}
+	for o := h.prev; o != nil && !o.ahead; o = o.prev {
 		if !o.wait.looked || !l.outOfTurn(h, o) {
 			continue
 		}
 		s.needWaiter(n, l, h, o)
-		if o.mode == Exclusive || l.shard.limit > 0 && h.mode == Shared {
+		if o.mode == Exclusive {
 			return
 		}
 	}
+}
+
+// hasOfLine reports whether a holder's owner is in one line with the owner.
+func (l *Lock) hasOfLine(owner *Owner) bool {
+	for o := l.holders.first; o != nil && owner != nil; o = o.next {
+		if o.Owner.InLine(owner) {
+			return true
+		}
+	}
+	return false
 }
 
 // needWaiter adds that h needs the earlier o to be gone.
@@ -328,7 +410,7 @@ func (s *search) needWaiter(n *node, l *Lock, h, o *Hold) {
 // holderNode returns on what the end of the holder o depends; nil if on nothing
 // that is known.
 func (s *search) holderNode(o *Hold) *node {
-	if o.Owner == nil {
+	if o.Owner == nil || s.isIdle(o.Owner) {
 		return nil
 	}
 	n := s.ownerNode(o.Owner)
@@ -473,6 +555,9 @@ func (s *search) path(n, to *node) []edge {
 			continue
 		}
 		for _, e := range need {
+			if e.at == nil {
+				e.at = n.waiter.at(e.by.lock.Load())
+			}
 			if e.to == to || e.to.leadsTo(to) {
 				return []edge{e}
 			}
@@ -487,6 +572,12 @@ func (s *search) path(n, to *node) []edge {
 		}
 	}
 	return nil
+}
+
+// at returns the waiter's hold at a lock for which it waits.
+func (w *waiter) at(l *Lock) *Hold {
+	i := slices.IndexFunc(w.places, func(p place) bool { return p.lock == l })
+	return w.places[i].hold
 }
 
 // leadsTo reports whether the wait is one of those of the owner n.

@@ -49,15 +49,12 @@ const (
 // A request of an owner that has the gate is a wait for itself, which Wait.Self bounds.
 func NewGate(name string) *Lock {
 	return &Lock{
-		shard: &shard{rank: takeRanks(1), limit: isGate},
+		shard: &shard{rank: takeRanks(1), gate: true},
 		name:  name,
 	}
 }
 
-// isGate is the limit of a gate, which has none.
-const isGate = -1
-
-func (l *Lock) isGate() bool { return l.shard.limit == isGate }
+func (l *Lock) isGate() bool { return l.shard.gate }
 
 // AcquireGated waits until both the gate and the user's lock, or locks, can be granted,
 // and then acquires them in one step. They are released one by one, in any order; if

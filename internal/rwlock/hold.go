@@ -48,6 +48,9 @@ type Hold struct {
 	// waited since it was granted. If it is not a Leaf, its owner counts it.
 	awaited bool
 
+	// turn is the group of the hold at a lock with a limit.
+	turn uint32
+
 	// lock is atomic because it is the way to the mutex that guards the rest:
 	// read it, lock the mutex, read it again. It is set only from nil (by compare
 	// and swap, which settles two Acquires of one Hold) and only with that mutex

@@ -2,7 +2,6 @@ package rwlock
 
 import (
 	"context"
-	"math"
 )
 
 // Lock is a readers-writer lock, either free-standing (NewLock) or the lock of one
@@ -15,24 +14,13 @@ type Lock struct {
 
 	holders holdList // in the order in which they were granted
 	queue   holdList // waiting: first those ahead, then the others, each as they came
-	held    int32    // length of holders
 	writers int32    // how many of them are exclusive; then the owners of all are in one line with theirs
+	groups  int32    // how many in the queue may wait for another lock first: see ofGroup
 	watched bool     // is in the list of the shard's watch
 
 	// For the shard's index of keys.
 	hash  uint32
 	chain *Lock
-}
-
-// NewLock returns a lock that is in no table. Its name appears in errors and
-// snapshots only. With a limit above zero, at most that many shared holders have it
-// at once, as if they were the slots of a pool. To such a lock the owners of holds
-// are strangers to themselves: a slot is a slot.
-func NewLock(name string, limit int) *Lock {
-	return &Lock{
-		shard: &shard{rank: takeRanks(1), limit: int32(min(max(limit, 0), math.MaxInt32))},
-		name:  name,
-	}
 }
 
 // Acquire waits until the lock can be granted to h in the given mode.
@@ -43,6 +31,9 @@ func NewLock(name string, limit int) *Lock {
 func (l *Lock) Acquire(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if l.shard.slots != nil {
+		return l.enterSlots(ctx, mode, h, w)
 	}
 	l.shard.mu.Lock()
 	return l.enter(ctx, mode, h, w)
@@ -76,8 +67,8 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 //	shared      exclusive: waits†  exclusive: waits‡
 //	exclusive   anybody: waits†    anybody: waits‡
 //
-//	* If the number of holders is limited: waits when there is no place left, and
-//	  always waits for an earlier waiter, whose place it would take.
+//	* If the number of holders is limited: waits when there is no place left, and then
+//	  for nothing else. See slots.
 //	† If the owners of h and the holder are in one line, that is for besideOwn to decide.
 //	‡ But not if the line of h's owner has a lasting hold of this lock: those in the queue
 //	  wait for that hold, and would wait for ever if h waited for them. (A reader
@@ -102,8 +93,11 @@ func (l *Lock) obstacle(h *Hold) *Hold {
 }
 
 func (l *Lock) holderInWay(h *Hold) *Hold {
-	if l.full() {
-		return l.holders.first
+	if l.shard.slots != nil {
+		if l.full() {
+			return l.holders.first
+		}
+		return nil
 	}
 	if h.mode == Shared && l.writers == 0 {
 		return nil
@@ -123,7 +117,7 @@ func (l *Lock) ownInWay(h *Hold) (own *Hold) {
 	if h.Owner == nil {
 		return nil
 	}
-	full := l.full() && h.mode == Shared
+	full := l.full()
 	for o := l.holders.first; o != nil; o = o.next {
 		switch {
 		case !o.Owner.InLine(h.Owner):
@@ -169,7 +163,7 @@ func (l *Lock) outOfTurn(h, o *Hold) bool {
 	if h.ahead && !o.keepsTurn(h) {
 		return false
 	}
-	if h.mode == Shared && o.mode == Shared && l.shard.limit <= 0 {
+	if h.mode == Shared && o.mode == Shared {
 		return false
 	}
 	return !o.wait.letsPass(l, h)
@@ -251,9 +245,18 @@ func (l *Lock) isOnly(owner *Owner) bool {
 
 // knowsOwners reports whether the lock is one that owners may have several holds of:
 // neither a slot of a pool nor a gate.
-func (l *Lock) knowsOwners() bool { return l.shard.limit == 0 }
+func (l *Lock) knowsOwners() bool { return l.shard.slots == nil && !l.shard.gate }
 
-func (l *Lock) full() bool { return l.shard.limit > 0 && l.held >= l.shard.limit }
+// full reports whether the number of holders is limited, and there is no room for more.
+func (l *Lock) full() bool { return l.shard.slots != nil && l.shard.slots.held >= l.shard.slots.limit }
+
+// awaited reports whether anybody waits for the lock.
+func (l *Lock) awaited() bool {
+	if s := l.shard.slots; s != nil {
+		return s.waiting > 0
+	}
+	return !l.queue.empty()
+}
 
 func (l *Lock) idle() bool { return l.holders.empty() && l.queue.empty() }
 
@@ -265,11 +268,12 @@ func (l *Lock) grant(h *Hold) (promoted bool) {
 		h.record()
 	}
 	l.holders.append(h)
-	l.held++
 	if h.mode == Exclusive {
 		l.writers++
+	} else if s := l.shard.slots; s != nil {
+		s.held++
 	}
-	if l.queue.empty() {
+	if !l.awaited() {
 		return false
 	}
 	h.await()
@@ -280,7 +284,7 @@ func (l *Lock) grant(h *Hold) (promoted bool) {
 // queue for, now that one of the owner's holds was granted or has ended. So of whoever is
 // not ahead the line has no lasting hold of the lock, or one in the way.
 func (l *Lock) promoteOwn(owner *Owner) (promoted bool) {
-	if owner == nil || l.queue.empty() || owner.parent == nil && !l.holds(owner) {
+	if owner == nil || l.queue.empty() || !l.knowsOwners() || owner.parent == nil && !l.holds(owner) {
 		return false // the last: then all of its line are inside it
 	}
 	for _, h := range owner.waitsFor(l) {
@@ -307,9 +311,10 @@ func (l *Lock) promote(h *Hold) bool {
 // to be retried.
 func (l *Lock) release(h *Hold) []*waiter {
 	l.holders.remove(h)
-	l.held--
 	if h.mode == Exclusive {
 		l.writers--
+	} else if s := l.shard.slots; s != nil {
+		s.held--
 	}
 	h.unawait()
 	l.promoteOwn(h.Owner)
@@ -323,7 +328,7 @@ func (l *Lock) release(h *Hold) []*waiter {
 // makes h idle. It returns the waiters to be retried: there may be some, since for
 // its owner the hold has ended, and the owner of to may have got a lasting one.
 func (l *Lock) move(h, to *Hold) []*waiter {
-	to.since = h.since
+	to.since, to.turn = h.since, h.turn
 	l.holders.replace(h, to)
 	if h.awaited {
 		to.await()
@@ -351,7 +356,7 @@ func (l *Lock) setOwner(h *Hold, owner *Owner) []*waiter {
 
 // enqueue makes h, which is claimed and in no list, wait.
 func (l *Lock) enqueue(h *Hold, w *waiter) {
-	if l.queue.empty() {
+	if !l.awaited() {
 		for o := l.holders.first; o != nil; o = o.next {
 			o.await()
 		}
@@ -361,6 +366,13 @@ func (l *Lock) enqueue(h *Hold, w *waiter) {
 	}
 	h.wait = w
 	h.since = w.since
+	if s := l.shard.slots; s != nil {
+		s.enqueue(h, &l.holders)
+		return
+	}
+	if w.ofGroup(l) {
+		l.groups++
+	}
 	if h.ahead = l.reenters(h); h.ahead {
 		l.queue.insert(h)
 	} else {
@@ -370,8 +382,21 @@ func (l *Lock) enqueue(h *Hold, w *waiter) {
 
 // dequeue takes h out of the queue, still claimed.
 func (l *Lock) dequeue(h *Hold) {
-	l.queue.remove(h)
+	if s := l.shard.slots; s != nil {
+		s.dequeue(h)
+	} else {
+		if h.wait.ofGroup(l) {
+			l.groups--
+		}
+		l.queue.remove(h)
+	}
 	h.wait = nil
+}
+
+// ofGroup reports whether the waiter, once it has its turn for l, may still have to wait for
+// another lock, and keeps others from l meanwhile. One that waits at a gate lets them pass.
+func (w *waiter) ofGroup(l *Lock) bool {
+	return w.several() && (w.stage == ungated || !l.isGate())
 }
 
 // wake grants the lock to those in the queue who can have it now. It must be called
@@ -390,6 +415,10 @@ func (l *Lock) dequeue(h *Hold) {
 // shard's mutex is held. Such waiters keep their places and are appended to
 // pending, and the caller must retry them once it has unlocked the mutex.
 func (l *Lock) wake(pending []*waiter) []*waiter {
+	if s := l.shard.slots; s != nil {
+		l.wakeSlots(s)
+		return pending
+	}
 	for h := l.queue.first; h != nil; {
 		next, w := h.next, h.wait
 		switch {

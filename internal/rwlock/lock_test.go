@@ -38,8 +38,6 @@ func TestWhoIsGrantedAtOnce(t *testing.T) {
 		{0, "wrr", "Wrr"},
 		{1, "rr", "Rr"},
 		{2, "rrr", "RRr"},
-		{2, "rwr", "Rwr"},
-		{2, "wr", "Wr"},
 		{3, "rrrrr", "RRRrr"},
 	}
 	for _, tt := range tests {

@@ -69,6 +69,7 @@ type part struct {
 	user, lock int
 	mode       rwlock.Mode
 	kind       rwlock.Kind
+	group      int // of modelGroups, for the pool
 }
 
 func (p part) String() string {
@@ -159,6 +160,7 @@ type model struct {
 	held    []part
 	waiting []*modelRequest
 	queues  [modelLocks][]*place
+	turns   modelTurns
 	moved   []*modelRequest // have got in the way of others, which has not been looked at
 }
 
@@ -237,7 +239,7 @@ func (m *model) grantAll() {
 		if !m.grantable(next) {
 			continue // it has advanced
 		}
-		m.leave(next)
+		m.leave(next, true)
 		for _, p := range next.parts {
 			m.held = append(m.held, p)
 			m.promoteOwn(p)
@@ -289,12 +291,18 @@ func (m *model) advance(r *modelRequest) bool {
 	return true
 }
 
-// leave takes a request out of all queues.
-func (m *model) leave(r *modelRequest) {
+// leave takes a request out of all queues, because it is granted or ends.
+func (m *model) leave(r *modelRequest, granted bool) {
+	for _, p := range m.queues[modelPool] {
+		if p.request == r {
+			m.turns.leave(p, granted)
+		}
+	}
 	m.waiting = slices.DeleteFunc(m.waiting, func(q *modelRequest) bool { return q == r })
 	for lock := range m.queues {
 		m.queues[lock] = slices.DeleteFunc(m.queues[lock], func(p *place) bool { return p.request == r })
 	}
+	m.queues[modelPool] = m.turns.inTurn()
 }
 
 // reenters says whether p may pass the queue: its owner's line has the lock, and is not in its
@@ -334,6 +342,10 @@ func (m *model) promote(p *place) {
 }
 
 func (m *model) enqueue(p *place) {
+	if p.lock == modelPool && m.holders(modelPool) >= modelSlots {
+		m.waitForSlot(p)
+		return
+	}
 	queue := &m.queues[p.lock]
 	at := len(*queue)
 	if p.ahead {
@@ -364,11 +376,16 @@ func (m *model) free(turns bool) map[modelWait]bool {
 	}
 }
 
+// counts says whether it counts that q is before p. For a slot both wait for the same.
+func (m *model) counts(p, q *place, turns bool) bool {
+	return p.lock != modelPool && (turns || p.keepsTurn(q))
+}
+
 func (m *model) goesOn(w modelWait, free map[modelWait]bool, turns bool) bool {
 	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
 		for _, q := range waiters {
-			if !free[q.wait()] && (turns || p.keepsTurn(q)) {
+			if !free[q.wait()] && m.counts(p, q, turns) {
 				return false
 			}
 		}
@@ -382,7 +399,7 @@ func (m *model) goesOn(w modelWait, free map[modelWait]bool, turns bool) bool {
 			}
 			strangers++
 		}
-		slot := p.lock == modelPool && p.mode == shared && len(holders) >= modelSlots
+		slot := p.lock == modelPool && len(holders) >= modelSlots
 		if slot && strangers > 0 && ends == 0 || !slot && ends < strangers {
 			return false
 		}
@@ -411,7 +428,7 @@ func (m *model) inOwnWay(r *modelRequest) bool {
 	return slices.ContainsFunc(m.placesOf(r), func(p *place) bool {
 		holders, _ := m.inTheWay(p)
 		own := func(q part) bool { return p.sameOwner(q) }
-		if p.lock == modelPool && p.mode == shared && len(holders) >= modelSlots {
+		if p.lock == modelPool && len(holders) >= modelSlots {
 			return !slices.ContainsFunc(holders, func(q part) bool { return !own(q) })
 		}
 		return slices.ContainsFunc(holders, own)
@@ -439,11 +456,11 @@ func (m *model) stuckFor(w modelWait, free map[modelWait]bool, turns bool) (wait
 	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
 		for _, q := range waiters {
-			if !free[q.wait()] && (turns || p.keepsTurn(q)) {
+			if !free[q.wait()] && m.counts(p, q, turns) {
 				waits = append(waits, q.wait())
 			}
 		}
-		slot := p.lock == modelPool && p.mode == shared && len(holders) >= modelSlots
+		slot := p.lock == modelPool && len(holders) >= modelSlots
 		if slot && slices.ContainsFunc(holders, func(q part) bool {
 			return !p.sameOwner(q) && m.ends(q, free) || p.sameOwner(q) && !q.lasting()
 		}) {
@@ -504,7 +521,7 @@ func (m *model) acquire(r *modelRequest, wait bool) {
 		m.enqueue(&place{part: p, request: r, ahead: m.reenters(p)})
 	}
 	if !wait && !m.grantable(r) {
-		m.leave(r)
+		m.leave(r, false)
 		*r.result = rwlock.ErrTimeout
 		return
 	}
@@ -558,7 +575,7 @@ func (m *model) end(r *modelRequest, reason error) {
 	if !slices.Contains(m.waiting, r) {
 		return
 	}
-	m.leave(r)
+	m.leave(r, false)
 	*r.result = reason
 	m.settle()
 }
@@ -702,7 +719,7 @@ func runSchedule(t *testing.T, f family, schedule []byte) {
 // in the same mode; for the pool, instead.
 const (
 	opAcquire    = 0
-	opAcquireAll = 2 // the second byte: a bit for each lock to ask for, modes (1), the gate and its mode (2), timeout (1)
+	opAcquireAll = 2 // the second byte: a bit for each key to ask for (the fourth is unused), modes (1), the gate and its mode (2), timeout (1)
 	opRelease    = 4 // the second byte: lock (2 bits), for the pool, whether it is the gate (1), to whom to move (3), whether to (2)
 	opCancel     = 6
 	opSleep      = 7 // the second byte: milliseconds (6 bits)
@@ -723,23 +740,26 @@ func (e *execution) step(op, arg byte) {
 	kind := modelKinds[op>>6]
 	switch op % 8 {
 	case opAcquire, opAcquire + 1: // twice as often as the rarer ones
-		parts := []part{{user, lock, mode, kind}}
+		if lock == modelPool && arg&atTheGate == 0 {
+			mode = shared
+		}
+		parts := []part{{user, lock, mode, kind, modelGroups[user]}}
 		gated := arg&atTheGate != 0 && lock != modelPool
 		if gated {
-			parts = append(parts, part{user, modelGate, max(mode, rwlock.Mode(arg>>7)), kind})
+			parts = append(parts, part{user, modelGate, max(mode, rwlock.Mode(arg>>7)), kind, 0})
 		} else if arg&atTheGate != 0 {
 			parts[0].lock = modelGate
 		}
 		e.acquire(user, modelTimeouts[arg>>3&3], gated, parts...)
 	case opAcquireAll, opAcquireAll + 1:
 		var parts []part
-		for l := range modelGate {
+		for l := range modelPool {
 			if arg>>l&1 != 0 {
-				parts = append(parts, part{user, l, rwlock.Mode((int(arg>>4) + l) & 1), kind})
+				parts = append(parts, part{user, l, rwlock.Mode((int(arg>>4) + l) & 1), kind, 0})
 			}
 		}
 		if arg>>5&1 != 0 {
-			parts = append(parts, part{user, modelGate, rwlock.Mode(arg >> 6 & 1), kind})
+			parts = append(parts, part{user, modelGate, rwlock.Mode(arg >> 6 & 1), kind, 0})
 		}
 		e.acquire(user, modelTimeouts[2+arg>>7], false, parts...)
 	case opRelease, opRelease + 1:
@@ -781,7 +801,8 @@ func (e *execution) acquire(user int, timeout time.Duration, gated bool, parts .
 			h.Kind = p.kind
 		}
 	}
-	go func() { r.got = e.acquireReal(ctx, rwlock.Wait{Timeout: timeout, Self: 2 * long}, gated, parts) }()
+	w := rwlock.Wait{Timeout: timeout, Self: 2 * long, Turn: fmt.Sprint(modelGroups[user])}
+	go func() { r.got = e.acquireReal(ctx, w, gated, parts) }()
 	synctest.Wait()
 	e.model.acquire(r.model, timeout > 0)
 }
@@ -897,7 +918,7 @@ var seedSchedules = map[string][]byte{
 		do(opRelease, 0, 0), do(opRelease, 0, 1), do(opRelease, 1, 1), do(opRelease, 1, 2)),
 	"full pool": schedule(
 		do(opAcquire, 0, askR|patient|modelPool), do(opAcquire, 1, askR|patient|modelPool),
-		do(opAcquire, 2, askR|patient|modelPool), do(opAcquireAll, 3, 0x99), do(opRelease, 0, modelPool)),
+		do(opAcquire, 2, askR|patient|modelPool), do(opAcquire, 3, askR|patient|modelPool), do(opRelease, 0, modelPool)),
 }
 
 func init() {

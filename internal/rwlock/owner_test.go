@@ -470,21 +470,6 @@ func TestOwnSlotThatIsTakenLateIsBoundedFromThen(t *testing.T) {
 	})
 }
 
-// Who wants the whole pool wants the own slot too, whoever has the others.
-func TestOwnSlotIsInTheWayOfAnExclusiveRequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, pool, owner := &scene{t: t}, rwlock.NewLock("pool", 2), new(rwlock.Owner)
-		stranger := s.ask("stranger", shared, pool.Acquire)
-		own := s.ask("own", shared, as(owner, rwlock.Tx, pool.Acquire))
-		all := s.askWithin(withSelf, "all", exclusive, as(owner, rwlock.Tx, pool.Acquire))
-		time.Sleep(selfWait)
-		synctest.Wait()
-		all.expectErr(rwlock.ErrDeadlock)
-		s.releaseAll(own, stranger)
-		expectIdle(t, pool)
-	})
-}
-
 func TestAllOwnSlotsAreAWaitForOneself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, pool, owner := &scene{t: t}, rwlock.NewLock("pool", 2), new(rwlock.Owner)

@@ -121,6 +121,10 @@ type Wait struct {
 	// for anybody who does: it is called with mutexes locked.
 	Quiet func(work any) time.Duration
 
+	// Turn names the group in which the request waits for a lock with a limit. Groups take
+	// turns there, and within one, who came first is first. The others have no use for it.
+	Turn string
+
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
 

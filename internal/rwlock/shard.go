@@ -18,9 +18,10 @@ type shard struct {
 	// freed when idle. It never changes.
 	keyed bool
 
-	// limit is, of one free-standing lock, the most holders at once; 0 for no limit;
-	// isGate. It never changes.
-	limit int32
+	// slots is set for one free-standing lock whose holders are limited, and gate for one
+	// that is a gate. They never change.
+	slots *slots
+	gate  bool
 
 	// index has the locks that are in use, of a shard of a table. Guarded by mu.
 	index index

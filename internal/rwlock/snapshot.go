@@ -106,17 +106,35 @@ func (l *Lock) Snapshot() []Info {
 }
 
 func (l *Lock) describe(infos []Info, c clock) []Info {
-	for _, list := range []holdList{l.holders, l.queue} {
-		for h := list.first; h != nil; h = h.next {
-			infos = append(infos, h.info(c))
-		}
+	for h := l.holders.first; h != nil; h = h.next {
+		infos = append(infos, h.info(c))
 	}
+	l.eachWaiting(func(h *Hold) { infos = append(infos, h.info(c)) })
 	return infos
+}
+
+// eachWaiting calls f for those who wait, in the order of their turns.
+func (l *Lock) eachWaiting(f func(*Hold)) {
+	if s := l.shard.slots; s != nil {
+		s.inTurn(f)
+		return
+	}
+	for h := l.queue.first; h != nil; h = h.next {
+		f(h)
+	}
 }
 
 // Len returns the number of holders and waiters.
 func (l *Lock) Len() int {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
-	return l.holders.len() + l.queue.len()
+	return l.holders.len() + l.waiters()
+}
+
+// waiters returns how many wait for the lock.
+func (l *Lock) waiters() int {
+	if s := l.shard.slots; s != nil {
+		return s.waiting
+	}
+	return l.queue.len()
 }

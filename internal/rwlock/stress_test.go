@@ -25,7 +25,7 @@ type ward struct {
 }
 
 func (w *ward) use(t *testing.T, mode rwlock.Mode) {
-	if mode == exclusive {
+	if mode == exclusive && w.limit == 0 {
 		if w.writers.Add(1) != 1 || w.readers.Load() != 0 {
 			t.Errorf("%s: a writer is not alone", w.key)
 		}
@@ -65,6 +65,7 @@ func newStress(t *testing.T) *stress {
 }
 
 func (s *stress) gate() *rwlock.Lock { return s.wards[5].lock }
+func (s *stress) pool() *rwlock.Lock { return s.wards[6].lock }
 
 // patience is how long a wait may last before we say that a wake-up was lost.
 const patience = time.Minute
@@ -105,6 +106,9 @@ func tagOf(picked []int) string {
 }
 
 func (s *stress) requestOf(w *ward, mode rwlock.Mode, h *rwlock.Hold) rwlock.Request {
+	if w.limit > 0 {
+		mode = shared
+	}
 	if w.lock != nil {
 		return rwlock.Request{Lock: w.lock, Mode: mode, Hold: h}
 	}
@@ -138,7 +142,30 @@ func (s *stress) acquire(rnd *rand.Rand, reqs []rwlock.Request) error {
 	return err
 }
 
+// ask asks for all, the pool last.
 func (s *stress) ask(ctx context.Context, wait rwlock.Wait, reqs []rwlock.Request) error {
+	pool := slices.IndexFunc(reqs, func(r rwlock.Request) bool { return r.Lock == s.pool() })
+	if pool < 0 {
+		return s.askWithoutPool(ctx, wait, reqs)
+	}
+	slot := reqs[pool]
+	reqs = slices.Delete(slices.Clone(reqs), pool, pool+1)
+	if len(reqs) > 0 {
+		if err := s.askWithoutPool(ctx, wait, reqs); err != nil {
+			return err
+		}
+	}
+	wait.Turn = slot.Hold.Tag
+	err := slot.Lock.Acquire(ctx, shared, slot.Hold, wait)
+	for _, r := range reqs {
+		if err != nil {
+			r.Hold.Release()
+		}
+	}
+	return err
+}
+
+func (s *stress) askWithoutPool(ctx context.Context, wait rwlock.Wait, reqs []rwlock.Request) error {
 	gate := slices.IndexFunc(reqs, func(r rwlock.Request) bool { return r.Lock == s.gate() })
 	switch {
 	case len(reqs) == 2 && gate >= 0:

@@ -11,8 +11,9 @@ import (
 // A statement that finds its locks free costs neither an allocation nor a look at the clock. What
 // lasts has its start recorded.
 func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
-	table, gate, pool := rwlock.NewTable(), rwlock.NewGate("gate"), rwlock.NewLock("pool", 2)
-	var user, writer, conn rwlock.Hold
+	table, gate, all := rwlock.NewTable(), rwlock.NewGate("gate"), rwlock.NewLock("all", 0)
+	pool := rwlock.NewLock("pool", 2)
+	var user, writer, share rwlock.Hold
 	expectFree := func(what string, acquire func() error) {
 		t.Helper()
 		f := func() {
@@ -21,7 +22,7 @@ func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
 			}
 			user.Release()
 			writer.Release()
-			conn.Release()
+			share.Release()
 		}
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", what, n)
@@ -37,11 +38,12 @@ func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
 	}
 	expectFree("a key", func() error { return try(keyOf(table, "k"), exclusive, &user) })
 	expectFree("a lock", func() error { return try(gate.Acquire, shared, &writer) })
+	expectFree("a slot", func() error { return pool.Acquire(t.Context(), shared, &user, rwlock.Wait{Turn: "user"}) })
 	expectFree("several", func() error {
 		return rwlock.AcquireAll(t.Context(), rwlock.Wait{},
 			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user},
 			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
-			rwlock.Request{Lock: pool, Mode: shared, Hold: &conn})
+			rwlock.Request{Lock: all, Mode: shared, Hold: &share})
 	})
 	expectFree("a gate and a key", func() error {
 		return rwlock.AcquireGated(t.Context(), rwlock.Wait{},

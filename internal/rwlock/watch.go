@@ -133,7 +133,7 @@ func (w *watch) forget() {
 
 // visit looks at one lock, and reports whether nobody waits for it any more.
 func (r *round) visit(l *Lock) (done bool) {
-	if l.queue.empty() {
+	if !l.awaited() {
 		l.watched = false
 		delete(r.told, l)
 		return true
@@ -155,6 +155,10 @@ func (r *round) at(s stamp) bool {
 // yield asks the holders to make way that are in the way of those at the head of the
 // queue. Who is behind them waits for them, and then for others perhaps.
 func (r *round) yield(l *Lock) {
+	if s := l.shard.slots; s != nil {
+		r.yieldTo(l, s.first())
+		return
+	}
 	for h := l.queue.first; h != nil; h = h.next {
 		if h.wait.waitsElsewhere(l) {
 			continue
@@ -173,7 +177,7 @@ func (r *round) yieldTo(l *Lock, h *Hold) {
 			inTheWay = append(inTheWay, o)
 		}
 	}
-	if waiting := l.queue.len(); l.full() && len(inTheWay) > waiting {
+	if waiting := l.waiters(); l.full() && len(inTheWay) > waiting {
 		slices.SortStableFunc(inTheWay, func(a, b *Hold) int { return cmp.Compare(r.lastAsked(a), r.lastAsked(b)) })
 		inTheWay = inTheWay[:waiting]
 	}
@@ -212,15 +216,15 @@ func (r *round) tell(l *Lock) {
 		return
 	}
 	var oldest *Hold
-	for h := l.queue.first; h != nil; h = h.next {
+	l.eachWaiting(func(h *Hold) {
 		w := h.wait
 		if w.slow == nil || w.told.Load() || !r.at(w.since+stamp(slowAfter)) || w.several() && l.obstacle(h) == nil {
-			continue
+			return
 		}
 		if w.told.CompareAndSwap(false, true) && (oldest == nil || h.since < oldest.since) {
 			oldest = h
 		}
-	}
+	})
 	if oldest == nil {
 		return
 	}
@@ -233,7 +237,7 @@ func (r *round) tell(l *Lock) {
 		Mode:    oldest.mode,
 		Waited:  r.clock.stamp.since(oldest.since),
 		Blocker: l.obstacle(oldest).info(r.clock),
-		Waiting: l.queue.len(),
+		Waiting: l.waiters(),
 	}
 	tell := oldest.wait.slow
 	r.slow = append(r.slow, func() { tell(what) })
