@@ -65,18 +65,24 @@ func (c *conn) draw(ctx context.Context) error {
 	if p := c.pinOf(ctx); p != nil {
 		return p.attach(ctx, c)
 	}
-	c.slot.Owner, c.slot.Work = c.identityOf(ctx).lockOwner(), c
-	if c.slot.With != nil && c.slot.With.Owner != c.slot.Owner { // of an earlier operation
-		c.slot.With = nil
-	}
+	id := c.identityOf(ctx)
+	c.slot.Work = c
 	var err error
-	c.drawn, err = c.pool.draw(ctx, &c.slot, c.waitForConn())
+	c.drawn, err = c.drawFor(ctx, &c.slot, id, id.user)
 	return c.explainClosed(c.db.connectError(err))
 }
 
-func (c *conn) waitForConn() rwlock.Wait {
+// drawFor draws a server connection, for which slot waits as a part of a call of id, when it is
+// the turn of the user. While it waits, what the call holds is as stuck as it is itself.
+func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id identity, user string) (draw, error) {
+	slot.Owner = id.lockOwner()
+	slot.With = c.leaf.linked(slot.Owner)
+	return c.pool.draw(ctx, slot, c.waitForConn(user))
+}
+
+func (c *conn) waitForConn(user string) rwlock.Wait {
 	w := c.wait()
-	w.Timeout, w.Stats = c.db.connTimeout, &c.db.connWaits
+	w.Timeout, w.Stats, w.Turn = c.db.connTimeout, &c.db.connWaits, user
 	return w
 }
 

@@ -254,7 +254,7 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: id.lockOwner(), With: &h}
-	d, err := c.pool.draw(ctx, &slot, c.waitForConn())
+	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
 	if err != nil {
 		return c.db.connectError(err)
 	}

@@ -216,9 +216,6 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 			reads = false
 		}
 	}
-	if c.drawn.sc == nil && req.kind == rwlock.Leaf {
-		c.slot.With = h.chain(req) // which will last until a connection can be drawn
-	}
 	err := c.take(ctx, h, req, c.waitFor(req))
 	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
 		if err := c.spillForUser(ctx, id); err != nil {
@@ -264,15 +261,13 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 	return err
 }
 
-// chain links the holds that req asks for, for who waits with them.
-func (h *userHold) chain(req request) *rwlock.Hold {
-	h.gate.With = nil
-	switch {
-	case req.gate == nil:
-		return &h.Hold
-	case h.user != "":
-		h.gate.With = &h.Hold
+// linked returns the holds, linked, of a call of the owner that goes on to wait for something
+// else; nil if there are none. Those that are idle do no harm.
+func (h *userHold) linked(owner *rwlock.Owner) *rwlock.Hold {
+	if owner == nil || h.Owner != owner {
+		return nil
 	}
+	h.gate.With = &h.Hold
 	return &h.gate
 }
 

@@ -89,10 +89,11 @@ func (p *pin) attach(ctx context.Context, c *conn) error {
 			}
 		}()
 		var err error
-		p.slot.Owner, p.slot.Work = p.section.id.lockOwner(), p.section
-		if p.drawn, err = c.pool.draw(ctx, &p.slot, c.waitForConn()); err != nil {
+		p.slot.Work = p.section
+		if p.drawn, err = c.drawFor(ctx, &p.slot, c.identityOf(ctx), p.section.id.user); err != nil {
 			return c.explainClosed(c.db.connectError(err))
 		}
+		p.slot.SetOwner(p.section.id.lockOwner())
 		p.drawn.pin = p
 		c.drawn = p.drawn
 		return nil
