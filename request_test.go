@@ -141,6 +141,39 @@ func TestRequestsTaggedAgainInACircle(t *testing.T) {
 	}
 }
 
+// TestConnectionsPinnedByRequestsTaggedAgain: all connections are held by transactions whose
+// requests wait for another one with a context that they have tagged again.
+func TestConnectionsPinnedByRequestsTaggedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 3
+		db := openStub(t, &stub{}, MaxOpenConns(n))
+		results := make(chan error, n)
+		for i := range n {
+			go func() {
+				ctx := asUser(1 + i)
+				tx, err := db.BeginTx(ctx, nil)
+				time.Sleep(time.Second)
+				if err == nil {
+					_, err = db.ExecContext(WithUser(ctx, 1+i), "UPDATE t SET v = 1")
+					tx.Rollback()
+				}
+				results <- err
+			}()
+		}
+		start, refused := time.Now(), 0
+		for range n {
+			if err := <-results; errors.Is(err, ErrDeadlock) {
+				refused++
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(start); refused == 0 || took > 11*time.Second {
+			t.Errorf("%d of %d were refused, after %v", refused, n, took)
+		}
+	})
+}
+
 // TestRequestBesideTheWorkOfItsProgram: what is done with the context from which a request's was
 // made may be other work. While it goes on it is waited for as a stranger's would be, also at
 // SQLite's gate.

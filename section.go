@@ -131,7 +131,9 @@ type section struct {
 	gone func(*section) // called when it is released; may be nil
 	done chan struct{}  // closed a moment after it has ended
 
-	mu       sync.Mutex    // guards what follows, and the links of the members
+	// mu guards what follows, and the links of the members. Whoever has it does not call package
+	// rwlock, which asks what goes on in the section with its own mutexes locked.
+	mu       sync.Mutex
 	thread   *thread       // that has begun it, if its context has no owner; else nil
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it

@@ -32,6 +32,10 @@ import (
 // many others have been given back, "sql: database is closed". All handles of a Store share its server
 // connections, so one costs microseconds.
 //
+// Pass the handle on to what a function calls. Where that asks for a handle of its own for the same
+// user, to write, it waits for the first one: if the goroutine is the same, for self_wait, and
+// then it gets [ErrDeadlock].
+//
 // cancel is never nil, also beside an error, and does nothing the second time.
 type Store struct {
 	own    *database // of the data source name
