@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -18,9 +19,13 @@ type owner struct {
 	rwlock.Owner
 	outer *owner // that it is inside; nil if in none
 
-	mu   sync.Mutex // guards rows and the links of its elements
-	rows *rows      // the open ones that hold a lock: a doubly linked list
+	mu    sync.Mutex // guards what follows, and the links of rows
+	rows  *rows      // the open ones that hold a lock: a doubly linked list
+	inner []*rows    // some of those of the owners inside it, up to maxInner
 }
+
+// maxInner is enough for one request, and not much for what all requests come from.
+const maxInner = 8
 
 // newOwner returns an owner inside outer, which may be nil. Where contexts are tagged again
 // without end, as in a loop, the outer one has to do.
@@ -52,20 +57,29 @@ func Fork(ctx context.Context) context.Context {
 	return withIdentity(ctx, id)
 }
 
-// hasRows tells whether there are rows that may hold a lock, be it for one that the owner is
-// inside.
+// hasRows tells whether there are rows that may hold a lock, be it for another in the owner's
+// line.
 func (o *owner) hasRows() bool {
 	return o.anyRows(func(*rows) bool { return true })
 }
 
-// anyRows tells whether one of the rows of the owner, or of one that it is inside, is so.
+// anyRows tells whether one of the rows of the owner's line, as far as they are known, is so.
 func (o *owner) anyRows(is func(*rows) bool) bool {
+	if o != nil && o.anyInnerRows(is) {
+		return true
+	}
 	for ; o != nil; o = o.outer {
 		if o.anyOwnRows(is) {
 			return true
 		}
 	}
 	return false
+}
+
+func (o *owner) anyInnerRows(is func(*rows) bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.ContainsFunc(o.inner, is)
 }
 
 func (o *owner) anyOwnRows(is func(*rows) bool) bool {
@@ -81,6 +95,36 @@ func (o *owner) anyOwnRows(is func(*rows) bool) bool {
 
 // add and remove keep the list of rows that the owner may have to spill.
 func (o *owner) add(r *rows) {
+	o.addOwn(r)
+	for p := o.outer; p != nil; p = p.outer {
+		p.addInner(r)
+	}
+}
+
+func (o *owner) remove(r *rows) {
+	o.removeOwn(r)
+	for p := o.outer; p != nil; p = p.outer {
+		p.removeInner(r)
+	}
+}
+
+func (o *owner) addInner(r *rows) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.inner) < maxInner {
+		o.inner = append(o.inner, r)
+	}
+}
+
+func (o *owner) removeInner(r *rows) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i := slices.Index(o.inner, r); i >= 0 {
+		o.inner = slices.Delete(o.inner, i, i+1)
+	}
+}
+
+func (o *owner) addOwn(r *rows) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r.next, r.prev = o.rows, nil
@@ -90,7 +134,7 @@ func (o *owner) add(r *rows) {
 	o.rows = r
 }
 
-func (o *owner) remove(r *rows) {
+func (o *owner) removeOwn(r *rows) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -105,7 +149,7 @@ func (o *owner) remove(r *rows) {
 	r.next, r.prev = nil, nil
 }
 
-// spill makes the owner, and those that it is inside, give up what those of their open rows
+// spill makes the owner, and the others in its line, give up what those of their open rows
 // hold that are in the way, by reading the rest of those rows, each up to limit bytes, into
 // memory. It returns how many they were.
 func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) (n int, err error) {

@@ -240,21 +240,30 @@ func TestLoopThatTagsItsContextAgain(t *testing.T) {
 	}
 }
 
-// TestOwnRowsMakeWayForInnerWrite: rows of the outer context, beside others' who write in theirs
-// too, make way for a write of the inner one.
-func TestOwnRowsMakeWayForInnerWrite(t *testing.T) {
+// TestOwnRowsMakeWayInARequestTaggedAgain: rows of the outer context, beside others' who write in
+// theirs too, make way for a write of the inner one, and the other way round.
+func TestOwnRowsMakeWayInARequestTaggedAgain(t *testing.T) {
+	t.Run("outer rows", func(t *testing.T) {
+		ownRowsMakeWay(t, func(ctx context.Context) (rows, write context.Context) { return ctx, WithUser(ctx, 1) })
+	})
+	t.Run("inner rows", func(t *testing.T) {
+		ownRowsMakeWay(t, func(ctx context.Context) (rows, write context.Context) { return WithUser(ctx, 1), ctx })
+	})
+}
+
+func ownRowsMakeWay(t *testing.T, tag func(ctx context.Context) (rows, write context.Context)) {
 	onEngines(t, "lock_timeout=20s", func(t *testing.T, db *sql.DB, c *Connector) {
 		ready, write, done := make(chan bool), make(chan bool), make(chan error, 2)
 		for range 2 {
 			go func() {
-				ctx := asUser(1)
-				rows, err := db.QueryContext(ctx, "SELECT id FROM counters ORDER BY id")
+				reads, writes := tag(asUser(1))
+				rows, err := db.QueryContext(reads, "SELECT id FROM counters ORDER BY id")
 				ready <- true
 				<-write
 				if err == nil {
 					defer rows.Close()
 					rows.Next()
-					_, err = db.ExecContext(WithUser(ctx, 1), "UPDATE counters SET n = n + 1 WHERE id = '1'")
+					_, err = db.ExecContext(writes, "UPDATE counters SET n = n + 1 WHERE id = '1'")
 				}
 				done <- err
 			}()
@@ -295,6 +304,34 @@ func TestWaitForTheOwnRequestSaysSo(t *testing.T) {
 				}
 			}
 			must(t, tx.Commit())
+		})
+	}
+}
+
+// TestInnerRowsAndOuterWrites: on SQLite, in each journal mode, a request writes with one of its
+// contexts inside rows of the other.
+func TestInnerRowsAndOuterWrites(t *testing.T) {
+	for name, innerRows := range map[string]bool{"outer rows": false, "inner rows": true} {
+		t.Run(name, func(t *testing.T) {
+			onJournals(t, "lock_timeout=0&", func(t *testing.T, db *sql.DB, mode string) {
+				reads := asUser(1)
+				writes := WithUser(reads, 1)
+				if innerRows {
+					reads, writes = writes, reads
+				}
+				rows, err := db.QueryContext(reads, "SELECT id FROM counters")
+				must(t, err)
+				defer rows.Close()
+				n := 0
+				for ; rows.Next(); n++ {
+					_, err := db.ExecContext(writes, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+					must(t, err)
+				}
+				must(t, rows.Err())
+				if n != 4 {
+					t.Errorf("%d rows of 4", n)
+				}
+			})
 		})
 	}
 }
