@@ -158,7 +158,7 @@ func (c *conn) execInside(ctx context.Context, s *stmt, query string, args []dri
 }
 
 func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
-	return sending{st, query, args, c.scopeOnServer() != nil}
+	return sending{statement: st, query: query, args: args, inTx: c.scopeOnServer() != nil}
 }
 
 // An admission is a statement that has its lock.
@@ -352,7 +352,9 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 	defer func() {
 		c.lockCall()
 		defer c.leave()
-		if c.lent = false; !returned {
+		c.lent = false
+		c.noteRaw()
+		if !returned {
 			c.abandon(nil, admission{}) // as database/sql is about to
 		}
 	}()

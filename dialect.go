@@ -57,15 +57,15 @@ type dialect struct {
 	// stmtCache is the default of the option. keepFrom returns with how many
 	// arguments or more a text gives the same results on the connection when it is
 	// prepared; if nil, never.
+	// keepsFor bounds how long one is kept, if not 0.
 	stmtCache int
 	keepFrom  func(ci driver.Conn) int
+	keepsFor  time.Duration
 
 	// staleStmt tells whether an error says of a statement that it must be prepared
-	// anew, stmtsFull that the server has too many; forgets tells whether a statement
-	// makes all stale that the session has. They may be nil.
+	// anew, stmtsFull that the server has too many. They may be nil.
 	staleStmt func(err error) bool
 	stmtsFull func(err error) bool
-	forgets   func(st sqltext.Statement, query string) bool
 
 	// stmtsOutliveConns: a connection does not end before its statements are closed,
 	// which costs no round trip, nor are rows that are open in the way of it.

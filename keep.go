@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -18,12 +17,17 @@ type sending struct {
 	query     string
 	args      []driver.NamedValue
 	inTx      bool // inside a transaction
+	kept      bool // by a kept statement
 }
 
 // isKeepable tells whether a statement of its kind is worth to be kept, and does
 // the same when it is prepared. Others are rare, or change what the kept ones mean.
-func (s *sending) isKeepable() bool {
-	if s.statement.Multi || s.statement.DDL {
+//
+// What the server settles when it parses is settled anew for each use of a text. Of a
+// statement that the program has prepared, the inner driver has it settled when that is
+// done; so there we rely on our knowledge of the session for all but the time.
+func (s *sending) isKeepable(most sqltext.Settles) bool {
+	if s.statement.Multi || s.statement.DDL || s.statement.Settles > most {
 		return false
 	}
 	switch s.statement.Verb {
@@ -102,37 +106,40 @@ func (sc *serverConn) queryOnce(ctx context.Context, s *sending) (rows driver.Ro
 // as it is: then the inner driver does with it what it always does.
 func (sc *serverConn) keptFor(ctx context.Context, s *sending) (*keptStmt, error) {
 	c := &sc.cache
+	s.kept = false
 	if sc.keepFrom > 0 && s.hasNames() {
 		return nil, nil // the drivers of servers refuse them before they prepare
 	}
-	if c.size == 0 || len(s.args) < sc.keepFrom || !s.isKeepable() || !sc.canPrepare() {
+	if c.size == 0 || len(s.args) < sc.keepFrom || !s.isKeepable(sqltext.SettlesNothing) || !sc.canPrepare() {
 		return nil, nil
 	}
-	k, there := c.take(s.query, sc.version())
+	version := sc.version() // before it is prepared, since the schema may change meanwhile
+	k, there := c.take(s.query, version)
 	if k == nil {
-		if there || !c.wants(s.query) {
+		if there || !c.wants(s.query, version) {
 			return nil, nil
 		}
 		ss, err := sc.prepare(ctx, s.query)
 		if err != nil {
 			return nil, err
 		}
-		k = c.add(s.query, ss, sc.version())
+		k = c.add(s.query, ss, version)
 	}
 	if n := k.si.NumInput(); n >= 0 && n != len(s.args) {
 		k.letGo() // the inner driver has its own words, or even uses, for it
 		return nil, nil
 	}
+	s.kept = true
 	return k, nil
 }
 
 // prepareKept returns a statement for a client statement, which has it until it
 // lets it go. found tells whether it was there.
 func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (k *keptStmt, found bool, err error) {
-	keep := sc.cache.size > 0 && len(s.query) <= maxKeptText && s.isKeepable() && sc.canPrepare()
-	there := false
+	keep := sc.cache.size > 0 && len(s.query) <= maxKeptText && s.isKeepable(sqltext.SettlesBySettings) && sc.canPrepare()
+	there, version := false, sc.version()
 	if keep {
-		if k, there = sc.cache.take(s.query, sc.version()); k != nil {
+		if k, there = sc.cache.take(s.query, version); k != nil {
 			return k, true, nil
 		}
 	}
@@ -143,7 +150,7 @@ func (sc *serverConn) prepareKept(ctx context.Context, s *sending) (k *keptStmt,
 	case !keep || there:
 		return unkept(ss), false, nil
 	}
-	return sc.cache.add(s.query, ss, sc.version()), false, nil
+	return sc.cache.add(s.query, ss, version), false, nil
 }
 
 // canPrepare tells whether statements may be prepared and closed now: while rows
@@ -163,77 +170,41 @@ const maxRetries = 2
 // triesAgain tells whether to send a statement again after err, which says that
 // nothing was executed. In a transaction the server may refuse that: there err is
 // returned, with words of ours if only our keeping the statement explains it. What is
-// never kept, such as an EXECUTE of the program's own, has its error as it is.
+// not kept, such as an EXECUTE of the program's own, has its error as it is.
 func (sc *serverConn) triesAgain(err *error, s *sending, tries int) bool {
 	c, d := &sc.cache, sc.cfg.dialect
 	switch {
-	case c.size == 0 || !s.isKeepable():
-		return false
-	case d.stmtsFull != nil && d.stmtsFull(*err): // others need the room
+	case c.size > 0 && d.stmtsFull != nil && d.stmtsFull(*err): // others need the room
 		c.clear()
 		c.size = 0
 		return true
-	case d.staleStmt == nil || !d.staleStmt(*err):
+	case !s.kept || d.staleStmt == nil || !d.staleStmt(*err):
 		return false
 	}
-	c.forgotten++
-	if s.inTx && sqlState(*err) == undefinedStatement {
-		*err = &lostStmtError{*err}
+	c.forget()
+	if s.inTx {
+		*err = &staleStmtError{err: *err, lost: sqlState(*err) == undefinedStatement}
 	}
 	return !s.inTx && tries < maxRetries
 }
 
-// A lostStmtError is the error of a kept statement that the server does not know.
-type lostStmtError struct{ err error }
-
-func (e *lostStmtError) Error() string {
-	return fmt.Sprintf("%v; dblocker had prepared the statement on this connection: if a pooler such as pgbouncer is in between, "+
-		"which may run each transaction on another server connection, open the database with stmt_cache=0", e.err)
+// A staleStmtError is the error of a kept statement that the server does not know, or
+// that would give other columns than before, in a transaction, which it has ended.
+type staleStmtError struct {
+	err  error
+	lost bool // the server does not know it
 }
 
-func (e *lostStmtError) Unwrap() error { return e.err }
-
-// noteEffects notes what a statement that was executed, or has failed, may have done
-// to the statements that are kept.
-func (c *conn) noteEffects(s *sending) {
-	st := s.statement
-	if st.Kind == sqltext.Read || c.db.stmtCache == 0 {
-		return
+func (e *staleStmtError) Error() string {
+	if e.lost {
+		return fmt.Sprintf("%v; dblocker had prepared the statement on this connection: if a pooler such as pgbouncer is in between, "+
+			"which may run each transaction on another server connection, open the database with stmt_cache=0", e.err)
 	}
-	temporary := st.DDL && containsFold(s.query, "TEMP") // perhaps by the name of a schema
-	if st.DDL && !(temporary && onlyTemporary(st, s.query)) {
-		c.pool.database.schema.Add(1)
-		c.changesSchema = c.changesSchema || c.scope != nil // and again when others see it
-	}
-	sc, forgets := c.drawn.sc, c.db.dialect.forgets
-	if sc != nil && (temporary || st.Multi || forgets != nil && forgets(st, s.query)) {
-		sc.cache.forgotten++
-	}
+	return fmt.Sprintf("%v; dblocker had kept the statement prepared on this connection from an earlier use, and its tables were changed since where dblocker "+
+		"does not see it, as by another program: run the transaction again, or open the database with stmt_cache=0", e.err)
 }
 
-// onlyTemporary tells whether a statement that changes the schema does so for its own session
-// only. That it says no is safe.
-func onlyTemporary(st sqltext.Statement, query string) bool {
-	words := strings.Fields(query)
-	if st.Multi || len(words) < 4 {
-		return false
-	}
-	word := words[1]
-	if strings.EqualFold(word, "OR") { // REPLACE
-		word = words[3]
-	}
-	return strings.EqualFold(word, "TEMP") || strings.EqualFold(word, "TEMPORARY")
-}
-
-// containsFold reports whether text contains the ASCII word, in whatever case.
-func containsFold(text, word string) bool {
-	for i := 0; i+len(word) <= len(text); i++ {
-		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(text[i:i+len(word)], word) {
-			return true
-		}
-	}
-	return false
-}
+func (e *staleStmtError) Unwrap() error { return e.err }
 
 // sqlState returns the SQLSTATE of an error of PostgreSQL, or "".
 func sqlState(err error) string {

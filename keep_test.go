@@ -152,7 +152,10 @@ func TestSessionForgetsStatements(t *testing.T) {
 func TestLostStatement(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN()
 	db := openKept(t, "postgres", "", dsn)
-	const query, lose = "SELECT $1::text", "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+	mustRun(t, db, "CREATE TABLE t (a int)")
+	mustRun(t, db, "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NEW; END $$")
+	mustRun(t, db, "CREATE TRIGGER lose BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION lose()")
+	const query, lose = "SELECT $1::text", "INSERT INTO t VALUES (1)"
 	for range 3 {
 		value(t, db, query, "x")
 	}

@@ -55,7 +55,7 @@ var mysql = &dialect{
 	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
 	staleStmt: func(err error) bool { n := mysqlErrorNumber(err); return n == 1243 || n == 1615 },
 	stmtsFull: func(err error) bool { return mysqlErrorNumber(err) == 1461 },
-	forgets:   mysqlForgets,
+	keepsFor:  time.Minute, // for a trigger that changes the session
 }
 
 // mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
@@ -64,18 +64,6 @@ func mysqlErrorNumber(err error) uint64 {
 		return number.Uint()
 	}
 	return 0
-}
-
-// mysqlForgets: a prepared statement keeps the database, the SQL mode and the
-// character set that the session had.
-func mysqlForgets(st sqltext.Statement, query string) bool {
-	switch st.Verb {
-	case "USE":
-		return true
-	case "SET":
-		return slices.ContainsFunc([]string{"MODE", "NAMES", "CHAR", "COLLATION"}, func(word string) bool { return containsFold(query, word) })
-	}
-	return false
 }
 
 // mysqlLimitStatements sets the limit for all statements on MariaDB, which
@@ -99,7 +87,11 @@ func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) 
 	return err
 }
 
+// mysqlVersion asks once for each connection.
 func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
+	if sc.serverVersion != "" {
+		return sc.serverVersion, nil
+	}
 	rows, err := sc.queryText(ctx, "SELECT VERSION()")
 	if err != nil {
 		return "", err
@@ -107,7 +99,8 @@ func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
 	if len(rows) != 1 {
 		return "", io.EOF
 	}
-	return rows[0][0], nil
+	sc.serverVersion = rows[0][0]
+	return sc.serverVersion, nil
 }
 
 // mysqlIdentify asks for the client's port besides the number: a server that was

@@ -59,8 +59,10 @@ var postgres = &dialect{
 		}
 		return 1
 	},
+	// The server does not tell of a table, function or type that another program makes
+	// earlier in the search path, nor of a trigger that changes the session.
+	keepsFor:  time.Minute,
 	staleStmt: postgresStaleStmt,
-	forgets:   postgresForgets,
 	isPooled:  postgresIsPooled,
 }
 
@@ -74,30 +76,24 @@ const (
 
 // postgresStaleStmt knows the errors that say nothing was executed. "Cached plan
 // must not change result type" is told by the function that it is from, since its
-// text may be in any language.
+// text may be in any language. In a function of the server it is about another plan.
 func postgresStaleStmt(err error) bool {
 	switch sqlState(err) {
 	case undefinedStatement, duplicateStatement:
 		return true
 	case notSupported:
-		routine := field(reflect.ValueOf(err), "Routine")
-		return routine.Kind() == reflect.String && routine.String() == "RevalidateCachedQuery"
+		e := reflect.ValueOf(err)
+		return errorField(e, "Routine") == "RevalidateCachedQuery" && errorField(e, "Where") == ""
 	}
 	return false
 }
 
-// postgresForgets: the server prepares statements anew after a change of the search
-// path, but not if that changes their results.
-func postgresForgets(st sqltext.Statement, query string) bool {
-	switch st.Verb {
-	case "DISCARD", "DEALLOCATE", "RESET":
-		return true
-	case "SET":
-		return containsFold(query, "SEARCH_PATH") || containsFold(query, "SCHEMA")
-	case "SELECT":
-		return st.Kind != sqltext.Read && containsFold(query, "SET_CONFIG")
+// errorField returns a field of an error of lib/pq or pgx, or "".
+func errorField(err reflect.Value, name string) string {
+	if f := field(err, name); f.Kind() == reflect.String {
+		return f.String()
 	}
-	return false
+	return ""
 }
 
 // postgresIsPooled compares the process that the connection was said to be served

@@ -180,9 +180,8 @@ func (s *scope) covers(user string) bool {
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
 	s.releaseHolds()
-	if s.conn.changesSchema && s.outer == nil {
-		s.conn.changesSchema = false
-		s.conn.pool.database.schema.Add(1)
+	if s.outer == nil {
+		s.conn.noteEnd()
 	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost

@@ -140,7 +140,7 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 			return ctx.Err() // a server that cannot tell is taken for pooled
 		}
 	}
-	sc.cache.size = c.cfg.stmtCache
+	sc.cache.size, sc.cache.maxAge = c.cfg.stmtCache, c.cfg.dialect.keepsFor
 	return nil
 }
 
@@ -181,8 +181,10 @@ type serverConn struct {
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
 
-	// statementTimeout is what the server has been told, if it can be.
+	// statementTimeout is what the server has been told, if it can be. serverVersion is
+	// what it has told, if it was asked.
 	statementTimeout time.Duration
+	serverVersion    string
 	// journal is the journal mode of a SQLite database when the connection was
 	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
 	journal string

@@ -34,8 +34,6 @@ var sqlite = &dialect{
 		}
 		return neverKeep
 	},
-	// A pragma may change how texts are understood.
-	forgets: func(st sqltext.Statement, _ string) bool { return st.Verb == "PRAGMA" },
 	// https://www.sqlite.org/c3ref/close.html
 	stmtsOutliveConns: true,
 

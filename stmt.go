@@ -72,13 +72,16 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 
 // on returns the statement prepared on sc, the connection's server connection.
 func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStmt, error) {
-	if s.inner == nil {
+	if s.inner != nil {
+		s.inner.uses++
+	} else {
 		var err error
 		if s.inner, s.found, err = sc.prepareKept(ctx, snd); err != nil {
 			return nil, err
 		}
 		s.conn.stmts = append(s.conn.stmts, s)
 	}
+	snd.kept = s.found
 	return s.inner.serverStmt, nil
 }
 

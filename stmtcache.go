@@ -1,6 +1,11 @@
 package dblocker
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
 
 // A stmtCache is the prepared statements that a server connection keeps from one
 // use to the next: those that the program prepared, and those that it sends as text
@@ -15,12 +20,22 @@ type stmtCache struct {
 	// of their last use.
 	oldest, newest *keptStmt
 
-	// forgotten is how often the session was changed so that statements which were
-	// prepared before may no longer be what they were.
-	forgotten int64
+	// maxAge bounds how long a statement is kept, if not 0: for what changes without our
+	// seeing it, as by another program.
+	maxAge time.Duration
 
-	// seen has the hashes of texts that were sent once, each in the place that it
-	// names.
+	// forgotten is how often the session was changed so that statements which were
+	// prepared before may no longer be what they were. own is how often only settings
+	// were that the program has invented; those matter to plans that are made once for
+	// all executions.
+	forgotten, own int64
+
+	// unsettled is what the transaction that may be open has altered of the session, which
+	// its end may alter again.
+	unsettled sqltext.Alters
+
+	// seen has the hashes of texts that were sent once since the session was changed,
+	// each in the place that it names.
 	seen [256]uint64
 
 	// turnedAway counts the texts that found the cache full.
@@ -41,6 +56,9 @@ type keptStmt struct {
 	query        string
 	state        keptState
 	prepared     int64     // what version was when it was prepared
+	since        time.Time // when that was, if there is a maxAge
+	own          int64     // what own was when it was last used
+	uses         int       // how often it was taken
 	older, newer *keptStmt // in the list
 }
 
@@ -73,7 +91,7 @@ func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) 
 	switch {
 	case k == nil:
 		return nil, false
-	case k.prepared != version:
+	case k.prepared != version || k.isPlanned() || k.isOld():
 		c.oust(k)
 		return nil, false
 	case k.state != keptIdle:
@@ -81,16 +99,50 @@ func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) 
 	}
 	c.unlink(k)
 	k.state = keptBusy
+	k.own = c.own
+	k.uses++
 	return k, true
 }
 
+// customPlans is how often PostgreSQL makes a plan for a single execution of a
+// statement before it may make one for all. In that one it has called the functions that
+// are declared IMMUTABLE, though some programs have such that read a setting.
+// https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
+const customPlans = 5
+
+// isPlanned tells whether a setting of the program's own has changed since the statement
+// was last used, and it may have a plan from then.
+func (k *keptStmt) isPlanned() bool { return k.own != k.cache.own && k.uses >= customPlans }
+
+func (k *keptStmt) isOld() bool { return k.cache.maxAge > 0 && time.Since(k.since) > k.cache.maxAge }
+
+// forget makes all statements stale that are kept now.
+func (c *stmtCache) forget() { c.forgotten++ }
+
+// altered is for what has altered the session.
+func (c *stmtCache) altered(a sqltext.Alters) {
+	switch a {
+	case sqltext.AltersSession:
+		c.forget()
+	case sqltext.AltersOwn:
+		c.own++
+	}
+}
+
+// settle is for the end of a transaction.
+func (c *stmtCache) settle() {
+	c.altered(c.unsettled)
+	c.unsettled = sqltext.AltersNothing
+}
+
 // wants tells whether a text that has no statement is to have one: from its second
-// use on, so that texts that are sent once leave nothing on the server.
-func (c *stmtCache) wants(query string) bool {
+// use on, so that texts that are sent once leave nothing on the server, and where the
+// session is changed all the time nothing is prepared in vain.
+func (c *stmtCache) wants(query string, version int64) bool {
 	if len(query) > maxKeptText {
 		return false
 	}
-	hash := maphash.String(textSeed, query)
+	hash := maphash.String(textSeed, query) + uint64(version)
 	place := &c.seen[hash%uint64(len(c.seen))]
 	if *place != hash {
 		*place = hash
@@ -115,7 +167,10 @@ func (c *stmtCache) add(query string, ss *serverStmt, version int64) *keptStmt {
 	if c.stmts == nil {
 		c.stmts = make(map[string]*keptStmt)
 	}
-	k := &keptStmt{serverStmt: ss, cache: c, query: query, state: keptBusy, prepared: version}
+	k := &keptStmt{serverStmt: ss, cache: c, query: query, state: keptBusy, prepared: version, own: c.own, uses: 1}
+	if c.maxAge > 0 {
+		k.since = time.Now()
+	}
 	c.stmts[query] = k
 	return k
 }
