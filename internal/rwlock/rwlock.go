@@ -41,7 +41,10 @@
 //   - What happens to those who wait for long is in watch.go.
 package rwlock
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Mode is what a holder may do beside others.
 type Mode uint8
@@ -140,8 +143,15 @@ var epoch = time.Now()
 // of a time.Time. The zero stamp means "not recorded".
 type stamp int64
 
-// now returns the present, which is never zero. It is a variable so that a test can count
-// how often the clock is read.
-var now = func() stamp { return stamp(time.Since(epoch)) + 1 }
+// now returns the present, which is never zero.
+func now() stamp {
+	if clock := testClock.Load(); clock != nil {
+		return (*clock)()
+	}
+	return stamp(time.Since(epoch)) + 1
+}
+
+// testClock is set by a test that counts how often the clock is read.
+var testClock atomic.Pointer[func() stamp]
 
 func (s stamp) since(start stamp) time.Duration { return time.Duration(s - start) }
