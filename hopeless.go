@@ -34,10 +34,10 @@ var _, _, _ worker = (*conn)(nil), (*rows)(nil), (*section)(nil)
 
 // hopeless is the Wait.Hopeless of an operation that joins a transaction which was begun for
 // nobody, or does not.
-func hopeless(joins bool) func(holders []any, self time.Duration) int {
+func hopeless(joins bool) func(holders []any, waited, self time.Duration) int {
 	if joins {
-		return func(holders []any, self time.Duration) int {
-			return max(waitsOnServer(holders, self), inOwnSection(holders, self))
+		return func(holders []any, waited, self time.Duration) int {
+			return max(waitsOnServer(holders, self), inOwnSection(holders, waited, self))
 		}
 	}
 	return inOwnSection
@@ -55,17 +55,29 @@ func waitsOnServer(holders []any, self time.Duration) int {
 	return lastWorker(holders, func(w worker) bool { return w.inOneCall() >= self })
 }
 
-func inOwnSection(holders []any, self time.Duration) int {
+// inOwnSection knows, of a section that the goroutine has passed on to another, that this is
+// so once the other has been seen to work there.
+func inOwnSection(holders []any, waited, self time.Duration) int {
 	caller := ""
 	return lastWorker(holders, func(w worker) bool {
 		t := w.begunBy()
-		if t == nil || w.quiet() < self {
+		if t == nil || t.passedOn.Load() {
+			return false
+		}
+		quiet := w.quiet()
+		if quiet < self && waited < self {
 			return false
 		}
 		if caller == "" {
 			caller = currentThread()
 		}
-		return t.id() == caller
+		if t.id() != caller {
+			return false
+		}
+		if quiet < self { // for it was looked at when the wait began, and cannot be the caller
+			t.passedOn.Store(true)
+		}
+		return quiet >= self
 	})
 }
 

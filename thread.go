@@ -3,6 +3,7 @@ package dblocker
 import (
 	"bytes"
 	"runtime"
+	"sync/atomic"
 )
 
 // A thread knows which goroutine made it. To ask for that costs much, and few ever want to
@@ -11,11 +12,13 @@ import (
 type thread struct {
 	ask  chan chan string // for the answer
 	done <-chan struct{}
+
+	passedOn atomic.Bool // what it has begun is in other hands
 }
 
 // thisThread returns the goroutine that calls it. It can be asked until done is closed.
 func thisThread(done <-chan struct{}) *thread {
-	t := &thread{make(chan chan string), done}
+	t := &thread{ask: make(chan chan string), done: done}
 	go t.answer()
 	return t
 }

@@ -12,7 +12,7 @@ func (w *waiter) lookForHope(bound Wait) error {
 	if len(holders) == 0 {
 		return nil
 	}
-	i := bound.Hopeless(work, bound.Self)
+	i := bound.Hopeless(work, now().since(w.since), bound.Self)
 	if i < 0 {
 		return nil
 	}

@@ -22,9 +22,8 @@ func TestHopelessWaitEnds(t *testing.T) {
 			before := s.ask("before", exclusive, l)
 			var asked [][]any
 			var at []time.Duration
-			start := time.Now()
-			w := rwlock.Wait{Timeout: long, Self: selfWait, Hopeless: func(holders []any, self time.Duration) int {
-				asked, at = append(asked, holders), append(at, time.Since(start))
+			w := rwlock.Wait{Timeout: long, Self: selfWait, Hopeless: func(holders []any, waited, self time.Duration) int {
+				asked, at = append(asked, holders), append(at, waited)
 				if len(asked) < 3 {
 					return -1
 				}
@@ -63,7 +62,7 @@ func TestHopeComesBack(t *testing.T) {
 		if err := try(l, exclusive, &first); err != nil {
 			t.Fatal(err)
 		}
-		waits := s.askWithin(rwlock.Wait{Timeout: long, Self: selfWait, Hopeless: func([]any, time.Duration) int {
+		waits := s.askWithin(rwlock.Wait{Timeout: long, Self: selfWait, Hopeless: func([]any, time.Duration, time.Duration) int {
 			first.Release()
 			return 0
 		}}, "waits", exclusive, l)
