@@ -144,25 +144,45 @@ func (h *Hold) isAwaited() bool {
 	return h.awaited
 }
 
-// lookForDeadlock refuses the waiter if it closes a cycle of holders. If it closes one of
-// turns besides, it sees to that.
+// lookForDeadlock refuses the waiter if it closes a cycle of holders, unless another in it
+// gives way. If it closes one of turns besides, it sees to that.
 func (w *waiter) lookForDeadlock(bound Wait) error {
 	searching.Lock()
 	w.looked = true
-	s := look([]*waiter{w}, false, bound)
-	cycle := s.cycle(s.waiters[waiting{waiter: w}])
-	if cycle == nil {
+	moved := []*waiter{w}
+	for {
+		s := look([]*waiter{w}, false, bound)
+		cycle := s.cycle(s.waiters[waiting{waiter: w}])
+		if cycle == nil {
+			s.unlock()
+			untangle(moved)
+			searching.Unlock()
+			return nil
+		}
+		at := w.whoGivesWay(cycle)
+		err := deadlockError(slices.Concat(cycle[at:], cycle[:at]), now().since(cycle[at].wait.since))
+		if at == 0 {
+			pending := w.withdraw(nil)
+			s.unlock()
+			searching.Unlock()
+			retry(pending)
+			return err
+		}
+		pending := cycle[at].wait.refuse(err)
 		s.unlock()
-		untangle([]*waiter{w})
-		searching.Unlock()
-		return nil
+		moved = append(moved, retryAll(pending)...)
 	}
-	err := deadlockError(cycle, now().since(w.since))
-	pending := w.withdraw(nil)
-	s.unlock()
-	searching.Unlock()
-	retry(pending)
-	return err
+}
+
+// whoGivesWay returns the place in the cycle of a wait that is to be refused: of w itself, which
+// is the first, unless another gives way.
+func (w *waiter) whoGivesWay(cycle []*Hold) int {
+	for at := 0; at < len(cycle) && !w.givesWay; at += 2 {
+		if cycle[at].wait != nil && cycle[at].wait.givesWay {
+			return at
+		}
+	}
+	return 0
 }
 
 // look searches from the waiters, and returns with all locked on which the result depends,

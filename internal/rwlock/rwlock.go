@@ -128,6 +128,11 @@ type Wait struct {
 	// turns there, and within one, who came first is first. The others have no use for it.
 	Turn string
 
+	// GivesWay says that the caller can give up what it holds, and ask for that again
+	// together with this. So if the wait is in a cycle, it is the one that ends with
+	// ErrDeadlock, whoever has closed the cycle.
+	GivesWay bool
+
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
 

@@ -109,9 +109,13 @@ type waiter struct {
 	// nobody waited for its owners. It is set with the places' shards locked, or searching.
 	looked bool
 
-	// done is guarded by the mutexes of the places' shards, all of them locked.
+	givesWay bool // as Wait has it
+
+	// done is guarded by the mutexes of the places' shards, all of them locked. So is
+	// refused: why it was refused by another whose cycle it was in; else nil.
 	done    bool
-	granted chan struct{} // closed when it is granted
+	refused *WaitError
+	granted chan struct{} // closed when it is granted, or refused so
 }
 
 // several reports whether the waiter waits for more than one lock.
@@ -143,11 +147,12 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 		return err
 	}
 	w := &waiter{
-		places:  slices.Clone(ps),
-		since:   now(),
-		stage:   from,
-		slow:    bound.Slow,
-		granted: make(chan struct{}),
+		places:   slices.Clone(ps),
+		since:    now(),
+		stage:    from,
+		givesWay: bound.GivesWay,
+		slow:     bound.Slow,
+		granted:  make(chan struct{}),
 	}
 	for _, p := range w.places {
 		p.lock.enqueue(p.hold, w)
@@ -178,7 +183,7 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 	for {
 		select {
 		case <-w.granted:
-			return nil
+			return w.outcome()
 		case <-ctx.Done():
 			return w.giveUp(ctx.Err())
 		case <-bound.Closed:
@@ -274,9 +279,26 @@ func (w *waiter) giveUp(reason error) error {
 	if w.done {
 		w.places.unlock()
 		retry(pending)
-		return nil
+		return w.outcome()
 	}
 	return w.unlockAndRefuse(refusal(w.places, now().since(w.since), reason), pending)
+}
+
+// outcome is what came of a waiter that another has finished.
+func (w *waiter) outcome() error {
+	if w.refused != nil {
+		return w.refused
+	}
+	return nil
+}
+
+// refuse ends the wait of a waiter that gives way, on behalf of another. It is called with
+// the shards locked, and returns the waiters to be retried.
+func (w *waiter) refuse(err *WaitError) []*waiter {
+	w.refused = err
+	pending := w.withdraw(nil)
+	close(w.granted)
+	return pending
 }
 
 // unlockAndRefuse ends the wait with the error. It is called with the shards locked,
