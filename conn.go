@@ -185,6 +185,11 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.clearConnection(ctx, st); err != nil {
 		return adm, err
 	}
+	if c.scope == nil { // one that has still to begin is another's, on the pinned connection
+		if err := c.startTx(ctx); err != nil {
+			return adm, err
+		}
+	}
 	if adm.raw, err = c.beginRaw(ctx, st); adm.raw != nil || err != nil {
 		return adm, err
 	}
@@ -194,6 +199,9 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	}
 	req := request{kind: kind, mode: mode, session: st.Kind == sqltext.Session}
 	if err := c.lock(ctx, h, req); err != nil {
+		return adm, err
+	}
+	if err := c.startTx(ctx); err != nil {
 		return adm, err
 	}
 	h.makeWay(writesRows(st))
@@ -309,6 +317,9 @@ func (c *conn) settleRows(r *rows, adm admission) {
 func (c *conn) PrepareContext(ctx context.Context, query string) (prepared driver.Stmt, err error) {
 	err = c.call(ctx, func() error {
 		defer c.leaf.release()
+		if err := c.startTx(ctx); err != nil {
+			return err
+		}
 		if err := c.passGate(ctx, &c.leaf); err != nil {
 			return err
 		}
@@ -329,10 +340,20 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	err = c.call(ctx, func() error {
+		t := new(tx)
+		if c.beginsLater() {
+			if err := t.beginLater(ctx, c, opts); err != nil {
+				return err
+			}
+			begun = t
+			return nil
+		}
+		if err := c.startTx(ctx); err != nil {
+			return err
+		}
 		if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 			return err
 		}
-		t := new(tx)
 		if err := t.begin(ctx, c, opts); err != nil {
 			return err
 		}
@@ -366,6 +387,9 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 // lend draws a server connection for Raw, whose callback may call c again.
 func (c *conn) lend() (sc *serverConn, err error) {
 	err = c.call(context.Background(), func() error {
+		if err := c.startTx(context.Background()); err != nil {
+			return err
+		}
 		if err := c.drawForRaw(); err != nil {
 			return err
 		}

@@ -132,11 +132,13 @@ func (h *userHold) leaveGate() {
 	h.gate.Release()
 }
 
-// gateRequest adds to req what an operation on c, outside a scope, asks of the
-// gate in mode, and counts h as a reader that passes by.
+// gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode Mode) error {
 	g := c.pool.gate
-	if g == nil || c.scopeOnServer() != nil { // which has passed the gate
+	switch {
+	case g == nil, req.asksGate == later:
+		return nil
+	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
 		return nil
 	}
 	if g.wal.Load() == walUnknown {
@@ -157,11 +159,11 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
 func (c *conn) passGate(ctx context.Context, h *userHold) error {
-	if c.pool.gate == nil || c.scopeOnServer() != nil {
+	if s := c.scopeOnServer(); c.pool.gate == nil || s != nil && s.pending == nil {
 		return nil
 	}
 	id := c.identityOf(ctx)
-	req := request{kind: rwlock.Leaf, mode: Shared}
+	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
 	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
 		return err
 	}

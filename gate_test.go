@@ -564,7 +564,8 @@ func TestReadOnlyTxCannotWrite(t *testing.T) {
 	})
 }
 
-// TestBeginIsImmediate, so that two that read first and then write do not meet.
+// TestBeginIsImmediate, so that two that read first and then write do not meet; but not before
+// the first statement.
 func TestBeginIsImmediate(t *testing.T) {
 	for _, txlock := range []string{"", "&_txlock=deferred", "&_txlock=exclusive"} {
 		testdb.NoLeaks(t)
@@ -574,6 +575,8 @@ func TestBeginIsImmediate(t *testing.T) {
 		tx, err := db.Begin()
 		must(t, err)
 		other := openSQLite(t, "sqlite3", "file:"+path+"?_busy_timeout=0")
+		mustExec(t, other, "INSERT INTO t VALUES (0)")
+		must(t, tx.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
 		if err := execError(other, "INSERT INTO t VALUES (1)"); err == nil || !isBusy(err) {
 			t.Errorf("%q: another program wrote beside the transaction: %v", txlock, err)
 		}

@@ -21,6 +21,8 @@ type userHold struct {
 	user   string
 	owner  *owner // nil if the context had none
 
+	self *rwlock.Owner // in place of one, where that is nil; may be nil too
+
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
 	inside membership   // of a section
 }
@@ -35,15 +37,20 @@ func (h *userHold) release() {
 func (h *userHold) unlock() {
 	passed, alone := h.passed, h.alone
 	h.leaveGate()
-	h.Hold.Release()
-	if h.all != nil {
-		h.all.Release()
-		h.all = nil
-	}
+	h.unlockUser()
 	// Nobody is to wait for what follows.
 	passed.makeRoom()
 	if alone != nil {
 		alone.walReader.note()
+	}
+}
+
+// unlockUser gives up the user's lock only.
+func (h *userHold) unlockUser() {
+	h.Hold.Release()
+	if h.all != nil {
+		h.all.Release()
+		h.all = nil
 	}
 }
 
@@ -69,7 +76,10 @@ func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 // describe says whose the holds are, and what for. Those of rows have their work already.
 func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, work worker) {
 	h.user, h.owner = id.user, id.owner
-	h.Owner, h.Kind, h.Tag = id.lockOwner(), kind, tag
+	if h.Owner = id.lockOwner(); h.Owner == nil {
+		h.Owner = h.self
+	}
+	h.Kind, h.Tag = kind, tag
 	if h.Work == nil {
 		h.Work = work
 	}
@@ -84,10 +94,20 @@ type request struct {
 	session  bool // it concerns nothing but its session, and takes no user's lock
 	gate     *gate
 	gateMode Mode
+	asksGate gateNeed
 
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
 }
+
+// gateNeed says whether an operation asks anything of the gate.
+type gateNeed int
+
+const (
+	unlessInside gateNeed = iota // unless it is inside a transaction, which has passed the gate
+	atOnce                       // although it is, since that has not
+	later
+)
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
 // or stays idle if the operation needs none.
@@ -150,6 +170,7 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	if id.user == "" && req.gate == nil {
 		return nil
 	}
+	id.owner.noteWork()
 	if alone := req.gate != nil && req.gateMode == Exclusive; alone {
 		return c.acquireAlone(ctx, h, req, id)
 	}
@@ -199,7 +220,7 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
-	unused := c.drawn.sc != nil && c.busy == idle && c.scope == nil
+	unused := c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
 	reads := req.mode == Exclusive && id.user != "" && id.owner != nil && id.owner.hasRows()
 	if unused || reads {
 		err := c.take(ctx, h, req, rwlock.Wait{})
@@ -245,16 +266,23 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 	if req.gate == nil {
 		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
+	if h.user == "" {
+		return h.takeGate(ctx, req, w)
+	}
 	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
+	return req.noteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
+}
+
+// takeGate acquires what req asks of the gate only.
+func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) error {
 	if h.owner == nil && h.user == "" && req.gateMode == Shared {
 		return req.gate.readUntagged(ctx, h, w)
 	}
-	var err error
-	if h.user == "" {
-		err = gate.Lock.Acquire(ctx, gate.Mode, gate.Hold, w)
-	} else {
-		err = users.acquire(ctx, h.user, mode, h, &gate, w)
-	}
+	return req.noteTurn(req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate, w))
+}
+
+// noteTurn notes that a writer has its turn at the gate, if err says so.
+func (req request) noteTurn(err error) error {
 	if err == nil && req.gateMode == Exclusive {
 		req.gate.crowd.noteTurn()
 	}

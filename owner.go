@@ -22,6 +22,8 @@ type owner struct {
 	mu    sync.Mutex // guards what follows, and the links of rows
 	rows  *rows      // the open ones that hold a lock: a doubly linked list
 	inner []*rows    // some of those of the owners inside it, up to maxInner
+
+	ownerWork
 }
 
 // maxInner is enough for one request, and not much for what all requests come from.

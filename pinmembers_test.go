@@ -81,8 +81,9 @@ func gaveThePinBackWhileWaiting(t *testing.T) {
 	stmt, err := conn.PrepareContext(ctx, "SELECT 1")
 	must(t, err)
 	defer stmt.Close()
-	tx, err := db.BeginTx(context.Background(), nil) // has the gate
+	tx, err := db.BeginTx(context.Background(), nil)
 	must(t, err)
+	mustExec(t, tx, "UPDATE counters SET n = n") // has the gate
 
 	prepared := make(chan error)
 	go func() {

@@ -48,7 +48,7 @@ func (c *conn) beginRaw(ctx context.Context, st sqltext.Statement) (*rawTx, erro
 		return nil, errImmediateInShared
 	}
 	raw := new(rawTx)
-	if err := raw.scope.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly); err != nil {
+	if err := raw.scope.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly, unlessInside); err != nil {
 		return nil, err
 	}
 	return raw, nil

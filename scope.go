@@ -24,20 +24,30 @@ type scope struct {
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
 	lost     error       // why the server has ended it, which the program does not know; else nil
+
+	// pending is the transaction itself while it has only been asked for: see txstart.go.
+	pending *tx
+
+	// self owns its part of the gate, and its users' locks, where nobody else does, so that
+	// the deadlock search knows that they belong together.
+	self rwlock.Owner
 }
 
 // begin prepares a scope and takes the lock that it needs.
-func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool) error {
+func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool, gate gateNeed) error {
 	s.conn, s.outer = c, c.scope
 	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
 	s.readOnly = readOnly || s.inShared
+	if c.pool.gate != nil {
+		s.hold.self = &s.self
+	}
 	begun := false
 	defer func() {
 		if !begun {
 			s.hold.release()
 		}
 	}()
-	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode()}); err != nil {
+	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode(), asksGate: gate}); err != nil {
 		return err
 	}
 	s.hold.makeWay(true)
@@ -114,11 +124,15 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	}
 	// The connection and the gate are the user's from now on, also to the deadlock
 	// search, if nobody else's.
-	unowned := s.unowned()
-	for _, h := range unowned {
-		h.SetOwner(id.lockOwner())
+	unowned, self := s.unowned(), s.outermost().selfOwner()
+	owner := id.lockOwner()
+	if owner == nil {
+		owner = self
 	}
-	h, joined := new(userHold), false
+	for _, h := range unowned {
+		h.SetOwner(owner)
+	}
+	h, joined := &userHold{self: self}, false
 	defer func() {
 		if joined {
 			s.joined = append(s.joined, h)
@@ -126,7 +140,7 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 		}
 		h.release()
 		for _, h := range unowned {
-			h.SetOwner(nil)
+			h.SetOwner(self)
 		}
 	}()
 	err := s.join(ctx, h, id, in)
@@ -137,31 +151,55 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 // unowned returns what the scope has that no user's owner has: the connection, and the
 // gate, which the outermost scope has passed.
 func (s *scope) unowned() (holds []*rwlock.Hold) {
-	if slot := &s.conn.slot; slot.Owner == nil {
+	self := s.outermost().selfOwner()
+	if slot := &s.conn.slot; slot.Owner == nil || slot.Owner == self {
 		holds = append(holds, slot)
 	}
-	for s.outer != nil {
-		s = s.outer
-	}
+	s = s.outermost()
 	if s.hold.owner == nil && s.joined == nil {
 		holds = append(holds, &s.hold.gate)
 	}
 	return holds
 }
 
+func (s *scope) outermost() *scope {
+	for s.outer != nil {
+		s = s.outer
+	}
+	return s
+}
+
+// selfOwner returns self if it is used, which is so on engines with a gate.
+func (s *scope) selfOwner() *rwlock.Owner { return s.hold.self }
+
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
-	req := request{kind: rwlock.Tx, mode: s.mode(), joins: true}
 	if in == nil {
-		return s.conn.acquire(ctx, h, req, id)
+		return s.lockUser(ctx, h, id)
 	}
 	needs, err := s.conn.enterSection(in, h, id)
 	if err != nil {
 		return err
 	}
 	if needs.user != "" {
-		err = s.conn.acquire(ctx, h, req, needs)
+		err = s.lockUser(ctx, h, needs)
 	}
 	return h.entered(id, err)
+}
+
+// lockUser takes the lock of the user id; and what the scope asks of the gate with it, if that
+// is still to come.
+func (s *scope) lockUser(ctx context.Context, h *userHold, id identity) error {
+	req := request{kind: rwlock.Tx, mode: s.mode(), joins: true}
+	t := s.pending
+	if t == nil || t.atGate != nil {
+		return s.conn.acquire(ctx, h, req, id)
+	}
+	req.asksGate = atOnce
+	if err := s.conn.lockOutside(ctx, h, req, id, req.mode); err != nil {
+		return err
+	}
+	t.atGate = h
+	return nil
 }
 
 // covers tells whether a user's statement in the scope needs no lock of its own.
@@ -179,6 +217,8 @@ func (s *scope) covers(user string) bool {
 
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
+	s.pending.settled()
+	s.pending = nil
 	s.releaseHolds()
 	if s.outer == nil {
 		s.conn.noteEnd()

@@ -95,6 +95,7 @@ func TestSectionAtTheGate(t *testing.T) {
 		must(t, addOne(ctx, db, "1"))
 		tx, err := db.BeginTx(asUser(2), nil)
 		must(t, err)
+		mustExec(t, tx, "UPDATE counters SET n = n")
 		if _, err := db.ExecContext(ctx, "UPDATE counters SET n = 5"); !errors.Is(err, ErrLockTimeout) {
 			t.Errorf("a section writes beside another user's transaction: %v", err)
 		}
@@ -120,6 +121,7 @@ func TestSectionAndGateInACircle(t *testing.T) {
 		two, unlockTwo := beginTest(t, Lock, asUser(2), db)
 		tx, err := db.BeginTx(two, nil)
 		must(t, err)
+		mustExec(t, tx, "UPDATE counters SET n = n")
 		atGate := make(chan error)
 		go func() { atGate <- addOne(one, db, "1") }()
 		waitFor(t, func() bool { return waitingAtGates() == 1 })
@@ -337,6 +339,7 @@ func TestStmtCloseWaitsForNobody(t *testing.T) {
 	stmt, conn := prepareOnConn(t, ctx, db)
 	tx, err := db.BeginTx(asUser(2), nil)
 	must(t, err)
+	mustExec(t, tx, "UPDATE counters SET n = n")
 	done := make(chan error)
 	go func() { _, err := db.ExecContext(ctx, "UPDATE counters SET n = 1"); done <- err }()
 	waitFor(t, func() bool { return waitingAtGates() == 1 })

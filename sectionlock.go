@@ -296,6 +296,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			}
 		}
 	}
+	s.id.owner.noteWork()
 	if s.ofNobody && s.mode == Shared {
 		if err := acquire(rwlock.Wait{}); !errors.Is(err, rwlock.ErrTimeout) || w.Timeout <= 0 {
 			return s.lockError(err)

@@ -116,7 +116,7 @@ func (s *scope) noticeLoss(st sqltext.Statement, err error) {
 	c := s.conn
 	autocommit := c.db.dialect.autocommit
 	sc := c.drawn.sc
-	if autocommit == nil || err == nil || s.lost != nil || sc == nil || sc.broken {
+	if autocommit == nil || err == nil || s.lost != nil || s.pending != nil || sc == nil || sc.broken {
 		return
 	}
 	switch st.Kind {

@@ -684,11 +684,13 @@ func TestConnectFuncsOnOneFile(t *testing.T) {
 		}
 	}
 	tx := s.DB().MustBegin()
+	tx.MustExec("UPDATE counters SET n = n")
 	expectGate(s.RWDo("ann", context.Background(), "test", write))
 	must(t, tx.Rollback())
 	must(t, s.RWDo("ann", context.Background(), "test", func(ann *sqlx.DB) error {
 		tx := ann.MustBegin()
 		defer tx.Rollback()
+		tx.MustExec("UPDATE counters SET n = n")
 		expectGate(s.RWDo("bob", context.Background(), "test", write))
 		expectGate(write(s.DB()))
 		return nil

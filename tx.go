@@ -11,15 +11,25 @@ import (
 // A tx is a transaction of the inner driver under its user's lock, which it
 // releases when it ends, in whatever way.
 type tx struct {
-	driver.Tx
+	driver.Tx // nil while it is pending
 	scope
+
+	// Of one that was pending: what it was begun with, and the mode of its user's lock.
+	ctx      context.Context
+	opts     driver.TxOptions
+	userMode Mode
+
+	ownConn bool      // its connection was drawn for it, and has done nothing before
+	atGate  *userHold // that has its part of the gate; nil before it has passed
+	gaveUp  bool      // its user's lock, to ask for it again together with the gate
+	worked  int64     // by its owner when it began: see owner.worked
 }
 
 // Commit implements [driver.Tx].
-func (t *tx) Commit() error { return t.end(t.Tx.Commit, sqltext.Commit) }
+func (t *tx) Commit() error { return t.end(driver.Tx.Commit, sqltext.Commit) }
 
 // Rollback implements [driver.Tx].
-func (t *tx) Rollback() error { return t.end(t.Tx.Rollback, sqltext.Rollback) }
+func (t *tx) Rollback() error { return t.end(driver.Tx.Rollback, sqltext.Rollback) }
 
 // begin takes the lock, and begins the transaction on the server.
 func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
@@ -32,7 +42,7 @@ func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
 			t.release()
 		}
 	}()
-	if err := t.scope.begin(ctx, c, rwlock.Tx, opts.ReadOnly); err != nil {
+	if err := t.scope.begin(ctx, c, rwlock.Tx, opts.ReadOnly, unlessInside); err != nil {
 		returned = true
 		return err
 	}
@@ -50,7 +60,7 @@ func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
 }
 
 // end ends the transaction, and with it one in SQL that it was begun inside.
-func (t *tx) end(inner func() error, kind sqltext.Kind) error {
+func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 	c := t.conn
 	if err := c.enter(); err != nil {
 		return err
@@ -60,9 +70,13 @@ func (t *tx) end(inner func() error, kind sqltext.Kind) error {
 			t.release()
 			return t.ended
 		}
+		if t.pending != nil { // nothing was begun
+			t.release()
+			return nil
+		}
 		c.clearForEnd(kind)
 		c.calls.begin()
-		err := inner() // if it does not return, nobody uses c any more
+		err := inner(t.Tx) // if it does not return, nobody uses c any more
 		c.calls.end()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {

@@ -1,0 +1,251 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// On an engine with a gate, a transaction begins in two steps. BeginTx takes its user's lock
+// and its connection, and that is all: until its first statement, of whatever kind, it is
+// pending, and in nobody's way at the gate. Only then it passes the gate, and is begun on
+// the server.
+//
+//	          user's lock  gate   on the server
+//	pending   held         no     not begun: whoever ends it sends nothing
+//	begun     held         yes    begun
+//
+// If it cannot begin, the statement fails, and the transaction stays pending: the next one
+// tries again. So nothing of it is ever written in autocommit.
+//
+// It holds its user's lock while it waits at the gate. That can close a circle which there
+// would not be if it had asked for both together: who has the gate wants the same user's lock.
+// Nothing was done under its lock yet, so in a circle it is the one that gives way: it
+// gives the lock up and asks for both. But if its owner has worked beside it meanwhile,
+// it may have read there what it is going to write, and keeps the lock.
+
+// beginsLater tells whether BeginTx on c leaves the rest to the first statement. Inside another
+// transaction the engine says at once that it does not nest them.
+func (c *conn) beginsLater() bool { return c.pool.gate != nil && c.scopeOnServer() == nil }
+
+// beginLater takes the lock, and the connection if that need not wait.
+func (t *tx) beginLater(ctx context.Context, c *conn, opts driver.TxOptions) error {
+	t.ctx, t.opts = ctx, opts
+	if c.db.trace {
+		t.hold.Tag = callSite()
+	}
+	pending := false
+	defer func() {
+		if !pending { // also when the inner driver panics
+			t.release()
+		}
+	}()
+	if err := t.scope.begin(ctx, c, rwlock.Tx, opts.ReadOnly, later); err != nil {
+		return err
+	}
+	t.opts.ReadOnly = t.readOnly
+	t.userMode, _ = modeFrom(ctx, t.mode())
+	if err := t.drawEarly(ctx); err != nil {
+		return err
+	}
+	pending = true
+	t.pending = t
+	t.hold.owner.addPending(1)
+	t.worked = t.hold.owner.worked()
+	t.open()
+	return nil
+}
+
+// drawEarly draws the connection, so that one which cannot be had is BeginTx's error. But a new
+// one reads the file, for which it has to pass the gate as a reader; where it would have to
+// wait there, it is drawn when the transaction has passed.
+func (t *tx) drawEarly(ctx context.Context) error {
+	c := t.conn
+	if c.drawn.sc != nil {
+		c.busy = busy
+		return nil
+	}
+	pinned := c.pinOf(ctx) != nil // for all who attach to it, so it cannot be changed later
+	if pinned {
+		if err := c.passGate(ctx, &c.leaf); err != nil {
+			return err
+		}
+	} else if passed, err := c.passGateAtOnce(ctx, &c.leaf); err != nil || !passed {
+		return err
+	}
+	defer c.leaf.leaveGate()
+	t.ownConn = !pinned
+	return c.onServer(ctx, busy, func(*serverConn) error { return nil })
+}
+
+// passGateAtOnce is passGate without a wait, but for who is the first to learn the journal mode.
+func (c *conn) passGateAtOnce(ctx context.Context, h *userHold) (passed bool, err error) {
+	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
+	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
+		return err == nil, err
+	}
+	h.describe(identity{owner: c.identityOf(ctx).owner}, req.kind, "", c)
+	err = h.takeGate(ctx, req, rwlock.Wait{})
+	if errors.Is(err, rwlock.ErrTimeout) || errors.Is(err, rwlock.ErrDeadlock) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// startTx begins the transaction that an operation on c is about to run in, if it is pending.
+func (c *conn) startTx(ctx context.Context) error {
+	s := c.scopeOnServer()
+	if s == nil || s.pending == nil || s.ended != nil {
+		return nil
+	}
+	return s.pending.start(ctx)
+}
+
+func (t *tx) start(ctx context.Context) error {
+	c := t.conn
+	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+		return err
+	}
+	if err := t.passGate(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if t.pending != nil { // also when the inner driver panics
+			t.atGate.leaveGate()
+			t.atGate = nil
+		}
+	}()
+	t.atGate.makeWay(true)
+	if err := t.beginOnServer(ctx); err != nil {
+		return err
+	}
+	t.tx = t.Tx
+	t.pending.settled()
+	t.pending = nil
+	return nil
+}
+
+// settled notes that a transaction, which may be nil, is pending no more.
+func (t *tx) settled() {
+	if t != nil {
+		t.hold.owner.addPending(-1)
+	}
+}
+
+// beginOnServer begins on the server. As onServer, it replaces a connection that has turned out
+// to be stale, if it was drawn for the transaction.
+func (t *tx) beginOnServer(ctx context.Context) error {
+	c := t.conn
+	for tries := 0; ; tries++ {
+		drawn, mayBeStale := c.drawn.sc, c.drawn.mayBeStale && t.ownConn
+		err := c.onServer(ctx, busy, func(sc *serverConn) error {
+			inner, err := sc.begin(ctx, t.opts)
+			if err == nil {
+				t.Tx, sc.scope = &serverTx{inner, sc, t.ctx}, c.scope
+			}
+			return err
+		})
+		if err == nil || drawn == nil || !mayBeStale || tries > c.db.limits.maxIdleConns {
+			return err
+		}
+		if !errors.Is(err, driver.ErrBadConn) && !sqliteOpenedReadOnly(drawn, err) {
+			return err
+		}
+		c.discard()
+	}
+}
+
+// passGate passes the gate, unless a user who has joined has done so with his lock.
+func (t *tx) passGate(ctx context.Context) error {
+	if t.atGate != nil {
+		return nil
+	}
+	c, h := t.conn, &t.hold
+	id := identity{user: h.user, owner: h.owner}
+	mode := max(t.mode(), t.userMode)
+	req := request{kind: rwlock.Tx, mode: t.userMode, asksGate: atOnce}
+	if err := c.gateRequest(ctx, h, &req, mode); err != nil {
+		return err
+	}
+	if req.gate == nil { // it passes by
+		t.atGate = h
+		return nil
+	}
+	if err := c.spillAtGate(ctx, req, id); err != nil {
+		return err
+	}
+	if req.gateMode == Exclusive {
+		req.gate.writers.Add(1)
+	}
+	passed := false
+	defer func() {
+		if !passed && req.gateMode == Exclusive {
+			req.gate.writers.Add(-1)
+		}
+	}()
+	if err := t.waitAtGate(ctx, req, id); err != nil {
+		return c.lockError(err, id)
+	}
+	if passed = true; req.gateMode == Exclusive {
+		h.alone = c.pool
+	}
+	t.atGate = h
+	return nil
+}
+
+// waitAtGate waits for what req asks of the gate, and for the user's lock too if that was given
+// up in an earlier wait.
+func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
+	c, h := t.conn, &t.hold
+	if t.gaveUp {
+		return t.lockAgain(ctx, req)
+	}
+	if h.gate.Owner = id.lockOwner(); id.owner == nil {
+		h.gate.Owner = h.self
+	}
+	h.gate.Kind, h.gate.Tag, h.gate.Work = rwlock.Tx, h.Tag, c
+	if t.wastesConn() {
+		err := h.takeGate(ctx, req, rwlock.Wait{})
+		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
+			return err
+		}
+		c.giveBack()
+	}
+	w := c.waitFor(req)
+	w.GivesWay = h.Hold.Held() && !t.isReliedOn()
+	err := h.takeGate(ctx, req, w)
+	if !w.GivesWay || !errors.Is(err, rwlock.ErrDeadlock) || waitsForItself(err, h) {
+		return err
+	}
+	h.unlockUser()
+	t.gaveUp = true
+	return t.lockAgain(ctx, req)
+}
+
+// lockAgain takes the user's lock, and what req asks of the gate, together.
+func (t *tx) lockAgain(ctx context.Context, req request) error {
+	err := t.conn.take(ctx, &t.hold, req, t.conn.waitFor(req))
+	t.gaveUp = err != nil
+	return err
+}
+
+// wastesConn tells that a transaction, which may be nil, has a connection that others may wait
+// for who have the gate, and that it does not need before it has passed that.
+func (s *scope) wastesConn() bool {
+	if s == nil || s.pending == nil {
+		return false
+	}
+	c := s.conn
+	return s.pending.ownConn && c.pool.slots != nil && c.drawn.sc != nil
+}
+
+// isReliedOn tells whether the owner has worked beside the transaction since it was asked for.
+func (t *tx) isReliedOn() bool { return t.hold.owner.worked() != t.worked }
+
+func waitsForItself(err error, h *userHold) bool {
+	var w *rwlock.WaitError
+	return errors.As(err, &w) && w.Blocker.Owner.InLine(h.Owner) && len(w.Cycle) <= 2
+}
