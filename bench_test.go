@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -97,4 +99,47 @@ func BenchmarkSection(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkHandlePerRequest opens a handle for each request, and closes it: on one file, by so
+// many goroutines, each for a user. A request reads a row, or writes it before.
+func BenchmarkHandlePerRequest(b *testing.B) {
+	const query, update = "SELECT n FROM t WHERE id = 1", "UPDATE t SET n = n + 1 WHERE id = 1"
+	for _, mode := range []string{"WAL", "DELETE"} {
+		dsn := "file:" + testdb.SQLite(b) + "?_synchronous=NORMAL&_journal_mode=" + mode
+		serve(b, 1, "sqlite3", dsn, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO t VALUES (1, 1)", query)
+		for work, request := range map[string][]string{"read": {query}, "write": {update, query}} {
+			for _, goroutines := range []int{1, 8} {
+				for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
+					b.Run(fmt.Sprintf("%s/journal=%s/goroutines=%d/driver=%s", work, mode, goroutines, driver), func(b *testing.B) {
+						b.ReportAllocs()
+						var begun atomic.Int64
+						var wg sync.WaitGroup
+						for user := range goroutines {
+							wg.Go(func() {
+								for begun.Add(1) <= int64(b.N) {
+									serve(b, user, driver, dsn, request...)
+								}
+							})
+						}
+						wg.Wait()
+					})
+				}
+			}
+		}
+	}
+}
+
+// serve runs statements of a user, the last of which is a query, on a handle of their own.
+func serve(b *testing.B, user int, driver, dsn string, statements ...string) {
+	db, err := sql.Open(driver, dsn)
+	must(b, err)
+	ctx := WithUser(context.Background(), user+1)
+	last := len(statements) - 1
+	for _, s := range statements[:last] {
+		_, err := db.ExecContext(ctx, s)
+		must(b, err)
+	}
+	must(b, db.QueryRowContext(ctx, statements[last]).Scan(new(int)))
+	must(b, db.Close())
 }

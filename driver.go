@@ -185,6 +185,9 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	if name == "dblocker" || strings.HasSuffix(name, wrappedSuffix) {
 		return nil, wrapsItself(name)
 	}
+	if d, ok := plainDrivers.Load(name); ok {
+		return d.(driver.Driver), nil
+	}
 	if !slices.Contains(sql.Drivers(), name) {
 		return nil, unknownDriver(name)
 	}
@@ -196,8 +199,15 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	if _, ours := db.Driver().(*Driver); ours {
 		return nil, wrapsItself(name)
 	}
+	if _, ok := db.Driver().(driver.DriverContext); !ok {
+		plainDrivers.Store(name, db.Driver())
+	}
 	return db.Driver(), nil
 }
+
+// plainDrivers are those, by name, that database/sql gives no DSN to before a connection is
+// wanted: what is registered under a name stays what it is.
+var plainDrivers sync.Map
 
 func wrapsItself(name string) error {
 	return fmt.Errorf("dblocker: the inner driver %q is dblocker itself; name the driver to wrap, for example sqlite3", name)
@@ -269,7 +279,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
-		texts:  sqltext.NewCache(cfg.dialect.text),
+		texts:  textsOf(cfg.dialect.text),
 		closed: make(chan struct{}),
 
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
@@ -278,6 +288,18 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.slow = c.tellSlow
 	return c
 }
+
+// textsOf returns the cache of the judgements of a dialect's texts, which is one for all
+// handles: a handle may be opened for one request.
+func textsOf(d sqltext.Dialect) *sqltext.Cache {
+	c, ok := textCaches.Load(d)
+	if !ok {
+		c, _ = textCaches.LoadOrStore(d, sqltext.NewCache(d))
+	}
+	return c.(*sqltext.Cache)
+}
+
+var textCaches sync.Map // of *sqltext.Cache by sqltext.Dialect
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers
 // can be stacked; its Unwrap gives the inner one.

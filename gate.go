@@ -153,6 +153,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 		return nil
 	}
 	req.gate, req.gateMode = g, mode
+	c.connectFirst(ctx, g, mode)
 	return nil
 }
 
@@ -263,6 +264,26 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	defer slot.Release()
 	d.giveBack()
 	return nil
+}
+
+// connectFirst opens the first connection of a handle, for an operation that will have the
+// gate alone, before that: to open one takes longer than most writes, and others could not
+// write meanwhile. It reads, so only in WAL mode it is in no writer's way. The connection is
+// the pool's until the operation has its locks. If none can be opened, the operation will
+// meet the reason itself.
+func (c *conn) connectFirst(ctx context.Context, g *gate, mode Mode) {
+	p := c.pool
+	if mode != Exclusive || p.connected.Load() || c.drawn.sc != nil || p.slots != nil || p.maxIdleConns == 0 {
+		return
+	}
+	g.passers.Add(1)
+	defer g.passers.Add(-1)
+	if g.wal.Load() != walOn || !p.connected.CompareAndSwap(false, true) {
+		return
+	}
+	if d, err := p.connect(ctx); err == nil {
+		d.giveBack()
+	}
 }
 
 // opened adapts the gate to the journal mode that a new connection has reported. One that

@@ -3,7 +3,9 @@ package dblocker
 import (
 	"database/sql"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -25,8 +27,11 @@ type outerPool struct {
 // noteOpened is called for each new client connection. database/sql has a goroutine that opens
 // connections only for those who wait because of SetMaxOpenConns.
 func (o *outerPool) noteOpened(c *Connector) {
-	o.open.Add(1)
-	if !o.toldLimit.Load() && isSampled(&o.opened) && calledBy("connectionOpener") != "" {
+	if first := o.open.Add(1) == 1 && o.opened.Load() == 0; first { // for nobody who waits
+		o.opened.Add(1)
+		return
+	}
+	if !o.toldLimit.Load() && isSampled(&o.opened) && calledBy(shallow, "connectionOpener") != "" {
 		c.warnOfLimit(0)
 	}
 }
@@ -36,7 +41,7 @@ func (o *outerPool) noteClosed(c *Connector) {
 	if o.toldLifetime.Load() && o.toldIdle.Load() || !isSampled(&o.closed) {
 		return
 	}
-	switch calledBy("connectionCleaner", "SetMaxIdleConns", "putConn", "conn") {
+	switch calledBy(deep, "connectionCleaner", "SetMaxIdleConns", "putConn", "conn") {
 	case "connectionCleaner", "conn":
 		if o.toldLifetime.CompareAndSwap(false, true) {
 			c.logger.Warn("dblocker: SetConnMaxLifetime or SetConnMaxIdleTime is set on a handle of dblocker, where it closes client connections only, which cost nothing; " +
@@ -95,18 +100,50 @@ func isSampled(times *atomic.Uint32) bool {
 
 // calledBy returns which of these methods of sql.DB, or of functions that they have, is nearest up
 // the stack; "" if none is.
-func calledBy(methods ...string) string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+func calledBy(depth int, methods ...string) string {
+	var pcs stack
+	runtime.Callers(3, pcs[:depth])
+	names, ok := seenStacks.Load(pcs)
+	if !ok {
+		names = pcs.methods()
+		if seenStacks.count.Add(1) <= maxSeenStacks {
+			seenStacks.Store(pcs, names)
+		}
+	}
+	for _, name := range names.([]string) {
+		if slices.Contains(methods, name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// A stack is the innermost calls of a goroutine.
+type stack [deep]uintptr
+
+// How far up database/sql is found from where a client connection is opened, and closed.
+const shallow, deep = 4, 16
+
+// seenStacks has the methods of the stacks that were looked at, since to find out names costs
+// more than the rest.
+var seenStacks struct {
+	sync.Map // of []string by stack
+	count    atomic.Int64
+}
+
+const maxSeenStacks = 1000
+
+// methods returns the methods of sql.DB on the stack, the innermost first.
+func (s stack) methods() (names []string) {
+	frames := runtime.CallersFrames(s[:slices.Index(append(s[:], 0), 0)])
 	for {
 		frame, more := frames.Next()
-		for _, method := range methods {
-			if name, ok := strings.CutPrefix(frame.Function, "database/sql.(*DB)."); ok && (name == method || strings.HasPrefix(name, method+".")) {
-				return method
-			}
+		if name, ok := strings.CutPrefix(frame.Function, "database/sql.(*DB)."); ok {
+			name, _, _ = strings.Cut(name, ".")
+			names = append(names, name)
 		}
 		if !more {
-			return ""
+			return names
 		}
 	}
 }

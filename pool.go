@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -24,6 +25,8 @@ type pool struct {
 
 	walReader *walReader // nil if there is to be none
 
+	connected atomic.Bool // the first connection has been drawn, or is being opened
+
 	orphans orphans // what lost connections have left on the server
 }
 
@@ -32,7 +35,7 @@ const slotsNamePrefix = "one of the server connections that are allowed by max_o
 func newPool(c *Connector) (*pool, error) {
 	var p pool
 	library := driverPackage(c.driver.Unwrap())
-	database, err := openSpace(c.databaseID(library), library)
+	database, err := c.openDatabase(library)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +68,16 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	database.add(&p)
 	return &p, nil
+}
+
+// openDatabase returns the space of the handle's database, which it retains for the pool.
+func (c *Connector) openDatabase(library string) (*space, error) {
+	if s, ok := c.inner.(*sqliteConnector); ok {
+		if path := s.opened().path; path != "" {
+			return openFile(path, library)
+		}
+	}
+	return openSpace(c.databaseID(library), library)
 }
 
 // databaseID is the identity that the handles on one database have in common,
@@ -142,6 +155,9 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
 		return draw{}, err
+	}
+	if !p.connected.Load() {
+		p.connected.Store(true)
 	}
 	d := draw{conn: conn}
 	err = conn.Raw(func(dc any) error {

@@ -56,6 +56,24 @@ func openSpace(id, library string) (*space, error) {
 	if isNew {
 		return s, nil
 	}
+	return s.join(id, library)
+}
+
+// openFile is openSpace for a SQLite file with an absolute path, which need not be resolved
+// if somebody has the file open.
+func openFile(path, library string) (*space, error) {
+	file := statFile(path)
+	registry.mu.Lock()
+	s := registry.findFile(file)
+	registry.mu.Unlock()
+	if s != nil {
+		return s.join(sqliteName+":"+path, library)
+	}
+	return openSpace(sqliteName+":"+resolvePath(path), library)
+}
+
+// join lets a handle of the library have the space, which is retained for it, or releases that.
+func (s *space) join(id, library string) (*space, error) {
 	if err := mixedSQLite(s, id, library); err != nil {
 		s.release()
 		return nil, err
@@ -88,6 +106,11 @@ func (l *spaceList) find(id string, file os.FileInfo) *space {
 	if s := l.byID[id]; s != nil && s.retain() {
 		return s
 	}
+	return l.findFile(file)
+}
+
+// findFile does that for a file that has been seen.
+func (l *spaceList) findFile(file os.FileInfo) *space {
 	if file, ok := fileIDOf(file); ok {
 		for _, s := range l.byFile[file] {
 			if s.retain() {

@@ -67,12 +67,15 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 // open makes a server connection, and lets setUp prepare it for its work.
 func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(context.Context, *serverConn) error) (*serverConn, error) {
 	var sc *serverConn
-	err := c.conns.connect(ctx, w, func() error {
+	err := c.conns.connect(ctx, w, func(beside bool) error {
 		ci, err := c.dial(ctx)
 		if err != nil {
 			return err
 		}
 		sc = newServerConn(ci, c.cfg)
+		if beside {
+			sc.journal = c.gate.journalOf(c.inner)
+		}
 		ready := false
 		defer func() {
 			if !ready { // also when the inner driver panics
@@ -186,7 +189,7 @@ type serverConn struct {
 	statementTimeout time.Duration
 	serverVersion    string
 	// journal is the journal mode of a SQLite database when the connection was
-	// made, as PRAGMA journal_mode has it; "" if it could not be learned.
+	// made, as PRAGMA journal_mode has it, or "wal" or not; "" if it could not be learned.
 	journal string
 
 	// trust is counted up when an error of one connection makes all that are open

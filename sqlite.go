@@ -92,13 +92,18 @@ func resolvePath(path string) string {
 }
 
 // statSQLite looks at the file of a database with the given identity; it returns
-// nil if there is none. It never opens the file, since closing any descriptor of
-// a file drops SQLite's locks on it: https://www.sqlite.org/howtocorrupt.html
+// nil if there is none.
 func statSQLite(id string) os.FileInfo {
 	path, ok := strings.CutPrefix(id, sqliteName+":")
 	if !ok || strings.HasPrefix(path, memoryPrefix) {
 		return nil
 	}
+	return statFile(path)
+}
+
+// statFile never opens the file, since closing any descriptor of a file drops SQLite's
+// locks on it: https://www.sqlite.org/howtocorrupt.html
+func statFile(path string) os.FileInfo {
 	registry.looks.Add(1)
 	info, err := os.Stat(path)
 	if err != nil {

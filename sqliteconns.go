@@ -28,10 +28,11 @@ type openConns struct {
 	changed chan struct{}
 }
 
-// connect calls open, which opens a connection and reads from it.
-func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func() error) error {
+// connect calls open, which opens a connection and reads from it, and tells it whether
+// there is another, which stays meanwhile.
+func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func(beside bool) error) error {
 	if o == nil {
-		return open()
+		return open(false)
 	}
 	alone, err := o.enter(ctx, w)
 	if err != nil {
@@ -39,7 +40,7 @@ func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func() erro
 	}
 	opened := 0
 	defer func() { o.leave(alone, opened) }() // also when the inner driver panics
-	if err := open(); err != nil {
+	if err := open(!alone); err != nil {
 		return err
 	}
 	opened = 1

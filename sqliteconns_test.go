@@ -229,7 +229,12 @@ func TestOpenConnsCount(t *testing.T) {
 				err = errors.New("panic")
 			}
 		}()
-		return o.connect(ctx, rwlock.Wait{}, f)
+		return o.connect(ctx, rwlock.Wait{}, func(beside bool) error {
+			if beside == o.alone {
+				t.Errorf("beside another: %v, alone: %v", beside, o.alone)
+			}
+			return f()
+		})
 	}
 	ok := func() error { return nil }
 	must(t, open(ok))
@@ -256,5 +261,33 @@ func TestOpenConnsCount(t *testing.T) {
 	}
 	if o.open != 0 || o.busy != 0 || o.alone || len(o.left) != 0 {
 		t.Errorf("left: %+v", &o)
+	}
+}
+
+// TestFirstConnectionBeforeTheGate: in WAL mode nobody waits to write while another handle
+// opens the connection that it wants to write with.
+func TestFirstConnectionBeforeTheGate(t *testing.T) {
+	testdb.NoLeaks(t)
+	dsn := "file:" + testdb.SQLite(t)
+	quick := openSQLite(t, "dblocker", "sqlite3:"+dsn)
+	mustExec(t, quick, "CREATE TABLE t (v)")
+	hook := newSlowHook()
+	slow := openHooked(t, dsn, hook.hook)
+	hook.closed.Store(true)
+	done := make(chan error, 1)
+	go func() {
+		_, err := slow.ExecContext(asUser(1), "INSERT INTO t VALUES (1)")
+		done <- err
+	}()
+	<-hook.entered
+	ctx, cancel := context.WithTimeout(asUser(1), 30*time.Second)
+	defer cancel()
+	if _, err := quick.ExecContext(ctx, "INSERT INTO t VALUES (1)"); err != nil {
+		t.Errorf("a write beside the opening: %v", err)
+	}
+	close(hook.free)
+	must(t, <-done)
+	if n := pragma(t, quick, "user_version; SELECT count(*) FROM t"); n != "2" {
+		t.Errorf("%s rows, want 2", n)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,13 +35,15 @@ type sqliteConnector struct {
 	closed bool
 
 	trust atomic.Int64 // of the connections: see serverConn
-
-	tellJournal sync.Once // for the line about an existing file's journal mode
 }
+
+// toldJournals are the files of whose journal mode each logger was told.
+var toldJournals callSites
 
 // sqliteOpened is what the driver has been given.
 type sqliteOpened struct {
 	dsn   string
+	path  string // absolute, of the file; "" if there is none
 	inner driver.Connector
 	err   error
 }
@@ -47,9 +51,12 @@ type sqliteOpened struct {
 func newSQLiteConnector(cfg *config, d driver.Driver, dsn string) (driver.Connector, error) {
 	c := &sqliteConnector{driver: d, dsn: parseSQLiteDSN(dsn, findSQLiteLibrary(driverPackage(d))), logger: cfg.logger}
 	c.opened = sync.OnceValue(func() sqliteOpened {
-		dsn := c.dsn.forDriver()
-		inner, err := openConnector(cfg, d, dsn)
-		return sqliteOpened{dsn, inner, err}
+		o := sqliteOpened{dsn: c.dsn.forDriver()}
+		if c.dsn.kind() == sqliteFile {
+			o.path, _ = filepath.Abs(c.dsn.path)
+		}
+		o.inner, o.err = openConnector(cfg, d, o.dsn)
+		return o
 	})
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
@@ -164,6 +171,9 @@ func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) er
 	if ok && c.dsn.kind() == sqliteFile {
 		sc.trust, sc.madeAt, sc.suspect = &c.trust, c.trust.Load(), c.isOfTheFile
 	}
+	if sc.journal != "" {
+		return nil
+	}
 	var err error
 	if sc.journal, err = sc.pragma(ctx, "journal_mode"); err != nil {
 		return ctx.Err()
@@ -174,14 +184,33 @@ func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) er
 	return c.preferWAL(ctx, sc)
 }
 
+// journalOf returns the journal mode of a connection that inner has made beside another, if
+// that need not be asked for: the driver has set it, which also was the first read, and it is
+// the one that the other connection keeps the file in, or has left it in.
+func (g *gate) journalOf(inner driver.Connector) string {
+	c, ok := inner.(*sqliteConnector)
+	if !ok || c.dsn.kind() != sqliteFile || c.dsn.library.params == 0 {
+		return ""
+	}
+	mode := strings.ToLower(c.dsn.library.pragmaValue(c.dsn.params, "journal_mode"))
+	if was := g.wal.Load(); mode == "" || was == walUnknown || was != walFrom(mode) {
+		return ""
+	}
+	return mode
+}
+
 // preferWAL puts a new or empty database into WAL mode, in which readers and the
 // writer do not wait for each other. Of others it says how: the change is written
 // into the file, and not every backup and file system is up to it.
 func (c *sqliteConnector) preferWAL(ctx context.Context, sc *serverConn) error {
+	if !c.isEmpty() {
+		c.logJournal(sc.journal)
+		return nil
+	}
 	if pages, err := sc.pragma(ctx, "page_count"); err != nil {
 		return ctx.Err()
 	} else if pages != "0" {
-		c.tellJournal.Do(func() { c.logJournal(sc.journal) })
+		c.logJournal(sc.journal)
 		return nil
 	}
 	if journal, err := sc.pragma(ctx, "journal_mode = WAL"); err == nil {
@@ -190,7 +219,16 @@ func (c *sqliteConnector) preferWAL(ctx context.Context, sc *serverConn) error {
 	return ctx.Err()
 }
 
+// isEmpty tells whether there may be nothing in the file.
+func (c *sqliteConnector) isEmpty() bool {
+	file := statFile(c.opened().path)
+	return file == nil || file.Size() == 0
+}
+
 func (c *sqliteConnector) logJournal(mode string) {
+	if !toldJournals.isNew(fmt.Sprintf("%p %s", c.logger, c.opened().path)) {
+		return
+	}
 	c.logger.Info("dblocker: the SQLite file is not in WAL mode, so that readers wait for the writer; to change it for good, add the parameter to the DSN once",
 		"file", c.dsn.path, "journal_mode", mode, "parameter", c.dsn.library.walParam())
 }

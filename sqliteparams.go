@@ -162,7 +162,7 @@ type ignoredParam struct{ name, write string }
 // ignored returns the parameters that neither SQLite nor the library will read,
 // although their names look as if somebody should.
 func (l sqliteLibrary) ignored(params url.Values) []ignoredParam {
-	if l.params == 0 {
+	if l.params == 0 || len(params) == 0 {
 		return nil
 	}
 	known := l.paramNames()
@@ -178,10 +178,13 @@ func (l sqliteLibrary) ignored(params url.Values) []ignoredParam {
 	return found
 }
 
-func (l sqliteLibrary) paramNames() []string {
-	var names []string
+func (l sqliteLibrary) paramNames() []string { return paramNames[l.params] }
+
+var paramNames = map[sqliteColumn][]string{inMattn: inMattn.names(), inModernc: inModernc.names()}
+
+func (c sqliteColumn) names() (names []string) {
 	for _, p := range sqliteParams {
-		if p.in&l.params != 0 {
+		if p.in&c != 0 {
 			names = append(names, p.names...)
 		}
 	}

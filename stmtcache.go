@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -35,8 +36,9 @@ type stmtCache struct {
 	unsettled sqltext.Alters
 
 	// seen has the hashes of texts that were sent once since the session was changed,
-	// each in the place that it names.
-	seen [256]uint64
+	// each in the place that it names; a few are just listed, as a connection may be for
+	// one request.
+	seen []uint64
 
 	// turnedAway counts the texts that found the cache full.
 	turnedAway int
@@ -75,6 +77,9 @@ const (
 	// maxKeptText is the longest text that is kept: with the default size, the
 	// texts of a server connection take at most 1 MiB.
 	maxKeptText = 16 << 10
+
+	// fewTexts and manyTexts are how many stmtCache.seen lists, and has places for.
+	fewTexts, manyTexts = 8, 256
 
 	// admitOneOf is how many texts it takes for one of them to be let into a full
 	// cache. A program with more texts than there is room would otherwise replace
@@ -143,9 +148,7 @@ func (c *stmtCache) wants(query string, version int64) bool {
 		return false
 	}
 	hash := maphash.String(textSeed, query) + uint64(version)
-	place := &c.seen[hash%uint64(len(c.seen))]
-	if *place != hash {
-		*place = hash
+	if !c.hasSeen(hash) {
 		return false
 	}
 	if len(c.stmts) < c.size {
@@ -153,6 +156,28 @@ func (c *stmtCache) wants(query string, version int64) bool {
 	}
 	c.turnedAway++
 	return c.turnedAway%admitOneOf == 0
+}
+
+// hasSeen tells whether a text was sent before, and remembers that it was sent now.
+func (c *stmtCache) hasSeen(hash uint64) bool {
+	if len(c.seen) < manyTexts {
+		if slices.Contains(c.seen, hash) {
+			return true
+		}
+		if len(c.seen) < fewTexts {
+			c.seen = append(c.seen, hash)
+			return false
+		}
+		few := c.seen
+		c.seen = make([]uint64, manyTexts)
+		for _, hash := range few {
+			c.seen[hash%manyTexts] = hash
+		}
+	}
+	place := &c.seen[hash%manyTexts]
+	seen := *place == hash
+	*place = hash
+	return seen
 }
 
 // add keeps a statement whose text has none, for the caller, who has it busy. If all
