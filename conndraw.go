@@ -35,12 +35,8 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
-		sc := c.drawn.sc
-		err := c.limitServer(ctx)
-		if err == nil {
-			err = c.callInner(sc, call)
-		}
-		if !errors.Is(err, driver.ErrBadConn) && !(mayBeStale && sqliteOpenedReadOnly(sc, err)) {
+		replace, err := c.first(ctx, u, call)
+		if !replace {
 			return err
 		}
 		c.discard() // now, since nothing was done on it that could go on
@@ -48,6 +44,35 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 			return err
 		}
 	}
+}
+
+// first runs the call that a server connection was drawn for, having set the limit for its
+// statements. If the connection turns out to be bad before it has done any work, it is to be
+// replaced.
+func (c *conn) first(ctx context.Context, u usage, call func(*serverConn) error) (replace bool, err error) {
+	sc, mayBeStale := c.drawn.sc, c.drawn.mayBeStale
+	ended, known := c.drawn.hasEnded()
+	if ended {
+		return true, driver.ErrBadConn
+	}
+	if err := c.limitServer(ctx); err != nil {
+		return errors.Is(err, driver.ErrBadConn), err
+	}
+	err = c.callInner(sc, call)
+	switch {
+	case mayBeStale && sqliteOpenedReadOnly(sc, err):
+		return true, err
+	case !errors.Is(err, driver.ErrBadConn):
+		return false, err
+	case u == idle:
+		return true, err
+	}
+	replace, asked := c.sentNothing(ctx, mayBeStale && !known)
+	if asked != nil {
+		sc.broken = true
+		err = asked
+	}
+	return replace, err
 }
 
 // callInner calls the inner driver. Others see how long that takes.

@@ -126,8 +126,8 @@ func postgresIdentify(_ context.Context, sc *serverConn) error {
 	if pgx, ok := pgxConn(v); ok {
 		sc.session.id = fmt.Sprint(pgx.PID())
 		sc.isClosed = pgx.IsClosed
-	} else {
-		sc.session.id = postgresProcess(sc.ci)
+	} else if sc.session.id = postgresProcess(sc.ci); sc.session.id != "" {
+		sc.distrust()
 	}
 	return nil
 }

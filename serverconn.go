@@ -184,6 +184,11 @@ type serverConn struct {
 	session  session
 	isClosed func() bool // for drivers without driver.Validator; else nil
 
+	// mayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
+	// peek tells, if it is not nil, of an idle connection whether the server has ended it.
+	mayHaveSent bool
+	peek        func() (ended, known bool)
+
 	// statementTimeout is what the server has been told, if it can be. serverVersion is
 	// what it has told, if it was asked.
 	statementTimeout time.Duration

@@ -1,0 +1,66 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"net"
+	"reflect"
+	"unsafe"
+)
+
+// distrust is for lib/pq, which answers [driver.ErrBadConn], that nothing was sent, also when the connection
+// ends in the middle of a statement. The server may go on with that, so it must not be sent again
+// before the session has ended.
+func (sc *serverConn) distrust() {
+	sc.mayHaveSent = true
+	if c := libpqSocket(sc.ci); c != nil {
+		sc.peek = peekSocket(c)
+	}
+}
+
+// libpqSocket returns the network connection that lib/pq has, or nil. It is only ever looked at.
+func libpqSocket(ci driver.Conn) net.Conn {
+	c := field(reflect.ValueOf(ci), "c")
+	if !c.IsValid() || !c.CanAddr() || c.Type() != reflect.TypeFor[net.Conn]() {
+		return nil
+	}
+	return *(*net.Conn)(unsafe.Pointer(c.UnsafeAddr())) // as it is not exported
+}
+
+// hasEnded tells whether the server has ended the session while the connection lay in the pool, if
+// that can be known.
+func (d draw) hasEnded() (ended, known bool) {
+	if !d.mayBeStale || d.sc.peek == nil {
+		return false, false
+	}
+	return d.sc.peek()
+}
+
+// sentNothing tells whether a call that has ended with [driver.ErrBadConn] has sent nothing, so that its connection
+// can be replaced. Else the session is lost with what the call holds. If the connection may have
+// been stale, only the server knows; the error is that of asking in vain, and is what the next
+// connection would come to.
+func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
+	sc := c.drawn.sc
+	if !sc.mayHaveSent || !sc.lost() {
+		return true, nil
+	}
+	if !mayBeStale {
+		return false, nil
+	}
+	return c.pool.orphans.isGone(ctx, sc.session)
+}
+
+// isGone asks the server whether it has ended a session.
+func (os *orphans) isGone(ctx context.Context, s session) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, os.pool.connector.cfg.cancelGrace)
+	defer cancel()
+	ci, err := os.pool.connector.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	sc := newServerConn(ci, os.pool.connector.cfg)
+	defer sc.Close()
+	alive, err := sc.cfg.dialect.survivors(ctx, sc, []session{s})
+	return len(alive) == 0 && err == nil, err
+}
