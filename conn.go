@@ -74,10 +74,6 @@ type conn struct {
 	// statements and to answer pings, so that it cannot be exchanged for another.
 	busy usage
 
-	// changesSchema means that a statement of the open transaction does: others see
-	// it when that has ended.
-	changesSchema bool
-
 	// spent means that the connection has returned a Result. Its methods lock
 	// the connection even after it went back to database/sql's pool. If the next
 	// to use it then waited for a lock of the one who still reads the Result,

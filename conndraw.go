@@ -129,7 +129,9 @@ func (c *conn) undraw(end func(draw)) {
 	defer c.detach(d)
 	defer c.slot.Release()
 	defer end(d)
-	d.sc.cache.settle() // should a transaction have ended unseen
+	if d.sc.scope == nil {
+		c.noteEnd(d.sc) // should a transaction have ended unseen
+	}
 	for len(c.stmts) > 0 {
 		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}

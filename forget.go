@@ -14,17 +14,21 @@ func (c *conn) noteEffects(s *sending) {
 	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
 		return
 	}
+	sc := c.drawn.sc
 	temporary := st.DDL && containsFold(s.query, "TEMP") // perhaps by the name of a schema
 	if st.DDL && !(temporary && onlyTemporary(st, s.query)) {
 		c.pool.database.schema.Add(1)
-		c.changesSchema = c.changesSchema || c.mayBeInTx(st) // and again when others see it
+		if sc != nil && c.mayBeInTx(st) {
+			sc.changesSchema = true // and again when others see it
+		}
 	}
-	if c.changesSchema && endsOrUndoes(st) {
+	if sc == nil {
+		return
+	}
+	if sc.changesSchema && endsOrUndoes(st) {
 		c.pool.database.schema.Add(1)
 	}
-	if sc := c.drawn.sc; sc != nil {
-		c.noteSession(&sc.cache, st, temporary)
-	}
+	c.noteSession(&sc.cache, st, temporary)
 }
 
 // noteSession is the part of noteEffects that concerns the session.
@@ -52,7 +56,7 @@ func (c *conn) noteRaw() {
 // mayBeInTx tells whether the connection may be in a transaction behind a statement,
 // which may itself have begun it.
 func (c *conn) mayBeInTx(st sqltext.Statement) bool {
-	return c.scope != nil || st.MayBegin || st.Multi
+	return c.scopeOnServer() != nil || st.MayBegin || st.Multi
 }
 
 // endsOrUndoes tells whether a statement may undo what was done in the transaction that
@@ -67,15 +71,16 @@ func endsOrUndoes(st sqltext.Statement) bool {
 
 // noteEnd is noteEffects for the end of a transaction, which undoes what was
 // done for the transaction only, and if it is rolled back, the rest; or shows to others
-// what it has made of the schema.
-func (c *conn) noteEnd() {
-	if c.changesSchema {
-		c.changesSchema = false
+// what it has made of the schema. The server connection may be nil.
+func (c *conn) noteEnd(sc *serverConn) {
+	if sc == nil {
+		return
+	}
+	if sc.changesSchema {
+		sc.changesSchema = false
 		c.pool.database.schema.Add(1)
 	}
-	if sc := c.drawn.sc; sc != nil {
-		sc.cache.settle()
-	}
+	sc.cache.settle()
 }
 
 // onlyTemporary tells whether a statement that changes the schema does so for its own session

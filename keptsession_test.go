@@ -297,3 +297,33 @@ func mustHaveField[T any](t *testing.T, v reflect.Value, name string) {
 		t.Errorf("%v has no field %s of type %v", v.Type(), name, reflect.TypeFor[T]())
 	}
 }
+
+// TestSettingOfPinnedTransaction: in a pinned section a statement beside a transaction is inside it, and what it sets
+// for the transaction ends with that.
+func TestSettingOfPinnedTransaction(t *testing.T) {
+	db := openKept(t, "postgres", "", testdb.Postgres(t).NewDatabase(t).DSN())
+	for _, query := range []string{"CREATE SCHEMA a", "CREATE TABLE t AS SELECT 1 AS v", "CREATE TABLE a.t AS SELECT 'a' AS v"} {
+		mustRun(t, db, query)
+	}
+	ctx, unlock, err := Lock(asUser(1), db, Pin())
+	must(t, err)
+	defer unlock()
+	read := func(set bool) (v string) {
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		if set {
+			_, err = db.ExecContext(ctx, "SET LOCAL search_path = a")
+			must(t, err)
+		}
+		for range 3 {
+			must(t, tx.QueryRow("SELECT v FROM t WHERE $1", true).Scan(&v))
+		}
+		must(t, tx.Commit())
+		return v
+	}
+	for range 3 {
+		if a, one := read(true), read(false); a != "a" || one != "1" {
+			t.Errorf("got %s within and %s behind the transaction that has set the path, want a and 1", a, one)
+		}
+	}
+}

@@ -221,7 +221,7 @@ func (s *scope) release() {
 	s.pending = nil
 	s.releaseHolds()
 	if s.outer == nil {
-		s.conn.noteEnd()
+		s.conn.noteEnd(s.conn.drawn.sc)
 	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost

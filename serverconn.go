@@ -210,6 +210,10 @@ type serverConn struct {
 	open  *rows
 	scope *scope
 
+	// changesSchema means that a statement of the transaction that may be open does: others
+	// see it when that has ended.
+	changesSchema bool
+
 	// tellsTx tells whether the session is in a transaction, which the inner driver
 	// knows; else it is nil. doubtful: a statement may have begun one, among other things, or
 	// the program has had the inner connection in its hands.

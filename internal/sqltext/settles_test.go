@@ -69,7 +69,7 @@ func TestAlters(t *testing.T) {
 		{pg, "SELECT set_config($1, $2, true), a FROM t", AltersSession},
 		{pg, "WITH a AS (SELECT pg_catalog.set_config('TimeZone', 'UTC', false)) SELECT 1 FROM a", AltersSession},
 		{pg, "SELECT set_config('app.user', $1, true), set_config('role', $2, true)", AltersSession},
-		{pg, "SELECT f()", AltersSession}, {pg, "SELECT app.lower(a)", AltersSession}, {pg, "SELECT \"f\" (1)", AltersSession},
+		{pg, "SELECT pg_set_tenant($1)", AltersSession}, {pg, "SELECT f()", AltersSession}, {pg, "SELECT app.lower(a)", AltersSession}, {pg, "SELECT \"f\" (1)", AltersSession},
 		{pg, "INSERT INTO t VALUES (f($1))", AltersSession}, {pg, "SELECT * FROM pg_temp.f($1) AS x", AltersSession},
 		{pg, "SET search_path TO a", AltersSession}, {pg, "SET LOCAL TIME ZONE 'UTC'", AltersSession}, {pg, "SET ROLE x", AltersSession},
 		{pg, "SET SESSION AUTHORIZATION x", AltersSession}, {pg, "RESET ALL", AltersSession}, {pg, "DISCARD TEMP", AltersSession},
