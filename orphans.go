@@ -79,7 +79,8 @@ func (os *orphans) watch() {
 		}
 		ctx, cancel := context.WithDeadline(context.Background(), until)
 		var err error
-		if reserved, err = os.look(ctx, reserved, watching); err != nil {
+		panicked := os.pool.connector.cfg.contain(func() { reserved, err = os.look(ctx, reserved, watching) })
+		if err != nil || panicked != nil {
 			closeReserved(reserved)
 			reserved = nil
 		}
