@@ -279,7 +279,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
-		texts:  textsOf(cfg.dialect.text),
+		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysql && mysqlHidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
@@ -291,15 +291,25 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 
 // textsOf returns the cache of the judgements of a dialect's texts, which is one for all
 // handles: a handle may be opened for one request.
-func textsOf(d sqltext.Dialect) *sqltext.Cache {
-	c, ok := textCaches.Load(d)
+func textsOf(d sqltext.Dialect, ascii bool) *sqltext.Cache {
+	key := textsKey{d, ascii}
+	c, ok := textCaches.Load(key)
 	if !ok {
-		c, _ = textCaches.LoadOrStore(d, sqltext.NewCache(d))
+		newCache := sqltext.NewCache
+		if ascii {
+			newCache = sqltext.NewASCIICache
+		}
+		c, _ = textCaches.LoadOrStore(key, newCache(d))
 	}
 	return c.(*sqltext.Cache)
 }
 
-var textCaches sync.Map // of *sqltext.Cache by sqltext.Dialect
+type textsKey struct {
+	dialect sqltext.Dialect
+	ascii   bool
+}
+
+var textCaches sync.Map // of *sqltext.Cache by textsKey
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers
 // can be stacked; its Unwrap gives the inner one.

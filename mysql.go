@@ -142,6 +142,14 @@ func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]sess
 	return alive, nil
 }
 
+// mysqlHidesBackslashes tells whether a DSN asks for a character set in which a letter may end with the byte of
+// a backslash.
+// https://dev.mysql.com/doc/refman/8.4/en/charset-asian-sets.html
+func mysqlHidesBackslashes(dsn string) bool {
+	_, params, _ := strings.Cut(dsn, "?")
+	return slices.ContainsFunc([]string{"gbk", "gb18030", "sjis", "cp932", "big5"}, func(name string) bool { return containsFold(params, name) })
+}
+
 // mysqlDatabase returns address and database of a DSN of go-sql-driver/mysql,
 // [user[:password]@][net[(addr)]]/dbname[?params], with the driver's defaults.
 // What it cannot read is its own identity.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 )
 
 // The cache's bounds: at most sets*ways texts of at most maxText bytes, 4 MB in the worst case and some 100 KB in a
@@ -23,6 +24,7 @@ const (
 // neither allocate nor drive out those that come back.
 type Cache struct {
 	dialect Dialect
+	ascii   bool // whether other texts are unclear
 	seed    maphash.Seed
 	sets    [sets]cacheSet
 }
@@ -43,22 +45,37 @@ func NewCache(d Dialect) *Cache {
 	return &Cache{dialect: d, seed: maphash.MakeSeed()}
 }
 
+// NewASCIICache returns an empty cache for a server that takes texts to be in a character set whose letters may contain
+// the bytes of backslashes (GBK, Shift-JIS, Big5): one that is not ASCII cannot be taken apart.
+func NewASCIICache(d Dialect) *Cache {
+	c := NewCache(d)
+	c.ascii = true
+	return c
+}
+
 // Classify is the function [Classify] with a memory.
 func (c *Cache) Classify(query string) Statement {
 	if len(query) > maxText {
-		return Classify(c.dialect, query)
+		return c.classify(query)
 	}
 	hash := maphash.String(c.seed, query)
 	set := &c.sets[hash%sets]
 	if e := set.find(query); e != nil {
 		return e.statement
 	}
-	s := Classify(c.dialect, query)
+	s := c.classify(query)
 	if set.missed.Swap(hash) == hash {
 		// Cloned, since query may be a slice of something much larger.
 		set.add(&cacheEntry{strings.Clone(query), s})
 	}
 	return s
+}
+
+func (c *Cache) classify(query string) Statement {
+	if c.ascii && strings.ContainsFunc(query, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return unclear("")
+	}
+	return Classify(c.dialect, query)
 }
 
 func (s *cacheSet) find(query string) *cacheEntry {
