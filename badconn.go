@@ -55,12 +55,7 @@ func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
 func (os *orphans) isGone(ctx context.Context, s session) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, os.pool.connector.cfg.cancelGrace)
 	defer cancel()
-	ci, err := os.pool.connector.dial(ctx)
-	if err != nil {
-		return false, err
-	}
-	sc := newServerConn(ci, os.pool.connector.cfg)
-	defer sc.Close()
-	alive, err := sc.cfg.dialect.survivors(ctx, sc, []session{s})
+	sc, alive, err := os.ask(ctx, nil, []session{s})
+	closeReserved(sc)
 	return len(alive) == 0 && err == nil, err
 }

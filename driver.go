@@ -266,7 +266,7 @@ type Connector struct {
 
 	copiesRows bool // whether the inner driver reuses the bytes of a row
 
-	mu   sync.Mutex // guards pool, and the closing of closed
+	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
 	pool *pool      // set by the first Connect
 }
 
@@ -352,17 +352,19 @@ func (c *Connector) open() (*pool, error) {
 // "sql: database is closed", running calls finish.
 func (c *Connector) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	select {
 	case <-c.closed:
+		c.mu.Unlock()
 		return nil
 	default:
 	}
 	close(c.closed)
-	if c.pool == nil {
+	p := c.pool
+	c.mu.Unlock() // to close connections may take as long as a server wants
+	if p == nil {
 		return closeConnector(c.inner)
 	}
-	return c.pool.close()
+	return p.close()
 }
 
 func closeConnector(c driver.Connector) error {

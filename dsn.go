@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,7 +43,7 @@ func parseDSN(dsn string) (target, error) {
 		}
 	}
 	name, query, _ := strings.Cut(head, "?")
-	if name == "" || strings.ContainsAny(name, "=@/ ") { // as in a DSN without a driver; not to be quoted
+	if name == "" || strings.ContainsAny(name, "=@ ") || strings.Contains(name, "/") && !slices.Contains(sql.Drivers(), name) { // as in a DSN without a driver; not to be quoted
 		return target{}, fmt.Errorf("dblocker: the data source name has no driver before its first colon; write driver[?options]:inner-dsn, %s", dsnExample)
 	}
 	opts, err := parseOptions(query)

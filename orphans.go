@@ -79,8 +79,7 @@ func (os *orphans) watch() {
 		}
 		ctx, cancel := context.WithDeadline(context.Background(), until)
 		var err error
-		panicked := os.pool.connector.cfg.contain(func() { reserved, err = os.look(ctx, reserved, watching) })
-		if err != nil || panicked != nil {
+		if reserved, err = os.look(ctx, reserved, watching); err != nil {
 			closeReserved(reserved)
 			reserved = nil
 		}
@@ -118,18 +117,11 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		defer os.mu.Unlock()
 		os.err = err
 	}()
-	if sc == nil {
-		ci, err := os.pool.connector.dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		sc = newServerConn(ci, os.pool.connector.cfg)
-	}
 	lost := make([]session, len(watching))
 	for i, o := range watching {
 		lost[i] = o.session
 	}
-	alive, err := os.pool.connector.cfg.dialect.survivors(ctx, sc, lost)
+	sc, alive, err := os.ask(ctx, sc, lost)
 	if err != nil {
 		return sc, err
 	}
@@ -139,6 +131,31 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 		}
 	}
 	return sc, nil
+}
+
+// ask asks the server which of the sessions are left, through sc, or through a new connection,
+// which it returns. It returns in time even if the driver does not: some heed no context while
+// they connect.
+func (os *orphans) ask(ctx context.Context, sc *serverConn, lost []session) (*serverConn, []session, error) {
+	c := os.pool.connector
+	var alive []session
+	sc, err := awaitDial(ctx, 0, func(ctx context.Context) (*serverConn, error) {
+		through := sc
+		if through == nil {
+			ci, err := c.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			through = newServerConn(ci, c.cfg)
+		}
+		left, err := c.cfg.dialect.survivors(ctx, through, lost)
+		alive = left
+		return through, err
+	})
+	if err != nil {
+		return sc, nil, err
+	}
+	return sc, alive, nil
 }
 
 // end takes o off the list and releases its lock. It reports whether o was there.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -51,7 +50,10 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.useGate(c)
 	limits := c.limits
-	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate}
+	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate, timeout: max(c.connTimeout, c.selfWait)}
+	if isPgxPool(c.inner) {
+		limits.maxIdleConns, p.connector.timeout = 0, c.connTimeout
+	}
 	if _, ok := c.inner.(*sqliteConnector); ok && p.gate != nil { // another may wait for what we close
 		p.connector.conns = &p.gate.conns
 		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
@@ -118,6 +120,9 @@ func (p *pool) close() error {
 	defer p.release()
 	p.database.remove(p)
 	p.walReader.close(true)
+	if s, ok := p.connector.inner.(*sqliteConnector); ok {
+		s.stop()
+	}
 	return p.db.Close()
 }
 
@@ -153,22 +158,9 @@ func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d dr
 // that it may be used after the callback in which Raw shows it; to enter Raw for
 // every row would cost more than many a driver needs to fetch one.
 func (p *pool) connect(ctx context.Context) (draw, error) {
-	for {
-		d, err := p.drawOne(ctx)
-		if err != nil || !d.mayBeStale {
-			return d, err
-		}
-		if err := d.reset(ctx); !errors.Is(err, driver.ErrBadConn) {
-			return d, nil // as database/sql, to which no other error matters
-		}
-	}
-}
-
-func (p *pool) drawOne(ctx context.Context) (draw, error) {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
-		raise(err)
-		return draw{}, err
+		return draw{}, repanic(err)
 	}
 	if !p.connected.Load() {
 		p.connected.Store(true)
@@ -189,25 +181,12 @@ func (p *pool) drawOne(ctx context.Context) (draw, error) {
 	return d, nil
 }
 
-// reset resets the session of a connection that has been in the pool. One that is bad it discards.
-func (d draw) reset(ctx context.Context) error {
-	err := driver.ErrBadConn
-	defer func() {
-		if errors.Is(err, driver.ErrBadConn) { // also if the driver ends the goroutine
-			d.discard()
-		}
-	}()
-	err = d.sc.reset(ctx)
-	return err
-}
-
-// giveBack returns the connection to the pool, if it is still good.
+// giveBack returns the connection to the pool, which looks whether it is still
+// good.
 func (d draw) giveBack() {
 	if d.pin == nil {
-		defer d.conn.Close()
-		if d.sc.validate() {
-			d.sc.leaveTransaction()
-		}
+		d.sc.leaveTransaction()
+		d.conn.Close()
 	}
 }
 
@@ -218,7 +197,6 @@ func (d draw) discard() {
 		return
 	}
 	d.sc.broken = true
-	defer d.conn.Close()
-	defer d.conn.Raw(func(any) error { return driver.ErrBadConn })
-	d.sc.shut() // so that nothing of the driver's is called in the middle of the pool
+	d.conn.Raw(func(any) error { return driver.ErrBadConn })
+	d.conn.Close()
 }

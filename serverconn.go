@@ -40,6 +40,8 @@ type serverConnector struct {
 	conns  *openConns    // to the file; nil if they are not opened here, from a DSN of SQLite
 	wait   rwlock.Wait   // for other openings and closings there
 
+	timeout time.Duration // of the inner driver's Connect
+
 	warnOfPooler sync.Once
 }
 
@@ -55,14 +57,11 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 	return ci, err
 }
 
-// Connect implements [driver.Connector]. The inner pool, which calls it, would go on to count
-// a connection that a panic keeps from being made: so that is an error here, see raise.
+// Connect implements [driver.Connector].
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	var sc *serverConn
-	var err error
-	if panicked := apart(c.cfg.logger, func() { sc, err = c.open(ctx, c.wait, c.setUp) }); panicked != nil {
-		return nil, panicked
-	}
+	sc, err := awaitDial(ctx, c.timeout, func(ctx context.Context) (*serverConn, error) {
+		return c.open(ctx, c.wait, c.setUp)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +77,7 @@ func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(co
 			return err
 		}
 		sc = newServerConn(ci, c.cfg)
+		sc.sqlite, _ = c.inner.(*sqliteConnector)
 		if beside {
 			sc.journal = c.gate.journalOf(c.inner)
 		}
@@ -182,7 +182,8 @@ type serverConn struct {
 	keepFrom int
 	schema   *atomic.Int64
 
-	conns *openConns // that it is one of; nil if it is not counted
+	conns  *openConns       // that it is one of; nil if it is not counted
+	sqlite *sqliteConnector // that has made it; else nil
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
@@ -231,7 +232,6 @@ type serverConn struct {
 
 	// broken keeps the connection from being used again.
 	broken bool
-	closed bool
 
 	// converting tells that arguments are converted, by functions of the program among
 	// others, and nothing has been sent.
@@ -466,45 +466,26 @@ func (sc *serverConn) heed(err error) error {
 
 func (sc *serverConn) isSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
 
-// ResetSession implements [driver.SessionResetter], for the inner pool. See reset.
-func (sc *serverConn) ResetSession(context.Context) error {
+// ResetSession implements [driver.SessionResetter].
+func (sc *serverConn) ResetSession(ctx context.Context) error {
 	if sc.isSuspect() {
 		return driver.ErrBadConn
+	}
+	if r, ok := sc.ci.(driver.SessionResetter); ok {
+		return r.ResetSession(ctx)
 	}
 	return nil
 }
 
-// reset resets the session of a connection that comes from the inner pool. It is not for that
-// to call: it would lose count of the connection if the driver panicked.
-func (sc *serverConn) reset(ctx context.Context) (err error) {
-	if sc.isSuspect() {
-		return driver.ErrBadConn
+// IsValid implements [driver.Validator].
+func (sc *serverConn) IsValid() bool {
+	if sc.broken || sc.isSuspect() {
+		return false
 	}
-	r, ok := sc.ci.(driver.SessionResetter)
-	if !ok {
-		return nil
+	if v, ok := sc.ci.(driver.Validator); ok {
+		return v.IsValid()
 	}
-	if sc.cfg.contain(func() { err = r.ResetSession(ctx) }) != nil {
-		return driver.ErrBadConn
-	}
-	return err
-}
-
-// IsValid implements [driver.Validator], for the inner pool. See validate.
-func (sc *serverConn) IsValid() bool { return !sc.broken && !sc.isSuspect() }
-
-// validate is asked before the connection goes back to the inner pool, for the reason that
-// reset is called after it has come from there. What is not valid is broken.
-func (sc *serverConn) validate() (valid bool) {
-	v, ok := sc.ci.(driver.Validator)
-	if !ok || !sc.IsValid() {
-		return sc.IsValid()
-	}
-	was := sc.broken
-	sc.broken = true // also if the driver ends the goroutine
-	sc.cfg.contain(func() { valid = v.IsValid() })
-	sc.broken = was || !valid
-	return !sc.broken
+	return true
 }
 
 // lost tells whether the connection can no longer be used, so that how its
@@ -548,46 +529,18 @@ func (sc *serverConn) goHome() error {
 	return sc.home.Close()
 }
 
-// Close implements [driver.Conn], for the inner pool, which would go on to count the connection
-// if the driver panicked.
-func (sc *serverConn) Close() (err error) {
-	if sc.closed {
-		return nil
-	}
-	if thrown := apart(sc.cfg.logger, func() { err = sc.shut() }); thrown != nil {
-		return thrown
-	}
-	return err
-}
-
-// shut closes the connection. The second time it does nothing. A panic of the driver is an error.
-func (sc *serverConn) shut() (err error) {
-	if sc.closed {
-		return nil
-	}
-	sc.closed = true
-	if panicked := sc.cfg.contain(func() { err = sc.close() }); panicked != nil {
-		return panicked
-	}
-	return err
-}
-
-func (sc *serverConn) close() error {
+// Close implements [driver.Conn].
+func (sc *serverConn) Close() error {
 	if sc.home != nil {
 		return sc.goHome()
 	}
 	if sc.cfg.dialect.stmtsOutliveConns {
 		sc.cache.clear()
 	}
-	return sc.conns.disconnect(sc.closeInner)
-}
-
-// closeInner may be called for another connection, which had to wait for this one.
-func (sc *serverConn) closeInner() (err error) {
-	if panicked := sc.cfg.contain(func() { err = sc.ci.Close() }); panicked != nil {
-		return panicked
+	if sc.sqlite != nil {
+		sc.sqlite.letGo()
 	}
-	return err
+	return sc.conns.disconnect(sc.ci.Close)
 }
 
 // Prepare implements [driver.Conn].

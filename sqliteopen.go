@@ -30,8 +30,9 @@ type sqliteConnector struct {
 	// bare driver, a program may change its working directory until then.
 	opened func() sqliteOpened
 
-	mu     sync.Mutex  // guards anchor and closed
-	anchor driver.Conn // keeps a memory database alive until Close; or nil
+	mu     sync.Mutex  // guards what follows
+	conns  int         // to a memory database, the anchor not counted
+	anchor driver.Conn // keeps a memory database alive from the end of its last connection until Close; or nil
 	closed bool
 
 	trust atomic.Int64 // of the connections: see serverConn
@@ -109,29 +110,49 @@ func (c *sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, o.err
 	}
 	if kind := c.dsn.kind(); kind == sqliteMemory || kind == sqliteNamedMemory {
-		if err := c.dropAnchor(ctx, o.inner); err != nil {
-			return nil, err
-		}
+		return c.connectToMemory(ctx, o.inner)
 	}
 	ci, err := o.inner.Connect(ctx)
 	return ci, c.dsn.explainOpen(err)
 }
 
-// dropAnchor makes sure that a connection is open which nobody uses, because a
-// memory database is gone with its last connection.
-func (c *sqliteConnector) dropAnchor(ctx context.Context, inner driver.Connector) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.anchor != nil {
-		return nil
-	}
+func (c *sqliteConnector) connectToMemory(ctx context.Context, inner driver.Connector) (driver.Conn, error) {
 	ci, err := inner.Connect(ctx)
 	if err != nil {
-		return err
+		return nil, c.dsn.explainOpen(err)
 	}
 	liftMemoryLimit(ci)
-	c.anchor = ci
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns++
+	return ci, nil
+}
+
+// letGo is called before a connection is closed. A memory database is gone with its last
+// connection: so before that, one is opened which nobody uses. Not earlier, since hooks of
+// the program see it.
+func (c *sqliteConnector) letGo() {
+	if kind := c.dsn.kind(); kind != sqliteMemory && kind != sqliteNamedMemory {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns--; c.conns > 0 || c.closed || c.anchor != nil {
+		return
+	}
+	anchor, err := c.opened().inner.Connect(context.Background())
+	if err != nil {
+		c.logger.Error("dblocker: the SQLite database in memory is lost: its last connection is closed, and no other could be opened", "error", err)
+		return
+	}
+	c.anchor = anchor
+}
+
+// stop tells that the handle is about to be closed.
+func (c *sqliteConnector) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 }
 
 // liftMemoryLimit lets a named memory database become as large as an unnamed one

@@ -24,13 +24,8 @@ type stmt struct {
 }
 
 // ExecContext implements [driver.StmtExecContext].
-func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
-	c := s.conn
-	err = c.callHeld(ctx, func() (err error) {
-		res, err = c.exec(ctx, s, s.text, args)
-		return err
-	})
-	return res, err
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.conn.exec(ctx, s, s.text, args)
 }
 
 // QueryContext implements [driver.StmtQueryContext].

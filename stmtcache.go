@@ -236,15 +236,9 @@ func (c *stmtCache) clear() {
 	}
 }
 
-// close may be called in the middle of a pool, and so must not panic.
-func (k *keptStmt) close() (err error) {
+func (k *keptStmt) close() error {
 	k.state = keptClosed
-	sc := k.serverStmt.sc
-	if panicked := sc.cfg.contain(func() { err = k.serverStmt.Close() }); panicked != nil {
-		sc.broken = true
-		return panicked
-	}
-	return err
+	return k.serverStmt.Close()
 }
 
 func (c *stmtCache) link(k *keptStmt) {
