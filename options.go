@@ -56,7 +56,8 @@ func Trace(on bool) Option {
 // stmt_cache): those of the program, and texts that are sent more than once. 0 keeps
 // none. The default is 64 on SQLite, PostgreSQL, MySQL and MariaDB, and 0 elsewhere;
 // on PostgreSQL none are kept behind a connection pooler such as pgbouncer, unless
-// this option is given.
+// this option is given. On servers a statement is kept for a minute at most, for what
+// changes how the server would read its text without dblocker seeing it.
 func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
 
 // DebugAfter is how long something may be held or waited for before a [Store] with

@@ -43,7 +43,7 @@ type keptRun struct {
 	ctx   context.Context
 	d     testDriver
 	db    *sql.DB // for the others
-	conn  *sql.Conn
+	conn  keptSession
 	tx    *sql.Tx
 	role  string
 	lines []string
@@ -52,8 +52,15 @@ type keptRun struct {
 
 	// prepares tells that each use prepares the text anew, and frozen that the scene has but one statement for each
 	// text: this is what a wrapper would do that keeps them without a thought.
-	prepares, frozen bool
-	stmts            map[string]*sql.Stmt
+	// pooled tells that the session is that of the only connection of a pool.
+	prepares, frozen, pooled bool
+	stmts                    map[string]*sql.Stmt
+}
+
+// A keptSession is a sql.Conn, or a sql.DB with one connection.
+type keptSession interface {
+	preparer
+	BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
 }
 
 // keptForms are the ways in which each scene is run. The first one is right, and the last one is what may be wrong.
@@ -64,6 +71,7 @@ var keptForms = []struct {
 }{
 	{"bare", same, keptRun{}},
 	{"texts", nameForm, keptRun{}},
+	{"pool", nameForm, keptRun{pooled: true}},
 	{"prepared for each use", nameForm, keptRun{prepares: true}},
 	{"prepared once", same, keptRun{frozen: true}},
 }
@@ -103,8 +111,11 @@ func TestKeptStatementsFollowTheSession(t *testing.T) {
 func playKept(t *testing.T, d testDriver, dsns []string, scene keptScene) bool {
 	runs := make([]keptRun, len(keptForms))
 	for i, form := range keptForms {
-		if d.name == "pgx" { // which keeps texts itself
-			form.run.prepares = !form.run.frozen
+		if d.name == "pgx" { // which keeps texts itself, and ends what goes back to the pool in a transaction
+			form.run.prepares, form.run.pooled = !form.run.frozen, false
+		}
+		if strings.Contains(strings.Join(scene.script, ""), raw) {
+			form.run.pooled = false // a sql.DB shows no connection
 		}
 		runs[i] = runKept(t, d, form.driver(d.name), dsns[i], scene, form.run)
 	}
@@ -150,12 +161,15 @@ func runKept(t *testing.T, d testDriver, driverName, dsn string, scene keptScene
 	defer r.db.Close()
 	db := open(driverName)
 	defer db.Close() // with what the session has
-	conn, err := db.Conn(r.ctx)
-	if err != nil {
-		t.Fatal(err)
+	r.conn = db
+	if db.SetMaxOpenConns(1); !r.pooled {
+		conn, err := db.Conn(r.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		r.conn = conn
 	}
-	defer conn.Close()
-	r.conn = conn
 	if strings.Contains(strings.Join(scene.script, ""), "{role}") {
 		r.role = makeRole(&r)
 		defer r.db.ExecContext(r.ctx, "DROP ROLE "+r.role)
@@ -225,7 +239,7 @@ func (r *keptRun) on() preparer {
 
 // raw sends a statement by the inner driver.
 func (r *keptRun) raw(statement string) error {
-	return r.conn.Raw(func(dc any) error {
+	return r.conn.(*sql.Conn).Raw(func(dc any) error {
 		if ours, ok := dc.(interface{ Raw(func(any) error) error }); ok {
 			return ours.Raw(func(inner any) error { return execOn(r.ctx, inner, statement) })
 		}

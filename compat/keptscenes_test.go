@@ -2,6 +2,7 @@ package compat
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -85,7 +86,7 @@ var postgresWays = []way{
 func postgresKeptScenes() []keptScene {
 	scenes := slices.Concat(
 		settings(postgresWays, "TimeZone", "Asia/Kathmandu",
-			"SELECT count(*) FROM days WHERE at >= '2024-01-02' AND id >= ?",
+			"SELECT count(*) FROM public.days WHERE at >= '2024-01-02' AND id >= ?",
 			"SELECT extract(hour FROM timestamptz '2024-01-02 12:00' AT TIME ZONE 'UTC'), '20240102 0405'::timestamptz = '2024-01-02 04:05+00', ?",
 			"SELECT (extract(epoch FROM 'today'::timestamptz)::bigint + ?) % 86400",
 			"SELECT '{2024-01-02}'::timestamptz[] = ARRAY['2024-01-02 00:00+00'::timestamptz], lower('[2024-01-02,)'::tstzrange) = '2024-01-02 00:00+00', ?",
@@ -108,7 +109,25 @@ func postgresKeptScenes() []keptScene {
 	for _, w := range postgresWays {
 		scenes = append(scenes, tenants(w))
 	}
-	return slices.Concat(scenes, postgresTemporaries(), postgresNames(), postgresMoments())
+	mix := mixed(slices.Concat(scenes[:4*len(postgresWays)], postgresTemporaries()), 15)
+	return slices.Concat(scenes, postgresTemporaries(), postgresNames(), postgresMoments(), mix)
+}
+
+// mixed makes scenes in which one change comes after the other.
+func mixed(scenes []keptScene, n int) (mix []keptScene) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range n {
+		m := keptScene{name: fmt.Sprint("mixed ", i)}
+		for range 8 {
+			scene := scenes[random.IntN(len(scenes))]
+			if text := scene.texts[random.IntN(len(scene.texts))]; !slices.Contains(m.texts, text) {
+				m.texts = append(m.texts, text)
+			}
+			m.script = slices.Concat(m.script, []string{use}, scene.script, []string{"DISCARD ALL"})
+		}
+		mix = append(mix, m)
+	}
+	return mix
 }
 
 // tenants is about a setting of the program's own, which a function reads that should not be declared IMMUTABLE: all goes
@@ -236,6 +255,9 @@ func mysqlKeptScenes() []keptScene {
 	} {
 		scenes = append(scenes, keptScene{change, texts, []string{use, change, use, begin, use, commit}})
 	}
+	scenes = append(scenes, keptScene{"diagnostics", []string{
+		"SELECT 1/0, ?", "SHOW WARNINGS", "SELECT FOUND_ROWS(), ROW_COUNT()", "SELECT v FROM t WHERE id = ?", "SELECT ROW_COUNT(), FOUND_ROWS(), LAST_INSERT_ID()",
+	}, []string{use, "UPDATE t SET v = 'Ab'", use}})
 	for _, change := range []string{"SET sql_mode = 'ANSI'", "CREATE TEMPORARY TABLE w AS SELECT 'temporary' AS c", "CALL shadow()"} {
 		scenes = append(scenes,
 			keptScene{change + " in a transaction", texts, []string{use, begin, change, use, rollback, use}},
