@@ -256,7 +256,7 @@ func (c *conn) keepRaw() bool {
 	if raw == nil {
 		return false
 	}
-	if raw.state == rawOpen && raw.lost == nil && c.drawn.sc != nil {
+	if sc := c.drawn.sc; raw.state == rawOpen && raw.lost == nil && sc != nil && sc.isUsable() {
 		if raw.kept {
 			return true
 		}
