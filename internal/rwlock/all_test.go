@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -279,4 +280,39 @@ func TestAllWithoutWaitingIsAllOrNothing(t *testing.T) {
 	a.Release()
 	b.Release()
 	expectIdle(t, table)
+}
+
+// Who gives back a lock for which thousands wait does not work for them: it returns though
+// none of them can be granted anything yet.
+func TestReleaseDoesNotWorkForAllWhoWait(t *testing.T) {
+	table, all := rwlock.NewTable(), rwlock.NewLock("all", 0)
+	h := mustTry(t, all.Acquire, exclusive)
+	var working sync.WaitGroup
+	for i := range 1000 {
+		working.Go(func() {
+			var user, share rwlock.Hold
+			if err := rwlock.AcquireAll(t.Context(), rwlock.Wait{Timeout: long},
+				rwlock.Request{Table: table, Key: fmt.Sprint(i), Mode: exclusive, Hold: &user},
+				rwlock.Request{Lock: all, Mode: shared, Hold: &share}); err != nil {
+				t.Error(err)
+			}
+			user.Release()
+			share.Release()
+		})
+	}
+	for all.Len() < 1001 {
+		runtime.Gosched()
+	}
+	goOn := rwlock.HoldTable(table)
+	released := make(chan struct{})
+	go func() { h.Release(); close(released) }()
+	select {
+	case <-released:
+	case <-time.After(10 * time.Second):
+		t.Error("Release has not returned: it hands on the lock itself")
+	}
+	goOn()
+	working.Wait()
+	expectIdle(t, table)
+	expectIdle(t, all)
 }

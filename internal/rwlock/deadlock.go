@@ -63,6 +63,7 @@ type search struct {
 	owners  []*Owner // locked
 	nodes   []*node  // in the order of their discovery
 	roots   int      // how many of them are what the search began with
+	limit   int      // of nodes; if there are more, all count as free
 	turns   bool     // whether turns count
 	line    Wait     // says when a line counts as one thread; if Self is zero, never
 	waiters map[waiting]*node
@@ -141,34 +142,54 @@ func (h *Hold) isAwaited() bool {
 		return false
 	}
 	defer l.shard.mu.Unlock()
-	return h.awaited
+	return h.noted && h.wait == nil
 }
 
 // lookForDeadlock refuses the waiter if it closes a cycle of holders, unless another in it
-// gives way. If it closes one of turns besides, it sees to that.
-func (w *waiter) lookForDeadlock(bound Wait) error {
+// gives way. If it closes one of turns besides, it sees to that. If it is not the first time, it
+// does so only as far as that costs little: see pace.
+func (w *waiter) lookForDeadlock(bound Wait, again bool) error {
+	if again && lookingAgain.Add(1) > fewLook {
+		lookingAgain.Add(-1)
+		return nil
+	}
 	searching.Lock()
 	w.looked = true
+	holders, turns := noLimit, smallSearch
+	if again {
+		lookingAgain.Add(-1)
+		holders = pace.begin()
+		turns = holders
+	}
+	pending, err := w.endCycles(bound, holders, turns)
+	if again {
+		pace.end()
+	}
+	searching.Unlock()
+	retry(pending)
+	return err
+}
+
+// endCycles looks for cycles of holders and of turns in searches of so many nodes. It is called
+// with searching locked, and returns the waiters to be retried.
+func (w *waiter) endCycles(bound Wait, holders, turns int) (pending []*waiter, err error) {
 	moved := []*waiter{w}
 	for {
-		s := look([]*waiter{w}, false, bound)
+		s := look([]*waiter{w}, false, bound, holders)
 		cycle := s.cycle(s.waiters[waiting{waiter: w}])
 		if cycle == nil {
 			s.unlock()
-			untangle(moved)
-			searching.Unlock()
-			return nil
+			untangle(moved, turns)
+			return nil, nil
 		}
 		at := w.whoGivesWay(cycle)
 		err := deadlockError(slices.Concat(cycle[at:], cycle[:at]), now().since(cycle[at].wait.since))
 		if at == 0 {
-			pending := w.withdraw(nil)
+			pending = w.withdraw(nil)
 			s.unlock()
-			searching.Unlock()
-			retry(pending)
-			return err
+			return pending, err
 		}
-		pending := cycle[at].wait.refuse(err)
+		pending = cycle[at].wait.refuse(err)
 		s.unlock()
 		moved = append(moved, retryAll(pending)...)
 	}
@@ -187,13 +208,15 @@ func (w *waiter) whoGivesWay(cycle []*Hold) int {
 
 // look searches from the waiters, and returns with all locked on which the result depends,
 // except the owners. Without turns, it leaves out the turns that can be given up.
-func look(ws []*waiter, turns bool, line Wait) *search {
+// If there are more nodes than the limit, besides those of the waiters, it finds nothing.
+func look(ws []*waiter, turns bool, line Wait, limit int) *search {
 	var shards []*shard
 	for {
 		s := &search{
 			shards:  shards,
 			turns:   turns,
 			line:    line,
+			limit:   limit + 2*len(ws),
 			waiters: make(map[waiting]*node),
 			owned:   make(map[*Owner]*node),
 			slots:   make(map[slotOf]slotNeed),
@@ -241,6 +264,10 @@ func (s *search) explore(ws []*waiter) (missing *shard) {
 	}
 	s.roots = len(s.nodes)
 	for i := 0; i < len(s.nodes); i++ {
+		if len(s.nodes) > s.limit {
+			s.giveUp()
+			return nil
+		}
 		n := s.nodes[i]
 		if n.waiter == nil {
 			s.exploreOwner(n)
@@ -254,6 +281,13 @@ func (s *search) explore(ws []*waiter) (missing *shard) {
 		s.exploreWaiter(n)
 	}
 	return nil
+}
+
+// giveUp makes the search find nothing.
+func (s *search) giveUp() {
+	for _, n := range s.nodes {
+		n.free = true
+	}
 }
 
 func (s *search) tryLock(sh *shard) bool {
@@ -392,12 +426,12 @@ func (s *search) slotNeed(of slotOf) (n slotNeed) {
 // not be asked for whom others wait who came before it; but if it has a hold here itself,
 // these may wait for that.
 func (s *search) needTurn(n *node, l *Lock, h *Hold) {
-	for o := l.queue.first; o != h && o.ahead; o = o.next {
+	for o := l.queue.head(); o != h && o.ahead; o = o.next {
 		if o.wait.looked && l.outOfTurn(h, o) && (s.turns || o.keepsTurn(h)) {
 			s.needWaiter(n, l, h, o)
 		}
 	}
-	if !s.turns || h.mode == Exclusive && l.groups == 0 && !l.hasOfLine(h.Owner) {
+	if !s.turns || h.mode == Exclusive && l.queue.groups == 0 && !l.hasOfLine(h.Owner) {
 		return
 	}
 	for o := h.prev; o != nil && !o.ahead; o = o.prev {

@@ -51,3 +51,15 @@ func ClockReadings(f func()) int {
 	f()
 	return int(n.Load())
 }
+
+// HoldTable keeps everybody from the locks of the table until the returned function is called.
+func HoldTable(t *Table) (goOn func()) {
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+	}
+	return func() {
+		for i := range t.shards {
+			t.shards[i].mu.Unlock()
+		}
+	}
+}

@@ -81,9 +81,14 @@ var errNotGated = errors.New("rwlock: a gated request must name a gate first, th
 // letsPass reports whether the waiter, of which a hold waits for l, lets h pass there,
 // which came later and is in conflict with it.
 func (w *waiter) letsPass(l *Lock, h *Hold) bool {
+	return l.isGate() && w.stage == atUser || h.mode == Shared && w.letsReadersPass(l)
+}
+
+// letsReadersPass reports whether it lets shared requests pass.
+func (w *waiter) letsReadersPass(l *Lock) bool {
 	switch w.stage {
 	case atGate:
-		return !l.isGate() && h.mode == Shared
+		return !l.isGate()
 	case atUser:
 		return l.isGate()
 	default:
@@ -108,13 +113,24 @@ func (w *waiter) advance(pending []*waiter) []*waiter {
 	switch {
 	case gate.blocked():
 		if w.stage == atUser && !userBlocked {
-			w.stage = atBoth
+			w.goOn(atBoth)
 		}
 	case w.stage != atUser:
-		w.stage = atUser
+		w.goOn(atUser)
 		return gate.lock.wake(pending)
 	}
 	return pending
+}
+
+// goOn moves the waiter to a stage.
+func (w *waiter) goOn(to stage) {
+	for _, p := range w.places {
+		p.lock.queue.count(p.lock, p.hold, -1)
+	}
+	w.stage = to
+	for _, p := range w.places {
+		p.lock.queue.count(p.lock, p.hold, 1)
+	}
 }
 
 // gateAndUser returns the place at the gate, and whether anything is in the way at the

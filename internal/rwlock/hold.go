@@ -44,9 +44,12 @@ type Hold struct {
 	// somebody who waits for its owner. Such holds are at the head of the queue.
 	ahead bool
 
-	// awaited says of a held hold that somebody waits for its lock, or has
+	// noted says of a held hold that somebody waits for its lock, or has
 	// waited since it was granted. If it is not a Leaf, its owner counts it.
-	awaited bool
+	//
+	// Of a waiting hold, it says that its waiter is about to be retried, because something
+	// has made way for it at this lock: it need not be looked at there until then.
+	noted bool
 
 	// turn is the group of the hold at a lock with a limit.
 	turn uint32
@@ -174,10 +177,10 @@ func (h *Hold) lasting() bool { return h.Kind != Leaf }
 // is noted of all its holders.
 func (h *Hold) await() {
 	h.record()
-	if h.awaited {
+	if h.noted {
 		return
 	}
-	h.awaited = true
+	h.noted = true
 	if h.lasting() && h.Owner != nil {
 		h.Owner.count(1)
 	}
@@ -185,10 +188,10 @@ func (h *Hold) await() {
 
 // unawait takes it back, because the hold ends.
 func (h *Hold) unawait() {
-	if !h.awaited {
+	if !h.noted {
 		return
 	}
-	h.awaited = false
+	h.noted = false
 	if h.lasting() && h.Owner != nil {
 		h.Owner.count(-1)
 	}

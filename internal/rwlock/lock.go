@@ -13,9 +13,8 @@ type Lock struct {
 	name  string
 
 	holders holdList // in the order in which they were granted
-	queue   holdList // waiting: first those ahead, then the others, each as they came
+	queue   *queue   // of those who wait, if there is no limit; nil until somebody does
 	writers int32    // how many of them are exclusive; then the owners of all are in one line with theirs
-	groups  int32    // how many in the queue may wait for another lock first: see ofGroup
 	watched bool     // is in the list of the shard's watch
 
 	// For the shard's index of keys.
@@ -81,7 +80,10 @@ func (l *Lock) obstacle(h *Hold) *Hold {
 	if o := l.holderInWay(h); o != nil {
 		return o
 	}
-	for o := l.queue.first; o != nil && o != h; o = o.next {
+	if l.queue.empty() || h.mode == Shared && !h.ahead && l.queue.closed == 0 {
+		return nil
+	}
+	for o := l.queue.head(); o != nil && o != h; o = o.next {
 		if l.outOfTurn(h, o) {
 			return o
 		}
@@ -141,7 +143,7 @@ func (l *Lock) othersWait(h *Hold) bool {
 			return true
 		}
 	}
-	for o := l.queue.first; o != h; o = o.next {
+	for o := l.queue.head(); o != h; o = o.next {
 		if l.outOfTurn(h, o) {
 			return true
 		}
@@ -330,7 +332,7 @@ func (l *Lock) release(h *Hold) []*waiter {
 func (l *Lock) move(h, to *Hold) []*waiter {
 	to.since, to.turn = h.since, h.turn
 	l.holders.replace(h, to)
-	if h.awaited {
+	if h.noted {
 		to.await()
 	}
 	h.unawait()
@@ -343,7 +345,7 @@ func (l *Lock) move(h, to *Hold) []*waiter {
 // setOwner changes the owner of the holder h. It returns the waiters to be retried, as
 // move does.
 func (l *Lock) setOwner(h *Hold, owner *Owner) []*waiter {
-	before, awaited := h.Owner, h.awaited
+	before, awaited := h.Owner, h.noted
 	h.unawait()
 	h.Owner = owner
 	if awaited {
@@ -352,93 +354,4 @@ func (l *Lock) setOwner(h *Hold, owner *Owner) []*waiter {
 	l.promoteOwn(before)
 	l.promoteOwn(owner)
 	return l.wake(nil)
-}
-
-// enqueue makes h, which is claimed and in no list, wait.
-func (l *Lock) enqueue(h *Hold, w *waiter) {
-	if !l.awaited() {
-		for o := l.holders.first; o != nil; o = o.next {
-			o.await()
-		}
-	}
-	if !l.watched {
-		l.shard.watch.add(l)
-	}
-	h.wait = w
-	h.since = w.since
-	if s := l.shard.slots; s != nil {
-		s.enqueue(h, &l.holders)
-		return
-	}
-	if w.ofGroup(l) {
-		l.groups++
-	}
-	if h.ahead = l.reenters(h); h.ahead {
-		l.queue.insert(h)
-	} else {
-		l.queue.append(h)
-	}
-}
-
-// dequeue takes h out of the queue, still claimed.
-func (l *Lock) dequeue(h *Hold) {
-	if s := l.shard.slots; s != nil {
-		s.dequeue(h)
-	} else {
-		if h.wait.ofGroup(l) {
-			l.groups--
-		}
-		l.queue.remove(h)
-	}
-	h.wait = nil
-}
-
-// ofGroup reports whether the waiter, once it has its turn for l, may still have to wait for
-// another lock, and keeps others from l meanwhile. One that waits at a gate lets them pass.
-func (w *waiter) ofGroup(l *Lock) bool {
-	return w.several() && (w.stage == ungated || !l.isGate())
-}
-
-// wake grants the lock to those in the queue who can have it now. It must be called
-// after each change that may have removed an obstacle: when a holder or a waiter has
-// left, or a waiter was promoted.
-//
-// Each waiter that is ahead is looked at: their owners do not wait for each other, and
-// are few, since they have the lock. Of the others wake stops at the first who
-// must wait, because all behind must wait too: behind an exclusive request, for
-// that. Behind a shared one, for what that waits for, be it an exclusive waiter, a
-// place, or an exclusive holder. (That could be beside its own holds, is ahead; and
-// beside an exclusive leaf of its own, nobody can be.) But who lets others pass, because
-// it waits for another lock first, is not looked at itself, and those behind are.
-//
-// Who waits for other locks besides cannot be granted here, where only this
-// shard's mutex is held. Such waiters keep their places and are appended to
-// pending, and the caller must retry them once it has unlocked the mutex.
-func (l *Lock) wake(pending []*waiter) []*waiter {
-	if s := l.shard.slots; s != nil {
-		l.wakeSlots(s)
-		return pending
-	}
-	for h := l.queue.first; h != nil; {
-		next, w := h.next, h.wait
-		switch {
-		case w.waitsElsewhere(l), w.pending.Load():
-		case l.obstacle(h) != nil:
-			if !h.ahead {
-				return pending
-			}
-		case w.several():
-			if w.pending.CompareAndSwap(false, true) {
-				pending = append(pending, w)
-			}
-		default:
-			l.dequeue(h)
-			if l.grant(h) {
-				next = l.queue.first // there are new ones ahead
-			}
-			w.finish()
-		}
-		h = next
-	}
-	return pending
 }

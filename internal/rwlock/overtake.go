@@ -20,10 +20,11 @@ import "slices"
 // untangle is for waiters that have got in the way of others, or have just begun to wait.
 // As long as one of them is in a cycle, it puts somebody ahead who is in one. (It may be in
 // another, to which the first leads, and which is being seen to by somebody else.) It
-// is called with searching locked and no other mutex.
-func untangle(ws []*waiter) {
+// is called with searching locked and no other mutex. A search that comes to more nodes than
+// the limit is left to those who look again.
+func untangle(ws []*waiter, limit int) {
 	for {
-		s := look(ws, true, Wait{})
+		s := look(ws, true, Wait{}, limit)
 		w := s.overtaker()
 		if w == nil {
 			s.unlock()

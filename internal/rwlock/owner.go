@@ -164,7 +164,7 @@ func (o *Owner) waiting() bool {
 // waitsFor returns the holds of the owner's line that wait for l, whose shard is locked.
 func (o *Owner) waitsFor(l *Lock) (holds []*Hold) {
 	if o.waitsInside() {
-		for h := l.queue.first; h != nil; h = h.next { // there is no list of those inside
+		for h := l.queue.head(); h != nil; h = h.next { // there is no list of those inside
 			if h.Owner.InLine(o) {
 				holds = append(holds, h)
 			}

@@ -119,7 +119,7 @@ func (l *Lock) eachWaiting(f func(*Hold)) {
 		s.inTurn(f)
 		return
 	}
-	for h := l.queue.first; h != nil; h = h.next {
+	for h := l.queue.head(); h != nil; h = h.next {
 		f(h)
 	}
 }
@@ -135,6 +135,9 @@ func (l *Lock) Len() int {
 func (l *Lock) waiters() int {
 	if s := l.shard.slots; s != nil {
 		return s.waiting
+	}
+	if l.queue == nil {
+		return 0
 	}
 	return l.queue.len()
 }

@@ -105,6 +105,13 @@ type waiter struct {
 	// mutexes locked, and cleared with all.
 	pending atomic.Bool
 
+	// met is the hold, at the lock where something has made way, that is noted because the
+	// waiter is pending. Whoever has set pending sets it, and clears it before.
+	met *Hold
+
+	// blockedAt is the place where something was in the way when it was last looked for.
+	blockedAt int
+
 	// looked says that the waiter has looked for a deadlock, or closed none when it came:
 	// nobody waited for its owners. It is set with the places' shards locked, or searching.
 	looked bool
@@ -174,7 +181,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 // serves the timeout and, for a request that has an owner, the looks at what is in
 // its way: one when the wait begins, others as long as it lasts.
 func (w *waiter) wait(ctx context.Context, bound Wait) error {
-	next, err := w.look(bound)
+	next, err := w.look(bound, false)
 	if err != nil {
 		return err
 	}
@@ -193,7 +200,7 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 		if now().since(w.since) >= bound.Timeout {
 			return w.giveUp(ErrTimeout)
 		}
-		if next, err = w.look(bound); err != nil {
+		if next, err = w.look(bound, true); err != nil {
 			return err
 		}
 		timer.Reset(next)
@@ -202,7 +209,7 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 
 // look ends the wait if it could not end by itself. Else it returns how long to
 // wait until there may be a reason to look again, or for the wait to end.
-func (w *waiter) look(bound Wait) (next time.Duration, err error) {
+func (w *waiter) look(bound Wait, again bool) (next time.Duration, err error) {
 	next = bound.Timeout - now().since(w.since)
 	if bound.Hopeless != nil {
 		next = min(next, max(bound.Self, time.Millisecond))
@@ -213,12 +220,12 @@ func (w *waiter) look(bound Wait) (next time.Duration, err error) {
 	if !w.owned {
 		return next, nil
 	}
-	again, err := w.lookForSelf(bound)
+	self, err := w.lookForSelf(bound)
 	if err == nil && (!w.looked || w.ownerAwaited() || w.callAwaited()) {
-		err = w.lookForDeadlock(bound)
+		err = w.lookForDeadlock(bound, again)
 	}
-	if again > 0 {
-		next = min(next, again)
+	if self > 0 {
+		next = min(next, self)
 	}
 	return next, err
 }
@@ -316,7 +323,7 @@ func (w *waiter) tryGrant(pending []*waiter) []*waiter {
 	if w.done {
 		return pending
 	}
-	if _, by := w.places.blocked(); by != nil {
+	if w.blocked() {
 		return w.advance(pending)
 	}
 	for _, p := range w.places {
@@ -333,6 +340,17 @@ func (w *waiter) tryGrant(pending []*waiter) []*waiter {
 	return pending
 }
 
+// blocked reports whether anything is in the way of any of its places. Where something was the
+// last time, it may be still: who waits for many locks is not to look at all of them
+// whenever one is given back.
+func (w *waiter) blocked() bool {
+	if w.places[w.blockedAt].blocked() {
+		return true
+	}
+	w.blockedAt = max(slices.IndexFunc(w.places, func(p place) bool { return p.blocked() }), 0)
+	return w.places[w.blockedAt].blocked()
+}
+
 // withdraw takes the waiter out of its queues, which may make way for those
 // behind it. It is called with the shards locked, and appends to pending the
 // waiters to be retried.
@@ -344,72 +362,4 @@ func (w *waiter) withdraw(pending []*waiter) []*waiter {
 	w.end() // before the holds belong to the caller again, who may change the owner
 	w.places.disclaim()
 	return pending
-}
-
-// retry grants the pending waiters what they can have now. It is called with no
-// mutex locked.
-//
-// No wake-up is lost. A waiter can be granted once the last obstacle at any of
-// its locks is gone. Whoever removes an obstacle calls wake under that lock's
-// mutex, meets the waiter there, and comes here. If another lock is in the way at
-// this moment, then the waiter is met again when that one's obstacle is removed.
-//
-// A waiter that somebody is about to retry need not be retried by others too: who finds
-// it pending has made a change under a mutex that the former has not locked yet.
-//
-// Only a waiter that lets others pass is not met at the lock where it does, but it is
-// at the other one, where by its stage it has an obstacle, or had and is on its way
-// here. And when it comes to let others pass, which removes an obstacle too, it wakes
-// them itself.
-//
-// Those that have come to keep others, who wait already, may have closed a cycle. That is
-// looked at when all is done, since who is granted now may be one of them.
-func retry(pending []*waiter) {
-	if len(pending) == 0 {
-		return
-	}
-	moved := retryAll(pending)
-	if slices.ContainsFunc(moved, (*waiter).waitsForWaiting) {
-		searching.Lock()
-		defer searching.Unlock()
-		untangle(moved)
-	}
-}
-
-// retryAll does the work of retry, but for the look at those that it has moved to a stage
-// where they keep others, which it returns.
-func retryAll(pending []*waiter) (moved []*waiter) {
-	for len(pending) > 0 {
-		i := oldest(pending)
-		w := pending[i]
-		pending = slices.Delete(pending, i, i+1)
-		w.places.lock()
-		w.pending.Store(false)
-		before := w.stage
-		pending = w.tryGrant(pending)
-		if w.stage > before {
-			moved = append(moved, w)
-		}
-		w.places.unlock()
-	}
-	return moved
-}
-
-// waitsForWaiting reports whether the waiter waits for somebody who waits too. If not, it
-// is in no cycle.
-func (w *waiter) waitsForWaiting() bool {
-	w.places.lock()
-	defer w.places.unlock()
-	return !w.done && slices.ContainsFunc(w.places, func(p place) bool { return p.lock.othersWait(p.hold) })
-}
-
-// oldest returns the index of the waiter that came first. Of several that one change has
-// made way for, and that exclude each other, it has its turn.
-func oldest(ws []*waiter) (first int) {
-	for i, w := range ws {
-		if w.since < ws[first].since {
-			first = i
-		}
-	}
-	return first
 }

@@ -159,7 +159,7 @@ func (r *round) yield(l *Lock) {
 		r.yieldTo(l, s.first())
 		return
 	}
-	for h := l.queue.first; h != nil; h = h.next {
+	for h := l.queue.head(); h != nil; h = h.next {
 		if h.wait.waitsElsewhere(l) {
 			continue
 		}
