@@ -54,7 +54,8 @@ type conn struct {
 	quit bool        // has given up its pool and life
 	lent bool        // Raw shows the inner connection to the program
 
-	goesOn bool // database/sql goes on to use c if the call that is running panics
+	goesOn bool        // database/sql goes on to use c if the call that is running panics
+	raises *panicError // with which Close panics; else nil
 
 	life     membership // in bound, while there may be something to close
 	attached membership // in the section of drawn.pin
@@ -95,22 +96,18 @@ func (c *conn) Ping(ctx context.Context) error {
 }
 
 // ExecContext implements [driver.ExecerContext].
-func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.exec(ctx, nil, query, args)
-}
-
-// exec executes a statement, prepared as s or else given as text, under an exclusive
-// lock, on a server connection.
-func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	err = c.call(ctx, func() (err error) {
-		c.goesOn = s == nil
-		res, err = c.execInside(ctx, s, query, args)
+		c.goesOn = true
+		res, err = c.exec(ctx, nil, query, args)
 		return err
 	})
 	return res, err
 }
 
-func (c *conn) execInside(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+// exec executes a statement, prepared as s or else given as text, under an exclusive
+// lock, on a server connection.
+func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
 	var adm admission
 	returned := false
 	defer func() {
@@ -217,14 +214,14 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // query runs a query, prepared as s or else given as text, on a server connection,
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
-	err = c.call(ctx, func() (err error) {
-		found, err = c.queryInside(ctx, s, query, args)
+	err = c.callHeld(ctx, func() (err error) {
+		found, err = c.queryEntered(ctx, s, query, args)
 		return err
 	})
 	return found, err
 }
 
-func (c *conn) queryInside(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
+func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r := &rows{conn: c}
 	r.hold.Work = r
 	var adm admission
@@ -243,7 +240,7 @@ func (c *conn) queryInside(ctx context.Context, s *stmt, query string, args []dr
 		return nil, err
 	}
 	r.inside = r.hold.inside.section
-	r.guarded = r.inside != nil || c.scope.isInside()
+	r.guarded = r.inside != nil || c.scope.isInside() || c.using != nil
 	snd := c.sending(adm.statement, query, args)
 	r.writes = adm.statement.Kind != sqltext.Read
 	if !r.writes && r.hold.gate.Held() {
@@ -335,7 +332,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
-	err = c.call(ctx, func() error {
+	err = c.callHeld(ctx, func() error {
 		t := new(tx)
 		if c.beginsLater() {
 			if err := t.beginLater(ctx, c, opts); err != nil {
@@ -440,7 +437,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	return c.guard(func() error {
 		c.pooled = false
 		if c.drawn.sc != nil {
-			return c.drawn.sc.ResetSession(ctx)
+			return c.drawn.sc.reset(ctx)
 		}
 		return nil
 	})
@@ -452,7 +449,7 @@ func (c *conn) IsValid() (valid bool) {
 	c.lockCall()
 	c.guard(func() error {
 		if c.keepRaw() {
-			valid = c.drawn.sc.IsValid()
+			valid = c.drawn.sc.validate()
 			return nil
 		}
 		c.endScopes()
@@ -467,6 +464,7 @@ func (c *conn) IsValid() (valid bool) {
 // Close implements [driver.Conn]. A connection that still has its server
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
+	defer c.raise()
 	c.lockCall()
 	return c.guard(func() error {
 		if c.pooled && !c.bound.hasEnded() { // whose handle takeBack closes

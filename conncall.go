@@ -14,6 +14,43 @@ func (c *conn) call(ctx context.Context, f func() error) error {
 	return c.guard(f)
 }
 
+// callHeld is call for the methods after whose panic database/sql keeps a Tx, a sql.Conn or a
+// Stmt locked for ever, so that neither a Rollback, nor a Close, nor what the program
+// has deferred before them gets through. There a panic becomes an error, with which database/sql
+// unlocks. If it closes the connection next, where the caller is still the same, that
+// panics instead; if not, since the connection is in a transaction or has open rows, the
+// program has the error.
+func (c *conn) callHeld(ctx context.Context, f func() error) error {
+	if err := c.enterFor(ctx); err != nil {
+		return err
+	}
+	closes := c.scope == nil && (c.drawn.sc == nil || c.drawn.sc.open == nil)
+	err := c.guardHeld(f)
+	if p, ok := err.(*panicError); ok && closes {
+		c.raises = p
+		return errAbandoned
+	}
+	return err
+}
+
+// guardHeld is guard, and returns a panic as a *panicError.
+func (c *conn) guardHeld(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = caught(c.db.logger, p)
+		}
+	}()
+	return c.guard(f)
+}
+
+// raise goes on with a panic that callHeld has caught.
+func (c *conn) raise() {
+	if p := c.raises; p != nil {
+		c.raises = nil
+		panic(p.value)
+	}
+}
+
 // guard runs f, which is the work of a method of c that has entered, and leaves. If f does not
 // return, since the inner driver or a function of the program has panicked or has ended the
 // goroutine, c is abandoned. So what f takes must be in c, or its release be deferred before
@@ -84,7 +121,7 @@ func (c *conn) abandon(h *userHold, adm admission) {
 // endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
 func (c *conn) endRows(all []*rows) {
 	each(all, func(r *rows) {
-		c.db.contain("Rows.Close", func() { r.end(errAbandoned) })
+		c.db.contain(func() { r.end(errAbandoned) })
 	})
 }
 

@@ -3,8 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
-	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"time"
@@ -18,8 +17,9 @@ type dialing struct {
 	err  error
 }
 
-// awaitDial waits for open, at most as long as ctx and, if that is above zero, timeout allow.
-func awaitDial(ctx context.Context, timeout time.Duration, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
+// awaitDial waits for open, at most as long as ctx and, if that is above zero, timeout allow. If
+// open does not return, the error is one for raise.
+func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
 	began := time.Now()
 	left := make(chan struct{})
 	done := make(chan dialing)
@@ -29,7 +29,7 @@ func awaitDial(ctx context.Context, timeout time.Duration, open func(context.Con
 			cancel()
 		}
 	}()
-	go dial(within, open, done, left)
+	go dial(within, l, open, done, left)
 	var expired <-chan time.Time
 	if timeout > 0 {
 		t := time.NewTimer(timeout)
@@ -51,45 +51,24 @@ func awaitDial(ctx context.Context, timeout time.Duration, open func(context.Con
 }
 
 // dial gives what open returns to who waits for it, if that has not left.
-func dial(ctx context.Context, open func(context.Context) (*serverConn, error), done chan<- dialing, left <-chan struct{}) {
-	d := dialing{err: errDialGone}
+func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*serverConn, error), done chan<- dialing, left <-chan struct{}) {
+	d := dialing{err: errGoexit}
 	defer func() {
-		if p := recover(); p != nil {
-			d.err = &dialPanic{p}
-		}
 		select {
 		case done <- d:
 		case <-left:
 			d.close()
 		}
 	}()
-	d.conn, d.err = open(ctx)
+	if panicked := contain(l, func() { d.conn, d.err = open(ctx) }); panicked != nil {
+		d.err = panicked
+	}
 }
 
 func (d dialing) close() {
 	if d.conn != nil {
 		d.conn.Close()
 	}
-}
-
-// A dialPanic is a panic in the inner driver's Connect, as an error: database/sql would count
-// the connection for ever if it saw the panic itself. It goes on where the program called.
-type dialPanic struct{ value any }
-
-func (p *dialPanic) Error() string {
-	return fmt.Sprintf("dblocker: the inner driver, or a hook of the program, has panicked in Connect: %v", p.value)
-}
-
-// errDialGone is for a Connect that called runtime.Goexit.
-var errDialGone = errors.New("dblocker: the inner driver, or a hook of the program, has ended its goroutine in Connect")
-
-// repanic lets a panic in Connect go on.
-func repanic(err error) error {
-	var p *dialPanic
-	if errors.As(err, &p) {
-		panic(p.value)
-	}
-	return err
 }
 
 // isPgxPool tells whether connections are borrowed from a pool of pgx, in which a connection that

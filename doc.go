@@ -38,7 +38,8 @@
 // What is done with a context of [WithUser], and with contexts made from it, belongs
 // to one owner: a request, one thread of control. It does not wait for itself where
 // it would not on the bare driver: in a loop over its own rows, or on the sql.DB
-// beside its own transaction. Parallel parts of a request take a [Fork] each.
+// beside its own transaction. It is still one where an inner layer tags its context again.
+// Parallel parts of a request take a [Fork] each.
 //
 // # Sections
 //

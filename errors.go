@@ -16,8 +16,11 @@ var (
 	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
 	ErrLockTimeout = errors.New("lock_timeout has passed")
 
-	// ErrDeadlock is what a [LockError] wraps when a wait would never have ended,
-	// or when an owner has waited for itself for self_wait.
+	// ErrDeadlock is what a [LockError] wraps when a wait would never have ended, or when one
+	// that most likely would not has lasted for self_wait: of an owner for itself, of a goroutine
+	// for a section without an owner that it has begun, in a circle through several contexts of
+	// one request, or of a statement in a transaction that was begun for nobody, behind a statement
+	// that may wait on the server for the rows which that transaction has locked.
 	ErrDeadlock = errors.New("deadlock")
 
 	// ErrSpillLimit is wrapped by the error of a write whose owner has rows open

@@ -79,7 +79,8 @@ func (os *orphans) watch() {
 		}
 		ctx, cancel := context.WithDeadline(context.Background(), until)
 		var err error
-		if reserved, err = os.look(ctx, reserved, watching); err != nil {
+		panicked := os.pool.connector.cfg.contain(func() { reserved, err = os.look(ctx, reserved, watching) })
+		if err != nil || panicked != nil {
 			closeReserved(reserved)
 			reserved = nil
 		}
@@ -139,7 +140,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 func (os *orphans) ask(ctx context.Context, sc *serverConn, lost []session) (*serverConn, []session, error) {
 	c := os.pool.connector
 	var alive []session
-	sc, err := awaitDial(ctx, 0, func(ctx context.Context) (*serverConn, error) {
+	through, err := awaitDial(ctx, c.cfg.logger, 0, func(ctx context.Context) (*serverConn, error) {
 		through := sc
 		if through == nil {
 			ci, err := c.dial(ctx)
@@ -153,9 +154,9 @@ func (os *orphans) ask(ctx context.Context, sc *serverConn, lost []session) (*se
 		return through, err
 	})
 	if err != nil {
-		return sc, nil, err
+		return through, nil, err
 	}
-	return sc, alive, nil
+	return through, alive, nil
 }
 
 // end takes o off the list and releases its lock. It reports whether o was there.

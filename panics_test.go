@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"testing"
 )
 
@@ -22,7 +23,12 @@ func TestPanicOnAConnectionInUse(t *testing.T) {
 		"Tx.Query": func(db *sql.DB) func() {
 			tx, err := db.BeginTx(ctx, nil)
 			must(t, err)
-			return func() { tx.QueryContext(ctx, "SELECT 1") }
+			return func() {
+				defer tx.Rollback() // which hangs if database/sql has kept the Tx locked
+				if _, err := tx.QueryContext(ctx, "SELECT 1"); err == nil || !strings.Contains(err.Error(), "the driver's panic") {
+					t.Errorf("got %v, want the panic as an error", err)
+				}
+			}
 		},
 		"Tx.Exec": func(db *sql.DB) func() {
 			tx, err := db.BeginTx(ctx, nil)
@@ -45,14 +51,23 @@ func TestPanicOnAConnectionInUse(t *testing.T) {
 			conn, err := db.Conn(ctx)
 			must(t, err)
 			must(t, second(conn.ExecContext(ctx, "UPDATE t SET v = 1")))
-			return func() { conn.BeginTx(ctx, nil) }
+			return func() {
+				defer conn.Close()
+				if p := recovered(func() { conn.BeginTx(ctx, nil) }); p != "the driver's panic" {
+					t.Errorf("the program sees the panic %v", p)
+				}
+			}
 		},
 		"Conn.Query beside rows": func(db *sql.DB) func() {
 			conn, err := db.Conn(ctx)
 			must(t, err)
-			_, err = conn.QueryContext(ctx, "SELECT 1")
+			rows, err := conn.QueryContext(ctx, "SELECT 1")
 			must(t, err)
-			return func() { conn.QueryContext(ctx, "SELECT 2") }
+			return func() {
+				defer conn.Close()
+				defer rows.Close()
+				conn.QueryContext(ctx, "SELECT 2")
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,9 +75,7 @@ func TestPanicOnAConnectionInUse(t *testing.T) {
 			db := openStub(t, s, MaxOpenConns(1), LockTimeout(0))
 			panics := run(db)
 			s.run = func(context.Context, string) error { panic("the driver's panic") }
-			if p := recovered(panics); p != "the driver's panic" {
-				t.Errorf("the program sees the panic %v", p)
-			}
+			recovered(panics)
 			s.run = nil
 			if _, err := db.ExecContext(asUser(1), "UPDATE t SET v = 1"); err != nil {
 				t.Errorf("after the panic: %v", err)

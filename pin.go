@@ -111,8 +111,8 @@ func (p *pin) discard() {
 	p.drawn, p.lost = draw{}, p.used
 	if d.sc != nil {
 		d.pin = nil
+		defer p.slot.Release()
 		d.discard()
-		p.slot.Release()
 	}
 }
 
@@ -121,7 +121,7 @@ func (p *pin) discard() {
 func (p *pin) close() {
 	if d := p.drawn; d.sc != nil {
 		p.drawn, d.pin = draw{}, nil
+		defer p.slot.Release()
 		d.giveBack()
-		p.slot.Release()
 	}
 }

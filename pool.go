@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -158,9 +159,22 @@ func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d dr
 // that it may be used after the callback in which Raw shows it; to enter Raw for
 // every row would cost more than many a driver needs to fetch one.
 func (p *pool) connect(ctx context.Context) (draw, error) {
+	for {
+		d, err := p.drawOne(ctx)
+		if err != nil || !d.mayBeStale {
+			return d, err
+		}
+		if err := d.reset(ctx); !errors.Is(err, driver.ErrBadConn) {
+			return d, nil // as database/sql, to which no other error matters
+		}
+	}
+}
+
+func (p *pool) drawOne(ctx context.Context) (draw, error) {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
-		return draw{}, repanic(err)
+		raise(err)
+		return draw{}, err
 	}
 	if !p.connected.Load() {
 		p.connected.Store(true)
@@ -181,12 +195,25 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 	return d, nil
 }
 
-// giveBack returns the connection to the pool, which looks whether it is still
-// good.
+// reset resets the session of a connection that has been in the pool. One that is bad it discards.
+func (d draw) reset(ctx context.Context) error {
+	err := driver.ErrBadConn
+	defer func() {
+		if errors.Is(err, driver.ErrBadConn) { // also if the driver ends the goroutine
+			d.discard()
+		}
+	}()
+	err = d.sc.reset(ctx)
+	return err
+}
+
+// giveBack returns the connection to the pool, if it is still good.
 func (d draw) giveBack() {
 	if d.pin == nil {
-		d.sc.leaveTransaction()
-		d.conn.Close()
+		defer d.conn.Close()
+		if d.sc.validate() {
+			d.sc.leaveTransaction()
+		}
 	}
 }
 
@@ -197,6 +224,7 @@ func (d draw) discard() {
 		return
 	}
 	d.sc.broken = true
-	d.conn.Raw(func(any) error { return driver.ErrBadConn })
-	d.conn.Close()
+	defer d.conn.Close()
+	defer d.conn.Raw(func(any) error { return driver.ErrBadConn })
+	d.sc.shut() // so that nothing of the driver's is called in the middle of the pool
 }

@@ -139,7 +139,7 @@ func (r *rows) Close() error {
 		return r.closeInner()
 	}
 	r.conn.lockCall()
-	return r.conn.guard(func() error {
+	return r.conn.guardHeld(func() error {
 		returned := false
 		defer func() {
 			if !returned {

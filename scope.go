@@ -105,6 +105,11 @@ func (s *scope) isInside() bool {
 // open makes the scope the connection's innermost.
 func (s *scope) open() {
 	s.conn.scope = s
+	if s.isInside() { // with it all rows of the connection end; database/sql is in none of them now
+		for _, r := range s.conn.openRows() {
+			r.guarded = true
+		}
+	}
 	if sc := s.conn.drawn.sc; sc != nil {
 		sc.scope = s
 	}

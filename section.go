@@ -269,7 +269,7 @@ func (s *section) unlock() { s.end(ErrReleased) }
 // endBehind ends the section where no goroutine of the program waits for it, so that a panic of
 // the inner driver would end the program.
 func (s *section) endBehind(reason error) {
-	s.db.contain("the end of a section", func() { s.end(reason) })
+	s.db.contain(func() { s.end(reason) })
 }
 
 // sweep ends what was left open inside the section, if that has ended, or inside an ended one

@@ -57,9 +57,10 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 	return ci, err
 }
 
-// Connect implements [driver.Connector].
+// Connect implements [driver.Connector]. The inner pool, which calls it, would go on to count
+// a connection that a panic keeps from being made: so that is an error here, see raise.
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	sc, err := awaitDial(ctx, c.timeout, func(ctx context.Context) (*serverConn, error) {
+	sc, err := awaitDial(ctx, c.cfg.logger, c.timeout, func(ctx context.Context) (*serverConn, error) {
 		return c.open(ctx, c.wait, c.setUp)
 	})
 	if err != nil {
@@ -232,6 +233,7 @@ type serverConn struct {
 
 	// broken keeps the connection from being used again.
 	broken bool
+	closed bool
 
 	// converting tells that arguments are converted, by functions of the program among
 	// others, and nothing has been sent.
@@ -466,26 +468,45 @@ func (sc *serverConn) heed(err error) error {
 
 func (sc *serverConn) isSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
 
-// ResetSession implements [driver.SessionResetter].
-func (sc *serverConn) ResetSession(ctx context.Context) error {
+// ResetSession implements [driver.SessionResetter], for the inner pool. See reset.
+func (sc *serverConn) ResetSession(context.Context) error {
 	if sc.isSuspect() {
 		return driver.ErrBadConn
-	}
-	if r, ok := sc.ci.(driver.SessionResetter); ok {
-		return r.ResetSession(ctx)
 	}
 	return nil
 }
 
-// IsValid implements [driver.Validator].
-func (sc *serverConn) IsValid() bool {
-	if sc.broken || sc.isSuspect() {
-		return false
+// reset resets the session of a connection that comes from the inner pool. It is not for that
+// to call: it would lose count of the connection if the driver panicked.
+func (sc *serverConn) reset(ctx context.Context) (err error) {
+	if sc.isSuspect() {
+		return driver.ErrBadConn
 	}
-	if v, ok := sc.ci.(driver.Validator); ok {
-		return v.IsValid()
+	r, ok := sc.ci.(driver.SessionResetter)
+	if !ok {
+		return nil
 	}
-	return true
+	if sc.cfg.contain(func() { err = r.ResetSession(ctx) }) != nil {
+		return driver.ErrBadConn
+	}
+	return err
+}
+
+// IsValid implements [driver.Validator], for the inner pool. See validate.
+func (sc *serverConn) IsValid() bool { return !sc.broken && !sc.isSuspect() }
+
+// validate is asked before the connection goes back to the inner pool, for the reason that
+// reset is called after it has come from there. What is not valid is broken.
+func (sc *serverConn) validate() (valid bool) {
+	v, ok := sc.ci.(driver.Validator)
+	if !ok || !sc.IsValid() {
+		return sc.IsValid()
+	}
+	was := sc.broken
+	sc.broken = true // also if the driver ends the goroutine
+	sc.cfg.contain(func() { valid = v.IsValid() })
+	sc.broken = was || !valid
+	return !sc.broken
 }
 
 // lost tells whether the connection can no longer be used, so that how its
@@ -529,8 +550,31 @@ func (sc *serverConn) goHome() error {
 	return sc.home.Close()
 }
 
-// Close implements [driver.Conn].
-func (sc *serverConn) Close() error {
+// Close implements [driver.Conn], for the inner pool, which would go on to count the connection
+// if the driver panicked.
+func (sc *serverConn) Close() (err error) {
+	if sc.closed {
+		return nil
+	}
+	if thrown := apart(sc.cfg.logger, func() { err = sc.shut() }); thrown != nil {
+		return thrown
+	}
+	return err
+}
+
+// shut closes the connection. The second time it does nothing. A panic of the driver is an error.
+func (sc *serverConn) shut() (err error) {
+	if sc.closed {
+		return nil
+	}
+	sc.closed = true
+	if panicked := sc.cfg.contain(func() { err = sc.close() }); panicked != nil {
+		return panicked
+	}
+	return err
+}
+
+func (sc *serverConn) close() error {
 	if sc.home != nil {
 		return sc.goHome()
 	}
@@ -540,7 +584,15 @@ func (sc *serverConn) Close() error {
 	if sc.sqlite != nil {
 		sc.sqlite.letGo()
 	}
-	return sc.conns.disconnect(sc.ci.Close)
+	return sc.conns.disconnect(sc.closeInner)
+}
+
+// closeInner may be called for another connection, which had to wait for this one.
+func (sc *serverConn) closeInner() (err error) {
+	if panicked := sc.cfg.contain(func() { err = sc.ci.Close() }); panicked != nil {
+		return panicked
+	}
+	return err
 }
 
 // Prepare implements [driver.Conn].

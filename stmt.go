@@ -24,8 +24,13 @@ type stmt struct {
 }
 
 // ExecContext implements [driver.StmtExecContext].
-func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.exec(ctx, s, s.text, args)
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
+	c := s.conn
+	err = c.callHeld(ctx, func() (err error) {
+		res, err = c.exec(ctx, s, s.text, args)
+		return err
+	})
+	return res, err
 }
 
 // QueryContext implements [driver.StmtQueryContext].

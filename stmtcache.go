@@ -236,9 +236,15 @@ func (c *stmtCache) clear() {
 	}
 }
 
-func (k *keptStmt) close() error {
+// close may be called in the middle of a pool, and so must not panic.
+func (k *keptStmt) close() (err error) {
 	k.state = keptClosed
-	return k.serverStmt.Close()
+	sc := k.serverStmt.sc
+	if panicked := sc.cfg.contain(func() { err = k.serverStmt.Close() }); panicked != nil {
+		sc.broken = true
+		return panicked
+	}
+	return err
 }
 
 func (c *stmtCache) link(k *keptStmt) {

@@ -355,6 +355,9 @@ type boundConnector struct {
 func (b *boundConnector) Driver() driver.Driver { return b.driver }
 
 func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if ended := b.driver.bound.reason(); ended != nil {
+		return nil, givenBack(ended)
+	}
 	ci, err := b.c.Connect(ctx)
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 	if err := c.enter(); err != nil {
 		return err
 	}
-	return c.guard(func() error {
+	return c.guardHeld(func() error {
 		if t.ended != nil {
 			t.release()
 			return t.ended

@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"fmt"
@@ -96,7 +97,7 @@ func (w *walReader) note() {
 	if w.connecting || !w.mayBegin() || !w.isBusy(time.Now()) || !w.connect() || !w.mayBegin() {
 		return
 	}
-	if err := w.reads[w.open].begin(); err != nil {
+	if err := w.begin(&w.reads[w.open]); err != nil {
 		w.failed()
 		return
 	}
@@ -122,11 +123,7 @@ func (w *walReader) connect() bool {
 	if w.reads[w.open].conn != nil {
 		return true
 	}
-	w.connecting = true
-	w.mu.Unlock()
-	r, err := openWALRead(w.connector)
-	w.mu.Lock()
-	w.connecting = false
+	r, err := w.openUnlocked()
 	switch {
 	case err != nil:
 		w.failed()
@@ -140,10 +137,32 @@ func (w *walReader) connect() bool {
 	return i == w.open
 }
 
+func (w *walReader) openUnlocked() (r walRead, err error) {
+	w.connecting = true
+	w.mu.Unlock()
+	defer func() { // also if the driver ends the goroutine
+		w.mu.Lock()
+		w.connecting = false
+		w.off = w.off || isPanic(err)
+	}()
+	panicked := w.connector.cfg.contain(func() { r, err = openWALRead(w.connector) })
+	return r, cmp.Or(panicked, err)
+}
+
 // failed keeps w from trying again soon: the program does as well without.
 func (w *walReader) failed() {
 	w.closeConns()
 	w.from = time.Now().Add(time.Second)
+}
+
+// begin begins a read. It is called where the program has got what it asked for: no panic of the
+// driver is to reach it there.
+func (w *walReader) begin(r *walRead) (err error) {
+	if panicked := w.connector.cfg.contain(func() { err = r.begin() }); panicked != nil {
+		w.off = true
+		return panicked
+	}
+	return err
 }
 
 // isBusy counts the call, and tells whether there are many in a short time.
@@ -195,7 +214,9 @@ func (w *walReader) close(off bool) (left int) {
 func (w *walReader) endReads() {
 	w.seen.Store(noRead)
 	for ; w.open > 0; w.open-- {
-		w.reads[w.open-1].rows.Close()
+		if w.connector.cfg.contain(func() { w.reads[w.open-1].rows.Close() }) != nil {
+			w.off = true
+		}
 	}
 }
 
@@ -241,7 +262,7 @@ func openWALRead(connector *serverConnector) (r walRead, err error) {
 
 func (r *walRead) close() {
 	if r.stmt != nil {
-		r.stmt.Close()
+		r.conn.cfg.contain(func() { r.stmt.Close() })
 	}
 	if r.conn != nil {
 		r.conn.Close()

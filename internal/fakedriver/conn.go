@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"strings"
 )
 
@@ -22,8 +23,10 @@ type (
 
 // conn has the methods of all optional interfaces; programs see a subset.
 type conn struct {
-	s  *Server
-	id int
+	s      *Server
+	id     int
+	inTx   bool // begun by a BEGIN of its own, see Server.OneTx
+	closed bool
 }
 
 func (c *conn) call(ctx context.Context, method string, args ...any) error {
@@ -47,7 +50,22 @@ func (c *conn) exec(query string, err error) (driver.Result, error) {
 	case strings.Contains(query, "skip"):
 		return nil, driver.ErrSkip
 	}
-	return &result{c}, nil
+	return &result{c}, c.follow(query)
+}
+
+// follow follows transactions that are written in SQL.
+func (c *conn) follow(query string) error {
+	verb, _, _ := strings.Cut(query, " ")
+	switch {
+	case !c.s.OneTx:
+	case verb == "BEGIN" && c.inTx:
+		return errors.New("cannot start a transaction within a transaction")
+	case verb == "BEGIN":
+		c.inTx = true
+	case verb == "COMMIT" || verb == "ROLLBACK":
+		c.inTx = false
+	}
+	return nil
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -65,7 +83,7 @@ func (c *conn) query(query string, err error) (driver.Rows, error) {
 	case strings.Contains(query, "skip"):
 		return nil, driver.ErrSkip
 	}
-	return newRows(c), nil
+	return newRows(c, query), nil
 }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
@@ -98,7 +116,17 @@ func (c *conn) begin(err error) (driver.Tx, error) {
 
 func (c *conn) ResetSession(ctx context.Context) error { return c.call(ctx, "ResetSession") }
 func (c *conn) IsValid() bool                          { return c.call(noContext, "IsValid") == nil }
-func (c *conn) Close() error                           { return c.call(noContext, "Close") }
+
+// Close counts the connection as closed whatever goes wrong.
+func (c *conn) Close() error {
+	c.s.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		c.s.open--
+	}
+	c.s.mu.Unlock()
+	return c.call(noContext, "Close")
+}
 
 func (c *conn) CheckNamedValue(nv *driver.NamedValue) error {
 	return check(nv, c.call(noContext, "CheckNamedValue", nv.Ordinal, nv.Name, nv.Value))

@@ -71,9 +71,20 @@ type Fault struct {
 type Server struct {
 	Shape Shape
 
+	// Hook is called at each call, with the number of calls until then, if it is set. An error
+	// that it returns is the call's.
+	Hook func(n int, method string) error
+
+	// Values are what queries answer: one value, instead of the usual result sets.
+	Values map[string]string
+
+	// OneTx makes BEGIN fail inside a transaction, as SQLite does.
+	OneTx bool
+
 	mu     sync.Mutex // guards what follows
 	faults []Fault
-	conns  int
+	conns  int // that were made
+	open   int
 	count  map[string]int // calls by method
 	calls  []string
 }
@@ -101,6 +112,13 @@ func (s *Server) Counts() map[string]int {
 	return counts
 }
 
+// Open returns the number of connections that are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
 // call records a call and returns the error of the fault that is meant for it.
 func (s *Server) call(ctx context.Context, conn int, method string, args ...any) error {
 	s.mu.Lock()
@@ -119,9 +137,13 @@ func (s *Server) call(ctx context.Context, conn int, method string, args ...any)
 			hit = f
 		}
 	}
+	n := len(s.calls)
 	s.mu.Unlock()
 	if hit.Do != nil {
 		hit.Do()
+	}
+	if s.Hook != nil && hit.Err == nil {
+		return s.Hook(n, method)
 	}
 	return hit.Err
 }
@@ -202,8 +224,9 @@ func (s *Server) connect(ctx context.Context, method string, args ...any) (drive
 	}
 	s.mu.Lock()
 	s.conns++
+	s.open++
 	s.mu.Unlock()
-	return connSubsets[s.Shape.Conn](&conn{s, id}), nil
+	return connSubsets[s.Shape.Conn](&conn{s: s, id: id}), nil
 }
 
 // A Driver opens connections by a DSN, without a connector.

@@ -30,13 +30,23 @@ type (
 // interfaces; programs see a subset.
 type rows struct {
 	c        *conn
+	sets     [][][]driver.Value
+	names    [][]string
 	set, row int
 	current  []driver.Value // of the current row
 }
 
-func newRows(c *conn) driver.Rows { return rowsSubsets[c.s.Shape.Rows](&rows{c: c}) }
+func newRows(c *conn, query string) driver.Rows {
+	value, ok := c.s.Values[query]
+	if !ok {
+		return rowsSubsets[c.s.Shape.Rows](&rows{c: c, sets: results, names: names})
+	}
+	return rowsSubsets[c.s.Shape.Rows](&rows{c: c, sets: [][][]driver.Value{{{value}}}, names: [][]string{{"value"}}})
+}
 
-// results are the values of the result sets.
+// names and results are those of the result sets.
+var names = [][]string{{"id", "name"}, {"a", "b"}}
+
 var results = [][][]driver.Value{
 	{{int64(1), "one"}, {int64(2), nil}},
 	{{[]byte("bytes"), true}, {2.5, "more"}},
@@ -48,7 +58,7 @@ func (r *rows) call(method string, args ...any) error {
 
 func (r *rows) Columns() []string {
 	r.call("Columns")
-	return [][]string{{"id", "name"}, {"a", "b"}}[r.set]
+	return r.names[r.set]
 }
 
 func (r *rows) Next(dest []driver.Value) error {
@@ -63,7 +73,7 @@ func (r *rows) Next(dest []driver.Value) error {
 }
 
 func (r *rows) advance() error {
-	set := results[r.set]
+	set := r.sets[r.set]
 	if r.row == len(set) {
 		return io.EOF
 	}
@@ -75,14 +85,14 @@ func (r *rows) advance() error {
 func (r *rows) Close() error { return r.call("Close") }
 
 func (r *rows) HasNextResultSet() bool {
-	return r.call("HasNextResultSet") == nil && r.set+1 < len(results)
+	return r.call("HasNextResultSet") == nil && r.set+1 < len(r.sets)
 }
 
 func (r *rows) NextResultSet() error {
 	if err := r.call("NextResultSet"); err != nil {
 		return err
 	}
-	if r.set+1 == len(results) {
+	if r.set+1 == len(r.sets) {
 		return io.EOF
 	}
 	r.set, r.row = r.set+1, 0

@@ -37,7 +37,7 @@ func (s *stmt) exec(err error) (driver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &result{s.c}, nil
+	return &result{s.c}, s.c.follow(s.query)
 }
 
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
@@ -52,7 +52,7 @@ func (s *stmt) rows(err error) (driver.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRows(s.c), nil
+	return newRows(s.c, s.query), nil
 }
 
 func (s *stmt) Close() error { return s.call(noContext, "Close") }

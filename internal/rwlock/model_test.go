@@ -964,6 +964,9 @@ func init() {
 		"group behind one that has begun to wait for its owner":     "239cbb8633f6182800a0985a12f983229b08",
 		"request without a wait that would be the end of a circle":  "dadec247893cd960",
 		"statement whose call asks for a slot and the gate at once": "2a0d70dc2cd890bc587c9ada00b0",
+		"turn in a circle, of who is ahead for the sake of kin":     "ea117ac75bd3",
+		"the same, at the pool and the gate":                        "cb867a1a532a",
+		"the same, of a stranger who asks for everything":           "6a1fec4ebbff5206",
 	} {
 		schedule, err := hex.DecodeString(steps)
 		if err != nil {

@@ -1,0 +1,521 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/fakedriver"
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+var errInjected = errors.New("the fault")
+
+// injectedFaults are what can go wrong in a call of the inner driver.
+var injectedFaults = []struct {
+	name    string
+	unwinds bool
+	inject  func(a *attempt) error
+}{
+	{"panic", true, func(*attempt) error { panic(errInjected) }},
+	{"Goexit", true, func(*attempt) error { runtime.Goexit(); return nil }},
+	{"error", false, func(*attempt) error { return errInjected }},
+	{"bad connection", false, func(*attempt) error { return driver.ErrBadConn }},
+	{"end of the context", false, func(a *attempt) error { a.cancel(); return nil }},
+}
+
+// injectedEngines are the ways in which an engine makes a difference to what a call holds.
+var injectedEngines = []struct {
+	name    string
+	dialect string
+	journal string
+	shape   fakedriver.Shape
+}{
+	{"generic", "generic", "", fakedriver.Shape{}},
+	{"generic, all interfaces", "generic", "", fakedriver.Full()},
+	{"sqlite, WAL", "sqlite", "wal", fakedriver.Full()},
+	{"sqlite, delete", "sqlite", "delete", fakedriver.Shape{Conn: fakedriver.ExecerContext | fakedriver.QueryerContext}},
+	{"postgres", "postgres", "", fakedriver.Full()},
+	{"mysql", "mysql", "", fakedriver.Full()},
+}
+
+// An attempt is one run of a script, with a fault in one call of the driver.
+type attempt struct {
+	server *fakedriver.Server
+	c      *Connector
+	db     *sql.DB
+	work   *sql.DB         // that the script works on: db, or one of a Store
+	ctx    context.Context // of user 1
+	cancel context.CancelFunc
+	calls  atomic.Int64
+	over   atomic.Bool   // there are no more faults
+	done   chan struct{} // closed when the script has ended, however
+}
+
+// call is where a function of the program is called, which can go wrong as the driver's can.
+func (a *attempt) call() error { return a.server.Hook(0, "the program") }
+
+// use does of the usual work with one querier what comes first.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+func (a *attempt) write(q querier) error {
+	res, err := q.ExecContext(a.ctx, "UPDATE t SET v = ?", 1)
+	if err == nil {
+		_, err = res.RowsAffected()
+	}
+	return err
+}
+
+func (a *attempt) read(q querier, query string) error {
+	rows, err := q.QueryContext(a.ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return readRows(rows)
+}
+
+func readRows(rows *sql.Rows) error {
+	for {
+		types, err := rows.ColumnTypes()
+		if err != nil {
+			return err
+		}
+		dest := []any{new(any), new(any)}[:len(types)]
+		for rows.Next() {
+			if err := rows.Scan(dest...); err != nil {
+				return err
+			}
+		}
+		if !rows.NextResultSet() {
+			return rows.Err()
+		}
+	}
+}
+
+// leave opens rows, and leaves them so.
+func (a *attempt) leave(ctx context.Context, q querier) error {
+	rows, err := q.QueryContext(ctx, "SELECT v FROM t")
+	if err == nil {
+		rows.Next()
+	}
+	return err
+}
+
+func (a *attempt) prepare(q querier) error {
+	stmt, err := q.PrepareContext(a.ctx, "UPDATE t SET v = ?")
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for range 2 {
+		if _, err := stmt.ExecContext(a.ctx, 1); err != nil {
+			return err
+		}
+	}
+	rows, err := stmt.QueryContext(a.ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return readRows(rows)
+}
+
+func (a *attempt) inTx(begin func() (*sql.Tx, error), end func(*sql.Tx) error) error {
+	tx, err := begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return errors.Join(a.write(tx), a.read(tx, "SELECT v FROM t"), a.prepare(tx), a.leave(a.ctx, tx), end(tx))
+}
+
+func (a *attempt) begin() (*sql.Tx, error) { return a.work.BeginTx(a.ctx, nil) }
+
+// inSection runs f inside a section, which is ended also if f panics.
+func (a *attempt) inSection(begin func() (context.Context, func(), error), f func() error) error {
+	outer := a.ctx
+	ctx, unlock, err := begin()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a.ctx = ctx
+	defer func() { a.ctx = outer }()
+	return f()
+}
+
+func (a *attempt) onConn(f func(*sql.Conn) error) error {
+	conn, err := a.work.Conn(a.ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return f(conn)
+}
+
+// all does everything on the handle, and leaves something open.
+func (a *attempt) all() error {
+	return errors.Join(a.write(a.work), a.read(a.work, "SELECT v FROM t"), a.prepare(a.work), a.inTx(a.begin, (*sql.Tx).Commit), a.leaveOpen())
+}
+
+func (a *attempt) leaveOpen() error {
+	err := a.leave(a.ctx, a.work)
+	tx, err2 := a.work.BeginTx(a.ctx, nil)
+	if err2 == nil {
+		err2 = errors.Join(a.write(tx), a.leave(a.ctx, tx))
+	}
+	return errors.Join(err, err2)
+}
+
+var injectedScripts = []struct {
+	name string
+	run  func(a *attempt) error
+}{
+	{"Exec", func(a *attempt) error { return a.write(a.work) }},
+	{"Query", func(a *attempt) error { return a.read(a.work, "SELECT v FROM t") }},
+	{"Query that writes", func(a *attempt) error { return a.read(a.work, "INSERT INTO t VALUES (1) RETURNING v") }},
+	{"the same text again", func(a *attempt) error {
+		var errs []error
+		for range 3 {
+			errs = append(errs, a.write(a.work), a.read(a.work, "SELECT v FROM t"))
+		}
+		return errors.Join(errs...)
+	}},
+	{"Prepare", func(a *attempt) error { return a.prepare(a.work) }},
+	{"Ping", func(a *attempt) error { return a.work.PingContext(a.ctx) }},
+	{"Tx", func(a *attempt) error { return a.inTx(a.begin, (*sql.Tx).Commit) }},
+	{"Tx that is rolled back", func(a *attempt) error { return a.inTx(a.begin, (*sql.Tx).Rollback) }},
+	{"Tx that only reads", func(a *attempt) error {
+		tx, err := a.work.BeginTx(a.ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil && strings.HasPrefix(err.Error(), "sql: driver does not support") {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		return errors.Join(a.read(tx, "SELECT v FROM t"), a.leave(a.ctx, tx), tx.Commit())
+	}},
+	{"untagged Tx that a user joins", func(a *attempt) error {
+		return a.inTx(func() (*sql.Tx, error) { return a.work.BeginTx(WithUser(context.Background(), 2), nil) }, (*sql.Tx).Commit)
+	}},
+	{"transaction in SQL", func(a *attempt) error {
+		return a.onConn(func(conn *sql.Conn) error {
+			defer conn.ExecContext(context.Background(), "ROLLBACK")
+			for _, text := range []string{"BEGIN", "UPDATE t SET v = 1", "COMMIT", "BEGIN", "ROLLBACK"} {
+				if _, err := conn.ExecContext(a.ctx, text); err != nil {
+					return err
+				}
+			}
+			return a.read(conn, "BEGIN")
+		})
+	}},
+	{"Conn", func(a *attempt) error {
+		return a.onConn(func(conn *sql.Conn) error {
+			err := conn.Raw(func(dc any) error { return dc.(RawConn).Raw(func(any) error { return a.call() }) })
+			return errors.Join(err, a.write(conn), a.read(conn, "SELECT v FROM t"), a.prepare(conn),
+				a.inTx(func() (*sql.Tx, error) { return conn.BeginTx(a.ctx, nil) }, (*sql.Tx).Commit))
+		})
+	}},
+	{"journal mode", func(a *attempt) error {
+		_, err := a.work.ExecContext(a.ctx, "PRAGMA journal_mode = TRUNCATE")
+		return errors.Join(err, a.read(a.work, "PRAGMA journal_mode = WAL"), a.read(a.work, "SELECT v FROM t"))
+	}},
+	{"spill", func(a *attempt) error {
+		other, err := a.work.QueryContext(asUser(1), "SELECT v FROM t")
+		if err != nil {
+			return err
+		}
+		defer other.Close()
+		rows, err := a.work.QueryContext(a.ctx, "SELECT v FROM t")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		rows.Next()
+		go func() { time.Sleep(time.Millisecond); other.Close() }()
+		return errors.Join(a.write(a.work), readRows(rows))
+	}},
+	{"Lock", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return Lock(a.ctx, a.work) }, a.all)
+	}},
+	{"RLock", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return RLock(a.ctx, a.work) }, func() error {
+			return errors.Join(a.read(a.work, "SELECT v FROM t"), a.leave(a.ctx, a.work))
+		})
+	}},
+	{"pinned section", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return Lock(a.ctx, a.work, Pin()) }, func() error {
+			return errors.Join(a.write(a.work), a.read(a.work, "SELECT v FROM t"), a.prepare(a.work), a.inTx(a.begin, (*sql.Tx).Commit))
+		})
+	}},
+	{"pinned section that leaves a Tx", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return Lock(a.ctx, a.work, Pin()) }, a.leaveOpen)
+	}},
+	{"nested sections", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return Lock(a.ctx, a.work) }, func() error {
+			return a.inSection(func() (context.Context, func(), error) { return Lock(WithUser(a.ctx, 2), a.work) }, a.leaveOpen)
+		})
+	}},
+	{"section with another user's rows in the way", func(a *attempt) error {
+		other, err := a.work.QueryContext(asUser(2), "SELECT v FROM t")
+		if err != nil {
+			return err
+		}
+		defer other.Close()
+		return a.inSection(func() (context.Context, func(), error) { return Lock(a.ctx, a.work) }, func() error {
+			ctx := WithUser(a.ctx, 2)
+			if err := a.leave(ctx, a.work); err != nil {
+				return err
+			}
+			go func() { time.Sleep(time.Millisecond); other.Close() }()
+			_, unlock, err := Lock(ctx, a.work)
+			unlock()
+			_, err2 := a.work.ExecContext(ctx, "UPDATE t SET v = 1")
+			return errors.Join(err, err2)
+		})
+	}},
+	{"LockAll", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return LockAll(a.ctx, a.work) }, a.leaveOpen)
+	}},
+	{"LockUsers", func(a *attempt) error {
+		return a.inSection(func() (context.Context, func(), error) { return LockUsers(a.ctx, a.work, 1, 2) }, a.leaveOpen)
+	}},
+	{"Do", func(a *attempt) error {
+		return Do(a.ctx, a.work, func(ctx context.Context) error {
+			_, err := a.work.ExecContext(ctx, "UPDATE t SET v = 1")
+			return errors.Join(err, a.call())
+		})
+	}},
+	{"handle of a Store", func(a *attempt) error {
+		s := &Store{own: newDatabase(a.c, a.db, "sqlite3"), done: make(chan struct{}), live: make(map[*section]struct{})}
+		cancel, db, err := s.RWGetDB(1, a.ctx, "test")
+		defer cancel()
+		if err != nil {
+			return err
+		}
+		a.work = db.DB
+		return a.all()
+	}},
+}
+
+// TestEveryFaultEverywhere runs scripts, as programs are, with a fault of each kind in each call of
+// the inner driver. Whatever comes of it, afterwards no lock is left, nor a count at the
+// gate, nor a server connection in use, and all can be had again.
+func TestEveryFaultEverywhere(t *testing.T) {
+	for _, engine := range injectedEngines {
+		for i, script := range injectedScripts {
+			if testdb.UnderRace() && i%3 != len(engine.name)%3 {
+				continue // it takes long
+			}
+			t.Run(engine.name+"/"+script.name, func(t *testing.T) {
+				t.Parallel()
+				run := func(fault func(a *attempt) error, at int64) *attempt {
+					server := fakedriver.NewServer(engine.shape)
+					server.OneTx = true
+					server.Values = map[string]string{"PRAGMA journal_mode": engine.journal, "PRAGMA query_only": "0", "PRAGMA page_count": "1"}
+					return runAttempt(t, server, engine.dialect, script.run, fault, at)
+				}
+				fine := run(nil, 0)
+				<-fine.done
+				n := fine.calls.Load()
+				if left := fine.left(); left != "" {
+					t.Fatalf("without a fault: %s", left)
+				}
+				var wg sync.WaitGroup
+				atOnce := make(chan struct{}, 16)
+				for _, fault := range injectedFaults {
+					for at := int64(1); at <= n; at++ {
+						if !fault.unwinds && at%3 != int64(i)%3 {
+							continue // TestEveryFault has these too
+						}
+						atOnce <- struct{}{}
+						wg.Go(func() {
+							defer func() { <-atOnce }()
+							a := run(fault.inject, at)
+							if left := a.left(); left != "" {
+								t.Errorf("%s in call %d, %s: %s", fault.name, at, callOf(a, at), left)
+							}
+						})
+					}
+				}
+				wg.Wait()
+			})
+		}
+	}
+	t.Cleanup(func() {
+		if left := soon(goroutinesOfOurs); left != "" {
+			t.Errorf("goroutines are left: %s", left)
+		}
+	})
+}
+
+// goroutinesOfOurs returns the stacks of the goroutines that the package has started, or the
+// first of them.
+func goroutinesOfOurs() string {
+	stacks := make([]byte, 1<<24)
+	for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		_, origin, _ := strings.Cut(stack, "created by github.com/calmdocs/dblocker.")
+		if origin != "" && !strings.Contains(origin, "_test.go") {
+			return stack
+		}
+	}
+	return ""
+}
+
+func callOf(a *attempt, at int64) string {
+	if calls := a.server.Calls(); int(at) <= len(calls) {
+		return calls[at-1]
+	}
+	return "which was not reached"
+}
+
+func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, script func(*attempt) error, fault func(*attempt) error, at int64) *attempt {
+	a := &attempt{server: server, done: make(chan struct{})}
+	server.Hook = func(int, string) error {
+		if n := a.calls.Add(1); n == at && !a.over.Load() {
+			return fault(a)
+		}
+		return nil
+	}
+	c, err := NewConnector(server.Connector(), Dialect(dialect), MaxOpenConns(4), LockTimeout(20*time.Second), Logger(textLogger(io.Discard)))
+	must(t, err)
+	a.c, a.db = c, sql.OpenDB(c)
+	a.work = a.db
+	a.ctx, a.cancel = context.WithCancel(asUser(1))
+	go func() {
+		defer close(a.done)
+		defer func() { recover() }()
+		if err := script(a); err != nil && fault == nil {
+			t.Errorf("without a fault: %v", err)
+		}
+	}()
+	return a
+}
+
+// left waits for the end of the attempt, and returns what is left of it; "" if nothing is.
+func (a *attempt) left() (left string) {
+	select {
+	case <-a.done:
+	case <-time.After(30 * time.Millisecond): // perhaps database/sql keeps it for ever; then the request ends
+	}
+	a.cancel()
+	a.over.Store(true)
+	p := a.c.pool
+	if p == nil { // the script needed none
+		a.db.Close()
+		return ""
+	}
+	if left := soon(a.inUse); left != "" {
+		return left
+	}
+	if left := a.tryAgain(); left != "" {
+		return left
+	}
+	closed := make(chan struct{})
+	go func() { a.db.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		return "Close hangs"
+	}
+	return soon(func() string {
+		if refs, open := p.database.refs.Load(), a.server.Open(); refs != 0 || open != 0 {
+			return fmt.Sprintf("after Close there are %d references to the locks and %d connections", refs, open)
+		}
+		return ""
+	})
+}
+
+// patience is for what has to come soon, on a machine that is busy.
+const patience = 10 * time.Second
+
+// soon returns what look finds, once it finds nothing, or has done so for long.
+func soon(look func() string) (left string) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+		if left = look(); left == "" || time.Now().After(deadline) {
+			return left
+		}
+	}
+}
+
+// inUse returns which locks, counts and connections are in use.
+func (a *attempt) inUse() string {
+	p := a.c.pool
+	var used []string
+	add := func(what string, n int) {
+		if n != 0 {
+			used = append(used, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	add("users' locks", len(p.users.users.Snapshot()))
+	add("the lock of all users", p.users.all.Len())
+	add("slots", p.slots.Len())
+	if g := p.gate; g != nil {
+		add("the gate", g.lock.Len())
+		add("its lock of who learns", g.learning.Len())
+		add("passers", int(g.passers.Load()))
+		add("writers", int(g.writers.Load()))
+		if g.wal.Load() == walLeaving {
+			add("readers are kept out", 1)
+		}
+	}
+	stats := p.db.Stats()
+	add("connections in use", stats.InUse)
+	add("connections lost by the pool", stats.OpenConnections-a.server.Open())
+	return strings.Join(used, ", ")
+}
+
+// tryAgain does what a next request may.
+func (a *attempt) tryAgain() (left string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	again := make(chan error, 1)
+	go func() {
+		again <- errors.Join(
+			second(a.db.ExecContext(WithUser(ctx, 1), "UPDATE t SET v = 1")),
+			second(a.db.ExecContext(WithUser(ctx, 2), "UPDATE t SET v = 1")),
+			lockAllOnce(ctx, a.db),
+			a.drawAll(ctx))
+	}()
+	select {
+	case err := <-again:
+		if err != nil {
+			return err.Error()
+		}
+		return soon(a.inUse)
+	case <-time.After(2 * patience):
+		return "the next request hangs"
+	}
+}
+
+func lockAllOnce(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := LockAll(ctx, db)
+	unlock()
+	return err
+}
+
+// drawAll draws as many connections as there may be.
+func (a *attempt) drawAll(ctx context.Context) error {
+	for user := range a.c.limits.maxOpenConns {
+		rows, err := a.db.QueryContext(WithUser(ctx, 100+user), "SELECT v FROM t")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+	}
+	return nil
+}
