@@ -19,7 +19,9 @@
 // and exclusive otherwise: INSERT ... RETURNING, SELECT ... FOR UPDATE, several
 // statements in one string and whatever is not understood. [WithMode] overrules
 // that. Exec and Begin are exclusive; a transaction with [sql.TxOptions].ReadOnly
-// is shared. Prepare and Ping take no lock.
+// is shared. Prepare and Ping take no lock, nor does what concerns only the session:
+// SET, RESET, USE, LISTEN, PREPARE, a PRAGMA of the connection, a SELECT of nothing but
+// set_config; and locks that the program names itself, by pg_advisory_lock or GET_LOCK.
 //
 // A lock is held until Exec has returned, the rows are closed, or the transaction
 // has ended, be it one of [sql.DB.BeginTx] or one that is written in SQL. If the
