@@ -51,7 +51,9 @@ func (p *parser) with() bool {
 
 // commonTable passes over one entry of the list.
 func (p *parser) commonTable() bool {
-	p.next() // its name, which may be a keyword
+	alters := p.seen.alters
+	p.next()               // its name, which may be a keyword
+	p.seen.alters = alters // with a list of columns it looks like a call
 	if p.tok.is('(') && !p.skipParentheses() {
 		return false
 	}
