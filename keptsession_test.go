@@ -206,6 +206,22 @@ func TestNothingIsPreparedInVain(t *testing.T) {
 	if len(p.prepared) != 0 {
 		t.Errorf("%d statements were prepared, each for one use", len(p.prepared))
 	}
+	for range 200 {
+		_, err := db.Exec("PRAGMA foreign_keys = 1")
+		must(t, err)
+		runAll(t, db, "SELECT a", "SELECT a")
+	}
+	if len(p.prepared) > 15 {
+		t.Errorf("%d statements were prepared in 200 rounds, each to become stale at once", len(p.prepared))
+	}
+	for range 2 << maxInVain {
+		runAll(t, db, "SELECT a")
+	}
+	p.direct = 0
+	runAll(t, db, "SELECT a", "SELECT b", "SELECT b", "SELECT b")
+	if p.direct != 1 {
+		t.Errorf("%d of 4 texts were sent as they are, though the session is no longer changed; want the first of b", p.direct)
+	}
 }
 
 // TestRawForgetsStatements: what the program does with the inner connection is not known.

@@ -40,8 +40,11 @@ type stmtCache struct {
 	// one request.
 	seen []uint64
 
-	// turnedAway counts the texts that found the cache full.
+	// turnedAway counts the texts that found the cache full, or that were not prepared since
+	// the last ones were in vain: inVain counts those in a row that became stale before
+	// they had saved what they cost.
 	turnedAway int
+	inVain     int
 }
 
 // A keptStmt is a statement of a stmtCache, in one of four states:
@@ -97,6 +100,9 @@ func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) 
 	case k == nil:
 		return nil, false
 	case k.prepared != version || k.isPlanned() || k.isOld():
+		if k.uses < paysFrom {
+			c.inVain = min(c.inVain+1, maxInVain)
+		}
 		c.oust(k)
 		return nil, false
 	case k.state != keptIdle:
@@ -105,9 +111,19 @@ func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) 
 	c.unlink(k)
 	k.state = keptBusy
 	k.own = c.own
-	k.uses++
+	if k.uses++; k.uses == paysFrom {
+		c.inVain = 0
+	}
 	return k, true
 }
+
+// On lib/pq to prepare a statement and to close it costs two round trips, and each use but
+// the first saves one. Where the session is changed again before, as for each request, one
+// of 2^maxInVain texts is prepared, to see whether that has come to an end.
+const (
+	paysFrom  = 3
+	maxInVain = 6
+)
 
 // customPlans is how often PostgreSQL makes a plan for a single execution of a
 // statement before it may make one for all. In that one it has called the functions that
@@ -151,11 +167,15 @@ func (c *stmtCache) wants(query string, version int64) bool {
 	if !c.hasSeen(hash) {
 		return false
 	}
-	if len(c.stmts) < c.size {
+	oneOf := 1 << c.inVain
+	if len(c.stmts) >= c.size {
+		oneOf = max(oneOf, admitOneOf)
+	}
+	if oneOf == 1 {
 		return true
 	}
 	c.turnedAway++
-	return c.turnedAway%admitOneOf == 0
+	return c.turnedAway%oneOf == 0
 }
 
 // hasSeen tells whether a text was sent before, and remembers that it was sent now.
