@@ -38,7 +38,8 @@ import (
 // for the owner's line before the owner waits is counted by Owner.awaited (or marked at the
 // leaf), also before the search; while nobody does, the owner's wait closes no cycle and
 // there is no search. That is why a thousand waiters that hold nothing cost a thousand
-// times nothing.
+// times nothing. And if they hold what is waited for, each search is small: see needTurn
+// and slotNeed.
 //
 // A waiter can also get in the way of those who wait already: when it is put ahead of
 // them, and, at a gate, with its next stage. Whoever moves it so mends the cycle that
@@ -46,7 +47,7 @@ import (
 //
 // An owner with several goroutines may become stuck without any of this, when
 // one goroutine that could go on has ended. Therefore waits look again from time to
-// time, each time that Wait.Self has passed.
+// time, each time that Wait.Self has passed. So does what a large search has left: see pace.
 //
 // Owners in one line may be one thread of control, which holds with one of them and waits
 // with another; or the one may be what all requests of a program come from. So they are

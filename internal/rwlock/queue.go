@@ -27,6 +27,13 @@ func (q *queue) head() *Hold {
 // count adds n to the counts of which h, waiting for l, is one.
 func (q *queue) count(l *Lock, h *Hold, n int32) {
 	w := h.wait
+	if !w.several() {
+		q.active[h.mode] += n
+		if h.mode == Exclusive {
+			q.closed += n
+		}
+		return
+	}
 	if w.ofGroup(l) {
 		q.groups += n
 	}

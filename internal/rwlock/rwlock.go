@@ -2,7 +2,8 @@
 // exist only while somebody holds them or waits for them.
 //
 // The locks are fair: of two requests that cannot hold a lock together, the one
-// that came first gets it first. A wait ends with the context, with a timeout or
+// that came first gets it first; but for the places of a lock with a limit, groups of
+// requests take turns ([Wait].Turn). A wait ends with the context, with a timeout or
 // with the closing of a channel, and then leaves no trace. One request can ask for
 // several locks at once ([AcquireAll]); it gets all of them in one step or none. So does
 // one for a lock and for a gate that the work of many must pass ([AcquireGated]), but it
@@ -33,11 +34,13 @@
 //     two tables: one for strangers, one for holds of one owner.
 //   - A [Table] (table.go) spreads its keys over shards. A shard (shard.go) is a
 //     mutex, and all state of a lock is guarded by the mutex of its shard.
-//   - A request that must wait is a waiter (waiter.go), in the queue of one
+//   - A request that must wait is a waiter (waiter.go), in the queue (queue.go) of one
 //     lock or of several. Whom it lets pass while it waits for a gate is said in
-//     gate.go.
+//     gate.go, and how those who wait for several locks are woken in retry.go.
+//   - A lock whose holders are limited in number has another queue (slots.go), where
+//     groups take turns.
 //   - Whether a wait can ever end is found out by a search (deadlock.go) through
-//     the owners (owner.go) who wait.
+//     the owners (owner.go) who wait. What it may cost is bounded in pace.go.
 //   - What happens to those who wait for long is in watch.go.
 package rwlock
 
