@@ -62,9 +62,11 @@ type conn struct {
 	using    *pin       // whose turn the call has; else nil
 	visit    membership // in the section of using, while the call lasts
 
-	drawn draw        // has no sc unless a server connection is drawn
-	slot  rwlock.Hold // held while it is, if their number is limited
-	stmts []*stmt     // those with an inner statement on it
+	drawn    draw        // has no sc unless a server connection is drawn
+	gates    *gateSet    // of attached files, that the operation or the open transaction has passed
+	expected string      // the file that the running statement may attach; or ""
+	slot     rwlock.Hold // held while it is, if their number is limited
+	stmts    []*stmt     // those with an inner statement on it
 
 	scope *scope   // the innermost open transaction, or nil
 	raw   *rawTx   // the one that is written in SQL, or nil
@@ -87,11 +89,13 @@ type conn struct {
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
 	return c.call(ctx, func() error {
-		defer c.leaf.release()
-		if err := c.passGate(ctx, &c.leaf); err != nil {
-			return err
-		}
-		return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+		return c.anew(func() error {
+			defer c.leaf.release()
+			if err := c.passGate(ctx, &c.leaf); err != nil {
+				return err
+			}
+			return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+		})
 	})
 }
 
@@ -107,7 +111,15 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
-func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	for tries := 0; ; {
+		if res, err = c.execOnce(ctx, s, query, args); !startsAnew(err, &tries) {
+			return res, err
+		}
+	}
+}
+
+func (c *conn) execOnce(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
 	var adm admission
 	returned := false
 	defer func() {
@@ -116,6 +128,8 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 		}
 		c.release(&c.leaf)
 	}()
+	c.expectAttached(query, args)
+	defer c.doneAttaching()
 	adm, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		returned = true
@@ -138,6 +152,7 @@ func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.Na
 	})
 	c.noteEffects(&snd)
 	c.pool.gate.afterStatement(ctx, c.drawn.sc, adm.statement, query)
+	c.noteAttached(ctx, nil, adm.statement, query)
 	shown := err
 	if err != nil {
 		res, shown = nil, limit.explain(c.scopeOnServer().explainReadOnly(err))
@@ -197,6 +212,9 @@ func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.
 	if err := c.startTx(ctx); err != nil {
 		return adm, err
 	}
+	if err := c.passMore(ctx); err != nil {
+		return adm, err
+	}
 	h.makeWay(writesRows(st))
 	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
 		h.release()
@@ -215,8 +233,11 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
 	err = c.callHeld(ctx, func() (err error) {
-		found, err = c.queryEntered(ctx, s, query, args)
-		return err
+		for tries := 0; ; {
+			if found, err = c.queryEntered(ctx, s, query, args); !startsAnew(err, &tries) {
+				return err
+			}
+		}
 	})
 	return found, err
 }
@@ -234,6 +255,8 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 			r.release()
 		}
 	}()
+	c.expectAttached(query, args)
+	defer c.doneAttaching()
 	adm, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
 	if err != nil {
 		returned = true
@@ -243,7 +266,7 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 	r.guarded = r.inside != nil || c.scope.isInside() || c.using != nil
 	snd := c.sending(adm.statement, query, args)
 	r.writes = adm.statement.Kind != sqltext.Read
-	if !r.writes && r.hold.gate.Held() {
+	if !r.writes && r.hold.atGate() {
 		mode, _ := modeFrom(ctx, Shared)
 		r.writes = mode == Exclusive
 	}
@@ -264,6 +287,7 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 	})
 	c.noteEffects(&snd)
 	c.pool.gate.afterQuery(ctx, r, adm.statement, query)
+	c.noteAttached(ctx, r, adm.statement, query)
 	if err != nil {
 		shown := r.limit.explain(c.scopeOnServer().explainReadOnly(err))
 		c.settle(adm, err) // while the rows have their lock
@@ -276,7 +300,7 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 		c.pool.walReader.note()
 	}
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
-	if r.hold.owner != nil && (r.hold.Held() || r.hold.gate.Held()) {
+	if r.hold.owner != nil && (r.hold.Held() || r.hold.atGate()) {
 		r.hold.owner.add(r)
 	}
 	return r.public(), nil
@@ -309,23 +333,25 @@ func (c *conn) settleRows(r *rows, adm admission) {
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (prepared driver.Stmt, err error) {
 	err = c.call(ctx, func() error {
-		defer c.leaf.release()
-		if err := c.startTx(ctx); err != nil {
-			return err
-		}
-		if err := c.passGate(ctx, &c.leaf); err != nil {
-			return err
-		}
-		s := &stmt{conn: c, text: query}
-		snd := c.sending(c.db.texts.Classify(query), query, nil)
-		err := c.onServer(ctx, idle, func(sc *serverConn) error {
-			_, err := s.on(ctx, sc, &snd)
+		return c.anew(func() error {
+			defer c.leaf.release()
+			if err := c.startTx(ctx); err != nil {
+				return err
+			}
+			if err := c.passGate(ctx, &c.leaf); err != nil {
+				return err
+			}
+			s := &stmt{conn: c, text: query}
+			snd := c.sending(c.db.texts.Classify(query), query, nil)
+			err := c.onServer(ctx, idle, func(sc *serverConn) error {
+				_, err := s.on(ctx, sc, &snd)
+				return err
+			})
+			if err == nil {
+				prepared = s
+			}
 			return err
 		})
-		if err == nil {
-			prepared = s
-		}
-		return err
 	})
 	return prepared, err
 }
@@ -370,6 +396,8 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 		c.noteRaw()
 		if !returned {
 			c.abandon(nil, admission{}) // as database/sql is about to
+		} else if sc == c.drawn.sc {
+			c.lookAttached(context.Background(), sc)
 		}
 	}()
 	err = f(sc.ci)
@@ -380,7 +408,8 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 // lend draws a server connection for Raw, whose callback may call c again.
 func (c *conn) lend() (sc *serverConn, err error) {
 	err = c.call(context.Background(), func() error {
-		if err := c.startTx(context.Background()); err != nil {
+		ctx := context.Background()
+		if err := c.anew(func() error { return c.startTx(ctx) }); err != nil {
 			return err
 		}
 		if err := c.drawForRaw(); err != nil {
@@ -400,11 +429,16 @@ func (c *conn) drawForRaw() error {
 	if c.drawn.sc != nil {
 		return nil
 	}
-	defer c.leaf.release()
-	if err := c.passGate(ctx, &c.leaf); err != nil {
-		return err
-	}
-	return c.draw(ctx)
+	return c.anew(func() error {
+		defer c.leaf.release()
+		if err := c.passGate(ctx, &c.leaf); err != nil {
+			return err
+		}
+		if err := c.draw(ctx); err != nil {
+			return err
+		}
+		return c.checkAttached()
+	})
 }
 
 // wait is how operations on c wait for a user's lock.

@@ -33,6 +33,9 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		if err := c.draw(ctx); err != nil {
 			return err
 		}
+		if err := c.checkAttached(); err != nil {
+			return err
+		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
 		replace, err := c.first(ctx, u, call)

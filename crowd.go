@@ -100,23 +100,23 @@ func (cr *crowd) ripen() bool {
 	return cr.elders > 0
 }
 
-// readUntagged acquires the gate for a reader without an owner.
-func (g *gate) readUntagged(ctx context.Context, h *userHold, w rwlock.Wait) error {
-	cr := &g.crowd
+// readUntagged acquires for a reader without an owner what req asks of its gate, and of those
+// of attached files.
+func (cr *crowd) readUntagged(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	turns, elders, patience := cr.look()
-	h.gate.Owner = &cr.owner
-	err := g.lock.Acquire(ctx, rwlock.Shared, &h.gate, rwlock.Wait{})
+	h.setGateOwner(&cr.owner)
+	err := h.takeShared(ctx, req, rwlock.Wait{})
 	inTurn := err == nil
 	if errors.Is(err, rwlock.ErrTimeout) && w.Timeout > 0 {
 		start := time.Now()
 		if err = errOutOfPatience; elders == 0 {
-			err = g.awaitTurn(ctx, h, w, patience)
+			err = cr.awaitTurn(ctx, h, req, w, patience)
 			inTurn = err == nil
 		}
 		if err == errOutOfPatience {
 			w.Timeout -= time.Since(start)
 			w.Self = min(w.Self, lookAgain) // no hold of the crowd is in the way of another
-			err = g.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+			err = h.takeShared(ctx, req, w)
 		}
 	}
 	if err == nil {
@@ -125,26 +125,54 @@ func (g *gate) readUntagged(ctx context.Context, h *userHold, w rwlock.Wait) err
 	return err
 }
 
+// takeShared acquires the gates.
+func (h *userHold) takeShared(ctx context.Context, req request, w rwlock.Wait) error {
+	if req.more == nil {
+		return req.gate.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+	}
+	return rwlock.AcquireAll(ctx, w, h.gateRequests(req)...)
+}
+
+// setGateOwner sets the owner of the idle holds of gates.
+func (h *userHold) setGateOwner(o *rwlock.Owner) {
+	h.gate.Owner = o
+	if a := h.attached; a != nil {
+		for i := range a.holds {
+			a.holds[i].Owner = o
+		}
+	}
+}
+
+// changeGateOwner changes it of those that have been granted.
+func (h *userHold) changeGateOwner(o *rwlock.Owner) {
+	h.gate.SetOwner(o)
+	if a := h.attached; a != nil {
+		for i := range a.holds {
+			a.holds[i].SetOwner(o)
+		}
+	}
+}
+
 var errOutOfPatience = errors.New("waited so long that it may be in its own way")
 
-// awaitTurn waits for the gate behind all who came earlier, unless there come to be
+// awaitTurn waits for the gates behind all who came earlier, unless there come to be
 // elders.
-func (g *gate) awaitTurn(ctx context.Context, h *userHold, w rwlock.Wait, patience time.Duration) error {
+func (cr *crowd) awaitTurn(ctx context.Context, h *userHold, req request, w rwlock.Wait, patience time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(min(patience, w.Timeout), func() {
-		if g.crowd.ripen() {
+		if cr.ripen() {
 			cancel(errOutOfPatience)
 		}
 	})
 	defer timer.Stop()
-	h.gate.Owner = nil
-	err := g.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+	h.setGateOwner(nil)
+	err := h.takeShared(ctx, req, w)
 	if err == nil {
-		h.gate.SetOwner(&g.crowd.owner)
+		h.changeGateOwner(&cr.owner)
 		return nil
 	}
-	h.gate.Owner = &g.crowd.owner
+	h.setGateOwner(&cr.owner)
 	if cause := context.Cause(ctx); cause == errOutOfPatience {
 		return cause
 	}

@@ -130,7 +130,14 @@ func (h *userHold) leaveGate() {
 	}
 	h.crowd.leave()
 	h.gate.Release()
+	if a := h.attached; a != nil {
+		h.attached = nil
+		a.leave()
+	}
 }
+
+// atGate tells whether the operation has a part of a gate that keeps others out.
+func (h *userHold) atGate() bool { return h.gate.Held() || h.attached.held() }
 
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode Mode) error {
@@ -145,6 +152,9 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 		if err := c.learnJournal(ctx, g); err != nil {
 			return err
 		}
+	}
+	if c.gates = c.pool.attached.now.Load(); c.gates != nil {
+		req.more = h.askAttached(c.gates.gates, mode)
 	}
 	if c.pool.readOnly {
 		mode = Shared
@@ -165,7 +175,7 @@ func (c *conn) passGate(ctx context.Context, h *userHold) error {
 	}
 	id := c.identityOf(ctx)
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
-	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
+	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
 		return err
 	}
 	id.user = ""
@@ -175,11 +185,12 @@ func (c *conn) passGate(ctx context.Context, h *userHold) error {
 // spillAtGate spills those rows of the owner, and of the connection, that have
 // the gate and would keep req waiting there for ever. Their user's lock they keep.
 func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
-	if req.gate == nil {
+	if req.gate == nil && req.more == nil {
 		return nil
 	}
+	writes := req.gate != nil && req.gateMode == Exclusive || req.more != nil && req.more.mode == Exclusive
 	inTheWay := func(r *rows) bool {
-		return (r.writes || req.gateMode == Exclusive) && r.hold.gate.Held()
+		return (r.writes || writes) && r.hold.atGate()
 	}
 	giveUp := func(r *rows) { r.hold.leaveGate() }
 	if err := c.server().spill(ctx, c.db.spillLimit, inTheWay, giveUp); err != nil {

@@ -186,7 +186,7 @@ func (l *sqliteLoad) step(user int, writes bool) {
 	}
 	steps := []func(context.Context, string) error{l.read, l.readInRows, l.readOnlyTx}
 	if writes {
-		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.returning, l.rawTransaction}
+		steps = []func(context.Context, string) error{l.update, l.readModifyWrite, l.returning, l.rawTransaction, l.updateAfterIdling}
 		if tagged {
 			steps = append(steps, l.updateInRows)
 		}
@@ -274,6 +274,22 @@ func (l *sqliteLoad) readModifyWrite(ctx context.Context, user string) error {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = ? WHERE id = ?", n+1, user); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// updateAfterIdling has a transaction open while it does something else.
+func (l *sqliteLoad) updateAfterIdling(ctx context.Context, user string) error {
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := l.read(ctx, user); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ?", user); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -781,7 +797,7 @@ func TestLeavingWALWaitsForReaders(t *testing.T) {
 }
 
 // TestAttachedFilesShareTheGate: what is written to an attached file passes the gate of
-// the main file, so handles with one main file do not meet there.
+// the main file too.
 func TestAttachedFilesShareTheGate(t *testing.T) {
 	testdb.NoLeaks(t)
 	db, other := openJournal(t, "WAL", ""), testdb.SQLite(t)

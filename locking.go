@@ -21,6 +21,8 @@ type userHold struct {
 	user   string
 	owner  *owner // nil if the context had none
 
+	attached *attachedHolds // of the gates of attached files; nil if there are none
+
 	self *rwlock.Owner // in place of one, where that is nil; may be nil too
 
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
@@ -67,6 +69,7 @@ func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	h.Move(&to.Hold)
 	h.gate.Move(&to.gate)
 	to.crowd, h.crowd = h.crowd, crowdPlace{}
+	to.attached, h.attached = h.attached, nil
 	if h.inside.section != nil {
 		h.inside.move(&to.inside, c)
 	}
@@ -84,6 +87,9 @@ func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, work work
 		h.Work = work
 	}
 	h.gate.Owner, h.gate.Kind, h.gate.Tag, h.gate.Work = h.Owner, kind, tag, h.Work
+	if h.attached != nil {
+		h.attached.describe(&h.gate)
+	}
 }
 
 // A request is what an operation would take by itself: a hold of that kind, in
@@ -95,6 +101,7 @@ type request struct {
 	gate     *gate
 	gateMode Mode
 	asksGate gateNeed
+	more     *attachedHolds // of the gates of attached files; nil if nothing
 
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
@@ -167,7 +174,7 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	if err := c.gateRequest(ctx, h, &req, max(byText, req.mode)); err != nil {
 		return err
 	}
-	if id.user == "" && req.gate == nil {
+	if id.user == "" && req.gate == nil && req.more == nil {
 		return nil
 	}
 	id.owner.noteWork()
@@ -263,11 +270,14 @@ func (c *conn) spillForUser(ctx context.Context, id identity) error {
 // take acquires what req says into h, in one step.
 func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	users, mode := c.pool.users, rwlock.Mode(req.mode)
-	if req.gate == nil {
+	if req.gate == nil && req.more == nil {
 		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
 	if h.user == "" {
 		return h.takeGate(ctx, req, w)
+	}
+	if req.more != nil {
+		return req.noteTurn(users.acquireBeside(ctx, mode, h, h.gateRequests(req), w))
 	}
 	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
 	return req.noteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
@@ -275,18 +285,29 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 
 // takeGate acquires what req asks of the gate only.
 func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) error {
-	if h.owner == nil && h.user == "" && req.gateMode == Shared {
-		return req.gate.readUntagged(ctx, h, w)
+	if h.owner == nil && h.user == "" && req.onlyReads() {
+		return req.crowd().readUntagged(ctx, h, req, w)
+	}
+	if req.more != nil {
+		return req.noteTurn(rwlock.AcquireAll(ctx, w, h.gateRequests(req)...))
 	}
 	return req.noteTurn(req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate, w))
 }
 
 // noteTurn notes that a writer has its turn at the gate, if err says so.
 func (req request) noteTurn(err error) error {
-	if err == nil && req.gateMode == Exclusive {
+	if err != nil {
+		return err
+	}
+	if req.gate != nil && req.gateMode == Exclusive {
 		req.gate.crowd.noteTurn()
 	}
-	return err
+	if req.more != nil && req.more.mode == Exclusive {
+		for _, g := range req.more.gates {
+			g.crowd.noteTurn()
+		}
+	}
+	return nil
 }
 
 // linked returns the holds, linked, of a call of the owner that goes on to wait for something
@@ -340,7 +361,7 @@ func (c *conn) lockError(err error, id identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
-	if g := c.pool.gate; g.refused(err) {
+	if g := c.pool.gateNamed(w.Key); g != nil {
 		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks))
 	}
 	return c.explainClosed(lockError(err, id))

@@ -24,6 +24,8 @@ type pool struct {
 	gate         *gate        // of that database; nil if the handle needs none
 	readOnly     bool         // the handle cannot write, so it passes the gate as a reader
 
+	attached attachments // the files that connections have attached
+
 	walReader *walReader // nil if there is to be none
 
 	connected atomic.Bool // the first connection has been drawn, or is being opened
@@ -59,6 +61,9 @@ func newPool(c *Connector) (*pool, error) {
 		p.connector.conns = &p.gate.conns
 		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
+	p.attached.pool = &p
+	p.connector.attached = &p.attached
+	p.connector.opensAttached = p.gate != nil && opensAttached(c.driver.Unwrap())
 	p.useWALReader(c)
 	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}
 	p.db = sql.OpenDB(p.connector)
@@ -124,6 +129,7 @@ func (p *pool) close() error {
 	if s, ok := p.connector.inner.(*sqliteConnector); ok {
 		s.stop()
 	}
+	defer p.attached.close()
 	return p.db.Close()
 }
 

@@ -28,6 +28,8 @@ type scope struct {
 	// pending is the transaction itself while it has only been asked for: see txstart.go.
 	pending *tx
 
+	more []*userHold // of the gates of files that were attached in it
+
 	// self owns its part of the gate, and its users' locks, where nobody else does, so that
 	// the deadlock search knows that they belong together.
 	self rwlock.Owner
@@ -245,6 +247,10 @@ func (s *scope) releaseHolds() {
 		s.conn.release(h)
 	}
 	s.joined = nil
+	for _, h := range s.more {
+		h.leaveGate()
+	}
+	s.more = nil
 }
 
 // leaveToLost leaves the scope's locks to the connection's session, if that is

@@ -37,8 +37,12 @@ type serverConnector struct {
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
 	gate   *gate         // nil if there is none
-	conns  *openConns    // to the file; nil if they are not opened here, from a DSN of SQLite
-	wait   rwlock.Wait   // for other openings and closings there
+
+	attached      *attachments
+	opensAttached bool // its connections may have files attached from the start
+
+	conns *openConns  // to the file; nil if they are not opened here, from a DSN of SQLite
+	wait  rwlock.Wait // for other openings and closings there
 
 	timeout time.Duration // of the inner driver's Connect
 
@@ -108,6 +112,11 @@ func (c *serverConnector) setUp(ctx context.Context, sc *serverConn) error {
 			return err
 		}
 		c.gate.opened(sc.journal)
+	}
+	if sc.attachments = c.attached; c.opensAttached {
+		if err := c.attached.look(ctx, sc); err != nil && ctx.Err() != nil {
+			return err
+		}
 	}
 	if limit := c.cfg.dialect.limitStatements; limit != nil && c.cfg.statementTimeout > 0 {
 		if err := limit(ctx, sc, c.cfg.statementTimeout); err != nil {
@@ -210,6 +219,10 @@ type serverConn struct {
 	trust   *atomic.Int64
 	madeAt  int64
 	suspect func(error) bool
+
+	// attached are the files that a SQLite connection has attached, as attachments counts them.
+	attached    []string
+	attachments *attachments
 
 	// open are the rows that are open on it, the last first. While there are any, some
 	// drivers say of a good connection that it is not valid. scope is the innermost
@@ -575,6 +588,7 @@ func (sc *serverConn) shut() (err error) {
 }
 
 func (sc *serverConn) close() error {
+	defer sc.attachments.closed(sc)
 	if sc.home != nil {
 		return sc.goHome()
 	}

@@ -78,13 +78,17 @@ func (t *tx) drawEarly(ctx context.Context) error {
 	}
 	defer c.leaf.leaveGate()
 	t.ownConn = !pinned
-	return c.onServer(ctx, busy, func(*serverConn) error { return nil })
+	err := c.onServer(ctx, busy, func(*serverConn) error { return nil })
+	if err == errOtherFiles { // then it is drawn with the right gates
+		err = nil
+	}
+	return err
 }
 
 // passGateAtOnce is passGate without a wait, but for who is the first to learn the journal mode.
 func (c *conn) passGateAtOnce(ctx context.Context, h *userHold) (passed bool, err error) {
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
-	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil {
+	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
 		return err == nil, err
 	}
 	h.describe(identity{owner: c.identityOf(ctx).owner}, req.kind, "", c)
@@ -170,26 +174,31 @@ func (t *tx) passGate(ctx context.Context) error {
 	if err := c.gateRequest(ctx, h, &req, mode); err != nil {
 		return err
 	}
-	if req.gate == nil { // it passes by
+	if req.gate == nil && req.more == nil { // it passes by
 		t.atGate = h
 		return nil
 	}
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
-	if req.gateMode == Exclusive {
+	alone := req.gate != nil && req.gateMode == Exclusive
+	if alone {
 		req.gate.writers.Add(1)
 	}
 	passed := false
 	defer func() {
-		if !passed && req.gateMode == Exclusive {
+		if passed {
+			return
+		}
+		if alone {
 			req.gate.writers.Add(-1)
 		}
+		h.leaveGate()
 	}()
 	if err := t.waitAtGate(ctx, req, id); err != nil {
 		return c.lockError(err, id)
 	}
-	if passed = true; req.gateMode == Exclusive {
+	if passed = true; alone {
 		h.alone = c.pool
 	}
 	t.atGate = h
@@ -207,6 +216,9 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 		h.gate.Owner = h.self
 	}
 	h.gate.Kind, h.gate.Tag, h.gate.Work = rwlock.Tx, h.Tag, c
+	if h.attached != nil {
+		h.attached.describe(&h.gate)
+	}
 	if t.wastesConn() {
 		err := h.takeGate(ctx, req, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {

@@ -1,0 +1,561 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A statement on a connection that has attached other files (ATTACH) may lock these too, and a
+// BEGIN IMMEDIATE locks all of them. Their own handles wait at other gates. So whatever
+// passes the gate of a handle passes those of all files that any connection of the handle has
+// attached, all of them in one step, and holds none while it waits for another. A
+// connection that has attached more than the statement knew of when it passed is given back,
+// and the statement starts anew.
+//
+// Databases in memory and temporary ones are of one connection, or have no gate of their own.
+
+// attachments are the files that connections of a pool have attached.
+type attachments struct {
+	pool *pool
+
+	// now is nil while there are none, as with nearly every handle.
+	now atomic.Pointer[gateSet]
+
+	mu    sync.Mutex // guards what follows
+	files map[string]*attachedFile
+	ended bool // the pool is closed: no file stays without a connection
+}
+
+// An attachedFile stays when the last connection that has it is closed, since the next will
+// attach it again: until that has been detached, or there are maxUnused like it.
+type attachedFile struct {
+	space *space // retained
+	conns int    // that have it
+}
+
+const maxUnused = 16
+
+// A gateSet is the gates of some files. It never changes.
+type gateSet struct {
+	ids   []string // of their spaces, sorted
+	gates []*gate
+}
+
+// covers tells whether the set, which may be nil, has the gates of the files.
+func (s *gateSet) covers(ids []string) bool {
+	for _, id := range ids {
+		if s == nil {
+			return false
+		}
+		if _, found := slices.BinarySearch(s.ids, id); !found {
+			return false
+		}
+	}
+	return true
+}
+
+// without returns the gates that are not in the other set.
+func (s *gateSet) without(other *gateSet) (gates []*gate) {
+	for i, id := range s.ids {
+		if !other.covers([]string{id}) {
+			gates = append(gates, s.gates[i])
+		}
+	}
+	return gates
+}
+
+// expect adds a file that a connection is about to attach: SQLite reads it then, for which its
+// gate has to be passed too.
+func (a *attachments) expect(id string) {
+	if id == a.pool.database.id {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.add(id) {
+		a.files[id].conns--
+		a.publish()
+	}
+}
+
+// disappoint drops a file that no connection has come to attach.
+func (a *attachments) disappoint(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f := a.files[id]; f != nil && f.conns == 0 {
+		a.drop(id)
+		a.publish()
+	}
+}
+
+// look finds out which files the connection has attached.
+func (a *attachments) look(ctx context.Context, sc *serverConn) error {
+	if a == nil || a.pool.gate == nil {
+		return nil
+	}
+	list, err := sc.queryText(ctx, "PRAGMA database_list")
+	if err != nil {
+		return err
+	}
+	schemas := make(map[string]string)
+	for _, row := range list {
+		if len(row) < 3 || row[1] == "main" || row[1] == "temp" || row[2] == "" {
+			continue
+		}
+		if id := sqliteName + ":" + resolvePath(row[2]); id != a.pool.database.id {
+			schemas[id] = row[1]
+		}
+	}
+	a.change(sc, schemas)
+	for id, schema := range schemas {
+		if g := a.gateOf(id); g != nil {
+			journal, _ := sc.pragma(ctx, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
+			g.opened(journal)
+		}
+	}
+	return nil
+}
+
+// change notes that the connection has these files attached, and no others.
+func (a *attachments) change(sc *serverConn, schemas map[string]string) {
+	if len(schemas) == 0 && sc.attached == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	had := sc.attached
+	sc.attached = nil
+	for id := range schemas {
+		if slices.Contains(had, id) || a.add(id) {
+			sc.attached = append(sc.attached, id)
+		}
+	}
+	for _, id := range had {
+		if !slices.Contains(sc.attached, id) {
+			a.leave(id, true)
+		}
+	}
+	a.publish()
+}
+
+// closed notes that the connection is.
+func (a *attachments) closed(sc *serverConn) {
+	if a == nil || sc.attached == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range sc.attached {
+		a.leave(id, false)
+	}
+	sc.attached = nil
+	a.publish()
+}
+
+// add counts one more connection that has a file. A file that another SQLite library has open
+// has no gate that would help.
+func (a *attachments) add(id string) bool {
+	f := a.files[id]
+	if f == nil {
+		s, err := openSpace(id, a.pool.database.library)
+		if err != nil {
+			return false
+		}
+		f = &attachedFile{space: s}
+		if a.files == nil {
+			a.files = make(map[string]*attachedFile)
+		}
+		a.files[id] = f
+		s.add(a.pool)
+	}
+	f.conns++
+	return true
+}
+
+func (a *attachments) leave(id string, detached bool) {
+	f := a.files[id]
+	if f.conns--; f.conns > 0 {
+		return
+	}
+	unused := 0
+	for _, f := range a.files {
+		if f.conns == 0 {
+			unused++
+		}
+	}
+	if detached || a.ended || unused > maxUnused {
+		a.drop(id)
+	}
+}
+
+func (a *attachments) drop(id string) {
+	f := a.files[id]
+	delete(a.files, id)
+	f.space.remove(a.pool)
+	f.space.release()
+}
+
+func (a *attachments) publish() {
+	if len(a.files) == 0 {
+		a.now.Store(nil)
+		return
+	}
+	s := new(gateSet)
+	for id := range a.files {
+		s.ids = append(s.ids, id)
+	}
+	slices.Sort(s.ids)
+	for _, id := range s.ids {
+		s.gates = append(s.gates, a.files[id].space.gate)
+	}
+	a.now.Store(s)
+}
+
+func (a *attachments) gateOf(id string) *gate {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f := a.files[id]; f != nil {
+		return f.space.gate
+	}
+	return nil
+}
+
+// close forgets all files when the pool is closed. Those that open connections have go with these.
+func (a *attachments) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+	for id, f := range a.files {
+		if f.conns == 0 {
+			a.drop(id)
+		}
+	}
+	a.publish()
+}
+
+// gateNamed returns the gate of the handle, or of an attached file, that has the name; else nil.
+func (p *pool) gateNamed(name string) *gate {
+	if p.gate != nil && p.gate.name == name {
+		return p.gate
+	}
+	if set := p.attached.now.Load(); set != nil {
+		for _, g := range set.gates {
+			if g.name == name {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+// attachedHolds are what an operation has of the gates of attached files.
+type attachedHolds struct {
+	gates  []*gate
+	passed []bool // as a reader that passes by
+	holds  []rwlock.Hold
+	mode   Mode
+}
+
+// askAttached asks for gates in mode, and counts h as a reader where it passes by. It returns
+// nil if it does so everywhere.
+func (h *userHold) askAttached(gates []*gate, mode Mode) *attachedHolds {
+	a := &attachedHolds{gates, make([]bool, len(gates)), make([]rwlock.Hold, len(gates)), mode}
+	h.attached = a
+	asks := false
+	for i, g := range gates {
+		if a.passed[i] = mode == Shared && g.passesBy(); !a.passed[i] {
+			asks = true
+		}
+	}
+	if !asks {
+		return nil
+	}
+	return a
+}
+
+// passesBy counts a reader that passes by, if the database lets readers.
+func (g *gate) passesBy() bool {
+	g.passers.Add(1)
+	if g.wal.Load() == walOn {
+		return true
+	}
+	g.passers.Add(-1)
+	return false
+}
+
+func (a *attachedHolds) describe(like *rwlock.Hold) {
+	for i := range a.holds {
+		h := &a.holds[i]
+		h.Owner, h.Kind, h.Tag, h.Work = like.Owner, like.Kind, like.Tag, like.Work
+	}
+}
+
+func (a *attachedHolds) requests() (reqs []rwlock.Request) {
+	for i, g := range a.gates {
+		if !a.passed[i] {
+			reqs = append(reqs, rwlock.Request{Lock: g.lock, Mode: rwlock.Mode(a.mode), Hold: &a.holds[i]})
+		}
+	}
+	return reqs
+}
+
+// held tells whether any of the gates is held, as a reader or alone; a may be nil.
+func (a *attachedHolds) held() bool {
+	if a == nil {
+		return false
+	}
+	for i := range a.holds {
+		if a.holds[i].Held() {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *attachedHolds) leave() {
+	if a == nil {
+		return
+	}
+	for i, g := range a.gates {
+		if a.passed[i] {
+			a.passed[i] = false
+			g.passers.Add(-1)
+		}
+		if a.mode == Exclusive && a.holds[i].Held() {
+			g.writes.Add(1)
+		}
+		a.holds[i].Release()
+	}
+}
+
+// gateRequests are what req asks of the gates, of which h is to have the holds.
+func (h *userHold) gateRequests(req request) []rwlock.Request {
+	reqs := req.more.requests()
+	if req.gate != nil {
+		reqs = append(reqs, rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate})
+	}
+	return reqs
+}
+
+// onlyReads tells whether req asks to pass all gates as a reader.
+func (req request) onlyReads() bool {
+	return (req.gate == nil || req.gateMode == Shared) && (req.more == nil || req.more.mode == Shared)
+}
+
+// crowd returns the crowd that a reader without an owner is in: of the handle's own gate, unless
+// it passes by there.
+func (req request) crowd() *crowd {
+	if req.gate != nil {
+		return &req.gate.crowd
+	}
+	i := slices.Index(req.more.passed, false)
+	return &req.more.gates[i].crowd
+}
+
+// acquireBeside takes the lock of the user of h together with others.
+func (s *space) acquireBeside(ctx context.Context, mode rwlock.Mode, h *userHold, others []rwlock.Request, w rwlock.Wait) error {
+	user := rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.Hold}
+	err := rwlock.AcquireAll(ctx, w, append(others, user)...)
+	if err != rwlock.ErrBarred {
+		return err
+	}
+	user.Pass = true
+	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag, Work: h.Work}
+	err = rwlock.AcquireAll(ctx, w, append(others, user, rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})...)
+	if err == nil {
+		h.all = share
+	}
+	return err
+}
+
+// errOtherFiles is of a statement that has drawn a connection with other files attached than
+// it has passed the gates of.
+var errOtherFiles = errors.New("dblocker: the connections of the handle attach other files all the time; attach the same ones to all of them, in a connect hook")
+
+// maxAnew bounds how often a statement starts anew.
+const maxAnew = 16
+
+// startsAnew tells whether a call that ended with err is to be tried again.
+func startsAnew(err error, tries *int) bool {
+	*tries++
+	return err == errOtherFiles && *tries < maxAnew
+}
+
+// anew runs a call as often as it has to start anew.
+func (c *conn) anew(call func() error) error {
+	for tries := 0; ; {
+		if err := call(); !startsAnew(err, &tries) {
+			return err
+		}
+	}
+}
+
+// checkAttached is for a connection that was just drawn.
+func (c *conn) checkAttached() error {
+	if sc := c.drawn.sc; sc.attached == nil || c.pool.gate == nil || c.gates.covers(sc.attached) {
+		return nil
+	}
+	c.giveBack()
+	return errOtherFiles
+}
+
+// attaches tells whether a statement may attach a file, or detach one.
+func attaches(st sqltext.Statement, text string) bool {
+	switch {
+	case st.Kind == sqltext.Read:
+		return false
+	case st.Multi, st.Verb == "":
+		return containsFold(text, "ATTACH") || containsFold(text, "DETACH")
+	}
+	return st.Verb == "ATTACH" || st.Verb == "DETACH"
+}
+
+// noteAttached looks after a statement what it has attached, and what it did to the journals of
+// what is. In r, which may be nil, are its
+// rows: some drivers execute it no earlier than these are read.
+func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
+	sc := c.drawn.sc
+	if sc == nil || c.pool.gate == nil || !attaches(st, text) && (sc.attached == nil || !setsJournal(st, text)) {
+		return
+	}
+	if r != nil && r.Rows != nil {
+		r.readAhead(ctx, c.db.spillLimit)
+	}
+	c.lookAttached(ctx, sc)
+}
+
+// doneAttaching is called when a statement has ended that was expected to attach a file.
+func (c *conn) doneAttaching() {
+	if id := c.expected; id != "" {
+		c.expected = ""
+		c.pool.attached.disappoint(id)
+	}
+}
+
+// lookAttached looks what is attached. A connection that cannot tell is not used again.
+func (c *conn) lookAttached(ctx context.Context, sc *serverConn) {
+	if sc.broken || c.pool.gate == nil {
+		return
+	}
+	if err := c.pool.attached.look(context.WithoutCancel(ctx), sc); err != nil {
+		sc.broken = true
+	}
+}
+
+// expectAttached is for a statement that is about to be executed. It may attach a file.
+func (c *conn) expectAttached(text string, args []driver.NamedValue) {
+	if c.pool.gate == nil || !beginsWithAttach(text) {
+		return
+	}
+	if path := attachedPath(text, args); path != "" {
+		c.pool.attached.expect(sqliteName + ":" + path)
+		c.expected = sqliteName + ":" + path
+	}
+}
+
+func beginsWithAttach(text string) bool {
+	text = strings.TrimLeft(text, " \t\r\n")
+	return len(text) > 6 && strings.EqualFold(text[:6], "ATTACH")
+}
+
+// attachedPath returns the resolved path of the file that an ATTACH names, by a literal or as an
+// argument; "" if it is none, or cannot be told.
+func attachedPath(text string, args []driver.NamedValue) string {
+	rest := strings.TrimLeft(strings.TrimLeft(text, " \t\r\n")[6:], " \t\r\n")
+	if len(rest) > 8 && strings.EqualFold(rest[:8], "DATABASE") {
+		rest = strings.TrimLeft(rest[8:], " \t\r\n")
+	}
+	name := ""
+	switch {
+	case rest == "":
+	case rest[0] == '\'' || rest[0] == '"':
+		quote := rest[:1]
+		end := 1
+		for end < len(rest) && (rest[end] != quote[0] || strings.HasPrefix(rest[end+1:], quote)) {
+			if rest[end] == quote[0] {
+				end++
+			}
+			end++
+		}
+		name = strings.ReplaceAll(rest[1:min(end, len(rest))], quote+quote, quote)
+	case strings.ContainsRune("?:@$", rune(rest[0])) && len(args) > 0:
+		switch v := args[0].Value.(type) {
+		case string:
+			name = v
+		case []byte:
+			name = string(v)
+		}
+	}
+	d := parseSQLiteDSN(name, sqliteLibrary{})
+	if name == "" || d.kind() != sqliteFile {
+		return ""
+	}
+	abs, err := filepath.Abs(d.path)
+	if err != nil {
+		return ""
+	}
+	return resolvePath(abs)
+}
+
+// passMore is for a statement in a transaction that has attached files since it has passed the
+// gate: it passes those of the new ones too.
+func (c *conn) passMore(ctx context.Context) error {
+	sc, s := c.server(), c.scopeOnServer()
+	if sc == nil || s == nil || c.pool.gate == nil || sc.attached == nil && c.expected == "" {
+		return nil
+	}
+	in := s.conn
+	if in.gates.covers(sc.attached) && (c.expected == "" || in.gates.covers([]string{c.expected})) {
+		return nil
+	}
+	set := c.pool.attached.now.Load()
+	if set == nil {
+		return nil
+	}
+	h := &userHold{self: s.outermost().selfOwner()}
+	joined := false
+	defer func() {
+		if !joined {
+			h.leaveGate()
+		}
+	}()
+	req := request{kind: rwlock.Tx, mode: s.mode()}
+	req.more = h.askAttached(set.without(in.gates), req.mode)
+	h.describe(identity{owner: s.outermost().hold.owner}, req.kind, "", in)
+	if req.more != nil {
+		if err := h.takeGate(ctx, req, c.waitFor(req)); err != nil {
+			return c.lockError(err, identity{})
+		}
+	}
+	joined = true
+	s.outermost().more = append(s.outermost().more, h)
+	in.gates = set
+	return nil
+}
+
+// opensAttached tells whether new connections of a driver may come with files attached, by a
+// hook. It is so unless the driver is known and has none.
+func opensAttached(driver any) bool {
+	field := map[string]string{"github.com/mattn/go-sqlite3": "ConnectHook", "modernc.org/sqlite": "connectionHooks"}[driverPackage(driver)]
+	v := reflect.ValueOf(driver)
+	if field == "" || v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		return true
+	}
+	switch f := v.Elem().FieldByName(field); f.Kind() {
+	case reflect.Func:
+		return !f.IsNil()
+	case reflect.Slice:
+		return f.Len() > 0
+	}
+	return true
+}
