@@ -33,6 +33,16 @@ func BenchmarkSQLite(b *testing.B) {
 			}
 			return tx.Commit()
 		}},
+		{"update in tx", func(ctx context.Context, db *sql.DB) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1); err != nil {
+				return err
+			}
+			return tx.Commit()
+		}},
 	} {
 		for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
 			b.Run(work.name+"/driver="+driver, func(b *testing.B) {
