@@ -28,7 +28,8 @@ type RawConn interface {
 	driver.Conn
 
 	// Raw calls f with the connection of the inner driver. What f does is behind
-	// no user's lock.
+	// no user's lock. It is the way to a certain connection: a hook that the inner
+	// driver calls for each new one sees those that dblocker has for itself too.
 	Raw(f func(driverConn any) error) error
 }
 

@@ -63,5 +63,11 @@
 // What a [sql.DB] counts as connections are client connections, which cost
 // nothing. The connections to the server are in a pool of ours: bound them with
 // the option max_open_conns, not with [sql.DB.SetMaxOpenConns], whose slots would
-// be held by those who wait for a lock.
+// be held by those who wait for a lock. A server connection is opened by the first
+// statement that needs one: [sql.DB.Conn] succeeds without a server.
+//
+// # Versions of Go
+//
+// The database/sql of Go 1.27.0 can stop for ever when rows are closed, also by the end of their
+// context, while they are read (https://go.dev/issue/81043). Use Go 1.27.1 or later.
 package dblocker

@@ -46,6 +46,12 @@ func init() {
 
 // Register makes inner, wrapped, available under name to [sql.Open], which then
 // takes inner's own DSNs. sqlx learns the bind type of the name with it.
+//
+// Hooks of inner, such as the ConnectHook of mattn/go-sqlite3, run for every server
+// connection, when the first statement needs one: not for each [sql.Conn], and also for those
+// that dblocker has for itself, which are up to four for a busy SQLite file in WAL mode, one that
+// watches a lost session, and one that keeps a database in memory when the program's
+// last connection to it is closed.
 func Register(name string, inner driver.Driver, opts ...Option) error {
 	if name == "" {
 		return errors.New("dblocker: Register: the name is empty; choose one such as sqlite3-hooked")

@@ -314,18 +314,3 @@ func TestBadOptionsInGo(t *testing.T) {
 		}
 	}
 }
-
-func TestBadRegistrations(t *testing.T) {
-	if err := Register("x", nil); err == nil || !strings.Contains(err.Error(), "nil") {
-		t.Errorf("a nil driver: %v", err)
-	}
-	if err := Register("", stubDriver{}); err == nil || !strings.Contains(err.Error(), "empty") {
-		t.Errorf("an empty name: %v", err)
-	}
-	if err := Register("sqlite3", stubDriver{}); err == nil || !strings.Contains(err.Error(), "already") {
-		t.Errorf("a name that is taken: %v", err)
-	}
-	if _, err := OpenDB(nil); err == nil || !strings.Contains(err.Error(), "nil") {
-		t.Errorf("a nil connector: %v", err)
-	}
-}
