@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -21,7 +22,8 @@ type balancer struct {
 	mu      sync.Mutex
 	clients []net.Conn
 	servers []net.Conn
-	left    []net.Conn // of clients that were cut
+	left    []net.Conn  // of clients that were cut
+	refuses atomic.Bool // new clients
 }
 
 func newBalancer(t *testing.T, to string) *balancer {
@@ -35,7 +37,7 @@ func newBalancer(t *testing.T, to string) *balancer {
 				return
 			}
 			server, err := net.Dial("tcp", to)
-			if err != nil {
+			if err != nil || b.refuses.Load() {
 				client.Close()
 				continue
 			}
@@ -239,19 +241,28 @@ func TestLostBehindNobody(t *testing.T) {
 	for _, peeks := range []bool{true, false} {
 		for _, way := range cutWays {
 			t.Run(fmt.Sprintf("%s, peeks %v", way.name, peeks), func(t *testing.T) {
-				s := newCutScene(t, "cancel_grace=3s")
+				s := newCutScene(t, "cancel_grace=1m&lock_timeout=1m")
 				s.warmUp(1, peeks)
-				defer s.holdBack()()
+				letGo := s.holdBack()
+				defer letGo()
 				done := make(chan error, 1)
 				go func() { done <- way.run(s.db) }()
 				waitFor(t, func() bool { return s.stuckSessions() == 1 })
-				s.balancer.Close()
+				s.refuses.Store(true)
 				s.cut()
 				waitFor(t, func() bool { return way.again && len(s.waiting()) > 0 || len(done) > 0 })
 				if _, unlock, err := TryLock(asUser(1), s.db); err == nil {
 					unlock()
 					t.Error("the server is still at it, and the user's lock is free")
 				}
+				letGo()
+				waitFor(t, func() bool { return s.stuckSessions() == 0 })
+				s.refuses.Store(false)
+				s.cutServers()
+				<-done
+				_, unlock, err := Lock(asUser(1), s.db)
+				must(t, err)
+				unlock()
 			})
 		}
 	}
