@@ -64,13 +64,28 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 // Connect implements [driver.Connector]. The inner pool, which calls it, would go on to count
 // a connection that a panic keeps from being made: so that is an error here, see raise.
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	sc, err := awaitDial(ctx, c.cfg.logger, c.timeout, func(ctx context.Context) (*serverConn, error) {
-		return c.open(ctx, c.wait, c.setUp)
-	})
+	open := func(ctx context.Context) (*serverConn, error) { return c.open(ctx, c.wait, c.setUp) }
+	var sc *serverConn
+	var err error
+	if c.dialsHere(ctx) {
+		if panicked := c.cfg.contain(func() { sc, err = open(ctx) }); panicked != nil {
+			return nil, panicked
+		}
+	} else {
+		sc, err = awaitDial(ctx, c.cfg.logger, c.timeout, open)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return sc, nil
+}
+
+// dialsHere tells whether to open a connection on the caller's goroutine, which is cheaper: a
+// SQLite file that nobody can leave waiting for. What it takes is bounded by SQLite's
+// busy timeout, and to count a connection too many does no harm where there is no limit.
+func (c *serverConnector) dialsHere(ctx context.Context) bool {
+	_, isSQLite := c.inner.(*sqliteConnector)
+	return isSQLite && ctx.Done() == nil && c.cfg.limits.maxOpenConns == 0
 }
 
 // open makes a server connection, and lets setUp prepare it for its work.
