@@ -114,6 +114,34 @@ func TestWaiterIsPromotedWhenItsLineGetsTheLock(t *testing.T) {
 	}
 }
 
+// Of several that are put ahead at once, of whichever owners of the line, the first to come is
+// first.
+func TestPromotedOfLineKeepTheirOrder(t *testing.T) {
+	for gets := range 3 {
+		for first := range 3 {
+			eachLocker(t, func(t *testing.T, s *scene, l locker) {
+				line, _ := kindred()
+				stranger := s.ask("stranger", exclusive, l)
+				tx := s.ask("tx", exclusive, as(line[gets], rwlock.Tx, l))
+				other := s.ask("other", exclusive, l)
+				var queries []*request
+				for i := range line { // they exclude each other
+					time.Sleep(time.Millisecond) // or they came at once
+					owner := (first + i) % len(line)
+					queries = append(queries, s.ask(fmt.Sprint(i), exclusive, as(line[owner], rwlock.Leaf, l)))
+				}
+				stranger.release()
+				s.expectGranted("stranger", "tx", "0")
+				queries[0].release()
+				s.expectGranted("1")
+				queries[1].release()
+				s.expectGranted("2")
+				s.releaseAll(queries[2], tx, other)
+			})
+		}
+	}
+}
+
 // It is not known to be one thread of control: so it is no deadlock at once, and none
 // while the other goes on.
 func TestWaitInOneLineIsBoundedAsForOneself(t *testing.T) {

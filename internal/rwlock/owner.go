@@ -1,6 +1,7 @@
 package rwlock
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -161,7 +162,8 @@ func (o *Owner) waiting() bool {
 	return len(o.waits) > 0
 }
 
-// waitsFor returns the holds of the owner's line that wait for l, whose shard is locked.
+// waitsFor returns the holds of the owner's line that wait for l, whose shard is locked, as
+// they came: those that it makes ahead keep their order.
 func (o *Owner) waitsFor(l *Lock) (holds []*Hold) {
 	if o.waitsInside() {
 		for h := l.queue.head(); h != nil; h = h.next { // there is no list of those inside
@@ -173,6 +175,9 @@ func (o *Owner) waitsFor(l *Lock) (holds []*Hold) {
 	}
 	for p := o; p != nil; p = p.parent {
 		holds = p.ownWaitsFor(l, holds)
+	}
+	if o != nil && o.parent != nil { // else they are all of one owner, and in order
+		slices.SortStableFunc(holds, func(a, b *Hold) int { return cmp.Compare(a.since, b.since) })
 	}
 	return holds
 }
