@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,19 +48,21 @@ func TestReadmeNamesTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := os.ReadDir(".")
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compat, err := filepath.Glob("compat/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var sources strings.Builder
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), "_test.go") {
-			source, err := os.ReadFile(f.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			sources.Write(source)
+	for _, f := range append(files, compat...) {
+		source, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
 		}
+		sources.Write(source)
 	}
 	for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(readme), -1) {
 		if !strings.Contains(sources.String(), "func "+name+"(") {
