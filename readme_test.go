@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,11 @@ func TestReadmeNamesTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sources strings.Builder
-	for _, f := range append(files, compat...) {
+	lock, err := filepath.Glob("internal/rwlock/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range slices.Concat(files, compat, lock) {
 		source, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
