@@ -79,6 +79,7 @@ type shards struct {
 	users   map[string]*shardUser
 	byKey   map[any]*shard
 	closing map[*shard]chan struct{} // those that are being closed, of byKey no more; closed when they are
+	opening map[any]chan struct{}    // those that are being opened, of byKey not yet; closed when they are
 	idle    []*shard                 // of byKey, without users, the longest idle first
 	closed  bool
 }
@@ -112,7 +113,7 @@ type shardUser struct {
 }
 
 func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts []Option) *shards {
-	ss := &shards{done: done, timeout: cfg.lockTimeout, users: make(map[string]*shardUser), byKey: make(map[any]*shard), closing: make(map[*shard]chan struct{})}
+	ss := &shards{done: done, timeout: cfg.lockTimeout, users: make(map[string]*shardUser), byKey: make(map[any]*shard), closing: make(map[*shard]chan struct{}), opening: make(map[any]chan struct{})}
 	if ss.timeout == 0 { // no wait for locks, but this is none
 		ss.timeout = 2 * time.Minute
 	}
@@ -250,16 +251,29 @@ func (ss *shards) join(ctx context.Context, user string) (*shardUser, error) {
 
 // connect finds the database of a user.
 func (ss *shards) connect(ctx context.Context, user string, u *shardUser) {
-	f, err := ss.call(ctx, user)
+	var sh *shard
+	err := errFuncEnded(user) // unless it returns
+	defer func() { ss.settle(user, u, sh, err) }()
+	f, found := ss.call(ctx, user)
+	if found == nil {
+		sh, found = ss.retain(user, f)
+	}
+	err = found
+}
+
+func errFuncEnded(user string) error {
+	return fmt.Errorf("dblocker: the function that opens the database of user %q ended its goroutine, by runtime.Goexit or as t.FailNow does; return an error instead", user)
+}
+
+// settle tells those who wait for a user what connect has found.
+func (ss *shards) settle(user string, u *shardUser, sh *shard, err error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if err == nil {
-		u.shard, err = ss.retain(user, f)
-	}
+	u.shard = sh
 	if u.left && err == nil {
-		err = errLeft
-		defer ss.release(u.shard)
-	} else if u.left {
+		defer ss.release(sh)
+	}
+	if u.left {
 		err = errLeft
 	}
 	if u.err = err; err != nil {
@@ -273,10 +287,14 @@ func (ss *shards) connect(ctx context.Context, user string, u *shardUser) {
 func (ss *shards) call(ctx context.Context, user string) (f found, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("dblocker: the function that opens the database of user %q panicked: %v", user, p)
+			err = errFuncPanicked(user, p)
 		}
 	}()
 	return ss.find(ctx, user)
+}
+
+func errFuncPanicked(user string, p any) error {
+	return fmt.Errorf("dblocker: the function that opens the database of user %q panicked: %v", user, p)
 }
 
 // leave takes back one join.
@@ -298,23 +316,50 @@ func (ss *shards) leave(user string, u *shardUser) {
 	}
 }
 
-// retain adds a user to the shard, which it opens if it is new. mu is locked.
+// retain adds a user to the shard, which it opens if it is new.
 func (ss *shards) retain(user string, f found) (*shard, error) {
-	sh := ss.byKey[f.key]
-	if sh == nil {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for {
+		if sh := ss.byKey[f.key]; sh != nil {
+			sh.users++
+			ss.wake(sh)
+			return sh, nil
+		}
 		if ss.isClosing(f.key) {
 			return nil, errNotUsable(user, errClosed)
 		}
-		on, err := f.open()
-		if err != nil {
-			return nil, err
+		opening := ss.opening[f.key]
+		if opening == nil {
+			return ss.open(user, f)
 		}
-		sh = &shard{key: f.key, on: on}
-		ss.byKey[f.key] = sh
+		ss.mu.Unlock()
+		<-opening
+		ss.mu.Lock()
 	}
-	sh.users++
-	ss.wake(sh)
-	return sh, nil
+}
+
+// open opens a shard, which has the user then. mu is locked, but not while the driver is
+// called: that may take long, or not return at all.
+func (ss *shards) open(user string, f found) (sh *shard, err error) {
+	opened := make(chan struct{})
+	ss.opening[f.key] = opened
+	ss.mu.Unlock()
+	var on *database
+	defer func() {
+		if p := recover(); p != nil {
+			err = errFuncPanicked(user, p)
+		}
+		ss.mu.Lock()
+		delete(ss.opening, f.key)
+		close(opened)
+		if on != nil {
+			sh = &shard{key: f.key, on: on, users: 1}
+			ss.byKey[f.key] = sh
+		}
+	}()
+	on, err = f.open()
+	return nil, err
 }
 
 // release takes a user from the shard. mu is locked.
