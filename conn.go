@@ -58,9 +58,11 @@ type conn struct {
 	goesOn bool        // database/sql goes on to use c if the call that is running panics
 	raises *panicError // with which Close panics; else nil
 
-	life     membership // in bound, while there may be something to close
-	attached membership // in the section of drawn.pin
-	using    *pin       // whose turn the call has; else nil
+	life     membership   // in bound, while there may be something to close
+	attached membership   // in the section of drawn.pin
+	using    *pin         // whose turn the call has; else nil
+	turn     *rwlock.Hold // of it; nil until there is one
+	late     late
 	visit    membership // in the section of using, while the call lasts
 
 	drawn    draw        // has no sc unless a server connection is drawn
@@ -391,9 +393,12 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 	}
 	returned := false
 	defer func() {
-		c.lockCall()
+		err := c.lockCall()
 		defer c.leave()
 		c.lent = false
+		if err != nil { // database/sql has c only for this call, and closes it if that panicked
+			return
+		}
 		c.noteRaw()
 		if !returned {
 			c.abandon(nil, admission{}) // as database/sql is about to
@@ -468,7 +473,10 @@ func (c *conn) leaveToLost(h *userHold) {
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
-	c.lockCall()
+	if err := c.lockCall(); err != nil {
+		c.leave()
+		return driver.ErrBadConn
+	}
 	return c.guard(func() error {
 		c.pooled = false
 		if c.drawn.sc != nil {
@@ -481,7 +489,11 @@ func (c *conn) ResetSession(ctx context.Context) error {
 // IsValid implements [driver.Validator]. database/sql asks when it takes the
 // connection back into its pool: the moment at which the session ends.
 func (c *conn) IsValid() (valid bool) {
-	c.lockCall()
+	if err := c.lockReturn(); err != nil {
+		c.late.valid = true
+		c.leaveLate()
+		return false
+	}
 	c.guard(func() error {
 		if c.keepRaw() {
 			valid = c.drawn.sc.validate()
@@ -500,19 +512,31 @@ func (c *conn) IsValid() (valid bool) {
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
 	defer c.raise()
-	c.lockCall()
+	if err := c.lockCall(); err != nil {
+		c.late.closed = true
+		c.leaveLate()
+		return nil
+	}
 	return c.guard(func() error {
 		if c.pooled && !c.bound.hasEnded() { // whose handle takeBack closes
 			c.db.outer.noteClosed(c.db)
 		}
-		defer c.giveUp()
-		defer c.endScopes()
-		for s := c.scope; s != nil; s = s.outer {
-			s.leaveToLost()
-		}
-		c.discard()
+		c.close()
 		return nil
 	})
+}
+
+func (c *conn) close() {
+	defer c.giveUp()
+	defer c.endScopes()
+	for s := c.scope; s != nil; s = s.outer {
+		s.leaveToLost()
+	}
+	if c.late.valid { // it was not taken for bad
+		c.giveBack()
+	} else {
+		c.discard()
+	}
 }
 
 // giveUp gives up what c has of its pool and its section, for good. It does nothing the

@@ -104,7 +104,11 @@ func (c *conn) draw(ctx context.Context) error {
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
 func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id identity, user string) (draw, error) {
 	slot.Owner = id.lockOwner()
-	slot.With = c.leaf.linked(slot.Owner)
+	slot.With = c.turnLink(slot.Owner)
+	if leaf := c.leaf.linked(slot.Owner); leaf != nil {
+		c.leaf.With = slot.With
+		slot.With = leaf
+	}
 	return c.pool.draw(ctx, slot, c.waitForConn(user))
 }
 
@@ -132,7 +136,7 @@ func (c *conn) undraw(end func(draw)) {
 	defer c.detach(d)
 	defer c.slot.Release()
 	defer end(d)
-	if d.sc.scope == nil {
+	if (d.pin == nil || c.using != nil) && d.sc.scope == nil { // else it is not for c alone: see lockReturn
 		c.noteEnd(d.sc) // should a transaction have ended unseen
 	}
 	for len(c.stmts) > 0 {

@@ -72,13 +72,15 @@ func endsOrUndoes(st sqltext.Statement) bool {
 // noteEnd is noteEffects for the end of a transaction, which undoes what was
 // done for the transaction only, and if it is rolled back, the rest; or shows to others
 // what it has made of the schema. The server connection may be nil.
-func (c *conn) noteEnd(sc *serverConn) {
+func (c *conn) noteEnd(sc *serverConn) { c.pool.noteEnd(sc) }
+
+func (p *pool) noteEnd(sc *serverConn) {
 	if sc == nil {
 		return
 	}
 	if sc.changesSchema {
 		sc.changesSchema = false
-		c.pool.database.schema.Add(1)
+		p.database.schema.Add(1)
 	}
 	sc.cache.settle()
 }

@@ -257,7 +257,7 @@ func writesRows(st sqltext.Statement) bool {
 // lock: it is no other's work that they would wait for.
 func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	id := c.identityOf(ctx)
-	h := rwlock.Hold{Owner: id.lockOwner()}
+	h := rwlock.Hold{Owner: id.lockOwner(), With: c.turnLink(id.lockOwner())}
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
 	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h, w); err != nil {

@@ -224,6 +224,8 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 		tag = callSite()
 	}
 	h.describe(id, req.kind, tag, c)
+	h.With = c.turnLink(h.Owner)
+	h.gate.With = h.With
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}

@@ -20,33 +20,6 @@ type pin struct {
 	lost  bool
 }
 
-// A turn is a mutex, and the wait for it ends with the context: the call that has it may take
-// long, or wait for a lock. It is a channel with room for one.
-type turn chan struct{}
-
-func (t turn) lock(ctx context.Context) error {
-	if t.tryLock() {
-		return nil
-	}
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (t turn) tryLock() bool {
-	select {
-	case t <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (t turn) unlock() { <-t }
-
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
 
 // pinOf returns the pin that an operation with ctx has to use; nil if it has none.
@@ -64,11 +37,7 @@ func (c *conn) usePin(ctx context.Context, p *pin) error {
 	if c.using != nil {
 		return nil
 	}
-	if err := p.turn.lock(ctx); err != nil {
-		return err
-	}
-	c.using = p
-	return nil
+	return c.takeTurn(ctx, p, c.identityOf(ctx).lockOwner())
 }
 
 // attach gives c the pinned connection.
@@ -122,6 +91,7 @@ func (p *pin) close() {
 	if d := p.drawn; d.sc != nil {
 		p.drawn, d.pin = draw{}, nil
 		defer p.slot.Release()
+		p.section.pool.noteEnd(d.sc)
 		d.giveBack()
 	}
 }

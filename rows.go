@@ -31,6 +31,7 @@ type rows struct {
 
 	inside   *section // that they are in by themselves; nil if in none
 	guarded  bool     // the end of a section may end them
+	late     error    // set if they are to be closed, see late; else nil
 	released bool
 
 	server     *serverConn // in whose list they are, linked by below; or nil
@@ -138,7 +139,10 @@ func (r *rows) Close() error {
 		defer r.release()
 		return r.closeInner()
 	}
-	r.conn.lockCall()
+	if err := r.conn.lockCall(); err != nil {
+		r.closeLate()
+		return nil
+	}
 	return r.conn.guardHeld(func() error {
 		returned := false
 		defer func() {
@@ -151,6 +155,16 @@ func (r *rows) Close() error {
 		returned = true
 		return err
 	})
+}
+
+// closeLate is for rows on a pinned connection that another call has: they are closed when that
+// returns. Who has the turn perhaps waits for their user's lock.
+func (r *rows) closeLate() {
+	r.late = errClosed
+	if !r.writes {
+		r.hold.Hold.Release()
+	}
+	r.conn.leaveLate()
 }
 
 func (r *rows) closeInner() error {

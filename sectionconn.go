@@ -60,12 +60,14 @@ func (c *conn) onlyReads(ctx context.Context) bool {
 // enter and leave stand around each call on c, and keep it apart from the end of a
 // section, which closes what that has left open on c.
 func (c *conn) enter() error {
-	c.lockCall()
+	err := c.lockCall()
 	if c.gone != inUse {
-		defer c.leave()
-		return c.whyGone()
+		err = c.whyGone()
 	}
-	return nil
+	if err != nil {
+		c.leave()
+	}
+	return err
 }
 
 // enterFor is enter for an operation with ctx. It comes to the pinned connection of its
@@ -111,11 +113,40 @@ func (c *conn) scopeOnServer() *scope {
 }
 
 // lockCall is enter for what must be done in any case.
-func (c *conn) lockCall() {
+//
+// The wait for the turn on a pinned connection has no context. If it ends without the turn, c must
+// not touch the server connection: what there is to be done there is left, see leaveLate.
+func (c *conn) lockCall() error {
 	c.mu.Lock()
-	if p := c.drawn.pin; p != nil {
-		c.usePin(context.Background(), p)
+	if p := c.drawn.pin; p != nil && c.using == nil {
+		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
+	return nil
+}
+
+// lockReturn is lockCall where c goes back to its pool, which needs the turn only if there is
+// something to be closed.
+func (c *conn) lockReturn() error {
+	c.mu.Lock()
+	if p := c.drawn.pin; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
+		return c.takeTurn(context.Background(), p, c.turnOwner())
+	}
+	return nil
+}
+
+// late is what has been ended without the turn that it needs, and is to be done by whoever has the
+// turn. While there is any, calls without a context do not wait for the turn again.
+type late struct {
+	any    bool
+	valid  bool // c was asked for IsValid
+	closed bool // c was closed
+}
+
+// leaveLate leaves, so that what is late will be done.
+func (c *conn) leaveLate() {
+	c.late.any = true
+	c.due.Store(true)
+	c.leave()
 }
 
 func (c *conn) leave() {
@@ -164,24 +195,38 @@ func (c *conn) sweepLocked() (done bool) {
 }
 
 func (c *conn) endInside() {
+	pinEnded := c.drawn.pin != nil && c.drawn.pin.section.hasEnded()
 	for _, r := range c.openRows() {
-		if r.inside.hasEnded() {
+		switch {
+		case r.late != nil:
+			r.end(r.late)
+		case r.inside.hasEnded():
 			r.end(c.reason(r.inside))
+		case pinEnded:
+			r.end(c.drawn.pin.section.reason())
 		}
 	}
 	var last *scope // the outermost that has to end
 	for s := c.scope; s != nil; s = s.outer {
-		if s.ended == nil && s.hold.inside.section.hasEnded() {
+		if s.ended == nil && (s.late != nil || s.hold.inside.section.hasEnded()) {
 			last = s
 		}
 	}
 	if last != nil {
-		c.abort(last, c.reason(last.hold.inside.section))
+		reason := last.late
+		if reason == nil {
+			reason = c.reason(last.hold.inside.section)
+		}
+		c.abort(last, reason)
 		c.forgetKeptRaw()
 	}
 	if p := c.drawn.pin; p != nil && p.section.hasEnded() {
 		c.giveBack()
 	}
+	if c.late.closed {
+		c.close()
+	}
+	c.late.any = false
 	if c.bound.hasEnded() {
 		c.gone = unbound
 		c.giveBack()

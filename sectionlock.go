@@ -163,7 +163,7 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		s.begins()
 	}
 	if req.pin {
-		s.pin = &pin{section: s, turn: make(turn, 1)}
+		s.pin = &pin{section: s, turn: newTurn()}
 	}
 	s.watch()
 	return s, nil

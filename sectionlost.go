@@ -53,7 +53,7 @@ func (c *conn) awaitLost(ctx context.Context, in *section, id identity, mode Mod
 		c.giveBack() // as whoever waits for a lock
 	}
 	for _, call := range lost {
-		h := rwlock.Hold{Owner: id.lockOwner()}
+		h := rwlock.Hold{Owner: id.lockOwner(), With: c.turnLink(id.lockOwner())}
 		if err := call.lock.Acquire(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
 			return c.explainClosed(lockError(err, id))
 		}

@@ -28,7 +28,7 @@ func (c *Connector) describeWait(s rwlock.SlowWait) string {
 	switch {
 	case s.Key == allUsers:
 		return "the lock of all users"
-	case strings.HasPrefix(s.Key, gateNamePrefix), strings.HasPrefix(s.Key, slotsNamePrefix):
+	case strings.HasPrefix(s.Key, gateNamePrefix), strings.HasPrefix(s.Key, slotsNamePrefix), s.Key == turnName:
 		return s.Key
 	}
 	return fmt.Sprintf("the %v lock of user %q", s.Mode, s.Key)

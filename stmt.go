@@ -100,7 +100,7 @@ func (s *stmt) Close() error {
 			c.leave()
 			return nil // it is closed when c leaves the connection
 		}
-		c.using = p
+		c.using = p // and nobody else's call waits for what this one does
 	}
 	defer c.leave()
 	return s.closeInner()

@@ -59,11 +59,27 @@ func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
 	return err
 }
 
+// endLate is for a transaction on a pinned connection that another call has: it is rolled back
+// when that returns. Who has the turn perhaps waits for its user's lock.
+func (t *tx) endLate(reason error) error {
+	t.late = reason
+	t.hold.Hold.Release()
+	for _, h := range t.joined {
+		h.Hold.Release()
+	}
+	t.conn.leaveLate()
+	return reason
+}
+
 // end ends the transaction, and with it one in SQL that it was begun inside.
 func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 	c := t.conn
-	if err := c.enter(); err != nil {
-		return err
+	if err := c.lockCall(); err != nil {
+		return t.endLate(err)
+	}
+	if c.gone != inUse {
+		defer c.leave()
+		return c.whyGone()
 	}
 	return c.guardHeld(func() error {
 		if t.ended != nil {

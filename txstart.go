@@ -215,7 +215,7 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	if h.gate.Owner = id.lockOwner(); id.owner == nil {
 		h.gate.Owner = h.self
 	}
-	h.gate.Kind, h.gate.Tag, h.gate.Work = rwlock.Tx, h.Tag, c
+	h.gate.Kind, h.gate.Tag, h.gate.Work, h.gate.With = rwlock.Tx, h.Tag, c, c.turnLink(h.gate.Owner)
 	if h.attached != nil {
 		h.attached.describe(&h.gate)
 	}
