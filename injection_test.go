@@ -414,7 +414,9 @@ func (a *attempt) left() (left string) {
 	}
 	a.cancel()
 	a.over.Store(true)
+	a.c.mu.Lock()
 	p := a.c.pool
+	a.c.mu.Unlock()
 	if p == nil { // the script needed none
 		a.db.Close()
 		return ""
@@ -454,7 +456,9 @@ func soon(look func() string) (left string) {
 
 // inUse returns which locks, counts and connections are in use.
 func (a *attempt) inUse() string {
+	a.c.mu.Lock()
 	p := a.c.pool
+	a.c.mu.Unlock()
 	var used []string
 	add := func(what string, n int) {
 		if n != 0 {
