@@ -429,7 +429,7 @@ func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, 
 		return
 	}
 	if r != nil && r.Rows != nil {
-		r.readAhead(ctx, c.db.spillLimit)
+		r.fillMemory(c.db.mustSpill(), func() bool { return false })
 	}
 	c.lookAttached(ctx, sc)
 }

@@ -43,17 +43,18 @@ type RawConn interface {
 // database/sql calls its methods one at a time. Only the end of a wait (the lock
 // table) and the end of a Tx by its context (database/sql, which then has the
 // mutex) come from other goroutines; and the end of a section, which mu keeps apart
-// from the calls.
+// from the calls; and a fill of rows.
 type conn struct {
 	db    *Connector
 	pool  *pool    // whose shared parts it retains until Close
 	bound *section // that all its work is inside; nil if it is as each context says
 
-	mu   sync.Mutex  // held during each call; guards what follows
-	due  atomic.Bool // a section has ended that may have left something open here
-	gone ending      // why c is of no more use; inUse while it is
-	quit bool        // has given up its pool and life
-	lent bool        // Raw shows the inner connection to the program
+	fills fillTurn    // that have mu between the calls
+	mu    sync.Mutex  // held during each call; guards what follows
+	due   atomic.Bool // a section has ended that may have left something open here
+	gone  ending      // why c is of no more use; inUse while it is
+	quit  bool        // has given up its pool and life
+	lent  bool        // Raw shows the inner connection to the program
 
 	goesOn bool        // database/sql goes on to use c if the call that is running panics
 	raises *panicError // with which Close panics; else nil
@@ -246,7 +247,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 }
 
 func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
-	r := &rows{conn: c}
+	r := &rows{conn: c, ctx: ctx}
 	r.hold.Work = r
 	var adm admission
 	returned, opened := false, false
@@ -266,7 +267,6 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 		return nil, err
 	}
 	r.inside = r.hold.inside.section
-	r.guarded = r.inside != nil || c.scope.isInside() || c.using != nil
 	snd := c.sending(adm.statement, query, args)
 	r.writes = adm.statement.Kind != sqltext.Read
 	if !r.writes && r.hold.atGate() {
@@ -297,16 +297,13 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 		returned = true
 		return nil, shown
 	}
-	c.settleRows(r, adm)
-	returned, opened = true, true
 	if r.hold.passed != nil {
 		c.pool.walReader.note()
 	}
-	r.copies = c.db.copiesRows && (r.hold.owner != nil || c.pool.gate != nil)
-	if r.hold.owner != nil && (r.hold.Held() || r.hold.atGate()) {
-		r.hold.owner.add(r)
-	}
-	return r.public(), nil
+	public := r.public()
+	c.open(r, adm)
+	returned, opened = true, true
+	return public, nil
 }
 
 // settle finds out what a statement that has been executed, or has failed with
@@ -317,20 +314,6 @@ func (c *conn) settle(adm admission, err error) {
 		s.noticeLoss(adm.statement, err)
 	}
 	c.settleRaw(adm.raw, adm.statement, err)
-}
-
-// settleRows is settle for a statement with rows.
-func (c *conn) settleRows(r *rows, adm admission) {
-	c.noteMayBegin(adm.statement)
-	switch {
-	case adm.raw != nil && adm.raw.from != nil:
-		c.settleRaw(adm.raw, adm.statement, nil) // while the rows have their lock
-		r.onClose(func() { c.settleRaw(nil, sqltext.Statement{}, nil) })
-	case adm.raw != nil || c.raw != nil:
-		// Some drivers execute the statement no earlier than its rows are read.
-		raw, st := adm.raw, adm.statement
-		r.onClose(func() { c.settleRaw(raw, st, nil) })
-	}
 }
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.

@@ -10,35 +10,44 @@ import (
 )
 
 // A crowd is the readers without an owner that have a gate. Nothing tells which of them
-// are one thread of control. If one that reads in a loop over rows of its own had to
-// wait behind a writer, which waits for those rows, neither would ever get on. So to
-// the deadlock search they all are one owner, whose reads pass a writer in the queue.
+// are one thread of control. If one that works in a loop over rows of its own, or beside a
+// transaction of its own, had to wait behind a writer, which waits for those, neither would
+// ever get on.
 //
-// For the writer that must not go on for ever. Those who had their turn at the gate are
-// the elders. Only while there are any may others pass: the writer has to wait for the
-// elders in any case. Who comes when they are gone waits for its turn. If it is in the
-// loop of one who has passed, it is known by waiting in vain for a while: then all who
-// have passed become elders. The while doubles each time, so that a writer waits for a
-// few of the readers that come after it, and not for all.
+// Rows make way: if one without an owner has waited for crowdPatience, the rows of the
+// crowd that no call is running in are read into memory. So nobody passes a writer because
+// of rows.
+//
+// Transactions last. So to the deadlock search those of the crowd are one owner, whose reads
+// pass a writer in the queue. For the writer that must not go on for ever. Those that had
+// their turn at the gate are the elders. Only while there are any may others pass: the writer
+// has to wait for the elders in any case. Who comes when they are gone waits for its turn. If
+// it is beside a transaction that has passed, it is known by waiting in vain for a
+// while: then all that have passed become elders. The while doubles each time, so that a
+// writer waits for a few of the transactions that come after it, and not for all.
 type crowd struct {
-	owner rwlock.Owner
+	owner rwlock.Owner // of the transactions
+	rows  rowsList     // the open ones
 
 	mu       sync.Mutex // guards what follows
 	turns    int        // that writers had at the gate
 	age      int        // how often all became elders
-	elders   int        // those of that age, or less
+	elders   int        // transactions of that age, or less
 	passed   int        // the others
 	patience time.Duration
 }
 
-const shortestPatience = 2 * time.Millisecond
+const (
+	crowdPatience    = 50 * time.Millisecond
+	shortestPatience = 2 * time.Millisecond
+)
 
 // lookAgain is how often one of the crowd that waits asks the deadlock search whether it is
 // to pass. A search knows of those who wait, and so takes the crowd for stuck only when all
 // of them are: one who waited too, and has had its turn, may end after it.
 const lookAgain = 50 * time.Millisecond
 
-// A crowdPlace says that a hold is in a crowd.
+// A crowdPlace says that a hold is a transaction's in a crowd.
 type crowdPlace struct {
 	crowd *crowd // nil if it is in none
 	age   int
@@ -60,10 +69,18 @@ func (p *crowdPlace) leave() {
 	}
 }
 
-// add makes p the place of a reader. Who was let in since a turn has passed nobody.
-func (cr *crowd) add(p *crowdPlace, elder bool, turns int) {
+// join notes that h has the gate. One that was let in since a turn has passed nobody.
+func (cr *crowd) join(h *userHold, elder bool, turns int) {
+	if h.gate.Kind == rwlock.Leaf || h.gate.Kind == rwlock.Rows {
+		if h.gate.Owner != nil {
+			h.changeGateOwner(nil)
+		}
+		return
+	}
+	h.changeGateOwner(&cr.owner)
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
+	p := &h.crowd
 	p.crowd, p.age = cr, cr.age
 	if elder || turns != cr.turns {
 		cr.elders++
@@ -87,7 +104,7 @@ func (cr *crowd) look() (turns, elders int, patience time.Duration) {
 	return cr.turns, cr.elders, max(cr.patience, shortestPatience)
 }
 
-// ripen makes elders of those who have passed, if there are no others. It reports whether
+// ripen makes elders of those that have passed, if there are no others. It reports whether
 // there are elders.
 func (cr *crowd) ripen() bool {
 	cr.mu.Lock()
@@ -100,14 +117,28 @@ func (cr *crowd) ripen() bool {
 	return cr.elders > 0
 }
 
+// askIn asks the rows of the crowd to make way after some time, for one without an owner
+// that waits for the gate. It is to be stopped then.
+func (cr *crowd) askIn(h *userHold, d time.Duration) (stop func() bool) {
+	if h.owner != nil || cr.rows.empty() {
+		return func() bool { return false }
+	}
+	return time.AfterFunc(d, func() {
+		for _, r := range cr.rows.which(func(*rows) bool { return true }) {
+			go r.Yield()
+		}
+	}).Stop
+}
+
 // readUntagged acquires for a reader without an owner what req asks of its gate, and of those
 // of attached files.
 func (cr *crowd) readUntagged(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	turns, elders, patience := cr.look()
-	h.setGateOwner(&cr.owner)
+	h.setGateOwner(nil)
 	err := h.takeShared(ctx, req, rwlock.Wait{})
 	inTurn := err == nil
 	if errors.Is(err, rwlock.ErrTimeout) && w.Timeout > 0 {
+		defer cr.askIn(h, crowdPatience)()
 		start := time.Now()
 		if err = errOutOfPatience; elders == 0 {
 			err = cr.awaitTurn(ctx, h, req, w, patience)
@@ -116,11 +147,12 @@ func (cr *crowd) readUntagged(ctx context.Context, h *userHold, req request, w r
 		if err == errOutOfPatience {
 			w.Timeout -= time.Since(start)
 			w.Self = min(w.Self, lookAgain) // no hold of the crowd is in the way of another
+			h.setGateOwner(&cr.owner)
 			err = h.takeShared(ctx, req, w)
 		}
 	}
 	if err == nil {
-		cr.add(&h.crowd, inTurn, turns)
+		cr.join(h, inTurn, turns)
 	}
 	return err
 }
@@ -166,15 +198,9 @@ func (cr *crowd) awaitTurn(ctx context.Context, h *userHold, req request, w rwlo
 		}
 	})
 	defer timer.Stop()
-	h.setGateOwner(nil)
 	err := h.takeShared(ctx, req, w)
-	if err == nil {
-		h.changeGateOwner(&cr.owner)
-		return nil
-	}
-	h.setGateOwner(&cr.owner)
-	if cause := context.Cause(ctx); cause == errOutOfPatience {
-		return cause
+	if err != nil && context.Cause(ctx) == errOutOfPatience {
+		return errOutOfPatience
 	}
 	return err
 }

@@ -66,32 +66,54 @@ func queueWriter(t *testing.T, db *sql.DB, ctx context.Context, mode string) (do
 		done <- err
 	}()
 	if mode != "WAL" {
-		waitFor(t, func() bool { return waitingAtGates() == 1 })
+		waitFor(t, func() bool { return waitingAtGates() == 1 || len(done) == 1 })
 	}
 	return done
 }
 
-// TestUntaggedReadersDoNotStarveWriters: a writer waits for those who had their turn
+// TestUntaggedReadersDoNotPassWriters: a read waits behind a writer in the queue, even while
+// others read.
+func TestUntaggedReadersDoNotPassWriters(t *testing.T) {
+	testdb.NoLeaks(t)
+	db := openJournal(t, "DELETE", "")
+	tx, err := db.BeginTx(asUser(1), &sql.TxOptions{ReadOnly: true}) // which does not make way, and is nobody's that reads
+	must(t, err)
+	must(t, tx.QueryRow("SELECT n FROM counters").Scan(new(int)))
+	done := queueWriter(t, db, context.Background(), "DELETE")
+	hasty, cancel := context.WithTimeout(context.Background(), 2*crowdPatience)
+	defer cancel()
+	if err := db.QueryRowContext(hasty, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a read passed a writer in the queue: %v", err)
+	}
+	must(t, tx.Commit())
+	must(t, <-done)
+}
+
+// TestUntaggedTransactionsDoNotStarveWriters: a writer waits for those who had their turn
 // before it, and for who passed beside them, but because of these others pass no earlier
-// than one has waited so long that it may be in the loop of one of them.
-func TestUntaggedReadersDoNotStarveWriters(t *testing.T) {
+// than one has waited so long that it may be beside one of them.
+func TestUntaggedTransactionsDoNotStarveWriters(t *testing.T) {
 	testdb.NoLeaks(t)
 	db := openJournal(t, "DELETE", "")
 	cr := &spaceOf(t, db).gate.crowd
-	elder, err := db.Query("SELECT n FROM counters")
-	must(t, err)
+	begin := func() *sql.Tx {
+		tx, err := db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
+		must(t, err)
+		must(t, tx.QueryRow("SELECT n FROM counters").Scan(new(int)))
+		return tx
+	}
+	elder := begin()
 	done := queueWriter(t, db, context.Background(), "DELETE")
-	passed, err := db.Query("SELECT n FROM counters")
-	must(t, err)
-	must(t, elder.Close())
+	passed := begin()
+	must(t, elder.Commit())
 	if cr.elders != 0 || cr.passed != 1 {
-		t.Errorf("%d elders and %d who have passed, want 0 and 1", cr.elders, cr.passed)
+		t.Errorf("%d elders and %d that have passed, want 0 and 1", cr.elders, cr.passed)
 	}
 	cr.patience = time.Minute
 	hasty, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if err := db.QueryRowContext(hasty, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a reader passed because of one who has passed: %v", err)
+		t.Errorf("a reader passed because of one that has passed: %v", err)
 	}
 	cr.patience = 20 * time.Millisecond
 	start := time.Now()
@@ -101,9 +123,9 @@ func TestUntaggedReadersDoNotStarveWriters(t *testing.T) {
 	if waited := time.Since(start); waited < 20*time.Millisecond || cr.elders != 1 || cr.patience != 40*time.Millisecond {
 		t.Errorf("the readers in a loop waited %v, and left %d elders and a patience of %v", waited, cr.elders, cr.patience)
 	}
-	must(t, passed.Close())
+	must(t, passed.Commit())
 	must(t, <-done)
 	if cr.elders != 0 || cr.passed != 0 || cr.patience != shortestPatience {
-		t.Errorf("%d elders, %d who have passed and a patience of %v are left", cr.elders, cr.passed, cr.patience)
+		t.Errorf("%d elders, %d that have passed and a patience of %v are left", cr.elders, cr.passed, cr.patience)
 	}
 }

@@ -270,11 +270,19 @@ type Connector struct {
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
 
+	inMemory atomic.Int64 // bytes of rows that were read ahead
+
 	copiesRows bool // whether the inner driver reuses the bytes of a row
+	skipsNoSet bool // whether it refuses NextResultSet before the end of a result set
+	closeTells bool // whether Close of its rows reads to their end, and returns the error with which they end
 
 	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
 	pool *pool      // set by the first Connect
 }
+
+// endedSets are the drivers that are known to go to the next result set only at the end of
+// the one before.
+var endedSets = []string{"github.com/lib/pq"}
 
 // freshRows are the drivers that are known to make new bytes for each row.
 var freshRows = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
@@ -289,6 +297,8 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		closed: make(chan struct{}),
 
 		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
+		skipsNoSet: slices.Contains(endedSets, driverPackage(d.opened)),
+		closeTells: cfg.dialect == postgres || cfg.dialect == mysql,
 	}
 	c.driver.handle = c
 	c.slow = c.tellSlow

@@ -146,16 +146,30 @@ func update(n int, id string) string {
 	return fmt.Sprintf("UPDATE counters SET n = %d WHERE id = '%s'", n, id)
 }
 
-// TestReturningIsExclusive: a Query that writes waits for a reader of its user.
+// TestReturningIsExclusive: a Query that writes waits for the readers of its user. When it
+// returns its lock is free, unless the program has asked for it by WithMode.
 func TestReturningIsExclusive(t *testing.T) {
 	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
-		rows, err := db.QueryContext(asUser(3), "INSERT INTO counters (id, n) VALUES ('3', 0) RETURNING n")
+		insert := func(ctx context.Context, id string) (*sql.Rows, error) {
+			return db.QueryContext(ctx, "INSERT INTO counters (id, n) VALUES ('"+id+"', 0) RETURNING n")
+		}
+		_, unlock := beginTest(t, RLock, asUser(3), db)
+		if _, err := insert(asUser(3), "3"); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("INSERT ... RETURNING beside a reader: got %v, want ErrLockTimeout", err)
+		}
+		unlock()
+		rows, err := insert(asUser(3), "3")
 		must(t, err)
-		if _, err := db.QueryContext(asUser(3), "SELECT n FROM counters"); !errors.Is(err, ErrLockTimeout) {
-			t.Errorf("a reader beside an open INSERT ... RETURNING: got %v, want ErrLockTimeout", err)
+		waitFor(t, func() bool { return heldBy(c, "3") == 0 }) // no later than the rows have come
+		must(t, db.QueryRowContext(asUser(3), "SELECT n FROM counters WHERE id = '3'").Scan(new(int)))
+		must(t, rows.Close())
+		rows, err = insert(WithMode(asUser(3), Exclusive), "4")
+		must(t, err)
+		if err := db.QueryRowContext(asUser(3), "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("a reader beside open rows with WithMode(Exclusive): got %v, want ErrLockTimeout", err)
 		}
 		must(t, rows.Close())
-		must(t, db.QueryRowContext(asUser(3), "SELECT n FROM counters WHERE id = '3'").Scan(new(int)))
+		must(t, db.QueryRowContext(asUser(3), "SELECT n FROM counters WHERE id = '4'").Scan(new(int)))
 	})
 }
 

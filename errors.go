@@ -23,8 +23,12 @@ var (
 	// that may wait on the server for the rows which that transaction has locked.
 	ErrDeadlock = errors.New("deadlock")
 
-	// ErrSpillLimit is wrapped by the error of a write whose owner has rows open
-	// that do not fit into spill_limit, beside others who read.
+	// ErrSpillLimit is wrapped by the error of a statement that cannot go on while rows of
+	// its owner are open, which are too large to be read into memory (spill_limit). These are
+	// rows of a user for whose lock others wait who have it too, and cannot make way
+	// either: so a write inside them would wait for ever. And on SQLite they are rows on the
+	// same connection, and beside a rollback journal or in memory all those that the owner
+	// has open.
 	ErrSpillLimit = errors.New("dblocker: the open rows of this user's request, which have to make way for its write while others read, are too large to keep in memory")
 
 	// ErrReadOnly is returned for a statement that writes in a shared section, or in

@@ -103,7 +103,7 @@ func (c *conn) passByGate(ctx context.Context, h *userHold, g *gate) bool {
 }
 
 func (o *owner) hasPassed(g *gate) bool {
-	return o.anyRows(func(r *rows) bool { return r.hold.passed == g })
+	return o.rowsThat(func(r *rows) bool { return r.hold.passed == g }) != nil
 }
 
 // makeRoom is called by a reader that has passed by. Reads that never wait would keep the
@@ -183,7 +183,7 @@ func (c *conn) passGate(ctx context.Context, h *userHold) error {
 }
 
 // spillAtGate spills those rows of the owner, and of the connection, that have
-// the gate and would keep req waiting there for ever. Their user's lock they keep.
+// the gate and would keep req waiting there for ever.
 func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
 	if req.gate == nil && req.more == nil {
 		return nil
@@ -192,14 +192,16 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	inTheWay := func(r *rows) bool {
 		return (r.writes || writes) && r.hold.atGate()
 	}
-	giveUp := func(r *rows) { r.hold.leaveGate() }
-	if err := c.server().spill(ctx, c.db.spillLimit, inTheWay, giveUp); err != nil {
+	if err := c.server().spill(ctx, c.db.mustSpill(), inTheWay); err != nil {
 		return err
 	}
 	if id.owner == nil || !id.owner.hasRows() {
 		return nil
 	}
-	return c.db.spill(ctx, id.owner, inTheWay, giveUp)
+	if err := c.spillOwn(ctx, id.owner, c.db.mustSpill(), inTheWay); err != errInCall {
+		return err
+	}
+	return nil // then they are waited for as others' are
 }
 
 // clearConnection spills the rows that are open on a connection of a gated dialect,
@@ -210,7 +212,7 @@ func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error 
 	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
 		return nil
 	}
-	return c.server().spill(ctx, c.db.spillLimit, func(*rows) bool { return true }, (*rows).unlock)
+	return c.server().spill(ctx, c.db.mustSpill(), func(*rows) bool { return true })
 }
 
 // clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
@@ -226,16 +228,18 @@ func (c *conn) clearForEnd(kind sqltext.Kind) {
 }
 
 // spill spills those of the open rows that are in the way.
-func (sc *serverConn) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) error {
+func (sc *serverConn) spill(ctx context.Context, limit fillLimit, inTheWay func(*rows) bool) error {
 	if sc == nil {
 		return nil
 	}
-	for r := sc.open; r != nil; r = r.below {
+	for r := sc.open; r != nil; {
+		below := r.below // also if it fails, and leaves the list
 		if inTheWay(r) {
-			if err := r.spill(ctx, limit, giveUp); err != nil {
+			if err := r.spillWithin(ctx, limit); err != nil {
 				return err
 			}
 		}
+		r = below
 	}
 	return nil
 }
@@ -432,7 +436,7 @@ func (g *gate) afterQuery(ctx context.Context, r *rows, st sqltext.Statement, te
 		return
 	}
 	if r.Rows != nil {
-		r.readAhead(ctx, r.conn.db.spillLimit)
+		r.fillMemory(r.conn.db.mustSpill(), func() bool { return false })
 	}
 	g.afterStatement(ctx, r.conn.drawn.sc, st, text)
 }

@@ -215,9 +215,11 @@ func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id id
 //
 //   - A connection that only prepared a statement is given back. Else all connections
 //     could be held by those who wait for a lock.
-//   - If it is for a write of an owner that still reads, beside others who read, the
-//     owner's rows are spilled. Else two such would wait for each other for ever.
-//     At the gate, whose holds know no owner, its rows are in its own way.
+//   - At the gate, whose holds know no owner, its own rows are in its way: they are
+//     spilled.
+//
+// A write of an owner that still reads waits for others who read. If these wait for it,
+// the rows of one are spilled, see takeBesideReaders.
 func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
 	tag := ""
 	if c.db.trace {
@@ -229,29 +231,17 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
-	unused := c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
-	reads := req.mode == Exclusive && id.user != "" && id.owner != nil && id.owner.hasRows()
-	if unused || reads {
+	if c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn()) {
 		err := c.take(ctx, h, req, rwlock.Wait{})
 		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
 			return c.lockError(err, id)
 		}
-		if unused {
-			c.giveBack()
-		}
-		if reads && !req.gate.refused(err) {
-			if err := c.spillForUser(ctx, id); err != nil {
-				return err
-			}
-			reads = false
-		}
+		c.giveBack()
 	}
-	err := c.take(ctx, h, req, c.waitFor(req))
-	if reads && errors.Is(err, rwlock.ErrDeadlock) { // behind the gate others read too
-		if err := c.spillForUser(ctx, id); err != nil {
-			return err
-		}
-		err = c.take(ctx, h, req, c.waitFor(req))
+	take := func() error { return c.take(ctx, h, req, c.waitFor(req)) }
+	err := take()
+	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
+		err = c.db.takeBesideReaders(ctx, c, id, []string{id.user}, err, take)
 	}
 	return c.lockError(err, id)
 }
@@ -262,11 +252,6 @@ func (c *conn) waitFor(req request) rwlock.Wait {
 	// What SQLite would let wait waits at the gate instead.
 	w.Hopeless = hopeless(req.joins && c.pool.gate == nil)
 	return w
-}
-
-// spillForUser spills the owner's rows that hold the lock of the user.
-func (c *conn) spillForUser(ctx context.Context, id identity) error {
-	return c.db.spillForUser(ctx, id.owner, id.user)
 }
 
 // take acquires what req says into h, in one step.
@@ -289,6 +274,9 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) error {
 	if h.owner == nil && h.user == "" && req.onlyReads() {
 		return req.crowd().readUntagged(ctx, h, req, w)
+	}
+	if h.user == "" && req.gate != nil {
+		defer req.gate.crowd.askIn(h, crowdPatience)()
 	}
 	if req.more != nil {
 		return req.noteTurn(rwlock.AcquireAll(ctx, w, h.gateRequests(req)...))

@@ -37,10 +37,16 @@ func CancelGrace(d time.Duration) Option { return option("cancel_grace", d.Strin
 // what the busy timeout of mattn/go-sqlite3 gives to such a wait.
 func SelfWait(d time.Duration) Option { return option("self_wait", d.String()) }
 
-// SpillLimit is how many bytes of rows may be read into memory so that their
-// owner can write while others still read (DSN: spill_limit). The default is
-// 64 MiB for each open sql.Rows.
+// SpillLimit is how many bytes of an open sql.Rows may be read into memory (DSN:
+// spill_limit): of a statement that does more than to read, so that its locks can be
+// given up at once; of any other so that it makes way for those who have waited for it
+// for a second, or for a write of its own owner. The default is 64 MiB.
 func SpillLimit(bytes int) Option { return option("spill_limit", strconv.Itoa(bytes)) }
+
+// SpillTotal is how many bytes of rows a handle may have read into memory (DSN:
+// spill_total), all its open sql.Rows together. With more, rows keep their locks until
+// they are closed, and others wait for them. The default is 256 MiB.
+func SpillTotal(bytes int) Option { return option("spill_total", strconv.Itoa(bytes)) }
 
 // Trace makes each lock remember the place in the program that took it, which
 // errors then name (DSN: trace). It costs some microseconds for each lock, and is
@@ -125,6 +131,7 @@ type config struct {
 	statementTimeout time.Duration
 	cancelGrace      time.Duration
 	spillLimit       int64
+	spillTotal       int64
 	trace            bool
 	stmtCache        int
 	stmtCacheSet     bool // by an option
@@ -166,6 +173,7 @@ func newConfig(detected *dialect, opts []Option) (*config, error) {
 		cancelGrace: 10 * time.Second,
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
+		spillTotal:  256 << 20,
 		stmtCache:   c.dialect.stmtCache,
 		untagged:    PassUntagged,
 		limits:      c.dialect.limits,
@@ -209,6 +217,10 @@ var optionTable = []optionSpec{
 	{"self_wait", wantDuration, duration(func(c *config) *time.Duration { return &c.selfWait })},
 	{"spill_limit", wantCount, func(c *config, v string) (err error) {
 		c.spillLimit, err = parseCount(v)
+		return err
+	}},
+	{"spill_total", wantCount, func(c *config, v string) (err error) {
+		c.spillTotal, err = parseCount(v)
 		return err
 	}},
 	{"trace", "on or off", func(c *config, v string) (err error) {

@@ -19,8 +19,8 @@ type owner struct {
 	rwlock.Owner
 	outer *owner // that it is inside; nil if in none
 
-	mu    sync.Mutex // guards what follows, and the links of rows
-	rows  *rows      // the open ones that hold a lock: a doubly linked list
+	rows  rowsList   // the open ones that hold a lock
+	mu    sync.Mutex // guards inner
 	inner []*rows    // some of those of the owners inside it, up to maxInner
 
 	ownerWork
@@ -62,49 +62,37 @@ func Fork(ctx context.Context) context.Context {
 // hasRows tells whether there are rows that may hold a lock, be it for another in the owner's
 // line.
 func (o *owner) hasRows() bool {
-	return o.anyRows(func(*rows) bool { return true })
+	return o.rowsThat(func(*rows) bool { return true }) != nil
 }
 
-// anyRows tells whether one of the rows of the owner's line, as far as they are known, is so.
-func (o *owner) anyRows(is func(*rows) bool) bool {
-	if o != nil && o.anyInnerRows(is) {
-		return true
+// rowsThat returns those of the rows of the owner's line, as far as they are known, that are so.
+func (o *owner) rowsThat(are func(*rows) bool) (found []*rows) {
+	if o == nil {
+		return nil
 	}
+	o.mu.Lock()
+	for _, r := range o.inner {
+		if are(r) {
+			found = append(found, r)
+		}
+	}
+	o.mu.Unlock()
 	for ; o != nil; o = o.outer {
-		if o.anyOwnRows(is) {
-			return true
-		}
+		found = append(found, o.rows.which(are)...)
 	}
-	return false
+	return found
 }
 
-func (o *owner) anyInnerRows(is func(*rows) bool) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.ContainsFunc(o.inner, is)
-}
-
-func (o *owner) anyOwnRows(is func(*rows) bool) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for r := o.rows; r != nil; r = r.next {
-		if is(r) {
-			return true
-		}
-	}
-	return false
-}
-
-// add and remove keep the list of rows that the owner may have to spill.
+// add and remove keep the list of rows that the owner's line may have to spill.
 func (o *owner) add(r *rows) {
-	o.addOwn(r)
+	o.rows.add(r)
 	for p := o.outer; p != nil; p = p.outer {
 		p.addInner(r)
 	}
 }
 
 func (o *owner) remove(r *rows) {
-	o.removeOwn(r)
+	o.rows.remove(r)
 	for p := o.outer; p != nil; p = p.outer {
 		p.removeInner(r)
 	}
@@ -124,61 +112,4 @@ func (o *owner) removeInner(r *rows) {
 	if i := slices.Index(o.inner, r); i >= 0 {
 		o.inner = slices.Delete(o.inner, i, i+1)
 	}
-}
-
-func (o *owner) addOwn(r *rows) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r.next, r.prev = o.rows, nil
-	if o.rows != nil {
-		o.rows.prev = r
-	}
-	o.rows = r
-}
-
-func (o *owner) removeOwn(r *rows) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case r.prev != nil:
-		r.prev.next = r.next
-	case o.rows == r:
-		o.rows = r.next
-	}
-	if r.next != nil {
-		r.next.prev = r.prev
-	}
-	r.next, r.prev = nil, nil
-}
-
-// spill makes the owner, and the others in its line, give up what those of their open rows
-// hold that are in the way, by reading the rest of those rows, each up to limit bytes, into
-// memory. It returns how many they were.
-func (o *owner) spill(ctx context.Context, limit int64, inTheWay func(*rows) bool, giveUp func(*rows)) (n int, err error) {
-	var held []*rows
-	o.anyRows(func(r *rows) bool {
-		if inTheWay(r) {
-			held = append(held, r)
-		}
-		return false
-	})
-	for _, r := range held {
-		if err := r.spill(ctx, limit, giveUp); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// spill does that for an operation on the handle, which counts it.
-func (c *Connector) spill(ctx context.Context, o *owner, inTheWay func(*rows) bool, giveUp func(*rows)) error {
-	n, err := o.spill(ctx, c.spillLimit, inTheWay, giveUp)
-	c.spills.Add(int64(n))
-	return err
-}
-
-// spillForUser spills the owner's rows that hold the lock of the user.
-func (c *Connector) spillForUser(ctx context.Context, o *owner, user string) error {
-	return c.spill(ctx, o, func(r *rows) bool { return r.hold.user == user }, (*rows).unlock)
 }

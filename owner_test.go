@@ -24,7 +24,7 @@ func TestOwnerDoesNotBlockItself(t *testing.T) {
 	}{
 		{"a query in its rows", openRows("SELECT v FROM t"), openRows("SELECT v FROM t")},
 		{"an Exec in its rows", openRows("SELECT v FROM t"), exec},
-		{"an Exec in its writing rows", openRows("INSERT INTO t VALUES (1) RETURNING v"), exec},
+		{"an Exec in its writing rows", inMode(Exclusive, openRows("INSERT INTO t VALUES (1) RETURNING v")), exec},
 		{"a transaction in its rows", openRows("SELECT v FROM t"), begin(nil)},
 		{"a query beside its transaction", begin(nil), openRows("SELECT v FROM t")},
 		{"an Exec beside its transaction", begin(nil), exec},
@@ -52,6 +52,10 @@ func TestOwnerDoesNotBlockItself(t *testing.T) {
 func exec(ctx context.Context, db *sql.DB) (func() error, error) {
 	_, err := db.ExecContext(ctx, "UPDATE t SET v = 1")
 	return func() error { return nil }, err
+}
+
+func inMode(mode Mode, do func(context.Context, *sql.DB) (func() error, error)) func(context.Context, *sql.DB) (func() error, error) {
+	return func(ctx context.Context, db *sql.DB) (func() error, error) { return do(WithMode(ctx, mode), db) }
 }
 
 // TestReadPassesQueuedWriter: a stranger's writer waits for the rows, and would

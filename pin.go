@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -13,11 +14,12 @@ import (
 type pin struct {
 	section *section
 
-	turn  turn // held during each call on the server connection; guards what follows
-	drawn draw // has no sc until the first call
-	slot  rwlock.Hold
-	used  bool // somebody had it before; if it is lost then, so is what was set up on it
-	lost  bool
+	turn   turn         // held during each call on the server connection; guards what follows
+	wanted atomic.Int32 // so many calls wait for the turn
+	drawn  draw         // has no sc until the first call
+	slot   rwlock.Hold
+	used   bool // somebody had it before; if it is lost then, so is what was set up on it
+	lost   bool
 }
 
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")

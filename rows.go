@@ -1,10 +1,11 @@
 package dblocker
 
 import (
+	"context"
 	"database/sql/driver"
 	"io"
-	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -19,33 +20,52 @@ var (
 )
 
 // rows are rows of the inner driver, with all the optional interfaces that can
-// be answered for it, under a hold that ends when they are closed, or when they
-// have been spilled.
+// be answered for it, under a hold that ends when they are closed, or when what was left
+// of them has been read into memory.
+//
+// Whoever calls the inner rows has their connection: its mutex, and the turn if it is
+// pinned. That is a call of the program, the end of a section, or a fill (fill.go).
+// Only to ask for columns mu will do, while nothing is in memory.
 type rows struct {
 	driver.Rows
 	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
+	ctx   context.Context // of the query
 	limit *statementLimit // nil if there is none
 	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
 	done  func()          // what else is to be done after Close; may be nil
 
-	inside   *section // that they are in by themselves; nil if in none
-	guarded  bool     // the end of a section may end them
-	late     error    // set if they are to be closed, see late; else nil
-	released bool
+	inside *section // that they are in by themselves; nil if in none
+	late   error    // set if they are to be closed, see late; else nil
 
 	server     *serverConn // in whose list they are, linked by below; or nil
 	below      *rows
-	prev, next *rows // in the list of hold.owner, which guards them
+	prev, next *rows     // in list, which guards them
+	list       *rowsList // nil if they are in none
 
-	// mu keeps the program's calls and a spill apart: the latter comes from
-	// another call of the same owner, which knows nothing of this connection.
-	mu      sync.Mutex
-	closed  bool
-	writes  bool   // whether they are of a statement that writes, or may by WithMode
-	spilled *spill // nil unless the rows were spilled
-	copies  bool   // whether the values of a row must be copied out of the inner driver's buffer
-	buffer  []byte // the byte values of the current row, if they were
+	// The connection guards what follows.
+	opened      bool // the query is done, and they are not released
+	released    bool
+	counted     bool   // as spilled
+	unspillable bool   // what a fill reads would not last
+	last        error  // with which the inner rows have ended their result set; nil if they are in it
+	settle      func() // finds out, when they have ended, what their statement did to the transaction; may be nil
+	shut        bool   // the inner rows were closed before the program closed these
+	shutErr     error  // of that
+	raises      any    // with which Close panics; else nil
+	writes      bool   // whether they are of a statement that writes, or may by WithMode
+	copies      bool   // whether the values of a row must be copied out of the inner driver's buffer
+	buffer      []byte // the byte values of the current row, if they were
+	scanned     scanRow
+
+	yields atomic.Bool // they are making way for others
+
+	mu     sync.Mutex // guards closed, the content of memory, and with the connection Rows
+	closed bool
+
+	// memory is what was read ahead; nil if the inner rows are where the program is. It is
+	// set with the connection and mu.
+	memory atomic.Pointer[memory]
 }
 
 // wrapRows returns inner with done to be called once it has been closed.
@@ -53,46 +73,73 @@ func wrapRows(inner driver.Rows, done func()) driver.Rows {
 	return (&rows{Rows: inner, done: done}).public()
 }
 
+// enter and leave stand around each call of the inner rows.
+func (r *rows) enter() error {
+	if r.conn == nil {
+		return nil
+	}
+	return r.conn.enter()
+}
+
+func (r *rows) leave() {
+	switch c := r.conn; {
+	case c == nil:
+	case c.using != nil || c.fills.shared.Load():
+		c.leave()
+	default: // the same without its deferred calls, which rows would pay for one by one
+		c.mu.Unlock()
+		c.sweep()
+	}
+}
+
 // Columns implements [driver.Rows].
 func (r *rows) Columns() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.spilled != nil {
-		return r.spilled.names
+	if m := r.memory.Load(); m != nil {
+		return m.sets[0].names
 	}
 	return r.Rows.Columns()
 }
 
-// Next serves what was spilled, and then what the inner rows have.
+// Next serves what is in memory, and then what the inner rows have. What is in memory
+// it serves at once, even if a fill waits for the next row.
 //
 // Drivers such as lib/pq pass byte values in a buffer that their next Next
-// overwrites, and sql.Rows passes them on. If the rows are spilled while the
+// overwrites, and sql.Rows passes them on. If the rows are read ahead while the
 // program works on a row, its values must survive: so they are in our buffer,
 // which only the program's own next Next overwrites.
 func (r *rows) Next(dest []driver.Value) error {
-	if r.guarded {
-		if err := r.conn.enter(); err != nil {
-			return err
-		}
-		defer r.conn.leave()
+	if served, err := r.serve(dest); served {
+		return err
 	}
-	if r.guarded || r.hold.owner != nil { // else only calls on this connection could spill them
-		r.mu.Lock()
-		defer r.mu.Unlock()
+	if err := r.enter(); err != nil {
+		return err
 	}
-	return r.limit.explain(r.inScope(r.advance(dest)))
-}
-
-func (r *rows) advance(dest []driver.Value) error {
-	if r.spilled != nil {
-		if served, err := r.spilled.serve(dest); served {
-			return err
-		}
+	defer r.leave()
+	if served, err := r.serve(dest); served {
+		return err
 	}
-	err := r.fetch(dest)
+	err := r.fetched(r.Rows.Next(dest))
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
+	return err
+}
+
+// fetched notes with what the inner rows answered the request for a row, and returns the
+// error for the program. The caller has the connection.
+func (r *rows) fetched(err error) error {
+	if err == nil {
+		return nil
+	}
+	if c := r.conn; c != nil && err != io.EOF {
+		if c.drawn.sc != nil {
+			err = c.drawn.sc.heed(err)
+		}
+		err = r.limit.explain(r.inScope(err))
+	}
+	r.last = err
 	return err
 }
 
@@ -107,14 +154,6 @@ func (r *rows) inScope(err error) error {
 		s.noticeLoss(sqltext.Statement{}, err)
 	}
 	return s.explainReadOnly(err)
-}
-
-func (r *rows) fetch(dest []driver.Value) error {
-	err := r.Rows.Next(dest)
-	if err != nil && r.conn != nil && r.conn.drawn.sc != nil {
-		return r.conn.drawn.sc.heed(err)
-	}
-	return err
 }
 
 // keep moves the byte values of a row to our buffer.
@@ -171,7 +210,19 @@ func (r *rows) closeInner() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	return r.inScope(r.Rows.Close())
+	untold := r.untold()
+	r.forget()
+	if r.raises != nil {
+		panic(r.raises)
+	}
+	err := r.shutErr
+	if !r.shut {
+		err = r.inScope(r.Rows.Close())
+	}
+	if err == nil && untold != nil && r.conn.db.closeTells {
+		return untold
+	}
+	return err
 }
 
 // end closes the rows because their section has ended. What the program still asks of
@@ -184,10 +235,46 @@ func (r *rows) end(reason error) {
 		return
 	}
 	r.closed = true
-	ended, inner := &endedRows{nil, reason}, r.Rows
-	r.Rows, r.spilled = ended, nil
-	defer inner.Close()
-	ended.columns = inner.Columns()
+	inner, shut := r.Rows, r.shut
+	ended := &endedRows{reason: reason}
+	defer func() {
+		if !shut {
+			inner.Close()
+		}
+	}()
+	m := r.memory.Load()
+	r.Rows = ended
+	r.forget()
+	if m != nil {
+		ended.columns = m.sets[0].names
+	} else {
+		ended.columns = inner.Columns()
+	}
+}
+
+// shutEarly closes the inner rows before the program closes these: only then the driver tells
+// whether their connection is lost, or in a transaction. The caller has the connection.
+func (r *rows) shutEarly() {
+	if r.shut {
+		return
+	}
+	r.shut = true
+	defer r.leaveServer()
+	r.shutErr = r.inScope(r.Rows.Close())
+}
+
+// leaveServer is for rows whose inner rows have been closed.
+func (r *rows) leaveServer() {
+	c := r.conn
+	if c == nil {
+		return
+	}
+	r.server.remove(r)
+	if kept := r.kept; kept != nil {
+		r.kept = nil
+		defer kept.letGo()
+	}
+	c.leaveToLost(&r.hold)
 }
 
 // endedRows are what remains of rows that the end of a section has closed.
@@ -204,140 +291,79 @@ func (r *rows) release() {
 	if r.released {
 		return
 	}
-	r.released = true
+	r.released, r.opened = true, false
 	// All of it is done, whatever panics in the inner driver.
 	if done := r.done; done != nil {
 		r.done = nil
 		defer done()
 	}
+	if settle := r.settle; settle != nil {
+		r.settle = nil
+		defer settle()
+	}
 	defer r.limit.end()
 	defer r.hold.release()
 	defer r.unlock()
-	if c := r.conn; c != nil {
-		r.server.remove(r)
-		if r.kept != nil {
-			defer r.kept.letGo()
-		}
-		c.leaveToLost(&r.hold)
-	}
+	r.leaveServer()
 }
 
 // unlock gives up the locks, but not the place in a section, which has still to close
 // the rows. It does nothing the second time.
 func (r *rows) unlock() {
-	if r.hold.owner != nil {
-		r.hold.owner.remove(r)
-	}
+	r.unlist()
 	r.hold.unlock()
 }
 
-// onClose adds f to what is to be done after Close.
-func (r *rows) onClose(f func()) {
-	done := r.done
-	r.done = func() {
-		f()
-		if done != nil {
-			done()
-		}
+func (r *rows) unlist() {
+	switch {
+	case r.list == nil:
+	case r.hold.owner != nil:
+		r.hold.owner.remove(r)
+	default:
+		r.list.remove(r)
 	}
 }
 
 // HasNextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) HasNextResultSet() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if has, known := r.hasNextInMemory(); known {
+		return has
+	}
+	if r.enter() != nil {
+		return false
+	}
+	defer r.leave()
+	if has, known := r.hasNextInMemory(); known {
+		return has
+	}
 	n, ok := r.Rows.(driver.RowsNextResultSet)
 	return ok && n.HasNextResultSet()
 }
 
 // NextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) NextResultSet() error {
-	if r.guarded {
-		if err := r.conn.enter(); err != nil {
-			return err
-		}
-		defer r.conn.leave()
+	if moved, err := r.moveInMemory(); moved {
+		return err
+	}
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.leave()
+	if moved, err := r.moveInMemory(); moved {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.spilled = nil
-	if n, ok := r.Rows.(driver.RowsNextResultSet); ok {
-		return n.NextResultSet()
-	}
-	return io.EOF
+	r.forget()
+	return r.moveInner()
 }
 
-// ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
-func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.spilledColumn(index); c != nil {
-		return c.scan
+// moveInner moves the inner rows to the next result set. The caller has the connection
+// and mu.
+func (r *rows) moveInner() error {
+	r.last = io.EOF
+	if n, ok := r.Rows.(driver.RowsNextResultSet); ok && !r.shut {
+		r.last = n.NextResultSet()
 	}
-	if t, ok := r.Rows.(driver.RowsColumnTypeScanType); ok {
-		return t.ColumnTypeScanType(index)
-	}
-	return reflect.TypeFor[any]()
-}
-
-// ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
-func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.spilledColumn(index); c != nil {
-		return c.name
-	}
-	if t, ok := r.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
-		return t.ColumnTypeDatabaseTypeName(index)
-	}
-	return ""
-}
-
-// ColumnTypeLength implements [driver.RowsColumnTypeLength].
-func (r *rows) ColumnTypeLength(index int) (int64, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.spilledColumn(index); c != nil {
-		return c.length, c.hasLength
-	}
-	if t, ok := r.Rows.(driver.RowsColumnTypeLength); ok {
-		return t.ColumnTypeLength(index)
-	}
-	return 0, false
-}
-
-// ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
-func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.spilledColumn(index); c != nil {
-		return c.nullable, c.knowsNullable
-	}
-	if t, ok := r.Rows.(driver.RowsColumnTypeNullable); ok {
-		return t.ColumnTypeNullable(index)
-	}
-	return false, false
-}
-
-// ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
-func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.spilledColumn(index); c != nil {
-		return c.precision, c.scale, c.hasPrecision
-	}
-	if t, ok := r.Rows.(driver.RowsColumnTypePrecisionScale); ok {
-		return t.ColumnTypePrecisionScale(index)
-	}
-	return 0, 0, false
-}
-
-// spilledColumn returns what is known of a column of spilled rows, nil of others. The
-// caller has mu, and keeps it while the inner rows are asked: database/sql lets nobody but
-// itself close them meanwhile, and does not know of the end of a section.
-func (r *rows) spilledColumn(index int) *columnType {
-	if r.spilled == nil {
-		return nil
-	}
-	return &r.spilled.columns[index]
+	return r.last
 }

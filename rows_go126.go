@@ -7,6 +7,10 @@ import "database/sql/driver"
 // public returns r as database/sql is to see it.
 func (r *rows) public() driver.Rows { return r }
 
-// scansItself tells whether the inner rows scan by themselves, as they may since
-// Go 1.27.
-func (r *rows) scansItself() bool { return false }
+// A scanRow is the row of inner rows that scan by themselves, as they may since Go 1.27.
+type scanRow struct{}
+
+func (r *rows) saveCurrent() {}
+
+// innerNext asks the inner rows for a row.
+func (r *rows) innerNext(row []driver.Value) error { return r.Rows.Next(row) }

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 )
@@ -52,6 +53,10 @@ func (r *scannerStubRows) ScanColumn(ctx driver.ScanContext, _ int, dest any) er
 	if r.closed {
 		return errors.New("scanned after Close")
 	}
+	if own, ok := dest.(*ownType); ok {
+		own.n = r.row
+		return nil
+	}
 	return sql.ConvertAssign(ctx, dest, int64(r.row))
 }
 
@@ -93,3 +98,48 @@ func TestRowsThatScanThemselves(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsThatScanThemselvesMakeWay: a program goes on to scan as it did, also into what only
+// the driver knows how to.
+func TestRowsThatScanThemselvesMakeWay(t *testing.T) {
+	s := &scannerStub{err: io.EOF}
+	db := openStub(t, s)
+	for _, query := range []string{"SELECT v FROM t", "UPDATE t SET v = 1 RETURNING v"} {
+		rows, err := db.QueryContext(asUser(1), query)
+		must(t, err)
+		for want := 1; want <= 2; want++ {
+			if !rows.Next() {
+				t.Fatal(rows.Err())
+			}
+			var n int
+			var text sql.NullString
+			var own ownType
+			must(t, rows.Scan(&n))
+			if want == 1 {
+				if query == "SELECT v FROM t" {
+					must(t, rows.Scan(&own))
+				}
+				_, err := db.ExecContext(asUser(1), "UPDATE t SET v = 1") // which waits for the rows
+				must(t, err)
+			}
+			must(t, rows.Scan(&n))
+			must(t, rows.Scan(&text))
+			if n != want || text.String != fmt.Sprint(want) {
+				t.Errorf("%s: row %d is %d and %q", query, want, n, text.String)
+			}
+			if query == "SELECT v FROM t" && want == 2 {
+				must(t, rows.Scan(&own))
+				if own.n != want {
+					t.Errorf("%s: row %d is %d in the driver's own type", query, want, own.n)
+				}
+			}
+		}
+		if rows.Next() || rows.Err() != nil {
+			t.Errorf("after the last row: %v", rows.Err())
+		}
+		must(t, rows.Close())
+	}
+}
+
+// An ownType is one that only the driver can scan into.
+type ownType struct{ n int }

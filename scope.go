@@ -95,24 +95,9 @@ func (s *scope) writesReadOnly(ctx context.Context, st sqltext.Statement) bool {
 	return s.tagged || id.user != "" || s.conn.pool.gate != nil
 }
 
-// isInside tells whether the scope, if there is one, ends with a section.
-func (s *scope) isInside() bool {
-	for ; s != nil; s = s.outer {
-		if s.hold.inside.section != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // open makes the scope the connection's innermost.
 func (s *scope) open() {
 	s.conn.scope = s
-	if s.isInside() { // with it all rows of the connection end; database/sql is in none of them now
-		for _, r := range s.conn.openRows() {
-			r.guarded = true
-		}
-	}
 	if sc := s.conn.drawn.sc; sc != nil {
 		sc.scope = s
 	}

@@ -73,7 +73,9 @@ func (c *conn) enter() error {
 // enterFor is enter for an operation with ctx. It comes to the pinned connection of its
 // section before it waits for a lock: others have that one while they wait.
 func (c *conn) enterFor(ctx context.Context) error {
-	c.mu.Lock()
+	if err := c.lockMuFor(ctx); err != nil {
+		return err
+	}
 	p := c.drawn.pin
 	if p == nil {
 		p = c.pinOf(ctx)
@@ -117,7 +119,7 @@ func (c *conn) scopeOnServer() *scope {
 // The wait for the turn on a pinned connection has no context. If it ends without the turn, c must
 // not touch the server connection: what there is to be done there is left, see leaveLate.
 func (c *conn) lockCall() error {
-	c.mu.Lock()
+	c.lockMu()
 	if p := c.drawn.pin; p != nil && c.using == nil {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
@@ -127,7 +129,7 @@ func (c *conn) lockCall() error {
 // lockReturn is lockCall where c goes back to its pool, which needs the turn only if there is
 // something to be closed.
 func (c *conn) lockReturn() error {
-	c.mu.Lock()
+	c.lockMu()
 	if p := c.drawn.pin; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
@@ -150,6 +152,9 @@ func (c *conn) leaveLate() {
 }
 
 func (c *conn) leave() {
+	if c.fills.shared.Load() && c.fills.shared.CompareAndSwap(true, false) {
+		return
+	}
 	p := c.using
 	if p != nil {
 		defer p.section.sweep() // for those who could not, since we were using the connection

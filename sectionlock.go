@@ -284,18 +284,6 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 			return s.pool.users.acquireTogether(s.parent, rwlock.Mode(s.mode), w, s.more...)
 		}
 	}
-	if s.mode == Exclusive && s.id.owner.hasRows() {
-		// As for a statement, the owner's open rows make way if others read too.
-		err := acquire(rwlock.Wait{})
-		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
-			return s.lockError(err)
-		}
-		for _, user := range missing {
-			if err := s.db.spillForUser(s.parent, s.id.owner, user); err != nil {
-				return err
-			}
-		}
-	}
 	s.id.owner.noteWork()
 	if s.ofNobody && s.mode == Shared {
 		if err := acquire(rwlock.Wait{}); !errors.Is(err, rwlock.ErrTimeout) || w.Timeout <= 0 {
@@ -303,7 +291,12 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 		}
 		s.joinOwnReader(missing[0])
 	}
-	return s.lockError(acquire(w))
+	err = acquire(w)
+	if s.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
+		// As for a statement, the owner's open rows make way if others read too.
+		err = s.db.takeBesideReaders(s.parent, nil, s.id, missing, err, func() error { return acquire(w) })
+	}
+	return s.lockError(err)
 }
 
 // joinOwnReader is for a shared section that has to wait, though perhaps only for its turn behind

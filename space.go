@@ -41,7 +41,7 @@ func (s *space) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.
 // those who work without a user.
 func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, gate *rwlock.Request, holds ...*userHold) error {
 	h := holds[0]
-	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag}
+	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag, Work: h.Work}
 	reqs := append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})
 	var err error
 	if gate == nil {

@@ -1,75 +1,156 @@
 package dblocker
 
 import (
-	"context"
 	"database/sql/driver"
-	"fmt"
-	"reflect"
+	"io"
 	"slices"
 )
 
-// A spill is the rest of some rows, read into memory so that their lock could be
-// given up. It is also what the inner rows said of their columns, some of which
-// they would say differently at their end.
-type spill struct {
-	rows    [][]driver.Value
-	next    int
+// A memory is what was read of some rows before the program asked for it: the rest of
+// the result set that the program is in, and whole ones that come after it.
+//
+// It is changed with rows.mu, and what is added to it with the connection too. The inner
+// rows are in the last of the sets.
+type memory struct {
+	sets []*resultSet // never empty; the program is in the first
+	size int64        // of the rows in it, as the handle counts them
+
+	first resultSet // for the usual content of sets
+	room  [1]*resultSet
+}
+
+// A resultSet is also what the inner rows said of their columns, some of which they would
+// say differently at its end.
+type resultSet struct {
 	names   []string
 	columns []columnType
-	err     error // that ended the inner rows; io.EOF as a rule; nil if they go on
+	rows    [][]driver.Value
+	served  int
+
+	ended   bool  // the inner rows have come to its end, with err
+	err     error // io.EOF as a rule
+	panic   any   // in place of err; else nil
+	told    bool  // the program knows of the end
+	hasNext bool  // what HasNextResultSet said at the end
+	nextErr error // what NextResultSet said then; nil if it moved on, or was not called
+
+	nextTold bool // the program knows of nextErr
+
+	room [1][]driver.Value // for rows, if it is one
 }
 
-// spill reads the rest of r into memory and gives up its locks, or what of them giveUp
-// does. Rows that exceed the limit, or outlast the context, keep them: what has been
-// read is served first, and then the rest.
-func (r *rows) spill(ctx context.Context, limit int64, giveUp func(*rows)) error {
+// describe says of which columns the result set is that the inner rows are in.
+func (s *resultSet) describe(inner driver.Rows) {
+	s.names, s.columns = inner.Columns(), columnTypes(inner)
+	s.rows = s.room[:0]
+}
+
+func (s *resultSet) add(row []driver.Value) {
+	if 2*s.served >= len(s.rows) { // what was served needs no room
+		s.rows = slices.Delete(s.rows, 0, s.served)
+		s.served = 0
+	}
+	s.rows = append(s.rows, row)
+}
+
+// serve answers Next from memory. ok is false if the inner rows have to.
+func (r *rows) serve(dest []driver.Value) (ok bool, err error) {
+	if r.memory.Load() == nil {
+		return false, nil
+	}
+	row, ok, err := r.take()
+	copy(dest, row)
+	return ok, err
+}
+
+// take takes the next row out of memory. ok is false if there is none, and the inner rows
+// are to be asked.
+func (r *rows) take() (row []driver.Value, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.Rows == nil || r.scansItself() {
+	m := r.memory.Load()
+	if m == nil {
+		return nil, false, nil
+	}
+	s := m.sets[0]
+	if s.served < len(s.rows) {
+		row = s.rows[s.served]
+		s.rows[s.served] = nil // the program has its values now
+		s.served++
+		r.account(m, -rowSize(row))
+		return row, true, nil
+	}
+	s.told = s.ended
+	if s.panic != nil {
+		panic(s.panic)
+	}
+	return nil, s.ended, s.err
+}
+
+// account notes that the memory has grown by so many bytes. The caller has mu.
+func (r *rows) account(m *memory, bytes int64) {
+	m.size += bytes
+	r.conn.db.inMemory.Add(bytes)
+}
+
+// forget drops what is in memory. The caller has mu, and the connection.
+func (r *rows) forget() {
+	if m := r.memory.Load(); m != nil {
+		r.account(m, -m.size)
+		r.memory.Store(nil)
+	}
+}
+
+// untold returns an error that is in memory, and that the program has not seen. The caller
+// has mu.
+func (r *rows) untold() error {
+	m := r.memory.Load()
+	if m == nil {
 		return nil
 	}
-	if err := r.readAhead(ctx, limit); err != nil {
-		return err
-	}
-	if n, ok := r.Rows.(driver.RowsNextResultSet); ok && n.HasNextResultSet() {
-		return nil // there is more to come that needs the lock
-	}
-	giveUp(r)
-	return nil
-}
-
-// readAhead reads the rest of r into memory.
-func (r *rows) readAhead(ctx context.Context, limit int64) error {
-	if r.spilled == nil {
-		r.spilled = &spill{names: r.Rows.Columns(), columns: columnTypes(r.Rows)}
-	}
-	return r.spilled.read(ctx, r.Rows, limit)
-}
-
-func (s *spill) read(ctx context.Context, inner driver.Rows, limit int64) error {
-	var size int64
-	for _, row := range s.rows[s.next:] {
-		size += rowSize(row)
-	}
-	for s.err == nil {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		row := make([]driver.Value, len(s.columns))
-		if s.err = inner.Next(row); s.err != nil {
-			break
-		}
-		for i := range row {
-			if b, ok := row[i].([]byte); ok {
-				row[i] = slices.Clone(b)
-			}
-		}
-		s.rows = append(s.rows, row)
-		if size += rowSize(row); size > limit {
-			return fmt.Errorf("%w: more than spill_limit=%d bytes; read them to the end or close them first, or raise spill_limit", ErrSpillLimit, limit)
+	for _, s := range m.sets {
+		switch {
+		case s.ended && !s.told && s.err != io.EOF:
+			return s.err
+		case s.nextErr != nil && s.nextErr != io.EOF && !s.nextTold:
+			return s.nextErr
 		}
 	}
 	return nil
+}
+
+// hasNextInMemory answers HasNextResultSet, if memory tells.
+func (r *rows) hasNextInMemory() (has, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.memory.Load()
+	if m == nil || !m.sets[0].ended {
+		return false, false
+	}
+	return m.sets[0].hasNext, true
+}
+
+// moveInMemory does what NextResultSet is to do, if the inner rows have done it already.
+func (r *rows) moveInMemory() (moved bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.memory.Load()
+	if m == nil {
+		return false, nil
+	}
+	s := m.sets[0]
+	switch {
+	case s.ended && !s.told && r.conn.db.skipsNoSet:
+		return true, io.EOF
+	case len(m.sets) == 1:
+		s.nextTold = true
+		return s.nextErr != nil, s.nextErr
+	}
+	for _, row := range s.rows[s.served:] {
+		r.account(m, -rowSize(row))
+	}
+	m.sets = m.sets[1:]
+	return true, nil
 }
 
 // rowSize is about what a row takes in memory.
@@ -82,45 +163,12 @@ func rowSize(row []driver.Value) int64 {
 			size += int64(cap(v))
 		case string:
 			size += int64(len(v))
+		case sized:
+			size += v.size()
 		}
 	}
 	return size
 }
 
-// serve answers Next from memory. ok is false if the inner rows have to.
-func (s *spill) serve(dest []driver.Value) (ok bool, err error) {
-	if s.next < len(s.rows) {
-		copy(dest, s.rows[s.next])
-		s.rows[s.next] = nil // the program has its values now
-		s.next++
-		return true, nil
-	}
-	return s.err != nil, s.err
-}
-
-// A columnType is what rows say of a column.
-type columnType struct {
-	scan             reflect.Type
-	name             string
-	length           int64
-	hasLength        bool
-	nullable         bool
-	knowsNullable    bool
-	precision, scale int64
-	hasPrecision     bool
-}
-
-// columnTypes asks rows, with whatever interfaces they have, for all of it.
-func columnTypes(inner driver.Rows) []columnType {
-	r := rows{Rows: inner}
-	types := make([]columnType, len(inner.Columns()))
-	for i := range types {
-		t := &types[i]
-		t.scan = r.ColumnTypeScanType(i)
-		t.name = r.ColumnTypeDatabaseTypeName(i)
-		t.length, t.hasLength = r.ColumnTypeLength(i)
-		t.nullable, t.knowsNullable = r.ColumnTypeNullable(i)
-		t.precision, t.scale, t.hasPrecision = r.ColumnTypePrecisionScale(i)
-	}
-	return types
-}
+// A sized value is one that takes up more.
+type sized interface{ size() int64 }

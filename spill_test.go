@@ -75,22 +75,17 @@ func TestExecInRowsBesideOtherReaders(t *testing.T) {
 			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.dialect.name), prepared)
 			want := readAll(t, bare, func(int) {})
 			for at := range spillRows {
-				stranger, err := db.QueryContext(asUser(1), "SELECT n FROM counters")
-				must(t, err)
+				finish := queueUpgrade(t, db, c)
 				ctx := asUser(1)
 				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.dialect.name), prepared)
 				got := readAll(t, rows, func(row int) {
 					if row != at {
 						return
 					}
-					done := make(chan error)
-					go func() {
-						_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
-						done <- err
-					}()
-					waitFor(t, func() bool { return heldBy(c, "1") == 1 }) // the stranger alone
-					must(t, stranger.Close())
-					must(t, <-done)
+					begin := finish()
+					_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+					must(t, err)
+					must(t, <-begin)
 				})
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("an Exec in row %d changed the rows (prepared: %v):\n got %v\nwant %v", at, prepared, got, want)
@@ -126,27 +121,58 @@ func heldBy(c *Connector, user string) int {
 	return n
 }
 
-// TestSpillLimit: rows that are too large are not lost, and the write says why it
-// was not done.
+// queueUpgrade opens rows of user 1. What it returns begins a write inside them, which
+// waits for others who read, and closes them then.
+func queueUpgrade(t *testing.T, db *sql.DB, c *Connector) (write func() (done chan error)) {
+	t.Helper()
+	ctx := asUser(1)
+	rows, err := db.QueryContext(ctx, "SELECT n FROM counters")
+	must(t, err)
+	return func() chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+			done <- errors.Join(err, rows.Close())
+		}()
+		waitFor(t, func() bool { return waitingForUser(c, "1") == 1 })
+		return done
+	}
+}
+
+// waitingForUser counts those who wait for a user's lock.
+func waitingForUser(c *Connector, user string) int {
+	n := 0
+	for _, info := range c.pool.users.users.Snapshot() {
+		if info.Key == user && info.Waiting {
+			n++
+		}
+	}
+	return n
+}
+
+// TestSpillLimit: two write in rows of theirs, which are too large to make way. The one who
+// cannot go on is told why, nothing of the rows is lost, and the other goes on then.
 func TestSpillLimit(t *testing.T) {
-	onEngines(t, "spill_limit=100&lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
-		stranger, err := db.QueryContext(asUser(1), "SELECT n FROM counters")
-		must(t, err)
+	onEngines(t, "spill_limit=10", func(t *testing.T, db *sql.DB, c *Connector) {
+		if c.dialect == sqlite {
+			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
+			must(t, err)
+		}
+		write := queueUpgrade(t, db, c)
 		ctx := asUser(1)
 		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.name))
 		must(t, err)
+		done := write()
 		n := 0
 		for rows.Next() {
-			n++
-			_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1")
-			if n == spillRows { // nothing is left to spill, and only the stranger is in the way
-				if !errors.Is(err, ErrLockTimeout) {
-					t.Errorf("row %d: got %v, want ErrLockTimeout", n, err)
-				}
-			} else if !errors.Is(err, ErrSpillLimit) || !strings.Contains(err.Error(), "spill_limit=100") {
-				t.Errorf("row %d: got %v, want ErrSpillLimit", n, err)
+			if n++; n > 1 {
+				continue
 			}
-			if n == 1 && heldBy(c, "1") != 2 {
+			_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1")
+			if !errors.Is(err, ErrSpillLimit) || !strings.Contains(err.Error(), "spill_limit=10") {
+				t.Errorf("got %v, want ErrSpillLimit", err)
+			}
+			if heldBy(c, "1") != 2 {
 				t.Error("the rows lost their lock although they go on")
 			}
 		}
@@ -155,6 +181,36 @@ func TestSpillLimit(t *testing.T) {
 			t.Errorf("%d rows, want %d", n, spillRows)
 		}
 		must(t, rows.Close())
-		must(t, stranger.Close())
+		must(t, <-done)
+	})
+}
+
+// TestWriteInRowsWaitsForShortReads: a write in rows of its own that are too large to make way
+// waits for the reads of others like anybody.
+func TestWriteInRowsWaitsForShortReads(t *testing.T) {
+	onEngines(t, "spill_limit=0", func(t *testing.T, db *sql.DB, c *Connector) {
+		if c.dialect == sqlite {
+			_, err := db.Exec("PRAGMA journal_mode = WAL")
+			must(t, err)
+		}
+		ctx := asUser(1)
+		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.name))
+		must(t, err)
+		for rows.Next() {
+			short, err := db.QueryContext(asUser(1), "SELECT n FROM counters")
+			must(t, err)
+			done := make(chan error, 1)
+			go func() {
+				_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+				done <- err
+			}()
+			waitFor(t, func() bool { return waitingForUser(c, "1") == 1 })
+			must(t, short.Close())
+			must(t, <-done)
+		}
+		must(t, errors.Join(rows.Err(), rows.Close()))
+		if n := c.spills.Load(); n != 0 {
+			t.Errorf("%d rows were spilled", n)
+		}
 	})
 }

@@ -20,7 +20,7 @@ type Statistics struct {
 
 	Locks       WaitStatistics // for users' locks
 	Connections WaitStatistics // for a server connection, where max_open_conns bounds their number
-	Spills      int64          // sql.Rows that were read into memory to make way for a write
+	Spills      int64          // sql.Rows that were read into memory to make way for others
 
 	// Server are those of the server connections, but for the few of dblocker's own that a
 	// busy SQLite file has. What db.Stats counts are client connections.

@@ -94,7 +94,7 @@ func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStm
 // its pool locked, so it waits for nothing of ours.
 func (s *stmt) Close() error {
 	c := s.conn
-	c.mu.Lock()
+	c.lockMu()
 	if p := c.drawn.pin; p != nil && s.inner != nil {
 		if !p.turn.tryLock() { // another's call may wait there for a lock
 			c.leave()

@@ -49,6 +49,8 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 	if c.late.any && ctx.Done() == nil {
 		w = rwlock.Wait{}
 	}
+	p.wanted.Add(1) // so that a fill stops
+	defer p.wanted.Add(-1)
 	err := p.turn.acquire(ctx, c.turn, w)
 	if err == nil {
 		c.using = p
