@@ -335,3 +335,27 @@ func TestInnerRowsAndOuterWrites(t *testing.T) {
 		})
 	}
 }
+
+// TestForkInASectionStaysAFork: tagged again, it is still a stranger to the section's request.
+func TestForkInASectionStaysAFork(t *testing.T) {
+	db := openStub(t, &stub{}, LockTimeout(0))
+	outer, unlock, err := Lock(asUser(1), db)
+	must(t, err)
+	defer unlock()
+	_, unlock2, err := LockUsers(outer, db, 2)
+	must(t, err)
+	defer unlock2()
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		want error
+	}{
+		"tagged in the section": {WithUser(outer, 2), nil},
+		"forked":                {WithUser(Fork(outer), 2), ErrLockTimeout},
+		"forked, tagged twice":  {WithUser(WithUser(Fork(outer), 3), 2), ErrLockTimeout},
+		"tagged, then forked":   {Fork(WithUser(outer, 2)), ErrLockTimeout},
+	} {
+		if _, err := db.ExecContext(tc.ctx, "UPDATE t SET v = 1"); !errors.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tc.want)
+		}
+	}
+}

@@ -129,6 +129,37 @@ func TestOverruledTxLockIsLogged(t *testing.T) {
 	}
 }
 
+// TestTxOnAConnectionThatOnlyReads: what the program has made read-only by query_only reads in a
+// transaction as on the bare driver, and its writes get SQLite's own error.
+func TestTxOnAConnectionThatOnlyReads(t *testing.T) {
+	path := testdb.SQLite(t)
+	writer := openSQLite(t, "sqlite3-dblocker", path)
+	_, err := writer.Exec("CREATE TABLE t (a INT)")
+	must(t, err)
+	read := func(tx *sql.Tx) {
+		t.Helper()
+		must(t, tx.QueryRow("SELECT count(*) FROM t").Scan(new(int)))
+		if _, err := tx.Exec("INSERT INTO t VALUES (1)"); err == nil || !strings.Contains(err.Error(), "readonly") {
+			t.Errorf("a write: got %v, want SQLite's own error", err)
+		}
+		must(t, tx.Commit())
+	}
+	byDSN := openSQLite(t, "sqlite3-dblocker", path+"?_query_only=true")
+	tx, err := byDSN.Begin()
+	must(t, err)
+	read(tx)
+	conn, err := writer.Conn(context.Background())
+	must(t, err)
+	defer conn.Close()
+	_, err = conn.ExecContext(context.Background(), "PRAGMA query_only = 1")
+	must(t, err)
+	tx, err = conn.BeginTx(context.Background(), nil)
+	must(t, err)
+	read(tx)
+	_, err = conn.ExecContext(context.Background(), "PRAGMA query_only = 0")
+	must(t, err)
+}
+
 // TestSQLiteParamsOnPlainPaths: mattn/go-sqlite3 drops them.
 func TestSQLiteParamsOnPlainPaths(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%20#.db")

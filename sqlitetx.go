@@ -23,7 +23,11 @@ type sqliteTx struct {
 func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error) {
 	tx := &sqliteTx{sc: sc, guard: sqliteGuard{sc: sc}}
 	if !opts.ReadOnly {
-		return tx, tx.run(ctx, "BEGIN IMMEDIATE")
+		err := tx.run(ctx, "BEGIN IMMEDIATE")
+		if sqliteCode(err) == sqliteReadOnly && sc.isQueryOnly(ctx) {
+			err = tx.run(ctx, "BEGIN") // it can only read, as the program has asked for
+		}
+		return tx, err
 	}
 	if err := tx.guard.put(ctx); err != nil {
 		return nil, err
@@ -33,6 +37,12 @@ func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (dr
 		return nil, err
 	}
 	return tx, nil
+}
+
+// isQueryOnly tells whether the program has made the connection refuse to write.
+func (sc *serverConn) isQueryOnly(ctx context.Context) bool {
+	set, err := sc.pragma(ctx, "query_only")
+	return err == nil && set == "1"
 }
 
 // run executes a BEGIN. A driver may report the end of the context although the

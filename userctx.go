@@ -52,7 +52,7 @@ func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 // is still the request, which does not wait for what the outer context has, nor the other
 // way round. Two contexts that are tagged from the same one are two requests, since that may be
 // the context of the whole program. Inside a section the owner stays that of the
-// section, which is what the work waits for.
+// section, which is what the work waits for, unless [Fork] has made another since.
 //
 // An id is a string, an integer, a [16]byte (taken as a UUID) or a
 // [fmt.Stringer], which is looked at first. All are reduced to one string: 27,
@@ -61,10 +61,10 @@ func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 // have for a user who is not logged in, such as 0 or a UUID of zeros, is used and logged.
 func WithUser(ctx context.Context, id any) context.Context {
 	tagged := newIdentity(id)
-	if s := sectionFrom(ctx); s != nil {
-		tagged.owner = s.id.owner
+	outer, _ := ctx.Value(ownerKey).(*owner)
+	if s := sectionFrom(ctx); s != nil && s.id.owner == outer {
+		tagged.owner = outer
 	} else {
-		outer, _ := ctx.Value(ownerKey).(*owner)
 		tagged.owner = newOwner(outer)
 	}
 	return withIdentity(ctx, tagged)
