@@ -2,9 +2,7 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -409,17 +407,6 @@ func (c *conn) checkAttached() error {
 	return errOtherFiles
 }
 
-// attaches tells whether a statement may attach a file, or detach one.
-func attaches(st sqltext.Statement, text string) bool {
-	switch {
-	case st.Kind == sqltext.Read:
-		return false
-	case st.Multi, st.Verb == "":
-		return containsFold(text, "ATTACH") || containsFold(text, "DETACH")
-	}
-	return st.Verb == "ATTACH" || st.Verb == "DETACH"
-}
-
 // noteAttached looks after a statement what it has attached, and what it did to the journals of
 // what is. In r, which may be nil, are its
 // rows: some drivers execute it no earlier than these are read.
@@ -434,14 +421,6 @@ func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, 
 	c.lookAttached(ctx, sc)
 }
 
-// doneAttaching is called when a statement has ended that was expected to attach a file.
-func (c *conn) doneAttaching() {
-	if id := c.expected; id != "" {
-		c.expected = ""
-		c.pool.attached.disappoint(id)
-	}
-}
-
 // lookAttached looks what is attached. A connection that cannot tell is not used again.
 func (c *conn) lookAttached(ctx context.Context, sc *serverConn) {
 	if sc.broken || c.pool.gate == nil {
@@ -452,70 +431,15 @@ func (c *conn) lookAttached(ctx context.Context, sc *serverConn) {
 	}
 }
 
-// expectAttached is for a statement that is about to be executed. It may attach a file.
-func (c *conn) expectAttached(text string, args []driver.NamedValue) {
-	if c.pool.gate == nil || !beginsWithAttach(text) {
-		return
-	}
-	if path := attachedPath(text, args); path != "" {
-		c.pool.attached.expect(sqliteName + ":" + path)
-		c.expected = sqliteName + ":" + path
-	}
-}
-
-func beginsWithAttach(text string) bool {
-	text = strings.TrimLeft(text, " \t\r\n")
-	return len(text) > 6 && strings.EqualFold(text[:6], "ATTACH")
-}
-
-// attachedPath returns the resolved path of the file that an ATTACH names, by a literal or as an
-// argument; "" if it is none, or cannot be told.
-func attachedPath(text string, args []driver.NamedValue) string {
-	rest := strings.TrimLeft(strings.TrimLeft(text, " \t\r\n")[6:], " \t\r\n")
-	if len(rest) > 8 && strings.EqualFold(rest[:8], "DATABASE") {
-		rest = strings.TrimLeft(rest[8:], " \t\r\n")
-	}
-	name := ""
-	switch {
-	case rest == "":
-	case rest[0] == '\'' || rest[0] == '"':
-		quote := rest[:1]
-		end := 1
-		for end < len(rest) && (rest[end] != quote[0] || strings.HasPrefix(rest[end+1:], quote)) {
-			if rest[end] == quote[0] {
-				end++
-			}
-			end++
-		}
-		name = strings.ReplaceAll(rest[1:min(end, len(rest))], quote+quote, quote)
-	case strings.ContainsRune("?:@$", rune(rest[0])) && len(args) > 0:
-		switch v := args[0].Value.(type) {
-		case string:
-			name = v
-		case []byte:
-			name = string(v)
-		}
-	}
-	d := parseSQLiteDSN(name, sqliteLibrary{})
-	if name == "" || d.kind() != sqliteFile {
-		return ""
-	}
-	abs, err := filepath.Abs(d.path)
-	if err != nil {
-		return ""
-	}
-	return resolvePath(abs)
-}
-
 // passMore is for a statement in a transaction that has attached files since it has passed the
 // gate: it passes those of the new ones too.
 func (c *conn) passMore(ctx context.Context) error {
 	sc, s := c.server(), c.scopeOnServer()
-	if sc == nil || s == nil || c.pool.gate == nil || sc.attached == nil && c.expected == "" {
+	if sc == nil || s == nil || c.pool.gate == nil || sc.attached == nil && c.expected == nil {
 		return nil
 	}
 	in := s.conn
-	if in.gates.covers(sc.attached) && (c.expected == "" || in.gates.covers([]string{c.expected})) {
+	if in.gates.covers(sc.attached) && in.gates.covers(c.expected) {
 		return nil
 	}
 	set := c.pool.attached.now.Load()

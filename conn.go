@@ -68,7 +68,7 @@ type conn struct {
 
 	drawn    draw        // has no sc unless a server connection is drawn
 	gates    *gateSet    // of attached files, that the operation or the open transaction has passed
-	expected string      // the file that the running statement may attach; or ""
+	expected []string    // the files that the running statement may attach
 	slot     rwlock.Hold // held while it is, if their number is limited
 	stmts    []*stmt     // those with an inner statement on it
 
@@ -132,9 +132,8 @@ func (c *conn) execOnce(ctx context.Context, s *stmt, query string, args []drive
 		}
 		c.release(&c.leaf)
 	}()
-	c.expectAttached(query, args)
 	defer c.doneAttaching()
-	adm, err := c.admit(ctx, query, &c.leaf, rwlock.Leaf)
+	adm, err := c.admit(ctx, query, args, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		returned = true
 		return nil, err
@@ -184,9 +183,10 @@ type admission struct {
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
 // rows for a Query, or for the transaction that the statement may begin. The caller has
 // registered the release of h, in case that it does not return.
-func (c *conn) admit(ctx context.Context, text string, h *userHold, kind rwlock.Kind) (adm admission, err error) {
+func (c *conn) admit(ctx context.Context, text string, args []driver.NamedValue, h *userHold, kind rwlock.Kind) (adm admission, err error) {
 	st := c.db.texts.Classify(text)
 	adm = admission{statement: st, text: text, gate: c.pool.gate}
+	c.expectAttached(st, text, args)
 	if err := c.settleEnded(st); err != nil {
 		return adm, err
 	}
@@ -259,9 +259,8 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 			r.release()
 		}
 	}()
-	c.expectAttached(query, args)
 	defer c.doneAttaching()
-	adm, err := c.admit(ctx, query, &r.hold, rwlock.Rows)
+	adm, err := c.admit(ctx, query, args, &r.hold, rwlock.Rows)
 	if err != nil {
 		returned = true
 		return nil, err
