@@ -162,6 +162,8 @@ type model struct {
 	queues  [modelLocks][]*place
 	turns   modelTurns
 	moved   []*modelRequest // have got in the way of others, which has not been looked at
+
+	circleLeft bool // one of turns that the near turns do not show
 }
 
 // inTheWay returns the holders and the earlier waiters that are in the way of a place.
@@ -357,9 +359,20 @@ func (m *model) enqueue(p *place) {
 	*queue = slices.Insert(*queue, at, p)
 }
 
+// turns says which of the turns count that can be given up.
+type turns int
+
+const (
+	noTurns turns = iota
+	// nearTurns are those by which a circle is mended: where another way round leads through
+	// the holders of the same lock, it is the shorter way. See near.
+	nearTurns
+	allTurns
+)
+
 // free returns the waiting requests that can go on, as far as is known: it frees one after
-// the other until nobody more can. Without turns, those do not count that can be given up.
-func (m *model) free(turns bool) map[modelWait]bool {
+// the other until nobody more can.
+func (m *model) free(turns turns) map[modelWait]bool {
 	free := map[modelWait]bool{}
 	for {
 		before := len(free)
@@ -376,12 +389,50 @@ func (m *model) free(turns bool) map[modelWait]bool {
 	}
 }
 
-// counts says whether it counts that q is before p. For a slot both wait for the same.
-func (m *model) counts(p, q *place, turns bool) bool {
-	return p.lock != modelPool && (turns || p.keepsTurn(q))
+// counts says whether it counts that q, which is in the way of p, is before p. For a slot both
+// wait for the same.
+func (m *model) counts(p, q *place, turns turns) bool {
+	switch {
+	case p.lock == modelPool:
+		return false
+	case p.keepsTurn(q), turns == allTurns:
+		return true
+	default:
+		return turns == nearTurns && m.near(p, q)
+	}
 }
 
-func (m *model) goesOn(w modelWait, free map[modelWait]bool, turns bool) bool {
+// near says whether p waits for q by a way that is not longer than another. An exclusive
+// request between them has q in its way, too. And where all wait for the one lock only, an
+// exclusive request waits for all the holders that those before it wait for, unless it is
+// beside its own: these then are in no circle for being waited for by it, and to put one of
+// them ahead would help nobody else.
+func (m *model) near(p, q *place) bool {
+	if q.ahead {
+		return true
+	}
+	if p.mode == exclusive && !m.groupWaits(p.lock) && !m.lineHas(p) {
+		return false
+	}
+	_, waiters := m.inTheWay(p)
+	between := waiters[slices.Index(waiters, q)+1:]
+	return !slices.ContainsFunc(between, func(o *place) bool { return o.mode == exclusive })
+}
+
+// groupWaits says whether a request that is in the queue has to wait for another lock when it
+// is its turn, and keeps its turn meanwhile.
+func (m *model) groupWaits(lock int) bool {
+	return slices.ContainsFunc(m.queues[lock], func(q *place) bool {
+		return len(q.request.parts) > 1 && (!q.request.gated || lock != modelGate)
+	})
+}
+
+// lineHas says whether a holder is of the line of p's owner.
+func (m *model) lineHas(p *place) bool {
+	return slices.ContainsFunc(m.held, func(q part) bool { return q.lock == p.lock && m.inLine(p.user, q.user) })
+}
+
+func (m *model) goesOn(w modelWait, free map[modelWait]bool, turns turns) bool {
 	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
 		for _, q := range waiters {
@@ -436,7 +487,7 @@ func (m *model) inOwnWay(r *modelRequest) bool {
 }
 
 // leads says whether a wait is stuck for the sake of another, or of itself.
-func (m *model) leads(from, to modelWait, turns bool) bool {
+func (m *model) leads(from, to modelWait, turns turns) bool {
 	free, seen := m.free(turns), map[modelWait]bool{}
 	var follow func(w modelWait) bool
 	follow = func(w modelWait) bool {
@@ -452,7 +503,7 @@ func (m *model) leads(from, to modelWait, turns bool) bool {
 }
 
 // stuckFor returns the waits for whose sake r is stuck.
-func (m *model) stuckFor(w modelWait, free map[modelWait]bool, turns bool) (waits []modelWait) {
+func (m *model) stuckFor(w modelWait, free map[modelWait]bool, turns turns) (waits []modelWait) {
 	for _, p := range m.placesOfWait(w) {
 		holders, waiters := m.inTheWay(p)
 		for _, q := range waiters {
@@ -533,7 +584,7 @@ func (m *model) acquire(r *modelRequest, wait bool) {
 
 // searchDeadlock is what happens when a wait begins.
 func (m *model) searchDeadlock(r *modelRequest) {
-	if m.leads(whole(r), whole(r), false) {
+	if m.leads(whole(r), whole(r), noTurns) {
 		m.end(r, rwlock.ErrDeadlock)
 		return
 	}
@@ -549,12 +600,11 @@ func (m *model) untangle(r *modelRequest) {
 			roots = append(roots, whole(r), modelWait{r, true})
 		}
 		m.moved = nil
-		inCircle := slices.DeleteFunc(slices.Clone(roots), func(root modelWait) bool { return !m.leads(root, root, true) })
-		i := slices.IndexFunc(m.waiting, func(v *modelRequest) bool { return m.mayOvertake(v, inCircle) })
-		if i < 0 {
+		v := m.overtaker(roots, nearTurns)
+		if v == nil {
+			m.checkNear(roots)
 			return
 		}
-		v := m.waiting[i]
 		for _, p := range m.placesOf(v) {
 			m.promote(p)
 		}
@@ -563,11 +613,30 @@ func (m *model) untangle(r *modelRequest) {
 	}
 }
 
-func (m *model) mayOvertake(v *modelRequest, roots []modelWait) bool {
+// checkNear checks that the near turns show every circle that is closed by turns only: of the
+// roots that would go on without any turn, none may be in one still. (Who is stuck for holders
+// is not helped by putting others ahead.)
+func (m *model) checkNear(roots []modelWait) {
+	free := m.free(noTurns)
+	roots = slices.DeleteFunc(slices.Clone(roots), func(root modelWait) bool { return !free[root] })
+	m.circleLeft = m.circleLeft || m.overtaker(roots, allTurns) != nil
+}
+
+// overtaker returns who is to be put ahead, if one of the roots is in a circle.
+func (m *model) overtaker(roots []modelWait, turns turns) *modelRequest {
+	inCircle := slices.DeleteFunc(slices.Clone(roots), func(root modelWait) bool { return !m.leads(root, root, turns) })
+	i := slices.IndexFunc(m.waiting, func(v *modelRequest) bool { return m.mayOvertake(v, inCircle, turns) })
+	if i < 0 {
+		return nil
+	}
+	return m.waiting[i]
+}
+
+func (m *model) mayOvertake(v *modelRequest, roots []modelWait, turns turns) bool {
 	behind := func(p *place) bool { return !p.ahead }
 	return modelOwners[v.parts[0].user] != noOwner && slices.ContainsFunc(m.placesOf(v), behind) &&
-		slices.ContainsFunc(roots, func(root modelWait) bool { return m.leads(root, whole(v), true) }) &&
-		m.goesOn(whole(v), m.free(true), false) && m.leads(whole(v), whole(v), true)
+		slices.ContainsFunc(roots, func(root modelWait) bool { return m.leads(root, whole(v), turns) }) &&
+		m.goesOn(whole(v), m.free(turns), noTurns) && m.leads(whole(v), whole(v), turns)
 }
 
 // end ends the wait of r, if it waits, for the given reason.
@@ -873,6 +942,9 @@ func (e *execution) check() {
 	}
 	if got, want := e.state(), e.model.state(); got != want {
 		e.fail("locks:\n%swant:\n%s", got, want)
+	}
+	if e.model.circleLeft {
+		e.fail("a circle is left that the near turns do not show")
 	}
 	inUse := map[int]bool{}
 	for _, i := range e.table.Snapshot() {
