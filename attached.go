@@ -446,7 +446,7 @@ func (c *conn) passMore(ctx context.Context) error {
 	if set == nil {
 		return nil
 	}
-	h := &userHold{self: s.outermost().selfOwner()}
+	h := new(userHold)
 	joined := false
 	defer func() {
 		if !joined {

@@ -72,6 +72,10 @@ type conn struct {
 	slot     rwlock.Hold // held while it is, if their number is limited
 	stmts    []*stmt     // those with an inner statement on it
 
+	// self is the owner of what c has where nobody else is. Its calls run one at a time, so
+	// while one of them waits, all of that is stuck: the deadlock search is to know.
+	self rwlock.Owner
+
 	scope *scope   // the innermost open transaction, or nil
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running

@@ -72,8 +72,8 @@ func (p *crowdPlace) leave() {
 // join notes that h has the gate. One that was let in since a turn has passed nobody.
 func (cr *crowd) join(h *userHold, elder bool, turns int) {
 	if h.gate.Kind == rwlock.Leaf || h.gate.Kind == rwlock.Rows {
-		if h.gate.Owner != nil {
-			h.changeGateOwner(nil)
+		if h.gate.Owner != h.Owner {
+			h.changeGateOwner(h.Owner)
 		}
 		return
 	}
@@ -88,6 +88,17 @@ func (cr *crowd) join(h *userHold, elder bool, turns int) {
 	}
 	p.age++
 	cr.passed++
+}
+
+// stepOut makes a transaction on c that is in a crowd its own owner, until it steps in again:
+// while it waits for a connection nobody works beside it.
+func (h *userHold) stepOut(c *conn) (stepIn func()) {
+	cr := h.crowd.crowd
+	if cr == nil {
+		return func() {}
+	}
+	h.changeGateOwner(c.selfOwner())
+	return func() { h.changeGateOwner(&cr.owner) }
 }
 
 // noteTurn notes that a writer had its turn.
@@ -134,7 +145,6 @@ func (cr *crowd) askIn(h *userHold, d time.Duration) (stop func() bool) {
 // of attached files.
 func (cr *crowd) readUntagged(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	turns, elders, patience := cr.look()
-	h.setGateOwner(nil)
 	err := h.takeShared(ctx, req, rwlock.Wait{})
 	inTurn := err == nil
 	if errors.Is(err, rwlock.ErrTimeout) && w.Timeout > 0 {

@@ -261,7 +261,7 @@ func writesRows(st sqltext.Statement) bool {
 // lock: it is no other's work that they would wait for.
 func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	id := c.identityOf(ctx)
-	h := rwlock.Hold{Owner: id.lockOwner(), With: c.turnLink(id.lockOwner())}
+	h := rwlock.Hold{Owner: c.ownerFor(id), With: c.turnLink(id.lockOwner())}
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
 	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h, w); err != nil {
@@ -271,7 +271,7 @@ func (c *conn) learnJournal(ctx context.Context, g *gate) error {
 	if g.wal.Load() != walUnknown {
 		return nil
 	}
-	slot := rwlock.Hold{Owner: id.lockOwner(), With: &h}
+	slot := rwlock.Hold{Owner: h.Owner, With: &h}
 	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
 	if err != nil {
 		return c.db.connectError(err)

@@ -23,8 +23,6 @@ type userHold struct {
 
 	attached *attachedHolds // of the gates of attached files; nil if there are none
 
-	self *rwlock.Owner // in place of one, where that is nil; may be nil too
-
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
 	inside membership   // of a section
 }
@@ -76,15 +74,13 @@ func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	return moved
 }
 
-// describe says whose the holds are, and what for. Those of rows have their work already.
-func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, work worker) {
+// describe says whose the holds are, of an operation on c, and what for. Those of rows have
+// their work already.
+func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, c *conn) {
 	h.user, h.owner = id.user, id.owner
-	if h.Owner = id.lockOwner(); h.Owner == nil {
-		h.Owner = h.self
-	}
-	h.Kind, h.Tag = kind, tag
+	h.Owner, h.Kind, h.Tag = c.ownerFor(id), kind, tag
 	if h.Work == nil {
-		h.Work = work
+		h.Work = c
 	}
 	h.gate.Owner, h.gate.Kind, h.gate.Tag, h.gate.Work = h.Owner, kind, tag, h.Work
 	if h.attached != nil {
@@ -298,6 +294,24 @@ func (req request) noteTurn(err error) error {
 		}
 	}
 	return nil
+}
+
+// ownerFor returns the owner, for the lock table, of what an operation on c has and waits for on
+// behalf of id. It is nil if there is none.
+func (c *conn) ownerFor(id identity) *rwlock.Owner {
+	if owner := id.lockOwner(); owner != nil {
+		return owner
+	}
+	return c.selfOwner()
+}
+
+// selfOwner returns self if it is used, which is so on engines with a gate. (With others, a
+// lost session may keep a lock for longer than c is of use to one caller.)
+func (c *conn) selfOwner() *rwlock.Owner {
+	if c.pool.gate == nil {
+		return nil
+	}
+	return &c.self
 }
 
 // linked returns the holds, linked, of a call of the owner that goes on to wait for something

@@ -30,10 +30,6 @@ type scope struct {
 	pending *tx
 
 	more []*userHold // of the gates of files that were attached in it
-
-	// self owns its part of the gate, and its users' locks, where nobody else does, so that
-	// the deadlock search knows that they belong together.
-	self rwlock.Owner
 }
 
 // begin prepares a scope and takes the lock that it needs.
@@ -41,9 +37,6 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 	s.conn, s.outer = c, c.scope
 	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
 	s.readOnly = readOnly || s.inShared
-	if c.pool.gate != nil {
-		s.hold.self = &s.self
-	}
 	begun := false
 	defer func() {
 		if !begun {
@@ -117,15 +110,11 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 	}
 	// The connection and the gate are the user's from now on, also to the deadlock
 	// search, if nobody else's.
-	unowned, self := s.unowned(), s.outermost().selfOwner()
-	owner := id.lockOwner()
-	if owner == nil {
-		owner = self
-	}
+	unowned, owner := s.unowned(), s.conn.ownerFor(id)
 	for _, h := range unowned {
 		h.SetOwner(owner)
 	}
-	h, joined := &userHold{self: self}, false
+	h, joined := new(userHold), false
 	defer func() {
 		if joined {
 			s.joined = append(s.joined, h)
@@ -133,7 +122,7 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 		}
 		h.release()
 		for _, h := range unowned {
-			h.SetOwner(self)
+			h.SetOwner(s.conn.selfOwner())
 		}
 	}()
 	err := s.join(ctx, h, id, in)
@@ -144,8 +133,7 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 // unowned returns what the scope has that no user's owner has: the connection, and the
 // gate, which the outermost scope has passed.
 func (s *scope) unowned() (holds []*rwlock.Hold) {
-	self := s.outermost().selfOwner()
-	if slot := &s.conn.slot; slot.Owner == nil || slot.Owner == self {
+	if slot := &s.conn.slot; slot.Owner == nil || slot.Owner == &s.conn.self {
 		holds = append(holds, slot)
 	}
 	s = s.outermost()
@@ -161,9 +149,6 @@ func (s *scope) outermost() *scope {
 	}
 	return s
 }
-
-// selfOwner returns self if it is used, which is so on engines with a gate.
-func (s *scope) selfOwner() *rwlock.Owner { return s.hold.self }
 
 func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
 	if in == nil {

@@ -123,6 +123,9 @@ func (t *tx) start(ctx context.Context) error {
 		}
 	}()
 	t.atGate.makeWay(true)
+	if c.drawn.sc == nil {
+		defer t.atGate.stepOut(c)()
+	}
 	if err := t.beginOnServer(ctx); err != nil {
 		return err
 	}
@@ -212,9 +215,7 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	if h.gate.Owner = id.lockOwner(); id.owner == nil {
-		h.gate.Owner = h.self
-	}
+	h.gate.Owner = c.ownerFor(id)
 	h.gate.Kind, h.gate.Tag, h.gate.Work, h.gate.With = rwlock.Tx, h.Tag, c, c.turnLink(h.gate.Owner)
 	if h.attached != nil {
 		h.attached.describe(&h.gate)
