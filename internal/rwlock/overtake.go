@@ -13,6 +13,10 @@ import "slices"
 // the one that came first. There is one unless each wait in the cycle has a stuck holder in
 // its way. Then they are a deadlock without any turn, and that was found before.
 //
+// Who is in a cycle only because an exclusive request, which waits for the same holders, has
+// its turn later is none of these: the cycle is there without it, and to put it ahead would
+// help nobody else. See needTurn.
+//
 // That is why owners that take their locks in one order are never refused, be it several
 // at once: a holder in the way of a wait then has locks only that come before those that
 // its owner waits for.
