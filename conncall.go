@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"runtime"
+	"strings"
 )
 
 // call runs f, which is the work of a method of c with ctx.
@@ -25,12 +27,33 @@ func (c *conn) callHeld(ctx context.Context, f func() error) error {
 		return err
 	}
 	closes := c.scope == nil && (c.drawn.sc == nil || c.drawn.sc.open == nil)
-	err := c.guardHeld(f)
-	if p, ok := err.(*panicError); ok && closes {
+	return c.raiseWhenClosed(closes, c.guardHeld(f))
+}
+
+// raiseWhenClosed returns err; but if that is a panic, and database/sql closes c next for an error of a
+// connection that has gone bad, the panic goes on there.
+func (c *conn) raiseWhenClosed(closes bool, err error) error {
+	if p, ok := err.(*panicError); ok && closes && !inBackground() {
 		c.raises = p
 		return errAbandoned
 	}
 	return err
+}
+
+// inBackground tells whether database/sql calls from its goroutine that awaits the end of a context,
+// where a panic would end the program.
+func inBackground() bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasPrefix(frame.Function, "database/sql.") && strings.HasSuffix(frame.Function, ".awaitDone") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // guardHeld is guard, and returns a panic as a *panicError.

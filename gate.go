@@ -2,7 +2,6 @@ package dblocker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -82,12 +81,6 @@ func (p *pool) useGate(c *Connector) {
 		p.gate = nil
 	}
 	p.readOnly = s.dsn.last("mode") == "ro"
-}
-
-// refused tells whether err is of a wait that ended at the gate.
-func (g *gate) refused(err error) bool {
-	var w *rwlock.WaitError
-	return g != nil && errors.As(err, &w) && w.Key == g.name
 }
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if

@@ -46,17 +46,17 @@ type rows struct {
 	// The connection guards what follows.
 	opened      bool // the query is done, and they are not released
 	released    bool
-	counted     bool   // as spilled
-	unspillable bool   // what a fill reads would not last
-	last        error  // with which the inner rows have ended their result set; nil if they are in it
-	settle      func() // finds out, when they have ended, what their statement did to the transaction; may be nil
-	shut        bool   // the inner rows were closed before the program closed these
-	shutErr     error  // of that
-	raises      any    // with which Close panics; else nil
-	writes      bool   // whether they are of a statement that writes, or may by WithMode
-	copies      bool   // whether the values of a row must be copied out of the inner driver's buffer
-	buffer      []byte // the byte values of the current row, if they were
-	scanned     scanRow
+	counted     bool    // as spilled
+	unspillable bool    // what a fill reads would not last
+	last        error   // with which the inner rows have ended their result set; nil if they are in it
+	settle      func()  // finds out, when they have ended, what their statement did to the transaction; may be nil
+	shut        bool    // the inner rows were closed before the program closed these
+	shutErr     error   // of that
+	raises      any     // with which Close panics; else nil
+	writes      bool    // whether they are of a statement that writes, or may by WithMode
+	copies      bool    // whether the values of a row must be copied out of the inner driver's buffer
+	buffer      []byte  // the byte values of the current row, if they were
+	scanned     scanRow //lint:ignore U1000 used from Go 1.27 on
 
 	yields atomic.Bool // they are making way for others
 
@@ -182,7 +182,7 @@ func (r *rows) Close() error {
 		r.closeLate()
 		return nil
 	}
-	return r.conn.guardHeld(func() error {
+	return r.conn.raiseWhenClosed(r.isAlone(), r.conn.guardHeld(func() error {
 		returned := false
 		defer func() {
 			if !returned {
@@ -193,7 +193,14 @@ func (r *rows) Close() error {
 		err := r.closeInner()
 		returned = true
 		return err
-	})
+	}))
+}
+
+// isAlone tells whether nothing but the rows is open on the connection that database/sql knows of. The
+// caller has it.
+func (r *rows) isAlone() bool {
+	sc, s := r.conn.drawn.sc, r.conn.scope
+	return (s == nil || s.inSQL()) && (sc == nil || sc.open == nil || sc.open == r && r.below == nil)
 }
 
 // closeLate is for rows on a pinned connection that another call has: they are closed when that

@@ -8,6 +8,8 @@ import "database/sql/driver"
 func (r *rows) public() driver.Rows { return r }
 
 // A scanRow is the row of inner rows that scan by themselves, as they may since Go 1.27.
+//
+//lint:ignore U1000 used from Go 1.27 on
 type scanRow struct{}
 
 func (r *rows) saveCurrent() {}

@@ -34,7 +34,7 @@ func TestHopelessWaitEnds(t *testing.T) {
 			if waits.settled.Load() {
 				t.Fatalf("too early: %v", waits.err)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			waits.expectErr(rwlock.ErrDeadlock)
 			if want := []time.Duration{0, selfWait, 2 * selfWait}; !slices.Equal(at, want) {
