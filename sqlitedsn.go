@@ -206,6 +206,12 @@ func (d *sqliteDSN) forDriver() string {
 			query = withoutParams(query, "cache")
 		}
 	}
+	if !d.uri && strings.HasPrefix(name, "file:") && len(d.params["vfs"]) > 1 { // of which the driver takes the first, and SQLite the last
+		query = withoutParams(query, "vfs")
+		if vfs := d.vfs(); vfs != "" {
+			query = joinQuery("vfs="+strings.ReplaceAll(url.QueryEscape(vfs), "+", "%20"), query)
+		}
+	}
 	if !d.sets("busy_timeout") {
 		query = joinQuery(d.library.busyTimeout, query)
 	}

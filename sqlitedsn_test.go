@@ -145,7 +145,7 @@ func TestIgnoredSQLiteParams(t *testing.T) {
 // FuzzSQLiteDSN: reading a DSN and rewriting it never panics, and the result is
 // not rewritten further.
 func FuzzSQLiteDSN(f *testing.F) {
-	for _, dsn := range []string{"a.db", "?", "file:", "file:?#", "a%?mode=ro", ":memory:?cache=shared", "file://x", "file:a%4", "a?_pragma=busy_timeout(", "file:/a?vfs=memdb&vfs=", "//?mode=ro"} {
+	for _, dsn := range []string{"a.db", "?", "file:", "file:?#", "a%?mode=ro", ":memory:?cache=shared", "file://x", "file:a%4", "a?_pragma=busy_timeout(", "file:/a?vfs=memdb&vfs=", "//?mode=ro", "/?vfs=memdb&vfs", "/a?vfs=&vfs=memdb&mode=ro"} {
 		f.Add(dsn)
 	}
 	f.Fuzz(func(t *testing.T, dsn string) {
