@@ -194,7 +194,7 @@ func checkReadDoesNotWrite(t *testing.T, d Dialect, query string) {
 
 // What a statement about the session begins with, and what it never contains unless it is a PREPARE.
 var (
-	sessionVerb = regexp.MustCompile(`^\s*(SET|RESET|USE|LISTEN|UNLISTEN|DISCARD|DEALLOCATE|PREPARE|CLOSE|PRAGMA|HANDLER|SELECT|DO)\b`)
+	sessionVerb = regexp.MustCompile(`^[\s\x{feff}]*(SET|RESET|USE|LISTEN|UNLISTEN|DISCARD|DEALLOCATE|PREPARE|CLOSE|PRAGMA|HANDLER|SELECT|DO)\b`)
 	farOfIt     = regexp.MustCompile(`(?:^|[^\w$\x{80}-\x{10ffff}])(FROM|INTO|GLOBAL|PERSIST|PERSIST_ONLY|AUTOCOMMIT|PASSWORD|NEXTVAL|F\s*\(|SELECT\b.*[\s(,]SELECT)(?:$|[^\w$\x{80}-\x{10ffff}])`)
 	fromDual    = regexp.MustCompile(`\bFROM\s+DUAL\s*$`)
 )
