@@ -132,10 +132,11 @@ func TestMonitorFindsOverlap(t *testing.T) {
 		second  section
 		overlap bool
 	}{
-		{"another owner reads", section{1, b, dblocker.Shared, t.Context(), ""}, true},
-		{"the same owner reads", section{1, a, dblocker.Shared, t.Context(), ""}, false},
-		{"another user's owner writes", section{2, b, dblocker.Exclusive, t.Context(), ""}, false},
-		{"its context has ended", section{1, b, dblocker.Exclusive, ended, ""}, false},
+		{"another owner reads", section{1, b, dblocker.Shared, t.Context(), "", time.Time{}}, true},
+		{"the same owner reads", section{1, a, dblocker.Shared, t.Context(), "", time.Time{}}, false},
+		{"another user's owner writes", section{2, b, dblocker.Exclusive, t.Context(), "", time.Time{}}, false},
+		{"its context has ended", section{1, b, dblocker.Exclusive, ended, "", time.Time{}}, false},
+		{"it may have made way", section{1, b, dblocker.Exclusive, t.Context(), "", time.Now().Add(-1)}, false},
 	} {
 		m := newMonitor()
 		m.enter(&writer)

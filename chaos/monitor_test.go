@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -29,9 +30,12 @@ type section struct {
 	mode  dblocker.Mode
 	ctx   context.Context
 	what  string
+	until time.Time // when the lock may make way for others; zero if it lasts
 }
 
 func (s *section) String() string { return fmt.Sprintf("%s (%v)", s.what, s.mode) }
+
+func (s *section) mayHaveMadeWay() bool { return !s.until.IsZero() && time.Now().After(s.until) }
 
 // enter begins a section. leave, which may be called twice, ends it.
 func (m *monitor) enter(s *section) (leave func()) {
@@ -56,7 +60,7 @@ func (m *monitor) enter(s *section) (leave func()) {
 // s last: if that has not ended by then, then s had its lock at the moment in which
 // other, who is still here, had it too.
 func (m *monitor) compare(s, other *section) {
-	if s.owner == other.owner || s.mode == dblocker.Shared && other.mode == dblocker.Shared {
+	if s.owner == other.owner || s.mode == dblocker.Shared && other.mode == dblocker.Shared || s.mayHaveMadeWay() || other.mayHaveMadeWay() {
 		return
 	}
 	if other.ctx.Err() == nil && s.ctx.Err() == nil {

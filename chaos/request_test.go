@@ -91,7 +91,12 @@ func (r *request) writing() context.Context {
 
 // enter begins a critical section of the request.
 func (r *request) enter(ctx context.Context, mode dblocker.Mode, what string) (leave func()) {
-	return r.monitor.enter(&section{r.user, r.owner, mode, ctx, what})
+	return r.monitor.enter(&section{r.user, r.owner, mode, ctx, what, time.Time{}})
+}
+
+// enterRows begins a critical section of open rows.
+func (r *request) enterRows(ctx context.Context, mode dblocker.Mode, until time.Time) (leave func()) {
+	return r.monitor.enter(&section{r.user, r.owner, mode, ctx, "a Rows loop", until})
 }
 
 // think is the time that a handler spends on other things. A few take so long that

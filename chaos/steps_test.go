@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -117,6 +118,10 @@ func (r *request) readLoop() {
 	o := r.history.begin(r.user, "Query", false)
 	defer r.history.finish(o)
 	var rows *sql.Rows
+	until := time.Now().Add(rowsLast)
+	if mode == dblocker.Exclusive {
+		until = time.Time{} // those last
+	}
 	err := r.calls.do("Query", func() (err error) {
 		rows, err = r.db.QueryContext(ctx, itemsQuery(r.user))
 		return err
@@ -125,18 +130,22 @@ func (r *request) readLoop() {
 		return
 	}
 	defer rows.Close()
-	r.eachRow(o, rows, ctx, mode)
+	r.eachRow(o, rows, ctx, mode, until)
 }
+
+// rowsLast is how long rows of a read have their lock for certain. They make way for who has
+// waited a second for them.
+const rowsLast = 900 * time.Millisecond
 
 // eachRow is the body of readLoop. The loop is a critical section up to the first
 // write within it, to make way for which the rows may be spilled; but only while a
-// row is there, since the rows end by themselves in Next.
-func (r *request) eachRow(o *op, rows *sql.Rows, ctx context.Context, mode dblocker.Mode) {
+// row is there, since the rows end by themselves in Next, and not later than until.
+func (r *request) eachRow(o *op, rows *sql.Rows, ctx context.Context, mode dblocker.Mode, until time.Time) {
 	locked := true
 	for r.next(rows) {
 		leave := func() {}
 		if locked {
-			leave = r.enter(ctx, mode, "a Rows loop")
+			leave = r.enterRows(ctx, mode, until)
 			defer leave() // also if the loop panics
 		}
 		var reg register
@@ -146,7 +155,7 @@ func (r *request) eachRow(o *op, rows *sql.Rows, ctx context.Context, mode dbloc
 		r.think()
 		r.maybePanic()
 		if owners && locked && r.rng.IntN(4) == 0 {
-			r.readAgain(reg, ctx, "QueryRow in a Rows loop")
+			r.readAgainUntil(until, reg, ctx, "QueryRow in a Rows loop")
 		}
 		leave()
 		switch r.rng.IntN(16) {
@@ -170,7 +179,15 @@ func (r *request) next(rows *sql.Rows) (more bool) {
 // readAgain expects the register to be as it was, since the request has it locked
 // all the time. If it is told to wait, it was for itself.
 func (r *request) readAgain(was register, ctx context.Context, what string) {
+	r.readAgainUntil(time.Time{}, was, ctx, what)
+}
+
+// readAgainUntil expects it where the lock may make way at a time; the zero time is never.
+func (r *request) readAgainUntil(until time.Time, was register, ctx context.Context, what string) {
 	reg, err := r.query(what)
+	if !until.IsZero() && time.Now().After(until) {
+		return
+	}
 	if err != nil {
 		r.expectNoSelfWait(what, err)
 		return
