@@ -3,6 +3,7 @@ package dblocker
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -140,7 +141,7 @@ func (d *dialect) paramNames(dsn string) []string {
 	switch d {
 	case postgres:
 		params, _ := postgresParams(dsn)
-		return sortedKeys(params)
+		return slices.Sorted(maps.Keys(params))
 	case mysql:
 		dsn = dsn[strings.LastIndexByte(dsn, '/')+1:]
 	case sqlite:
@@ -150,13 +151,4 @@ func (d *dialect) paramNames(dsn string) []string {
 	_, query, _ := strings.Cut(dsn, "?")
 	query, _, _ = strings.Cut(query, "#")
 	return optionNames(strings.Split(query, "&"))
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
