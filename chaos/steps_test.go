@@ -224,7 +224,7 @@ func (r *request) readTx() {
 		return
 	}
 	defer r.rollback(tx)
-	leave := r.enter(r.ctx, dblocker.Shared, "a read-only Tx")
+	begun, leave := r.enterTx(dblocker.Shared, "a read-only Tx")
 	defer leave()
 	o := r.history.begin(r.user, "read-only Tx", false)
 	defer r.history.finish(o)
@@ -232,6 +232,7 @@ func (r *request) readTx() {
 	if err != nil {
 		return
 	}
+	begun()
 	o.see(first, r.history.now())
 	r.think()
 	r.maybePanic()
@@ -244,6 +245,16 @@ func (r *request) readTx() {
 		r.writeOnce("Exec beside a read-only Tx")
 	}
 	r.calls.do("Commit read-only", tx.Commit)
+}
+
+// enterTx is enter for a transaction. On SQLite its first statement may give the lock up and
+// take it again, so there it only counts when that has returned, and begun was called.
+func (r *request) enterTx(mode dblocker.Mode, what string) (begun, leave func()) {
+	if r.engine.server {
+		return func() {}, r.enter(r.ctx, mode, what)
+	}
+	end := func() {}
+	return func() { end = r.enter(r.ctx, mode, what) }, func() { end() }
 }
 
 func (r *request) beginTx(ctx context.Context, what string, opts *sql.TxOptions) (tx *sql.Tx, err error) {
@@ -356,14 +367,14 @@ func (r *request) rewrite() {
 		return
 	}
 	defer r.rollback(tx)
-	leave := r.enter(r.ctx, dblocker.Exclusive, "a Tx")
+	begun, leave := r.enterTx(dblocker.Exclusive, "a Tx")
 	defer leave()
 	if owners && !r.one {
 		r.besideTx()
 	}
 	o := r.history.begin(r.user, "Tx", true)
 	defer r.history.finish(o)
-	if !r.readModifyWrite(o, tx) || r.rng.IntN(10) == 0 {
+	if !r.readModifyWrite(o, tx, begun) || r.rng.IntN(10) == 0 {
 		return // which rolls back
 	}
 	r.maybePanic()
@@ -390,7 +401,7 @@ func (r *request) rewriteJoined() {
 	defer r.rollback(tx)
 	o := r.history.begin(r.user, "joined Tx", true)
 	defer r.history.finish(o)
-	if r.readModifyWrite(o, tx) {
+	if r.readModifyWrite(o, tx, func() {}) {
 		leave := r.enter(r.ctx, dblocker.Exclusive, "a joined Tx")
 		defer leave()
 		r.think()
@@ -400,13 +411,15 @@ func (r *request) rewriteJoined() {
 	}
 }
 
-// readModifyWrite does what is in the name, on a Tx or in a transaction of a Conn.
-func (r *request) readModifyWrite(o *op, q querier) bool {
+// readModifyWrite does what is in the name, on a Tx or in a transaction of a Conn. It calls begun
+// after its first statement.
+func (r *request) readModifyWrite(o *op, q querier, begun func()) bool {
 	reg, err := r.fetch(r.ctx, q, "Query in a "+o.what)
 	if err != nil {
 		return false
 	}
 	o.see(reg, r.history.now())
+	begun()
 	r.think()
 	query := writeQuery(r.user, reg.then(o.id))
 	if r.rng.IntN(10) == 0 {
@@ -483,7 +496,7 @@ func (r *request) rewriteRaw() {
 	o := r.history.begin(r.user, "BEGIN", true)
 	defer r.history.finish(o)
 	r.pause("a BEGIN")
-	if !r.readModifyWrite(o, conn) {
+	if !r.readModifyWrite(o, conn, func() {}) {
 		return
 	}
 	r.pause("a BEGIN")

@@ -39,7 +39,7 @@ const (
 // It runs while somebody waits, and up to a second longer, so that a lock that is waited
 // for again and again costs nothing but the first time. It is guarded by the shard's mutex.
 type watch struct {
-	shard   *shard // nil until first used
+	shard   *shard // set by the first wait, then never changed: it is read without the mutex
 	running bool   // a timer is set, which calls patrol
 	locks   []*Lock
 
@@ -56,8 +56,11 @@ type asked struct{ returned stamp }
 func (w *watch) add(l *Lock) {
 	l.watched = true
 	w.locks = append(w.locks, l)
+	if w.shard == nil {
+		w.shard = l.shard
+	}
 	if !w.running {
-		w.shard, w.running = l.shard, true
+		w.running = true
 		w.schedule(yieldAfter)
 	}
 }

@@ -129,6 +129,27 @@ func TestYieldersAreCalledOneAtATime(t *testing.T) {
 	})
 }
 
+// A Yielder may take longer than all waits. New ones begin beside its return: with -race.
+func TestYielderOutlivesTheWatch(t *testing.T) {
+	eachLocker(t, func(t *testing.T, s *scene, l locker) {
+		h, y := yielding(func() { time.Sleep(10 * time.Second) })
+		if err := try(l, shared, h); err != nil {
+			t.Fatal(err)
+		}
+		wait := rwlock.Wait{Timeout: 1500 * time.Millisecond}
+		r := s.askWithin(wait, "w", exclusive, l)
+		time.Sleep(10*time.Second + 500*time.Millisecond)
+		r.expectErr(rwlock.ErrTimeout)
+		r = s.askWithin(wait, "again", exclusive, l)
+		time.Sleep(time.Second)
+		y.expectAsked(t, time.Second)
+		h.Release()
+		synctest.Wait()
+		s.expectGranted("again")
+		r.release()
+	})
+}
+
 // Only what is in the way of the head of the queue is asked: readers beside a waiting
 // reader are not.
 func TestWhatIsInNobodysWayIsNotAsked(t *testing.T) {
