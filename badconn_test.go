@@ -213,26 +213,15 @@ func TestNothingIsSentAgainWhileItMayRun(t *testing.T) {
 
 // waiting are those who wait for a user's lock, or in a section for what its lock covers.
 func (s *cutScene) waiting() (all []string) {
-	for _, i := range s.c.pool.users.users.Snapshot() {
+	for _, i := range holdsOf(s.T, s.c) {
 		if i.Waiting {
 			all = append(all, i.Key)
 		}
 	}
-	if s.c.pool.orphans.barred() {
+	if _, barred := lostSessions(s.T, s.c); barred {
 		all = append(all, "behind the section's own")
 	}
 	return all
-}
-
-func (os *orphans) barred() bool {
-	os.mu.Lock()
-	defer os.mu.Unlock()
-	for _, o := range os.list {
-		if o.cover != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // TestLostBehindNobody: with nobody to ask whether the session goes on, its lock is kept, and the
@@ -279,12 +268,11 @@ func (s *cutScene) warmUp(n int, peeks bool) {
 		conns = append(conns, conn)
 	}
 	for _, out := range conns {
-		must(s.T, out.Raw(func(dc any) error {
-			if sc := dc.(*conn).drawn.sc; !peeks {
+		onDrawn(s.T, out, func(sc *serverConn) {
+			if !peeks {
 				sc.peek = nil // as behind TLS, which may hide the end
 			}
-			return nil
-		}))
+		})
 		must(s.T, out.Close())
 	}
 }
@@ -306,8 +294,8 @@ func TestStaleConnectionsAreReplaced(t *testing.T) {
 			if n := s.count("SELECT n FROM counters"); n != 1 {
 				t.Errorf("the statement was executed %d times", n)
 			}
-			if left := s.c.pool.orphans.list; len(left) != 0 {
-				t.Errorf("%d sessions are taken for lost", len(left))
+			if left, _ := lostSessions(t, s.c); left != 0 {
+				t.Errorf("%d sessions are taken for lost", left)
 			}
 		})
 	}

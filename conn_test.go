@@ -45,7 +45,7 @@ func execBehind(ctx context.Context, t *testing.T, db *sql.DB, c *Connector) (do
 		done <- err
 	}()
 	waitFor(t, func() bool {
-		return slices.ContainsFunc(c.pool.users.users.Snapshot(), func(i rwlock.Info) bool { return i.Waiting })
+		return slices.ContainsFunc(holdsOf(t, c), func(i rwlock.Info) bool { return i.Waiting })
 	})
 	return done
 }

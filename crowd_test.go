@@ -95,7 +95,7 @@ func TestUntaggedReadersDoNotPassWriters(t *testing.T) {
 func TestUntaggedTransactionsDoNotStarveWriters(t *testing.T) {
 	testdb.NoLeaks(t)
 	db := openJournal(t, "DELETE", "")
-	cr := &spaceOf(t, db).gate.crowd
+	cr := &gateOf(t, db).crowd
 	begin := func() *sql.Tx {
 		tx, err := db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
 		must(t, err)

@@ -37,7 +37,7 @@ func onEngines(t *testing.T, options string, test func(t *testing.T, db *sql.DB,
 			db := sql.OpenDB(c)
 			t.Cleanup(func() {
 				must(t, db.Close())
-				if left := c.(*Connector).pool.users.users.Snapshot(); len(left) > 0 {
+				if left := holdsOf(t, c); len(left) > 0 {
 					t.Errorf("locks left when the test ended: %v", left)
 				}
 			})
@@ -67,8 +67,8 @@ func TestNoConnectionForWaiters(t *testing.T) {
 				errs <- err
 			}()
 		}
-		waitFor(t, func() bool { return len(c.pool.users.users.Snapshot()) == waiters+1 })
-		if n := c.pool.db.Stats().OpenConnections; n > 4 {
+		waitFor(t, func() bool { return len(holdsOf(t, c)) == waiters+1 })
+		if n := statsOf(t, c).OpenConnections; n > 4 {
 			t.Errorf("%d waiters have %d server connections open", waiters, n)
 		}
 		for range 20 {
@@ -78,7 +78,7 @@ func TestNoConnectionForWaiters(t *testing.T) {
 		must(t, tx.Commit())
 		for range waiters {
 			must(t, <-errs)
-			if n := c.pool.db.Stats().OpenConnections; n > 4 {
+			if n := statsOf(t, c).OpenConnections; n > 4 {
 				t.Errorf("%d server connections open, want 4 at most", n)
 			}
 		}
@@ -160,7 +160,7 @@ func TestReturningIsExclusive(t *testing.T) {
 		unlock()
 		rows, err := insert(asUser(3), "3")
 		must(t, err)
-		waitFor(t, func() bool { return heldBy(c, "3") == 0 }) // no later than the rows have come
+		waitFor(t, func() bool { return heldBy(t, c, "3") == 0 }) // no later than the rows have come
 		must(t, db.QueryRowContext(asUser(3), "SELECT n FROM counters WHERE id = '3'").Scan(new(int)))
 		must(t, rows.Close())
 		rows, err = insert(WithMode(asUser(3), Exclusive), "4")

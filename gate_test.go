@@ -710,10 +710,8 @@ func TestNestedReadInExclusiveRows(t *testing.T) {
 
 // waitingAtGates counts those who wait at the gates of all databases.
 func waitingAtGates() int {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
 	n := 0
-	for _, s := range registry.byID {
+	for _, s := range openSpaces() {
 		for _, info := range s.gate.lock.Snapshot() {
 			if info.Waiting {
 				n++

@@ -414,9 +414,7 @@ func (a *attempt) left() (left string) {
 	}
 	a.cancel()
 	a.over.Store(true)
-	a.c.mu.Lock()
-	p := a.c.pool
-	a.c.mu.Unlock()
+	p := poolIn(a.c)
 	if p == nil { // the script needed none
 		a.db.Close()
 		return ""
@@ -455,33 +453,7 @@ func soon(look func() string) (left string) {
 }
 
 // inUse returns which locks, counts and connections are in use.
-func (a *attempt) inUse() string {
-	a.c.mu.Lock()
-	p := a.c.pool
-	a.c.mu.Unlock()
-	var used []string
-	add := func(what string, n int) {
-		if n != 0 {
-			used = append(used, fmt.Sprintf("%s: %d", what, n))
-		}
-	}
-	add("users' locks", len(p.users.users.Snapshot()))
-	add("the lock of all users", p.users.all.Len())
-	add("slots", p.slots.Len())
-	if g := p.gate; g != nil {
-		add("the gate", g.lock.Len())
-		add("its lock of who learns", g.learning.Len())
-		add("passers", int(g.passers.Load()))
-		add("writers", int(g.writers.Load()))
-		if g.wal.Load() == walLeaving {
-			add("readers are kept out", 1)
-		}
-	}
-	stats := p.db.Stats()
-	add("connections in use", stats.InUse)
-	add("connections lost by the pool", stats.OpenConnections-a.server.Open())
-	return strings.Join(used, ", ")
-}
+func (a *attempt) inUse() string { return locksInUse(poolIn(a.c), a.server.Open()) }
 
 // tryAgain does what a next request may.
 func (a *attempt) tryAgain() (left string) {

@@ -319,7 +319,7 @@ func TestPoolerIsNoticed(t *testing.T) {
 		must(t, err)
 		db := sql.OpenDB(c)
 		must(t, db.Ping())
-		if keeps := c.(*Connector).keeps(t); keeps != test.keeps || strings.Contains(log.String(), "stmt_cache=0") != test.warns {
+		if keeps := keeps(t, c); keeps != test.keeps || strings.Contains(log.String(), "stmt_cache=0") != test.warns {
 			t.Errorf("options %q: keeps %d statements, logs %q; want %d, a warning: %v", test.options, keeps, log.String(), test.keeps, test.warns)
 		}
 		must(t, db.Close())
@@ -327,14 +327,8 @@ func TestPoolerIsNoticed(t *testing.T) {
 }
 
 // keeps returns how many statements a server connection keeps.
-func (c *Connector) keeps(t *testing.T) (size int) {
+func keeps(t *testing.T, handle any) (size int) {
 	t.Helper()
-	conn, err := c.pool.db.Conn(t.Context())
-	must(t, err)
-	defer conn.Close()
-	must(t, conn.Raw(func(sc any) error {
-		size = sc.(*serverConn).cache.size
-		return nil
-	}))
+	onServerConn(t, handle, func(sc *serverConn) { size = sc.cache.size })
 	return size
 }

@@ -289,11 +289,7 @@ func TestDriverInternals(t *testing.T) {
 			db := sql.OpenDB(inner)
 			defer db.Close()
 			must(t, db.Ping())
-			conn, err := inner.(*Connector).pool.db.Conn(t.Context())
-			must(t, err)
-			defer conn.Close()
-			must(t, conn.Raw(func(dc any) error {
-				sc := dc.(*serverConn)
+			onServerConn(t, inner, func(sc *serverConn) {
 				if sc.session.id == "" {
 					t.Error("the session of a connection is not known")
 				}
@@ -301,8 +297,7 @@ func TestDriverInternals(t *testing.T) {
 					t.Errorf("statements are kept from %d arguments on, and %d of them; want 1 and %d", sc.keepFrom, sc.cache.size, defaultStmtCache)
 				}
 				check(t, sc)
-				return nil
-			}))
+			})
 		})
 	}
 }

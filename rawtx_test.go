@@ -122,12 +122,12 @@ func TestRawTransactionReturnedToThePool(t *testing.T) {
 		if !strings.Contains(log.String(), "inside a transaction") {
 			t.Errorf("no warning: %q", log.String())
 		}
-		if n := len(c.pool.users.users.Snapshot()); n != 1 {
+		if n := len(holdsOf(t, c)); n != 1 {
 			t.Errorf("%d locks are held inside the transaction, want 1", n)
 		}
 		_, err := db.ExecContext(ctx, "ROLLBACK")
 		must(t, err)
-		if left := c.pool.users.users.Snapshot(); len(left) != 0 {
+		if left := holdsOf(t, c); len(left) != 0 {
 			t.Errorf("locks are left after it: %v", left)
 		}
 		var n int
@@ -264,7 +264,7 @@ func TestRawTransactionEndsWithItsSection(t *testing.T) {
 	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
 		isGone := func(doing string) {
 			t.Helper()
-			if n := c.pool.db.Stats().InUse; n != 0 || !isFree(t, db, 1) {
+			if n := statsOf(t, c).InUse; n != 0 || !isFree(t, db, 1) {
 				t.Errorf("%s: %d server connections are out, the lock is free: %v", doing, n, isFree(t, db, 1))
 			}
 			var n int

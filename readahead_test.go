@@ -97,7 +97,7 @@ func TestForgottenRowsOfServers(t *testing.T) {
 				defer rows.Close()
 			}
 			// On a slow machine they may come no earlier than readAheadTime.
-			for start := time.Now(); heldBy(c, "1") > 0; time.Sleep(time.Millisecond) {
+			for start := time.Now(); heldBy(t, c, "1") > 0; time.Sleep(time.Millisecond) {
 				if time.Since(start) > 10*time.Second {
 					t.Fatalf("the lock is not given up after %q", query)
 				}
@@ -784,7 +784,7 @@ func TestSlowRowsOfServers(t *testing.T) {
 		must(t, err)
 		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = n + 1")
 		must(t, err)
-		if n := len(c.pool.users.users.Snapshot()); n != 0 {
+		if n := len(holdsOf(t, c)); n != 0 {
 			t.Errorf("%d locks are held", n)
 		}
 		n := 0

@@ -190,9 +190,7 @@ func spacesIn(t *testing.T, dir string) (n int) {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	must(t, err)
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	for _, s := range registry.byID {
+	for _, s := range openSpaces() {
 		if strings.Contains(s.id, dir) {
 			n++
 		}

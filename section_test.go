@@ -164,7 +164,7 @@ func TestUnlockInterruptsACall(t *testing.T) {
 		ctx, unlock := beginTest(t, RLock, asUser(1), db)
 		done := make(chan error)
 		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.name]).Scan(new(int)) }()
-		waitFor(t, func() bool { return c.pool.db.Stats().InUse == 1 })
+		waitFor(t, func() bool { return statsOf(t, c).InUse == 1 })
 		unlock()
 		if err := <-done; err == nil {
 			t.Error("a statement without end has ended well")
@@ -434,12 +434,6 @@ func TestLockAll(t *testing.T) {
 			t.Errorf("%d still have the lock of all users", n)
 		}
 	})
-}
-
-func spaceOf(t testing.TB, db Handle) *space {
-	c, _, err := connectorOf(context.Background(), db)
-	must(t, err)
-	return c.pool.users
 }
 
 // TestLockAllInTheWay: who has a lock already is not kept waiting by LockAll, which

@@ -407,11 +407,7 @@ func TestKeptStatementsOfSections(t *testing.T) {
 // has, and has nothing else left. It returns the version that statements have now.
 func expectKeptIdle(t *testing.T, c *Connector) (version int64) {
 	t.Helper()
-	conn, err := c.pool.db.Conn(context.Background())
-	must(t, err)
-	defer conn.Close()
-	must(t, conn.Raw(func(dc any) error {
-		sc := dc.(*serverConn)
+	onServerConn(t, c, func(sc *serverConn) {
 		version = sc.version()
 		if sc.open != nil || sc.scope != nil {
 			t.Error("the server connection has rows or a transaction left")
@@ -424,8 +420,7 @@ func expectKeptIdle(t *testing.T, c *Connector) (version int64) {
 				t.Errorf("%q is in state %d, prepared at %d of %d", query, k.state, k.prepared, version)
 			}
 		}
-		return nil
-	}))
+	})
 	return version
 }
 

@@ -111,9 +111,9 @@ func queryMaybePrepared(t *testing.T, ctx context.Context, db *sql.DB, query str
 }
 
 // heldBy counts the holders of a user's lock.
-func heldBy(c *Connector, user string) int {
+func heldBy(t testing.TB, c *Connector, user string) int {
 	n := 0
-	for _, info := range c.pool.users.users.Snapshot() {
+	for _, info := range holdsOf(t, c) {
 		if info.Key == user && !info.Waiting {
 			n++
 		}
@@ -134,15 +134,15 @@ func queueUpgrade(t *testing.T, db *sql.DB, c *Connector) (write func() (done ch
 			_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
 			done <- errors.Join(err, rows.Close())
 		}()
-		waitFor(t, func() bool { return waitingForUser(c, "1") == 1 })
+		waitFor(t, func() bool { return waitingForUser(t, c, "1") == 1 })
 		return done
 	}
 }
 
 // waitingForUser counts those who wait for a user's lock.
-func waitingForUser(c *Connector, user string) int {
+func waitingForUser(t testing.TB, c *Connector, user string) int {
 	n := 0
-	for _, info := range c.pool.users.users.Snapshot() {
+	for _, info := range holdsOf(t, c) {
 		if info.Key == user && info.Waiting {
 			n++
 		}
@@ -172,7 +172,7 @@ func TestSpillLimit(t *testing.T) {
 			if !errors.Is(err, ErrSpillLimit) || !strings.Contains(err.Error(), "spill_limit=10") {
 				t.Errorf("got %v, want ErrSpillLimit", err)
 			}
-			if heldBy(c, "1") != 2 {
+			if heldBy(t, c, "1") != 2 {
 				t.Error("the rows lost their lock although they go on")
 			}
 		}
@@ -204,7 +204,7 @@ func TestWriteInRowsWaitsForShortReads(t *testing.T) {
 				_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
 				done <- err
 			}()
-			waitFor(t, func() bool { return waitingForUser(c, "1") == 1 })
+			waitFor(t, func() bool { return waitingForUser(t, c, "1") == 1 })
 			must(t, short.Close())
 			must(t, <-done)
 		}

@@ -185,9 +185,7 @@ func TestWaitsForTheFirstConnectionEnd(t *testing.T) {
 	open := func(options string) *sql.DB {
 		// With a journal mode that is known, only openConns are waited for.
 		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
-		c, _, err := connectorOf(context.Background(), db)
-		must(t, err)
-		p, err := c.open()
+		p, err := connectorIn(t, db).open()
 		must(t, err)
 		p.gate.wal.Store(walOn)
 		p.release()

@@ -242,7 +242,7 @@ func TestCancelDuringCalls(t *testing.T) {
 					errs <- err
 				}()
 			}
-			waitFor(t, func() bool { return s.own.c.pool.db.Stats().InUse >= 2 })
+			waitFor(t, func() bool { return statsOf(t, s.own.c).InUse >= 2 })
 			cancel()
 			for range 4 {
 				if err := <-errs; !saysGivenBack(err) {
@@ -467,7 +467,7 @@ func TestManyUsersLeaveNothing(t *testing.T) {
 					heap, least = heap+grown, min(least, grown)
 				}
 			}
-			if n := s.own.c.pool.users.users.Len(); n != 0 || len(s.live) != 0 {
+			if n := spaceOf(t, s.own.c).users.Len(); n != 0 || len(s.live) != 0 {
 				t.Errorf("%d locks and %d sections are left", n, len(s.live))
 			}
 			waitFor(t, func() bool { return runtime.NumGoroutine() <= goroutines })
@@ -591,7 +591,7 @@ func TestPin(t *testing.T) {
 		if n != 8 {
 			t.Errorf("the section sees %d rows of 8", n)
 		}
-		if n := c.pool.db.Stats().InUse; n != 1 {
+		if n := statsOf(t, c).InUse; n != 1 {
 			t.Errorf("the section has %d server connections", n)
 		}
 		tx, err := db.BeginTx(ctx, nil)
@@ -599,7 +599,7 @@ func TestPin(t *testing.T) {
 		_, err = tx.Exec("INSERT INTO session_only VALUES (1)")
 		must(t, err)
 		unlock()
-		if n := c.pool.db.Stats().InUse; n != 0 || !isFree(t, db, 1) {
+		if n := statsOf(t, c).InUse; n != 0 || !isFree(t, db, 1) {
 			t.Errorf("after unlock %d server connections are out", n)
 		}
 	})

@@ -127,10 +127,8 @@ func openStub(t testing.TB, s interface {
 	db := sql.OpenDB(c)
 	t.Cleanup(func() {
 		db.Close()
-		if c.pool != nil {
-			if left := c.pool.users.users.Snapshot(); len(left) > 0 {
-				t.Errorf("locks left when the test ended: %v", left)
-			}
+		if left := holdsOf(t, c); len(left) > 0 {
+			t.Errorf("locks left when the test ended: %v", left)
 		}
 		if n := s.connections(); n != 0 {
 			t.Errorf("%d server connections left open when the test ended", n)

@@ -158,8 +158,8 @@ func TestNoConnectionGoesBackInATransaction(t *testing.T) {
 				if err := stray.run(asUser(1), db); err != nil && !strings.Contains(stray.name, "nonsense") && !strings.Contains(stray.name, "1/0") {
 					t.Fatal(err)
 				}
-				waitFor(t, func() bool { return c.(*Connector).pool.db.Stats().InUse <= 1 }) // that of a section goes back with it
-				checkIdle(t, db, c.(*Connector).pool, inNone[e.name])
+				waitFor(t, func() bool { return statsOf(t, c).InUse <= 1 }) // that of a section goes back with it
+				checkIdle(t, c, inNone[e.name])
 				if warned := strings.Contains(log.String(), "went back to the pool"); warned == stray.ends {
 					t.Errorf("warned: %v; the log: %s", warned, log.String())
 				}
@@ -181,12 +181,11 @@ func prepareStrays(t *testing.T, db *sql.DB, engine string) {
 }
 
 // checkIdle looks at each connection of the inner pool.
-func checkIdle(t *testing.T, db *sql.DB, p *pool, inNone func(context.Context, *sql.Conn) error) {
+func checkIdle(t *testing.T, handle any, inNone func(context.Context, *sql.Conn) error) {
 	t.Helper()
-	ctx, idle := context.Background(), p.db.Stats().Idle
+	ctx, idle := context.Background(), statsOf(t, handle).Idle
 	for range idle {
-		conn, err := p.db.Conn(ctx)
-		must(t, err)
+		conn := drawFrom(t, handle)
 		defer conn.Close()
 		if err := inNone(ctx, conn); err != nil {
 			t.Errorf("an idle connection, which anybody may draw, is in a transaction: %v", err)
@@ -260,7 +259,7 @@ func TestDriversTellOfTransactions(t *testing.T) {
 				ci, err := c.(*Connector).inner.Connect(context.Background())
 				must(t, err)
 				defer ci.Close()
-				sc := newServerConn(wrap(ci), c.(*Connector).config)
+				sc := serverConnOn(t, c, wrap(ci))
 				if sc.tellsTx == nil {
 					t.Fatal("the driver's connection has no status that is known")
 				}
@@ -271,7 +270,7 @@ func TestDriversTellOfTransactions(t *testing.T) {
 					if sc.tellsTx() && step.text == "SELECT 1" && !step.in {
 						t.Error("a new connection is in a transaction")
 					}
-					_, err := newServerConn(ci, sc.cfg).ExecContext(context.Background(), step.text, nil)
+					_, err := serverConnOn(t, c, ci).ExecContext(context.Background(), step.text, nil)
 					must(t, err)
 					if in := sc.tellsTx(); in != step.in {
 						t.Errorf("after %q: in a transaction %v, want %v", step.text, in, step.in)

@@ -49,13 +49,6 @@ func callUntil(t *testing.T, call func(), condition func() bool) {
 	})
 }
 
-func walReaderOf(t *testing.T, db *sql.DB) *walReader {
-	t.Helper()
-	c, _, err := connectorOf(context.Background(), db)
-	must(t, err)
-	return c.pool.walReader
-}
-
 func readFirst(t *testing.T, db *sql.DB) {
 	t.Helper()
 	var v string

@@ -1,0 +1,155 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// Internal tests see the inside of a handle through what is in this file, so that a
+// change there is not one of many tests. A handle is a Handle, or the driver.Connector
+// that it was made of.
+
+func connectorIn(t testing.TB, handle any) *Connector {
+	t.Helper()
+	if c, ok := handle.(*Connector); ok {
+		return c
+	}
+	c, _, err := connectorOf(context.Background(), handle.(Handle))
+	must(t, err)
+	return c
+}
+
+// openPool returns what the handle has open; nil if it has not been used yet.
+func openPool(t testing.TB, handle any) *pool {
+	t.Helper()
+	return poolIn(connectorIn(t, handle))
+}
+
+func poolIn(c *Connector) *pool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pool
+}
+
+// spaceOf returns what the handle shares with those whose users are the same.
+func spaceOf(t testing.TB, handle any) *space {
+	t.Helper()
+	return openPool(t, handle).users
+}
+
+// holdsOf returns who has or waits for a user's lock.
+func holdsOf(t testing.TB, handle any) []rwlock.Info {
+	t.Helper()
+	if openPool(t, handle) == nil {
+		return nil
+	}
+	return spaceOf(t, handle).users.Snapshot()
+}
+
+// gateOf returns the gate of the handle's database; nil if it needs none.
+func gateOf(t testing.TB, handle any) *gate {
+	t.Helper()
+	return openPool(t, handle).gate
+}
+
+// walReaderOf returns the handle's; nil if there is to be none.
+func walReaderOf(t testing.TB, handle any) *walReader {
+	t.Helper()
+	return openPool(t, handle).walReader
+}
+
+// statsOf returns the statistics of the inner pool.
+func statsOf(t testing.TB, handle any) sql.DBStats {
+	t.Helper()
+	return openPool(t, handle).db.Stats()
+}
+
+// drawFrom takes a connection out of the inner pool, until it is closed.
+func drawFrom(t testing.TB, handle any) *sql.Conn {
+	t.Helper()
+	conn, err := openPool(t, handle).db.Conn(context.Background())
+	must(t, err)
+	return conn
+}
+
+// onServerConn calls f with a connection of the inner pool.
+func onServerConn(t testing.TB, handle any, f func(*serverConn)) {
+	t.Helper()
+	conn := drawFrom(t, handle)
+	defer conn.Close()
+	must(t, conn.Raw(func(dc any) error {
+		f(dc.(*serverConn))
+		return nil
+	}))
+}
+
+// onDrawn calls f with the server connection that a connection of the program has.
+func onDrawn(t testing.TB, of *sql.Conn, f func(*serverConn)) {
+	t.Helper()
+	must(t, of.Raw(func(dc any) error {
+		f(dc.(*conn).drawn.sc)
+		return nil
+	}))
+}
+
+// serverConnOn makes a server connection of one of the inner driver.
+func serverConnOn(t testing.TB, handle any, ci driver.Conn) *serverConn {
+	t.Helper()
+	return newServerConn(ci, connectorIn(t, handle).config)
+}
+
+// lostSessions returns how many sessions the handle takes for lost, and barred tells whether
+// a section waits for one.
+func lostSessions(t testing.TB, handle any) (n int, barred bool) {
+	t.Helper()
+	os := &openPool(t, handle).orphans
+	os.mu.Lock()
+	defer os.mu.Unlock()
+	for _, o := range os.list {
+		barred = barred || o.cover != nil
+	}
+	return len(os.list), barred
+}
+
+// openSpaces returns those that the process has.
+func openSpaces() (all []*space) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	for _, s := range registry.byID {
+		all = append(all, s)
+	}
+	return all
+}
+
+// locksInUse returns which locks, counts and connections of a handle are in use, and how many
+// connections its inner pool counts beyond those that are open.
+func locksInUse(p *pool, open int) string {
+	var used []string
+	add := func(what string, n int) {
+		if n != 0 {
+			used = append(used, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	add("users' locks", len(p.users.users.Snapshot()))
+	add("the lock of all users", p.users.all.Len())
+	add("slots", p.slots.Len())
+	if g := p.gate; g != nil {
+		add("the gate", g.lock.Len())
+		add("its lock of who learns", g.learning.Len())
+		add("passers", int(g.passers.Load()))
+		add("writers", int(g.writers.Load()))
+		if g.wal.Load() == walLeaving {
+			add("readers are kept out", 1)
+		}
+	}
+	stats := p.db.Stats()
+	add("connections in use", stats.InUse)
+	add("connections lost by the pool", stats.OpenConnections-open)
+	return strings.Join(used, ", ")
+}
