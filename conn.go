@@ -96,22 +96,24 @@ type conn struct {
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
 func (c *conn) Ping(ctx context.Context) error {
-	return c.call(ctx, func() error {
+	op := c.operation(ctx)
+	return c.call(&op, func() error {
 		return c.anew(func() error {
 			defer c.leaf.release()
-			if err := c.passGate(ctx, &c.leaf); err != nil {
+			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
-			return c.onServer(ctx, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+			return c.onServer(ctx, &op, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
 		})
 	})
 }
 
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
-	err = c.call(ctx, func() (err error) {
+	op := c.operation(ctx)
+	err = c.call(&op, func() (err error) {
 		c.goesOn = true
-		res, err = c.exec(ctx, nil, query, args)
+		res, err = c.exec(&op, nil, query, args)
 		return err
 	})
 	return res, err
@@ -119,15 +121,15 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
-func (c *conn) exec(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+func (c *conn) exec(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	for tries := 0; ; {
-		if res, err = c.execOnce(ctx, s, query, args); !startsAnew(err, &tries) {
+		if res, err = c.execOnce(op, s, query, args); !startsAnew(err, &tries) {
 			return res, err
 		}
 	}
 }
 
-func (c *conn) execOnce(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
 	var adm admission
 	returned := false
 	defer func() {
@@ -137,16 +139,16 @@ func (c *conn) execOnce(ctx context.Context, s *stmt, query string, args []drive
 		c.release(&c.leaf)
 	}()
 	defer c.doneAttaching()
-	adm, err := c.admit(ctx, query, args, &c.leaf, rwlock.Leaf)
+	adm, err := c.admit(op, query, args, &c.leaf, rwlock.Leaf)
 	if err != nil {
 		returned = true
 		return nil, err
 	}
-	ctx, limit := c.limitStatement(ctx)
+	ctx, limit := c.limitStatement(op)
 	defer limit.end()
 	var res driver.Result
 	snd := c.sending(adm.statement, query, args)
-	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
+	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
@@ -187,7 +189,7 @@ type admission struct {
 // admit takes the lock for a statement: into h, which is a leaf for an Exec and
 // rows for a Query, or for the transaction that the statement may begin. The caller has
 // registered the release of h, in case that it does not return.
-func (c *conn) admit(ctx context.Context, text string, args []driver.NamedValue, h *userHold, kind rwlock.Kind) (adm admission, err error) {
+func (c *conn) admit(op *operation, text string, args []driver.NamedValue, h *userHold, kind rwlock.Kind) (adm admission, err error) {
 	st := c.db.texts.Classify(text)
 	adm = admission{statement: st, text: text, gate: c.pool.gate}
 	c.expectAttached(st, text, args)
@@ -195,18 +197,18 @@ func (c *conn) admit(ctx context.Context, text string, args []driver.NamedValue,
 		return adm, err
 	}
 	c.forgetLost(st)
-	if err := c.refusal(ctx, st); err != nil {
+	if err := c.refusal(op, st); err != nil {
 		return adm, err
 	}
-	if err := c.clearConnection(ctx, st); err != nil {
+	if err := c.clearConnection(op.ctx, st); err != nil {
 		return adm, err
 	}
 	if c.scope == nil { // one that has still to begin is another's, on the pinned connection
-		if err := c.startTx(ctx); err != nil {
+		if err := c.startTx(op); err != nil {
 			return adm, err
 		}
 	}
-	if adm.raw, err = c.beginRaw(ctx, st); adm.raw != nil || err != nil {
+	if adm.raw, err = c.beginRaw(op, st); adm.raw != nil || err != nil {
 		return adm, err
 	}
 	mode := Exclusive
@@ -214,17 +216,17 @@ func (c *conn) admit(ctx context.Context, text string, args []driver.NamedValue,
 		mode = modeOf(st)
 	}
 	req := request{kind: kind, mode: mode, session: st.Kind == sqltext.Session}
-	if err := c.lock(ctx, h, req); err != nil {
+	if err := c.lock(op, h, req); err != nil {
 		return adm, err
 	}
-	if err := c.startTx(ctx); err != nil {
+	if err := c.startTx(op); err != nil {
 		return adm, err
 	}
-	if err := c.passMore(ctx); err != nil {
+	if err := c.passMore(op.ctx); err != nil {
 		return adm, err
 	}
 	h.makeWay(writesRows(st))
-	if err := c.clearDatabase(ctx, h, req, st, text); err != nil {
+	if err := c.clearDatabase(op, h, req, st, text); err != nil {
 		h.release()
 		return adm, err
 	}
@@ -240,9 +242,10 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 // query runs a query, prepared as s or else given as text, on a server connection,
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
-	err = c.callHeld(ctx, func() (err error) {
+	op := c.operation(ctx)
+	err = c.callHeld(&op, func() (err error) {
 		for tries := 0; ; {
-			if found, err = c.queryEntered(ctx, s, query, args); !startsAnew(err, &tries) {
+			if found, err = c.queryEntered(&op, s, query, args); !startsAnew(err, &tries) {
 				return err
 			}
 		}
@@ -250,8 +253,8 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	return found, err
 }
 
-func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
-	r := &rows{conn: c, ctx: ctx}
+func (c *conn) queryEntered(op *operation, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
+	r := &rows{conn: c, asked: op.mode}
 	r.hold.Work = r
 	var adm admission
 	returned, opened := false, false
@@ -264,7 +267,7 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 		}
 	}()
 	defer c.doneAttaching()
-	adm, err := c.admit(ctx, query, args, &r.hold, rwlock.Rows)
+	adm, err := c.admit(op, query, args, &r.hold, rwlock.Rows)
 	if err != nil {
 		returned = true
 		return nil, err
@@ -273,11 +276,11 @@ func (c *conn) queryEntered(ctx context.Context, s *stmt, query string, args []d
 	snd := c.sending(adm.statement, query, args)
 	r.writes = adm.statement.Kind != sqltext.Read
 	if !r.writes && r.hold.atGate() {
-		mode, _ := modeFrom(ctx, Shared)
-		r.writes = mode == Exclusive
+		r.writes = op.mode == askedExclusive
 	}
-	ctx, r.limit = c.limitStatement(ctx)
-	err = c.onServer(ctx, busy, func(sc *serverConn) (err error) {
+	ctx, limit := c.limitStatement(op)
+	r.limit = limit
+	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
@@ -321,18 +324,19 @@ func (c *conn) settle(adm admission, err error) {
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (prepared driver.Stmt, err error) {
-	err = c.call(ctx, func() error {
+	op := c.operation(ctx)
+	err = c.call(&op, func() error {
 		return c.anew(func() error {
 			defer c.leaf.release()
-			if err := c.startTx(ctx); err != nil {
+			if err := c.startTx(&op); err != nil {
 				return err
 			}
-			if err := c.passGate(ctx, &c.leaf); err != nil {
+			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
 			s := &stmt{conn: c, text: query}
 			snd := c.sending(c.db.texts.Classify(query), query, nil)
-			err := c.onServer(ctx, idle, func(sc *serverConn) error {
+			err := c.onServer(ctx, &op, idle, func(sc *serverConn) error {
 				_, err := s.on(ctx, sc, &snd)
 				return err
 			})
@@ -347,22 +351,23 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
-	err = c.callHeld(ctx, func() error {
+	op := c.operation(ctx)
+	err = c.callHeld(&op, func() error {
 		t := new(tx)
 		if c.beginsLater() {
-			if err := t.beginLater(ctx, c, opts); err != nil {
+			if err := t.beginLater(&op, c, opts); err != nil {
 				return err
 			}
 			begun = t
 			return nil
 		}
-		if err := c.startTx(ctx); err != nil {
+		if err := c.startTx(&op); err != nil {
 			return err
 		}
 		if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 			return err
 		}
-		if err := t.begin(ctx, c, opts); err != nil {
+		if err := t.begin(&op, c, opts); err != nil {
 			return err
 		}
 		begun = t
@@ -399,12 +404,12 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 
 // lend draws a server connection for Raw, whose callback may call c again.
 func (c *conn) lend() (sc *serverConn, err error) {
-	err = c.call(context.Background(), func() error {
-		ctx := context.Background()
-		if err := c.anew(func() error { return c.startTx(ctx) }); err != nil {
+	op := c.background()
+	err = c.call(&op, func() error {
+		if err := c.anew(func() error { return c.startTx(&op) }); err != nil {
 			return err
 		}
-		if err := c.drawForRaw(); err != nil {
+		if err := c.drawForRaw(&op); err != nil {
 			return err
 		}
 		c.busy, c.lent = true, true
@@ -416,17 +421,16 @@ func (c *conn) lend() (sc *serverConn, err error) {
 }
 
 // drawForRaw passes the gate while a new connection may read the schema.
-func (c *conn) drawForRaw() error {
-	ctx := context.Background()
+func (c *conn) drawForRaw(op *operation) error {
 	if c.drawn.sc != nil {
 		return nil
 	}
 	return c.anew(func() error {
 		defer c.leaf.release()
-		if err := c.passGate(ctx, &c.leaf); err != nil {
+		if err := c.passGate(op, &c.leaf); err != nil {
 			return err
 		}
-		if err := c.draw(ctx); err != nil {
+		if err := c.draw(op.ctx, op); err != nil {
 			return err
 		}
 		return c.checkAttached()

@@ -1,16 +1,15 @@
 package dblocker
 
 import (
-	"context"
 	"database/sql/driver"
 	"fmt"
 	"runtime"
 	"strings"
 )
 
-// call runs f, which is the work of a method of c with ctx.
-func (c *conn) call(ctx context.Context, f func() error) error {
-	if err := c.enterFor(ctx); err != nil {
+// call runs f, which is the work of a method of c for an operation.
+func (c *conn) call(op *operation, f func() error) error {
+	if err := c.enterFor(op); err != nil {
 		return err
 	}
 	return c.guard(f)
@@ -22,8 +21,8 @@ func (c *conn) call(ctx context.Context, f func() error) error {
 // unlocks. If it closes the connection next, where the caller is still the same, that
 // panics instead; if not, since the connection is in a transaction or has open rows, the
 // program has the error.
-func (c *conn) callHeld(ctx context.Context, f func() error) error {
-	if err := c.enterFor(ctx); err != nil {
+func (c *conn) callHeld(op *operation, f func() error) error {
+	if err := c.enterFor(op); err != nil {
 		return err
 	}
 	closes := c.scope == nil && (c.drawn.sc == nil || c.drawn.sc.open == nil)

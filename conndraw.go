@@ -21,7 +21,9 @@ const (
 // draws. After a restart of the server the pool may be full of stale connections,
 // more than database/sql has tries; those that turn out so before they did any
 // work are replaced while the lock is held.
-func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) error) error {
+//
+// ctx is that of the operation, or ends earlier.
+func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*serverConn) error) error {
 	if sc := c.drawn.sc; sc != nil {
 		if sc.broken { // as database/sql, which would no longer let it be used
 			return driver.ErrBadConn
@@ -30,7 +32,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		return c.callInner(sc, call)
 	}
 	for tries := 0; ; tries++ {
-		if err := c.draw(ctx); err != nil {
+		if err := c.draw(ctx, op); err != nil {
 			return err
 		}
 		if err := c.checkAttached(); err != nil {
@@ -38,7 +40,7 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 		}
 		c.busy = u
 		mayBeStale := c.drawn.mayBeStale
-		replace, err := c.first(ctx, u, call)
+		replace, err := c.first(ctx, op, u, call)
 		if !replace {
 			return err
 		}
@@ -52,13 +54,13 @@ func (c *conn) onServer(ctx context.Context, u usage, call func(*serverConn) err
 // first runs the call that a server connection was drawn for, having set the limit for its
 // statements. If the connection turns out to be bad before it has done any work, it is to be
 // replaced.
-func (c *conn) first(ctx context.Context, u usage, call func(*serverConn) error) (replace bool, err error) {
+func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*serverConn) error) (replace bool, err error) {
 	sc, mayBeStale := c.drawn.sc, c.drawn.mayBeStale
 	ended, known := c.drawn.hasEnded()
 	if ended {
 		return true, driver.ErrBadConn
 	}
-	if err := c.limitServer(ctx); err != nil {
+	if err := c.limitServer(ctx, op); err != nil {
 		return errors.Is(err, driver.ErrBadConn), err
 	}
 	err = c.callInner(sc, call)
@@ -86,17 +88,16 @@ func (c *conn) callInner(sc *serverConn, call func(*serverConn) error) error {
 }
 
 // draw makes sure that c has a server connection.
-func (c *conn) draw(ctx context.Context) error {
+func (c *conn) draw(ctx context.Context, op *operation) error {
 	if c.drawn.sc != nil {
 		return nil
 	}
-	if p := c.pinOf(ctx); p != nil {
-		return p.attach(ctx, c)
+	if op.pin != nil {
+		return op.pin.attach(ctx, op, c)
 	}
-	id := c.identityOf(ctx)
 	c.slot.Work = c
 	var err error
-	c.drawn, err = c.drawFor(ctx, &c.slot, id, id.user)
+	c.drawn, err = c.drawFor(ctx, &c.slot, op.id, op.id.user)
 	return c.explainClosed(c.db.connectError(err))
 }
 

@@ -205,10 +205,7 @@ func (r *rows) giveUp() {
 }
 
 // keepsLock tells whether the program has asked for the exclusive lock by WithMode.
-func (r *rows) keepsLock() bool {
-	mode, err := modeFrom(r.ctx, Shared)
-	return err == nil && mode == Exclusive
-}
+func (r *rows) keepsLock() bool { return r.asked == askedExclusive }
 
 // spill is fill for rows that have to make way for a statement of the same connection, or
 // of the same owner. Those that exceed the limit keep what they hold: what has been read is

@@ -85,9 +85,9 @@ func (p *pool) useGate(c *Connector) {
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if
 // the owner has rows that have passed by, and for which others wait.
-func (c *conn) passByGate(ctx context.Context, h *userHold, g *gate) bool {
+func (c *conn) passByGate(op *operation, h *userHold, g *gate) bool {
 	g.passers.Add(1)
-	if wal := g.wal.Load(); wal != walOn && !(wal == walLeaving && c.identityOf(ctx).owner.hasPassed(g)) {
+	if wal := g.wal.Load(); wal != walOn && !(wal == walLeaving && op.id.owner.hasPassed(g)) {
 		g.passers.Add(-1)
 		return false
 	}
@@ -133,7 +133,7 @@ func (h *userHold) leaveGate() {
 func (h *userHold) atGate() bool { return h.gate.Held() || h.attached.held() }
 
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
-func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode Mode) error {
+func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) error {
 	g := c.pool.gate
 	switch {
 	case g == nil, req.asksGate == later:
@@ -142,7 +142,7 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 		return nil
 	}
 	if g.wal.Load() == walUnknown {
-		if err := c.learnJournal(ctx, g); err != nil {
+		if err := c.learnJournal(op, g); err != nil {
 			return err
 		}
 	}
@@ -152,27 +152,27 @@ func (c *conn) gateRequest(ctx context.Context, h *userHold, req *request, mode 
 	if c.pool.readOnly {
 		mode = Shared
 	}
-	if mode == Shared && c.passByGate(ctx, h, g) {
+	if mode == Shared && c.passByGate(op, h, g) {
 		return nil
 	}
 	req.gate, req.gateMode = g, mode
-	c.connectFirst(ctx, g, mode)
+	c.connectFirst(op.ctx, g, mode)
 	return nil
 }
 
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
-func (c *conn) passGate(ctx context.Context, h *userHold) error {
+func (c *conn) passGate(op *operation, h *userHold) error {
 	if s := c.scopeOnServer(); c.pool.gate == nil || s != nil && s.pending == nil {
 		return nil
 	}
-	id := c.identityOf(ctx)
+	id := op.id
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
-	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
+	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
 		return err
 	}
 	id.user = ""
-	return c.acquire(ctx, h, req, id)
+	return c.acquire(op.ctx, h, req, id)
 }
 
 // spillAtGate spills those rows of the owner, and of the connection, that have
@@ -252,8 +252,8 @@ func writesRows(st sqltext.Statement) bool {
 // learnJournal opens the first connection, which learns the journal mode. Nobody has
 // passed the gate before that. Others wait for it even where nobody is to wait for a
 // lock: it is no other's work that they would wait for.
-func (c *conn) learnJournal(ctx context.Context, g *gate) error {
-	id := c.identityOf(ctx)
+func (c *conn) learnJournal(op *operation, g *gate) error {
+	ctx, id := op.ctx, op.id
 	h := rwlock.Hold{Owner: c.ownerFor(id), With: c.turnLink(id.lockOwner())}
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
@@ -344,25 +344,25 @@ const (
 // connections are closed. Some of those readers may themselves come to wait at
 // the gate: then they are let through, and it is tried again, as long as a busy timeout
 // would last.
-func (c *conn) clearDatabase(ctx context.Context, h *userHold, req request, st sqltext.Statement, text string) error {
+func (c *conn) clearDatabase(op *operation, h *userHold, req request, st sqltext.Statement, text string) error {
 	g := c.pool.gate
 	if g == nil || c.scopeOnServer() != nil || !setsJournal(st, text) || !leavesWAL(text) {
 		return nil
 	}
 	deadline := time.Now().Add(min(c.db.lockTimeout, c.db.selfWait))
 	for g.wal.Load() == walOn {
-		others := c.closeOthers(ctx)
+		others := c.closeOthers(op.ctx)
 		if others == 0 {
 			return nil
 		}
 		h.release()
-		if err := c.pause(ctx, clearPause); err != nil {
+		if err := c.pause(op.ctx, clearPause); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("dblocker: the journal mode is not changed: SQLite leaves WAL mode only when no other connection has the file open, and others, %d of them, were in use too long; close rows and sql.Conns before: %w", others, ErrLockTimeout)
 		}
-		if err := c.lock(ctx, h, req); err != nil {
+		if err := c.lock(op, h, req); err != nil {
 			return err
 		}
 	}

@@ -114,32 +114,32 @@ const (
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
 // or stays idle if the operation needs none.
-func (c *conn) lock(ctx context.Context, h *userHold, req request) error {
+func (c *conn) lock(op *operation, h *userHold, req request) error {
 	byText := req.mode
 	var err error
-	if req.mode, err = modeFrom(ctx, req.mode); err != nil {
+	if req.mode, err = op.mode.or(req.mode); err != nil {
 		return err
 	}
-	s := c.sectionOf(ctx)
-	id, err := c.identify(ctx, s)
+	s := op.section
+	id, err := c.identify(op)
 	switch {
 	case err != nil:
 		return err
-	case req.session && !isStrengthened(ctx):
-		return c.lockSession(ctx, h, req, byText, s, id)
+	case req.session && op.mode != askedExclusive:
+		return c.lockSession(op, h, req, byText, id)
 	case c.scope != nil:
-		return c.scope.lock(ctx, id, s)
+		return c.scope.lock(op, id)
 	case s != nil:
-		if err := c.awaitLost(ctx, s, id, req.mode); err != nil {
+		if err := c.awaitLost(op.ctx, s, id, req.mode); err != nil {
 			return err
 		}
 		needs, err := c.enterSection(s, h, id)
 		if err != nil {
 			return err
 		}
-		return h.entered(id, c.lockOutside(ctx, h, req, needs, byText))
+		return h.entered(id, c.lockOutside(op, h, req, needs, byText))
 	}
-	return c.lockOutside(ctx, h, req, id, byText)
+	return c.lockOutside(op, h, req, id, byText)
 }
 
 // enterSection is for an operation inside a section. It returns whose lock the operation
@@ -165,9 +165,9 @@ func (h *userHold) entered(id identity, err error) error {
 
 // lockOutside takes the lock of the user id, if there is one, and what the gate asks of
 // an operation whose text says byText.
-func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id identity, byText Mode) error {
+func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity, byText Mode) error {
 	// WithMode can not say of a statement that writes that SQLite lets it in.
-	if err := c.gateRequest(ctx, h, &req, max(byText, req.mode)); err != nil {
+	if err := c.gateRequest(op, h, &req, max(byText, req.mode)); err != nil {
 		return err
 	}
 	if id.user == "" && req.gate == nil && req.more == nil {
@@ -175,7 +175,7 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 	}
 	id.owner.noteWork()
 	if alone := req.gate != nil && req.gateMode == Exclusive; alone {
-		return c.acquireAlone(ctx, h, req, id)
+		return c.acquireAlone(op.ctx, h, req, id)
 	}
 	acquired := false
 	defer func() {
@@ -183,7 +183,7 @@ func (c *conn) lockOutside(ctx context.Context, h *userHold, req request, id ide
 			h.leaveGate()
 		}
 	}()
-	err := c.acquire(ctx, h, req, id)
+	err := c.acquire(op.ctx, h, req, id)
 	acquired = err == nil
 	return err
 }
@@ -327,15 +327,15 @@ func (h *userHold) linked(owner *rwlock.Owner) *rwlock.Hold {
 // identify returns the user of an operation on c, or none as far as the handle
 // allows that. In a section, or in a transaction that was begun for a user, it need
 // not be said again.
-func (c *conn) identify(ctx context.Context, s *section) (identity, error) {
+func (c *conn) identify(op *operation) (identity, error) {
 	if c.bound != nil {
-		return s.id, nil
+		return op.id, nil
 	}
-	id, ok := identityFrom(ctx)
+	id := op.id
 	if id.suspect {
 		c.db.warnOfID(id.user)
 	}
-	if ok || id.nobody || s != nil || c.scope != nil && c.scope.tagged {
+	if op.tagged || id.nobody || op.section != nil || c.scope != nil && c.scope.tagged {
 		return id, id.err
 	}
 	switch c.db.untagged {

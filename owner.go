@@ -51,12 +51,13 @@ func (o *owner) lock() *rwlock.Owner {
 // work: the same user, but an owner of its own and inside of none, so that the two wait
 // for each other as two requests would. A context without a user is returned as it is.
 func Fork(ctx context.Context) context.Context {
-	id, ok := identityFrom(ctx)
+	m := marksFrom(ctx)
+	id, ok := m.identity(ctx)
 	if !ok {
 		return ctx
 	}
 	id.owner = newOwner(nil)
-	return withIdentity(ctx, id)
+	return withIdentity(ctx, m, id)
 }
 
 // hasRows tells whether there are rows that may hold a lock, be it for another in the owner's

@@ -24,9 +24,10 @@ type pin struct {
 
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
 
-// pinOf returns the pin that an operation with ctx has to use; nil if it has none.
-func (c *conn) pinOf(ctx context.Context) *pin {
-	for s := c.sectionOf(ctx); s != nil; s = s.outer {
+// pinOf returns the pin that an operation inside the section, which may be nil, has to use; nil
+// if it has none.
+func (c *conn) pinOf(s *section) *pin {
+	for ; s != nil; s = s.outer {
 		if s.pin != nil && s.pool == c.pool {
 			return s.pin
 		}
@@ -35,16 +36,16 @@ func (c *conn) pinOf(ctx context.Context) *pin {
 }
 
 // usePin keeps others from the pinned connection until the call on c leaves.
-func (c *conn) usePin(ctx context.Context, p *pin) error {
+func (c *conn) usePin(ctx context.Context, op *operation, p *pin) error {
 	if c.using != nil {
 		return nil
 	}
-	return c.takeTurn(ctx, p, c.identityOf(ctx).lockOwner())
+	return c.takeTurn(ctx, p, op.id.lockOwner())
 }
 
 // attach gives c the pinned connection.
-func (p *pin) attach(ctx context.Context, c *conn) error {
-	if err := c.usePin(ctx, p); err != nil {
+func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
+	if err := c.usePin(ctx, op, p); err != nil {
 		return err
 	}
 	if p.lost {
@@ -61,7 +62,7 @@ func (p *pin) attach(ctx context.Context, c *conn) error {
 		}()
 		var err error
 		p.slot.Work = p.section
-		if p.drawn, err = c.drawFor(ctx, &p.slot, c.identityOf(ctx), p.section.id.user); err != nil {
+		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.id.user); err != nil {
 			return c.explainClosed(c.db.connectError(err))
 		}
 		p.slot.SetOwner(p.section.id.lockOwner())

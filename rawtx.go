@@ -40,15 +40,15 @@ const (
 
 // beginRaw takes the lock for a statement that begins a transaction. It returns
 // nil for other statements, and inside a scope.
-func (c *conn) beginRaw(ctx context.Context, st sqltext.Statement) (*rawTx, error) {
+func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
 	if c.scope != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
 		return nil, nil
 	}
-	if st.Immediate && c.pool.gate != nil && c.onlyReads(ctx) {
+	if st.Immediate && c.pool.gate != nil && c.onlyReads(op) {
 		return nil, errImmediateInShared
 	}
 	raw := new(rawTx)
-	if err := raw.scope.begin(ctx, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly, unlessInside); err != nil {
+	if err := raw.scope.begin(op, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly, unlessInside); err != nil {
 		return nil, err
 	}
 	return raw, nil

@@ -18,7 +18,7 @@ var again = map[string]func(ctx context.Context) context.Context{
 	"twice":              func(ctx context.Context) context.Context { return WithUser(WithUser(ctx, 1), 1) },
 	"by way of another":  func(ctx context.Context) context.Context { return WithUser(WithUser(ctx, 2), 1) },
 	"by UserKey inside":  func(ctx context.Context) context.Context { return other(WithUser(ctx, 2), "1") },
-	"with a value since": func(ctx context.Context) context.Context { return WithUser(context.WithValue(ctx, modeKey, nil), 1) },
+	"with a value since": func(ctx context.Context) context.Context { return WithUser(context.WithValue(ctx, new(int), nil), 1) },
 }
 
 // TestRequestTaggedAgain is still one request: the inner context works beside what the outer

@@ -1,7 +1,6 @@
 package dblocker
 
 import (
-	"context"
 	"database/sql/driver"
 	"io"
 	"sync"
@@ -30,7 +29,7 @@ type rows struct {
 	driver.Rows
 	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
-	ctx   context.Context // of the query
+	asked askedMode       // of the query
 	limit *statementLimit // nil if there is none
 	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
 	done  func()          // what else is to be done after Close; may be nil

@@ -1,7 +1,6 @@
 package dblocker
 
 import (
-	"context"
 	"database/sql/driver"
 	"slices"
 
@@ -33,9 +32,9 @@ type scope struct {
 }
 
 // begin prepares a scope and takes the lock that it needs.
-func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly bool, gate gateNeed) error {
+func (s *scope) begin(op *operation, c *conn, kind rwlock.Kind, readOnly bool, gate gateNeed) error {
 	s.conn, s.outer = c, c.scope
-	s.inShared = c.onlyReads(ctx) || s.outer != nil && s.outer.inShared
+	s.inShared = c.onlyReads(op) || s.outer != nil && s.outer.inShared
 	s.readOnly = readOnly || s.inShared
 	begun := false
 	defer func() {
@@ -43,7 +42,7 @@ func (s *scope) begin(ctx context.Context, c *conn, kind rwlock.Kind, readOnly b
 			s.hold.release()
 		}
 	}()
-	if err := c.lock(ctx, &s.hold, request{kind: kind, mode: s.mode(), asksGate: gate}); err != nil {
+	if err := c.lock(op, &s.hold, request{kind: kind, mode: s.mode(), asksGate: gate}); err != nil {
 		return err
 	}
 	s.hold.makeWay(true)
@@ -65,27 +64,26 @@ func (s *scope) mode() Mode {
 // refuses returns an error for a statement that may not run in the scope: because
 // the server has ended the transaction, or because the statement writes where the
 // lock allows only to read, and the server would let it.
-func (s *scope) refuses(ctx context.Context, st sqltext.Statement) error {
+func (s *scope) refuses(op *operation, st sqltext.Statement) error {
 	switch {
 	case s.lost != nil && !(s.inSQL() && (st.Kind == sqltext.Rollback || st.Kind == sqltext.Commit)):
 		return s.lost
 	case s.inShared && st.Kind == sqltext.Write:
 		return errSharedSection
-	case s.writesReadOnly(ctx, st):
+	case s.writesReadOnly(op, st):
 		return errReadOnlyTx
 	}
 	return nil
 }
 
-func (s *scope) writesReadOnly(ctx context.Context, st sqltext.Statement) bool {
+func (s *scope) writesReadOnly(op *operation, st sqltext.Statement) bool {
 	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
 		return false
 	}
-	if mode, err := modeFrom(ctx, Exclusive); err != nil || mode == Shared {
+	if mode, err := op.mode.or(Exclusive); err != nil || mode == Shared {
 		return false
 	}
-	id, _ := identityFrom(ctx)
-	return s.tagged || id.user != "" || s.conn.pool.gate != nil
+	return s.tagged || op.id.user != "" || s.conn.pool.gate != nil
 }
 
 // open makes the scope the connection's innermost.
@@ -101,7 +99,7 @@ func (s *scope) open() {
 // that was forgotten on a connection in the pool, a user whose statement runs in it
 // joins it until it ends.
 // In a section it joins by way of that.
-func (s *scope) lock(ctx context.Context, id identity, in *section) error {
+func (s *scope) lock(op *operation, id identity) error {
 	if s.ended != nil {
 		return s.ended
 	}
@@ -125,7 +123,7 @@ func (s *scope) lock(ctx context.Context, id identity, in *section) error {
 			h.SetOwner(s.conn.selfOwner())
 		}
 	}()
-	err := s.join(ctx, h, id, in)
+	err := s.join(op, h, id)
 	joined = err == nil
 	return err
 }
@@ -150,30 +148,30 @@ func (s *scope) outermost() *scope {
 	return s
 }
 
-func (s *scope) join(ctx context.Context, h *userHold, id identity, in *section) error {
-	if in == nil {
-		return s.lockUser(ctx, h, id)
+func (s *scope) join(op *operation, h *userHold, id identity) error {
+	if op.section == nil {
+		return s.lockUser(op, h, id)
 	}
-	needs, err := s.conn.enterSection(in, h, id)
+	needs, err := s.conn.enterSection(op.section, h, id)
 	if err != nil {
 		return err
 	}
 	if needs.user != "" {
-		err = s.lockUser(ctx, h, needs)
+		err = s.lockUser(op, h, needs)
 	}
 	return h.entered(id, err)
 }
 
 // lockUser takes the lock of the user id; and what the scope asks of the gate with it, if that
 // is still to come.
-func (s *scope) lockUser(ctx context.Context, h *userHold, id identity) error {
+func (s *scope) lockUser(op *operation, h *userHold, id identity) error {
 	req := request{kind: rwlock.Tx, mode: s.mode(), joins: true}
 	t := s.pending
 	if t == nil || t.atGate != nil {
-		return s.conn.acquire(ctx, h, req, id)
+		return s.conn.acquire(op.ctx, h, req, id)
 	}
 	req.asksGate = atOnce
-	if err := s.conn.lockOutside(ctx, h, req, id, req.mode); err != nil {
+	if err := s.conn.lockOutside(op, h, req, id, req.mode); err != nil {
 		return err
 	}
 	t.atGate = h

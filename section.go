@@ -117,6 +117,8 @@ type section struct {
 	id   identity // user is "" if its context had none
 	mode Mode
 
+	marks marks // of its context
+
 	ofNobody bool // its context has no owner, so it has one of its own
 
 	users  []string         // whose lock it was asked for, sorted; nil for all users
@@ -320,14 +322,14 @@ func (s *section) lender(in *space, user string) (outermost *section) {
 }
 
 // refuses reports whether a statement of the user may not run inside the section,
-// because it writes and the lock is shared. ctx can only strengthen what is known of
+// because it writes and the lock is shared. WithMode can only strengthen what is known of
 // the statement.
-func (s *section) refuses(ctx context.Context, user string, st sqltext.Statement) bool {
+func (s *section) refuses(op *operation, user string, st sqltext.Statement) bool {
 	cover := s.covering(s.pool.users, user)
 	if cover == nil || cover.mode == Exclusive {
 		return false
 	}
-	return st.Kind == sqltext.Write || isStrengthened(ctx)
+	return st.Kind == sqltext.Write || op.mode == askedExclusive
 }
 
 // Deadline implements [context.Context].
@@ -347,20 +349,13 @@ func (s *section) Err() error {
 	}
 }
 
-// sectionKey is the context key of the innermost section.
-var sectionKey any = &contextKey{"section"}
-
 // Value implements [context.Context].
 func (s *section) Value(key any) any {
-	switch key {
-	case sectionKey:
-		return s
-	case ownerKey:
-		return s.id.owner
-	case UserKey:
-		if s.id.user != "" {
-			return &s.id
-		}
+	switch {
+	case key == marksKey:
+		return &s.marks
+	case key == UserKey && s.id.user != "":
+		return &s.id
 	}
 	return s.parent.Value(key)
 }
@@ -399,10 +394,4 @@ func (a *afterFunc) stop() bool {
 	s.after[i], s.after[last] = s.after[last], nil
 	s.after = s.after[:last]
 	return true
-}
-
-// sectionFrom returns the innermost section of a context; nil if there is none.
-func sectionFrom(ctx context.Context) *section {
-	s, _ := ctx.Value(sectionKey).(*section)
-	return s
 }

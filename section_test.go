@@ -76,7 +76,7 @@ func TestInsideExclusiveSection(t *testing.T) {
 	db := openStub(t, &stub{}, LockTimeout(0))
 	ctx, unlock := beginTest(t, Lock, asUser(1), db)
 	var ends []func() error
-	for _, ctx := range []context.Context{ctx, context.WithValue(ctx, modeKey, nil), WithUser(ctx, 1), Fork(ctx)} {
+	for _, ctx := range []context.Context{ctx, context.WithValue(ctx, new(int), nil), WithUser(ctx, 1), Fork(ctx)} {
 		for _, op := range operations {
 			end, err := op.run(ctx, db)
 			if err != nil {

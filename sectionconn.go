@@ -6,53 +6,29 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// sectionOf returns the innermost section, of those in the lock table of c, that an
-// operation with ctx is inside; nil if in none.
-func (c *conn) sectionOf(ctx context.Context) *section {
-	s := sectionFrom(ctx)
-	if c.bound != nil && !s.isInside(c.bound) {
-		s = c.bound
-	}
-	for s != nil && s.pool.users != c.pool.users {
-		s = s.outer
-	}
-	return s
-}
-
-// identityOf returns the user and the owner of an operation on c, as far as they are
-// known.
-func (c *conn) identityOf(ctx context.Context) identity {
-	if c.bound != nil {
-		return c.sectionOf(ctx).id
-	}
-	id, _ := identityFrom(ctx)
-	return id
-}
-
 // refusal returns the error for a statement that writes where only reading is allowed.
-func (c *conn) refusal(ctx context.Context, st sqltext.Statement) error {
+func (c *conn) refusal(op *operation, st sqltext.Statement) error {
 	if s := c.scopeOnServer(); s != nil {
-		if err := s.refuses(ctx, st); err != nil {
+		if err := s.refuses(op, st); err != nil {
 			return err
 		}
 	}
-	if s := c.sectionOf(ctx); s != nil {
-		id, _ := c.identify(ctx, s)
-		if s.refuses(ctx, id.user, st) {
+	if s := op.section; s != nil {
+		id, _ := c.identify(op)
+		if s.refuses(op, id.user, st) {
 			return errSharedSection
 		}
 	}
 	return nil
 }
 
-// onlyReads tells whether a transaction with ctx is inside a shared section of its
-// user.
-func (c *conn) onlyReads(ctx context.Context) bool {
-	s := c.sectionOf(ctx)
+// onlyReads tells whether a transaction is inside a shared section of its user.
+func (c *conn) onlyReads(op *operation) bool {
+	s := op.section
 	if s == nil {
 		return false
 	}
-	id, _ := c.identify(ctx, s)
+	id, _ := c.identify(op)
 	cover := s.covering(c.pool.users, id.user)
 	return cover != nil && cover.mode == Shared
 }
@@ -70,22 +46,22 @@ func (c *conn) enter() error {
 	return err
 }
 
-// enterFor is enter for an operation with ctx. It comes to the pinned connection of its
-// section before it waits for a lock: others have that one while they wait.
-func (c *conn) enterFor(ctx context.Context) error {
-	if err := c.lockMuFor(ctx); err != nil {
+// enterFor is enter for an operation. It comes to the pinned connection of its section
+// before it waits for a lock: others have that one while they wait.
+func (c *conn) enterFor(op *operation) error {
+	if err := c.lockMuFor(op.ctx); err != nil {
 		return err
 	}
 	p := c.drawn.pin
 	if p == nil {
-		p = c.pinOf(ctx)
+		p = op.pin
 	}
 	err := error(nil)
 	switch {
 	case c.gone != inUse:
 		err = c.whyGone()
 	case p != nil:
-		err = c.usePin(ctx, p)
+		err = c.usePin(op.ctx, op, p)
 		if err == nil && c.drawn.pin == nil { // else it is a member already
 			err = p.section.enter(&c.visit, c) // so that the connection is not given back meanwhile
 		}

@@ -129,12 +129,14 @@ var (
 func (c *Connector) begin(ctx context.Context, id identity, bound *section, req sectionRequest) (*section, error) {
 	s := &section{parent: ctx, db: c, id: id, mode: req.mode, users: req.users, timeout: req.timeout, gone: req.gone, done: make(chan struct{})}
 	s.after = s.room.after[:0]
-	if s.outer = sectionFrom(ctx); !s.outer.isInside(bound) {
+	m := marksFrom(ctx)
+	if s.outer = m.section; !s.outer.isInside(bound) {
 		s.outer = bound
 	}
 	if s.id.owner == nil {
-		s.id.owner, s.ofNobody = ownerFrom(ctx)
+		s.id.owner, s.ofNobody = m.ownerOrNew()
 	}
+	s.marks = marks{s, s.id.owner, m.mode}
 	if isSuspect(id.user) {
 		c.warnOfID(id.user)
 	}
@@ -180,10 +182,10 @@ func (s *section) isInside(bound *section) bool {
 	return true
 }
 
-// ownerFrom returns the owner of a context, or else a new one.
-func ownerFrom(ctx context.Context) (o *owner, isNew bool) {
-	if o, ok := ctx.Value(ownerKey).(*owner); ok && o != nil {
-		return o, false
+// ownerOrNew returns the owner, or else a new one.
+func (m marks) ownerOrNew() (o *owner, isNew bool) {
+	if m.owner != nil {
+		return m.owner, false
 	}
 	return newOwner(nil), true
 }

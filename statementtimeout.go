@@ -20,9 +20,9 @@ type statementLimit struct {
 }
 
 // limitStatement returns the context for a statement on c, and its limit.
-func (c *conn) limitStatement(ctx context.Context) (context.Context, *statementLimit) {
-	timeout := c.statementTimeout(ctx)
-	ctx, l := c.bind(ctx)
+func (c *conn) limitStatement(op *operation) (context.Context, *statementLimit) {
+	timeout := c.statementTimeout(op)
+	ctx, l := c.bind(op)
 	if timeout == 0 || c.db.dialect.limitStatements != nil {
 		return ctx, l
 	}
@@ -42,9 +42,10 @@ func (c *conn) limitStatement(ctx context.Context) (context.Context, *statementL
 
 // bind makes a statement end with the section that c is bound to, if any, whatever its
 // context is.
-func (c *conn) bind(ctx context.Context) (context.Context, *statementLimit) {
+func (c *conn) bind(op *operation) (context.Context, *statementLimit) {
+	ctx := op.ctx
 	switch {
-	case c.bound == nil, sectionFrom(ctx).isInside(c.bound):
+	case !op.outside:
 		return ctx, nil
 	case ctx.Done() == nil:
 		return boundContext{c.bound, ctx}, &statementLimit{bound: c.bound, program: ctx}
@@ -63,8 +64,8 @@ func (c boundContext) Value(key any) any { return c.values.Value(key) }
 
 // statementTimeout returns the limit for a statement: its section's, if that has one,
 // or the handle's.
-func (c *conn) statementTimeout(ctx context.Context) time.Duration {
-	for s := c.sectionOf(ctx); s != nil; s = s.outer {
+func (c *conn) statementTimeout(op *operation) time.Duration {
+	for s := op.section; s != nil; s = s.outer {
 		if s.timeout != nil && s.db == c.db {
 			return *s.timeout
 		}
@@ -74,9 +75,9 @@ func (c *conn) statementTimeout(ctx context.Context) time.Duration {
 
 // limitServer tells the server the limit for the statements on the connection that c
 // has just drawn, if it can be told and was told another one.
-func (c *conn) limitServer(ctx context.Context) error {
+func (c *conn) limitServer(ctx context.Context, op *operation) error {
 	limit, sc := c.db.dialect.limitStatements, c.drawn.sc
-	timeout := c.statementTimeout(ctx)
+	timeout := c.statementTimeout(op)
 	if limit == nil || sc.statementTimeout == timeout {
 		return nil
 	}

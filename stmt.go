@@ -26,8 +26,9 @@ type stmt struct {
 // ExecContext implements [driver.StmtExecContext].
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
 	c := s.conn
-	err = c.callHeld(ctx, func() (err error) {
-		res, err = c.exec(ctx, s, s.text, args)
+	op := c.operation(ctx)
+	err = c.callHeld(&op, func() (err error) {
+		res, err = c.exec(&op, s, s.text, args)
 		return err
 	})
 	return res, err

@@ -32,7 +32,7 @@ func (t *tx) Commit() error { return t.end(driver.Tx.Commit, sqltext.Commit) }
 func (t *tx) Rollback() error { return t.end(driver.Tx.Rollback, sqltext.Rollback) }
 
 // begin takes the lock, and begins the transaction on the server.
-func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
+func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 	returned := false
 	defer func() {
 		if !returned {
@@ -42,13 +42,13 @@ func (t *tx) begin(ctx context.Context, c *conn, opts driver.TxOptions) error {
 			t.release()
 		}
 	}()
-	if err := t.scope.begin(ctx, c, rwlock.Tx, opts.ReadOnly, unlessInside); err != nil {
+	if err := t.scope.begin(op, c, rwlock.Tx, opts.ReadOnly, unlessInside); err != nil {
 		returned = true
 		return err
 	}
 	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
-	err := c.onServer(ctx, busy, func(sc *serverConn) (err error) {
-		t.Tx, err = sc.BeginTx(ctx, opts)
+	err := c.onServer(op.ctx, op, busy, func(sc *serverConn) (err error) {
+		t.Tx, err = sc.BeginTx(op.ctx, opts)
 		return err
 	})
 	returned = true

@@ -32,8 +32,8 @@ import (
 func (c *conn) beginsLater() bool { return c.pool.gate != nil && c.scopeOnServer() == nil }
 
 // beginLater takes the lock, and the connection if that need not wait.
-func (t *tx) beginLater(ctx context.Context, c *conn, opts driver.TxOptions) error {
-	t.ctx, t.opts = ctx, opts
+func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
+	t.ctx, t.opts = op.ctx, opts
 	if c.db.trace {
 		t.hold.Tag = callSite()
 	}
@@ -43,12 +43,12 @@ func (t *tx) beginLater(ctx context.Context, c *conn, opts driver.TxOptions) err
 			t.release()
 		}
 	}()
-	if err := t.scope.begin(ctx, c, rwlock.Tx, opts.ReadOnly, later); err != nil {
+	if err := t.scope.begin(op, c, rwlock.Tx, opts.ReadOnly, later); err != nil {
 		return err
 	}
 	t.opts.ReadOnly = t.readOnly
-	t.userMode, _ = modeFrom(ctx, t.mode())
-	if err := t.drawEarly(ctx); err != nil {
+	t.userMode, _ = op.mode.or(t.mode())
+	if err := t.drawEarly(op); err != nil {
 		return err
 	}
 	pending = true
@@ -62,23 +62,23 @@ func (t *tx) beginLater(ctx context.Context, c *conn, opts driver.TxOptions) err
 // drawEarly draws the connection, so that one which cannot be had is BeginTx's error. But a new
 // one reads the file, for which it has to pass the gate as a reader; where it would have to
 // wait there, it is drawn when the transaction has passed.
-func (t *tx) drawEarly(ctx context.Context) error {
+func (t *tx) drawEarly(op *operation) error {
 	c := t.conn
 	if c.drawn.sc != nil {
 		c.busy = busy
 		return nil
 	}
-	pinned := c.pinOf(ctx) != nil // for all who attach to it, so it cannot be changed later
+	pinned := op.pin != nil // for all who attach to it, so it cannot be changed later
 	if pinned {
-		if err := c.passGate(ctx, &c.leaf); err != nil {
+		if err := c.passGate(op, &c.leaf); err != nil {
 			return err
 		}
-	} else if passed, err := c.passGateAtOnce(ctx, &c.leaf); err != nil || !passed {
+	} else if passed, err := c.passGateAtOnce(op, &c.leaf); err != nil || !passed {
 		return err
 	}
 	defer c.leaf.leaveGate()
 	t.ownConn = !pinned
-	err := c.onServer(ctx, busy, func(*serverConn) error { return nil })
+	err := c.onServer(op.ctx, op, busy, func(*serverConn) error { return nil })
 	if err == errOtherFiles { // then it is drawn with the right gates
 		err = nil
 	}
@@ -86,13 +86,13 @@ func (t *tx) drawEarly(ctx context.Context) error {
 }
 
 // passGateAtOnce is passGate without a wait, but for who is the first to learn the journal mode.
-func (c *conn) passGateAtOnce(ctx context.Context, h *userHold) (passed bool, err error) {
+func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err error) {
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
-	if err := c.gateRequest(ctx, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
+	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
 		return err == nil, err
 	}
-	h.describe(identity{owner: c.identityOf(ctx).owner}, req.kind, "", c)
-	err = h.takeGate(ctx, req, rwlock.Wait{})
+	h.describe(identity{owner: op.id.owner}, req.kind, "", c)
+	err = h.takeGate(op.ctx, req, rwlock.Wait{})
 	if errors.Is(err, rwlock.ErrTimeout) || errors.Is(err, rwlock.ErrDeadlock) {
 		return false, nil
 	}
@@ -100,20 +100,20 @@ func (c *conn) passGateAtOnce(ctx context.Context, h *userHold) (passed bool, er
 }
 
 // startTx begins the transaction that an operation on c is about to run in, if it is pending.
-func (c *conn) startTx(ctx context.Context) error {
+func (c *conn) startTx(op *operation) error {
 	s := c.scopeOnServer()
 	if s == nil || s.pending == nil || s.ended != nil {
 		return nil
 	}
-	return s.pending.start(ctx)
+	return s.pending.start(op)
 }
 
-func (t *tx) start(ctx context.Context) error {
+func (t *tx) start(op *operation) error {
 	c := t.conn
-	if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+	if err := c.clearConnection(op.ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 		return err
 	}
-	if err := t.passGate(ctx); err != nil {
+	if err := t.passGate(op); err != nil {
 		return err
 	}
 	defer func() {
@@ -126,7 +126,7 @@ func (t *tx) start(ctx context.Context) error {
 	if c.drawn.sc == nil {
 		defer t.atGate.stepOut(c)()
 	}
-	if err := t.beginOnServer(ctx); err != nil {
+	if err := t.beginOnServer(op); err != nil {
 		return err
 	}
 	t.tx = t.Tx
@@ -144,12 +144,12 @@ func (t *tx) settled() {
 
 // beginOnServer begins on the server. As onServer, it replaces a connection that has turned out
 // to be stale, if it was drawn for the transaction.
-func (t *tx) beginOnServer(ctx context.Context) error {
+func (t *tx) beginOnServer(op *operation) error {
 	c := t.conn
 	for tries := 0; ; tries++ {
 		drawn, mayBeStale := c.drawn.sc, c.drawn.mayBeStale && t.ownConn
-		err := c.onServer(ctx, busy, func(sc *serverConn) error {
-			inner, err := sc.begin(ctx, t.opts)
+		err := c.onServer(op.ctx, op, busy, func(sc *serverConn) error {
+			inner, err := sc.begin(op.ctx, t.opts)
 			if err == nil {
 				t.Tx, sc.scope = &serverTx{inner, sc, t.ctx}, c.scope
 			}
@@ -166,7 +166,7 @@ func (t *tx) beginOnServer(ctx context.Context) error {
 }
 
 // passGate passes the gate, unless a user who has joined has done so with his lock.
-func (t *tx) passGate(ctx context.Context) error {
+func (t *tx) passGate(op *operation) error {
 	if t.atGate != nil {
 		return nil
 	}
@@ -174,14 +174,14 @@ func (t *tx) passGate(ctx context.Context) error {
 	id := identity{user: h.user, owner: h.owner}
 	mode := max(t.mode(), t.userMode)
 	req := request{kind: rwlock.Tx, mode: t.userMode, asksGate: atOnce}
-	if err := c.gateRequest(ctx, h, &req, mode); err != nil {
+	if err := c.gateRequest(op, h, &req, mode); err != nil {
 		return err
 	}
 	if req.gate == nil && req.more == nil { // it passes by
 		t.atGate = h
 		return nil
 	}
-	if err := c.spillAtGate(ctx, req, id); err != nil {
+	if err := c.spillAtGate(op.ctx, req, id); err != nil {
 		return err
 	}
 	alone := req.gate != nil && req.gateMode == Exclusive
@@ -198,7 +198,7 @@ func (t *tx) passGate(ctx context.Context) error {
 		}
 		h.leaveGate()
 	}()
-	if err := t.waitAtGate(ctx, req, id); err != nil {
+	if err := t.waitAtGate(op.ctx, req, id); err != nil {
 		return c.lockError(err, id)
 	}
 	if passed = true; alone {

@@ -20,11 +20,8 @@ import (
 // has any; [WithUser] gives it an owner of its own.
 var UserKey any = &contextKey{"user"}
 
-// ownerKey is the context key of the owner.
-var ownerKey any = &contextKey{"owner"}
-
-// modeKey is the context key of the Mode that WithMode sets.
-var modeKey any = &contextKey{"mode"}
+// marksKey is the context key of marks.
+var marksKey any = &contextKey{"marks"}
 
 type contextKey struct{ name string }
 
@@ -60,14 +57,13 @@ func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 // type is reported by the first operation that uses the context. One that programs often
 // have for a user who is not logged in, such as 0 or a UUID of zeros, is used and logged.
 func WithUser(ctx context.Context, id any) context.Context {
-	tagged := newIdentity(id)
-	outer, _ := ctx.Value(ownerKey).(*owner)
-	if s := sectionFrom(ctx); s != nil && s.id.owner == outer {
-		tagged.owner = outer
+	tagged, m := newIdentity(id), marksFrom(ctx)
+	if s := m.section; s != nil && s.id.owner == m.owner {
+		tagged.owner = m.owner
 	} else {
-		tagged.owner = newOwner(outer)
+		tagged.owner = newOwner(m.owner)
 	}
-	return withIdentity(ctx, tagged)
+	return withIdentity(ctx, m, tagged)
 }
 
 // WithoutUser returns a context whose database work belongs to no user, and is meant to: it
@@ -75,13 +71,8 @@ func WithUser(ctx context.Context, id any) context.Context {
 // migrations and start-up code in a program that otherwise refuses or logs what has no
 // user. In a section or a transaction of a user it is work of that user, as any other there.
 func WithoutUser(ctx context.Context) context.Context {
-	outer, _ := ctx.Value(ownerKey).(*owner)
-	return withIdentity(ctx, identity{nobody: true, owner: outer})
-}
-
-func withIdentity(ctx context.Context, id identity) context.Context {
-	ctx = context.WithValue(ctx, ownerKey, id.owner)
-	return context.WithValue(ctx, UserKey, &id)
+	m := marksFrom(ctx)
+	return withIdentity(ctx, m, identity{nobody: true, owner: m.owner})
 }
 
 // A Mode is the strength of a user's lock.
@@ -100,11 +91,57 @@ func (m Mode) String() string { return rwlock.Mode(m).String() }
 // text, above all a SELECT that calls a user-defined function which writes. A statement
 // that concerns only its session, such as SET, takes a lock with Exclusive only.
 func WithMode(ctx context.Context, mode Mode) context.Context {
-	return context.WithValue(ctx, modeKey, mode)
+	m := marksFrom(ctx)
+	m.mode = askedModeOf(mode)
+	return &markedContext{Context: ctx, marks: m}
+}
+
+// marks are what the functions of this package have put into a context. Each context that they
+// make has those of its parent too, so that one walk up the chain finds all of them. The user
+// is not among them: the program may put that into a context itself.
+type marks struct {
+	section *section // the innermost; nil if there is none
+	owner   *owner   // nil if there is none
+	mode    askedMode
+}
+
+func marksFrom(ctx context.Context) marks {
+	if m, ok := ctx.Value(marksKey).(*marks); ok {
+		return *m
+	}
+	return marks{}
+}
+
+// A markedContext is a context with marks, and perhaps a user.
+type markedContext struct {
+	context.Context
+	marks   marks
+	hasUser bool // id is the user; else the user is the parent's
+	id      identity
+}
+
+// withIdentity returns a context with the user id, and the marks m but for the owner.
+func withIdentity(ctx context.Context, m marks, id identity) context.Context {
+	m.owner = id.owner
+	return &markedContext{ctx, m, true, id}
+}
+
+// Value implements [context.Context].
+func (c *markedContext) Value(key any) any {
+	switch {
+	case key == marksKey:
+		return &c.marks
+	case c.hasUser && key == UserKey:
+		return &c.id
+	}
+	return c.Context.Value(key)
 }
 
 // identityFrom returns the user that ctx is tagged with, if any.
-func identityFrom(ctx context.Context) (identity, bool) {
+func identityFrom(ctx context.Context) (identity, bool) { return marksFrom(ctx).identity(ctx) }
+
+// identity is identityFrom for a context whose marks are m.
+func (m marks) identity(ctx context.Context) (identity, bool) {
 	switch v := ctx.Value(UserKey).(type) {
 	case nil:
 		return identity{}, false
@@ -112,7 +149,7 @@ func identityFrom(ctx context.Context) (identity, bool) {
 		return *v, !v.nobody
 	default:
 		id := newIdentity(v)
-		id.owner, _ = ctx.Value(ownerKey).(*owner)
+		id.owner = m.owner
 		return id, true
 	}
 }
@@ -130,19 +167,6 @@ func isSuspect(user string) bool {
 		return true
 	}
 	return false
-}
-
-// modeFrom returns the mode that ctx asks for, or else the given one.
-func modeFrom(ctx context.Context, mode Mode) (Mode, error) {
-	switch v := ctx.Value(modeKey).(type) {
-	case nil:
-		return mode, nil
-	case Mode:
-		if v == Shared || v == Exclusive {
-			return v, nil
-		}
-	}
-	return mode, errors.New("dblocker: WithMode was given an unknown mode; use dblocker.Shared or dblocker.Exclusive")
 }
 
 // canonicalUser reduces an ID to the string that names the user.
