@@ -14,6 +14,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -170,7 +171,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	}
 	ci, err := open(cfg, inner, t.dsn)
 	if err != nil {
-		return nil, withoutPieces(err, t.dsn)
+		return nil, redact.ParseError(err, t.dsn)
 	}
 	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
 }
@@ -199,7 +200,7 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	}
 	db, err := sql.Open(name, dsn)
 	if err != nil {
-		return nil, withoutPieces(err, dsn)
+		return nil, redact.ParseError(err, dsn)
 	}
 	defer db.Close()
 	if _, ours := db.Driver().(*Driver); ours {

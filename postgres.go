@@ -16,6 +16,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -252,8 +253,7 @@ func postgresURLParams(dsn string) (map[string]string, bool) {
 	return params, true
 }
 
-// postgresKeywords reads key = value pairs; a value may be in single quotes, and
-// a backslash escapes the next character.
+// postgresKeywords reads key = value pairs.
 func postgresKeywords(dsn string) (map[string]string, bool) {
 	params := make(map[string]string)
 	for rest := strings.TrimLeft(dsn, " \t\r\n"); rest != ""; rest = strings.TrimLeft(rest, " \t\r\n") {
@@ -261,7 +261,7 @@ func postgresKeywords(dsn string) (map[string]string, bool) {
 		if !found {
 			return nil, false
 		}
-		value, after, ok := postgresValue(strings.TrimLeft(after, " \t\r\n"))
+		value, after, ok := redact.KeywordValue(strings.TrimLeft(after, " \t\r\n"))
 		if !ok {
 			return nil, false
 		}
@@ -269,27 +269,4 @@ func postgresKeywords(dsn string) (map[string]string, bool) {
 		rest = after
 	}
 	return params, true
-}
-
-// postgresValue cuts the value off the front of s.
-func postgresValue(s string) (value, rest string, ok bool) {
-	quoted := strings.HasPrefix(s, "'")
-	if quoted {
-		s = s[1:]
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-		case quoted && c == '\'':
-			return b.String(), s[i+1:], true
-		case !quoted && strings.IndexByte(" \t\r\n", c) >= 0:
-			return b.String(), s[i:], true
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String(), "", !quoted
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -56,7 +57,7 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 		err = explainStub(err)
 	}
 	if err != nil && c.dsn != nil {
-		return nil, withoutDialSecrets(err, *c.dsn)
+		return nil, redact.DialError(err, *c.dsn, mysqlErrorNumber(err) != 0)
 	}
 	return ci, err
 }

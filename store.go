@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/redact"
 )
 
 // A Store hands out sqlx handles that are under a user's lock:
@@ -153,7 +155,7 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 	if slices.Contains(sql.Drivers(), name) {
 		db, err := sql.Open(name, dsn)
 		if err != nil {
-			return nil, "", withoutPieces(err, dsn)
+			return nil, "", redact.ParseError(err, dsn)
 		}
 		defer db.Close()
 		if d, ours := db.Driver().(*Driver); ours { // of Register

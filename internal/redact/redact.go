@@ -1,4 +1,5 @@
-package dblocker
+// Package redact strikes the password of a DSN out of the errors of drivers.
+package redact
 
 import (
 	"errors"
@@ -11,21 +12,24 @@ import (
 	"strings"
 )
 
-// withoutSecrets returns err unchanged unless its text shows the password of dsn,
-// where a DSN has it: then it returns an error with the password struck out and
-// the same identity to errors.Is and errors.As. A server's own error, which
-// shows none, stays what it is, though it may name a user who is called like the
-// password.
-func withoutSecrets(err error, dsn string) error {
+// DialError returns err, of the Connect of a driver that was given dsn, unchanged unless its text shows
+// the password: then it returns an error with that struck out and the same identity to
+// errors.Is and errors.As. Some drivers read the DSN no earlier than in Connect, and some have read a
+// wrong host, or a parameter, out of a password that is not escaped. fromServer tells that
+// the server has sent the error, where its type does not.
+func DialError(err error, dsn string, fromServer bool) error {
 	if err == nil {
 		return nil
 	}
-	return redacted(err, struckOut(err.Error(), dsn))
+	if !fromServer && isParseError(err) || isMisread(dsn) {
+		return ParseError(err, dsn)
+	}
+	return withoutSecrets(err, dsn)
 }
 
-// withoutPieces is withoutSecrets for the error of a driver that could not read the DSN: it may
+// ParseError is DialError for an error of a driver that could not read the DSN: it may
 // show any piece of the DSN, cut where the driver lost its way.
-func withoutPieces(err error, dsn string) error {
+func ParseError(err error, dsn string) error {
 	if err == nil {
 		return nil
 	}
@@ -36,13 +40,11 @@ func withoutPieces(err error, dsn string) error {
 	return redacted(err, text)
 }
 
-// withoutDialSecrets is for an error of the driver's Connect. Some drivers read the DSN no earlier,
-// and some have read a wrong host, or a parameter, out of a password that is not escaped.
-func withoutDialSecrets(err error, dsn string) error {
-	if isParseError(err) || isMisread(dsn) {
-		return withoutPieces(err, dsn)
-	}
-	return withoutSecrets(err, dsn)
+// withoutSecrets strikes out the password where a DSN has it. A server's own error, which
+// shows none, stays what it is, though it may name a user who is called like the
+// password.
+func withoutSecrets(err error, dsn string) error {
+	return redacted(err, struckOut(err.Error(), dsn))
 }
 
 // isParseError tells the error of a driver that could not read the DSN from those of the network
@@ -57,7 +59,7 @@ func isParseError(err error) bool {
 	if strings.Contains(fmt.Sprintf("%T", err), "ParseConfigError") { // of pgx, which is not among our dependencies
 		return true
 	}
-	return !errors.As(err, &network) && !errors.As(err, &server) && mysqlErrorNumber(err) == 0
+	return !errors.As(err, &network) && !errors.As(err, &server)
 }
 
 // isMisread tells whether a driver may take a part of the password for something else.
@@ -69,7 +71,7 @@ func isMisread(dsn string) bool {
 		return true
 	}
 	return slices.ContainsFunc(keywordRegions(dsn), func(region string) bool {
-		_, rest, ok := postgresValue(region)
+		_, rest, ok := KeywordValue(region)
 		return !ok || strings.TrimSpace(rest) != ""
 	})
 }
