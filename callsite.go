@@ -67,7 +67,7 @@ func callSite() string {
 }
 
 func isPlumbing(frame runtime.Frame) bool {
-	for _, pkg := range []string{"runtime.", "database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker."} {
+	for _, pkg := range []string{"runtime.", "database/sql.", "github.com/jmoiron/sqlx.", "github.com/calmdocs/dblocker.", "github.com/calmdocs/dblocker/internal/"} {
 		if strings.HasPrefix(frame.Function, pkg) {
 			return !strings.HasSuffix(frame.File, "_test.go")
 		}
