@@ -18,10 +18,11 @@ type dialing struct {
 }
 
 // awaitDial waits for open, at most as long as ctx and, if that is above zero, timeout allow. If
-// open does not return, the error is one for raise.
-func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
+// open does not return, the error is one for raise. If the caller leaves that waits for a connection to a
+// SQLite database, what it has of the gate g is kept until open has returned; other g are nil.
+func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, g *gate, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
 	began := time.Now()
-	left := make(chan struct{})
+	left := make(chan func(), 1) // to be called when it is closed
 	done := make(chan dialing)
 	within, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -46,17 +47,18 @@ func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, open 
 		err = &LockError{Waited: time.Since(began), Err: ErrLockTimeout, what: "a new connection, for which the inner driver has not returned from Connect"}
 	}
 	cancel()
-	close(left)
+	left <- g.leaveOpening()
 	return nil, err
 }
 
 // dial gives what open returns to who waits for it, if that has not left.
-func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*serverConn, error), done chan<- dialing, left <-chan struct{}) {
+func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*serverConn, error), done chan<- dialing, left <-chan func()) {
 	d := dialing{err: errGoexit}
 	defer func() {
 		select {
 		case done <- d:
-		case <-left:
+		case closed := <-left:
+			defer closed() // also if the driver panics
 			d.close()
 		}
 	}()

@@ -167,3 +167,80 @@ func TestHooksSeeTheProgramsConnections(t *testing.T) {
 		}
 	}
 }
+
+// TestOpeningKeepsTheGate: an opening that goes on after its call has ended has the file locked, so
+// what SQLite would refuse beside it waits, whatever the call was.
+func TestOpeningKeepsTheGate(t *testing.T) {
+	for journal, refused := range map[string]string{
+		"DELETE": "UPDATE t SET x = 3",
+		"WAL":    "PRAGMA journal_mode = DELETE",
+	} {
+		for name, call := range map[string]func(context.Context, *sql.DB) error{
+			"Query": func(ctx context.Context, db *sql.DB) error { return db.QueryRowContext(ctx, "SELECT x FROM t").Err() },
+			"Exec": func(ctx context.Context, db *sql.DB) error {
+				_, err := db.ExecContext(ctx, "UPDATE t SET x = 2")
+				return err
+			},
+			"Prepare": func(ctx context.Context, db *sql.DB) error {
+				_, err := db.PrepareContext(ctx, "SELECT x FROM t")
+				return err
+			},
+			"Begin": func(ctx context.Context, db *sql.DB) error {
+				tx, err := db.BeginTx(ctx, nil)
+				if err == nil {
+					tx.Rollback()
+				}
+				return err
+			},
+			"Ping": func(ctx context.Context, db *sql.DB) error { return db.PingContext(ctx) },
+		} {
+			for _, first := range []bool{false, true} { // first: nothing is known of the file
+				testOpeningKeepsTheGate(t, journal, first, refused, name, call)
+			}
+		}
+	}
+}
+
+func testOpeningKeepsTheGate(t *testing.T, journal string, first bool, refused, name string, call func(context.Context, *sql.DB) error) {
+	t.Run(fmt.Sprintf("%s/%s/%v", journal, name, first), func(t *testing.T) {
+		testdb.NoLeaks(t)
+		dsn := testdb.SQLite(t) + "?_busy_timeout=0&_journal_mode=" + journal
+		other := openSQLite(t, "dblocker", "sqlite3:"+dsn)
+		bare := openSQLite(t, "sqlite3", dsn)
+		_, err := bare.Exec("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+		must(t, err)
+		must(t, bare.Close())
+		if !first {
+			must(t, other.Ping())
+		}
+		entered, free := make(chan struct{}), make(chan struct{})
+		d := &Driver{name: "sqlite3", inner: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
+			_, err := c.Exec("BEGIN; SELECT x FROM t", nil)
+			close(entered)
+			<-free
+			if err == nil {
+				_, err = c.Exec("COMMIT", nil)
+			}
+			return err
+		}}}
+		c, err := d.OpenConnector(dsn)
+		must(t, err)
+		db := sql.OpenDB(c)
+		defer db.Close()
+		ctx, cancel := context.WithCancel(asUser(1))
+		done := make(chan error, 1)
+		go func() { done <- call(ctx, db) }()
+		<-entered
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the call has ended with %v", err)
+		}
+		go func() {
+			_, err := other.ExecContext(asUser(2), refused)
+			done <- err
+		}()
+		waitFor(t, func() bool { return len(done) > 0 || waitingAtGates() > 0 })
+		close(free)
+		must(t, <-done)
+	})
+}

@@ -46,7 +46,8 @@ type gate struct {
 	writes atomic.Int64
 	barred atomic.Bool
 
-	conns openConns // to the database
+	conns openConns    // to the database
+	left  leftOpenings // of such
 }
 
 // The values of gate.wal.
@@ -111,6 +112,12 @@ func (g *gate) makeRoom() {
 
 // leaveGate gives up what h has of the gate. It does nothing the second time.
 func (h *userHold) leaveGate() {
+	if g := h.asked; g != nil {
+		if g.left.count.Load() > 0 {
+			g.left.keep(h)
+		}
+		h.asked = nil
+	}
 	if g := h.passed; g != nil {
 		h.passed = nil
 		g.passers.Add(-1)
@@ -141,6 +148,7 @@ func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) 
 	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
 		return nil
 	}
+	h.asked = g
 	if g.wal.Load() == walUnknown {
 		if err := c.learnJournal(op, g); err != nil {
 			return err
@@ -254,17 +262,18 @@ func writesRows(st sqltext.Statement) bool {
 // lock: it is no other's work that they would wait for.
 func (c *conn) learnJournal(op *operation, g *gate) error {
 	ctx, id := op.ctx, op.id
-	h := rwlock.Hold{Owner: c.ownerFor(id), With: c.turnLink(id.lockOwner())}
+	h := userHold{asked: g}
+	h.gate.Owner, h.gate.With = c.ownerFor(id), c.turnLink(id.lockOwner())
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
-	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h, w); err != nil {
+	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h.gate, w); err != nil {
 		return c.lockError(err, id)
 	}
-	defer h.Release()
+	defer h.leaveGate()
 	if g.wal.Load() != walUnknown {
 		return nil
 	}
-	slot := rwlock.Hold{Owner: h.Owner, With: &h}
+	slot := rwlock.Hold{Owner: h.gate.Owner, With: &h.gate}
 	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
 	if err != nil {
 		return c.db.connectError(err)
@@ -285,7 +294,8 @@ func (c *conn) connectFirst(ctx context.Context, g *gate, mode Mode) {
 		return
 	}
 	g.passers.Add(1)
-	defer g.passers.Add(-1)
+	h := userHold{asked: g, passed: g}
+	defer h.leaveGate()
 	if g.wal.Load() != walOn || !p.connected.CompareAndSwap(false, true) {
 		return
 	}

@@ -708,11 +708,14 @@ func TestNestedReadInExclusiveRows(t *testing.T) {
 	})
 }
 
-// waitingAtGates counts those who wait at the gates of all databases.
+// waitingAtGates counts those who wait at the gates of all databases, or for readers that passed by.
 func waitingAtGates() int {
 	n := 0
 	for _, s := range openSpaces() {
-		for _, info := range s.gate.lock.Snapshot() {
+		if s.gate.wal.Load() == walLeaving {
+			n++
+		}
+		for _, info := range append(s.gate.lock.Snapshot(), s.gate.learning.Snapshot()...) {
 			if info.Waiting {
 				n++
 			}

@@ -15,6 +15,7 @@ import (
 type userHold struct {
 	rwlock.Hold
 	gate   rwlock.Hold
+	asked  *gate      // what of it was asked for; nil if nothing
 	passed *gate      // where it counts as a reader that passes by; else nil
 	alone  *pool      // whose gate it has for itself; else nil
 	crowd  crowdPlace // in the crowd of the gate
@@ -62,16 +63,24 @@ func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held()
 // connection. It reports whether that was a user's lock, or a place in a section.
 func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	moved = h.Held()
-	to.user, to.passed, to.alone, to.all = h.user, h.passed, h.alone, h.all
-	h.passed, h.alone, h.all = nil, nil, nil
+	to.user = h.user
+	to.all, h.all = h.all, nil
 	h.Move(&to.Hold)
-	h.gate.Move(&to.gate)
-	to.crowd, h.crowd = h.crowd, crowdPlace{}
-	to.attached, h.attached = h.attached, nil
+	h.moveGate(to)
 	if h.inside.section != nil {
 		h.inside.move(&to.inside, c)
 	}
 	return moved
+}
+
+// moveGate is moveTo of what h has of the gate.
+func (h *userHold) moveGate(to *userHold) {
+	to.asked, h.asked = h.asked, nil
+	to.passed, h.passed = h.passed, nil
+	to.alone, h.alone = h.alone, nil
+	to.crowd, h.crowd = h.crowd, crowdPlace{}
+	to.attached, h.attached = h.attached, nil
+	h.gate.Move(&to.gate)
 }
 
 // describe says whose the holds are, of an operation on c, and what for. Those of rows have

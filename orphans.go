@@ -140,7 +140,7 @@ func (os *orphans) look(ctx context.Context, sc *serverConn, watching []*orphan)
 func (os *orphans) ask(ctx context.Context, sc *serverConn, lost []session) (*serverConn, []session, error) {
 	c := os.pool.connector
 	var alive []session
-	through, err := awaitDial(ctx, c.cfg.logger, 0, func(ctx context.Context) (*serverConn, error) {
+	through, err := awaitDial(ctx, c.cfg.logger, 0, nil, func(ctx context.Context) (*serverConn, error) {
 		through := sc
 		if through == nil {
 			ci, err := c.dial(ctx)

@@ -73,7 +73,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, panicked
 		}
 	} else {
-		sc, err = awaitDial(ctx, c.cfg.logger, c.timeout, open)
+		sc, err = awaitDial(ctx, c.cfg.logger, c.timeout, c.gate, open)
 	}
 	if err != nil {
 		return nil, err
