@@ -463,6 +463,7 @@ func TestManyUsersLeaveNothing(t *testing.T) {
 				case now == settled:
 					heap, goroutines = heapInUse(), runtime.NumGoroutine()
 				case now%round == settled:
+					waitFor(t, func() bool { return runtime.NumGoroutine() <= goroutines }) // what ends in the background
 					grown := heapInUse() - heap
 					heap, least = heap+grown, min(least, grown)
 				}
@@ -470,7 +471,6 @@ func TestManyUsersLeaveNothing(t *testing.T) {
 			if n := spaceOf(t, s.own.c).users.Len(); n != 0 || len(s.live) != 0 {
 				t.Errorf("%d locks and %d sections are left", n, len(s.live))
 			}
-			waitFor(t, func() bool { return runtime.NumGoroutine() <= goroutines })
 			if least > 8*round {
 				t.Errorf("%d users leave %d bytes, each time", round, least)
 			}
