@@ -130,14 +130,14 @@ func (c *conn) undraw(end func(draw)) {
 		return
 	}
 	d := c.drawn
-	if c.scope != nil {
-		d.sc.scope = nil
+	if c.scope != nil && d.pin != nil {
+		d.pin.scope = nil
 	}
 	// Also if the inner driver panics.
 	defer c.detach(d)
 	defer c.slot.Release()
 	defer end(d)
-	if (d.pin == nil || c.using != nil) && d.sc.scope == nil { // else it is not for c alone: see lockReturn
+	if d.pin == nil || c.using != nil && d.pin.scope == nil { // else it is not for c alone: see lockReturn
 		c.noteEnd(d.sc) // should a transaction have ended unseen
 	}
 	for len(c.stmts) > 0 {

@@ -17,6 +17,7 @@ type pin struct {
 	turn   turn         // held during each call on the server connection; guards what follows
 	wanted atomic.Int32 // so many calls wait for the turn
 	drawn  draw         // has no sc until the first call
+	scope  *scope       // the innermost transaction on it, of one of the client connections that have it; or nil
 	slot   rwlock.Hold
 	used   bool // somebody had it before; if it is lost then, so is what was set up on it
 	lost   bool

@@ -89,9 +89,7 @@ func (s *scope) writesReadOnly(op *operation, st sqltext.Statement) bool {
 // open makes the scope the connection's innermost.
 func (s *scope) open() {
 	s.conn.scope = s
-	if sc := s.conn.drawn.sc; sc != nil {
-		sc.scope = s
-	}
+	s.conn.shareScope()
 }
 
 // lock decides what an operation inside the scope needs. If the scope is a
@@ -202,9 +200,7 @@ func (s *scope) release() {
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
 			*p = s.outer
-			if sc := s.conn.drawn.sc; sc != nil {
-				sc.scope = s.conn.scope
-			}
+			s.conn.shareScope()
 			return
 		}
 	}

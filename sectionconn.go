@@ -84,10 +84,22 @@ func (c *conn) server() *serverConn {
 // scopeOnServer returns the innermost transaction that an operation on c runs in: on a
 // pinned connection it may be another client connection's.
 func (c *conn) scopeOnServer() *scope {
-	if sc := c.server(); c.scope == nil && sc != nil {
-		return sc.scope
+	p := c.drawn.pin
+	if c.drawn.sc == nil && c.server() != nil {
+		p = c.using
 	}
-	return c.scope
+	if c.scope != nil || p == nil {
+		return c.scope
+	}
+	return p.scope
+}
+
+// shareScope lets those who come to the pinned connection that c has, if it has one, know of the
+// innermost transaction of c.
+func (c *conn) shareScope() {
+	if p := c.drawn.pin; p != nil {
+		p.scope = c.scope
+	}
 }
 
 // lockCall is enter for what must be done in any case.

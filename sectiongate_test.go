@@ -409,7 +409,7 @@ func expectKeptIdle(t *testing.T, c *Connector) (version int64) {
 	t.Helper()
 	onServerConn(t, c, func(sc *serverConn) {
 		version = sc.version()
-		if sc.open != nil || sc.scope != nil {
+		if in, _ := sc.inTransaction(); sc.open != nil || in {
 			t.Error("the server connection has rows or a transaction left")
 		}
 		if n := len(sc.cache.stmts); n == 0 {

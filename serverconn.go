@@ -241,10 +241,9 @@ type serverConn struct {
 	attachments *attachments
 
 	// open are the rows that are open on it, the last first. While there are any, some
-	// drivers say of a good connection that it is not valid. scope is the innermost
-	// transaction. Either may be of another client connection, if it is pinned.
-	open  *rows
-	scope *scope
+	// drivers say of a good connection that it is not valid. If the connection is pinned,
+	// they may be of several client connections.
+	open *rows
 
 	// changesSchema means that a statement of the transaction that may be open does: others
 	// see it when that has ended.

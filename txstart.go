@@ -151,7 +151,8 @@ func (t *tx) beginOnServer(op *operation) error {
 		err := c.onServer(op.ctx, op, busy, func(sc *serverConn) error {
 			inner, err := sc.begin(op.ctx, t.opts)
 			if err == nil {
-				t.Tx, sc.scope = &serverTx{inner, sc, t.ctx}, c.scope
+				t.Tx = &serverTx{inner, sc, t.ctx}
+				c.shareScope()
 			}
 			return err
 		})
