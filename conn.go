@@ -60,13 +60,14 @@ type conn struct {
 	raises *panicError // with which Close panics; else nil
 
 	life     membership   // in bound, while there may be something to close
-	attached membership   // in the section of drawn.pin
+	attached membership   // in the section of pinned
 	using    *pin         // whose turn the call has; else nil
 	turn     *rwlock.Hold // of it; nil until there is one
 	late     late
 	visit    membership // in the section of using, while the call lasts
 
 	drawn    draw        // has no sc unless a server connection is drawn
+	pinned   *pin        // whose connection that is; nil if c has drawn it itself
 	gates    *gateSet    // of attached files, that the operation or the open transaction has passed
 	expected []string    // the files that the running statement may attach
 	slot     rwlock.Hold // held while it is, if their number is limited

@@ -119,37 +119,52 @@ func (c *conn) waitForConn(user string) rwlock.Wait {
 	return w
 }
 
-// giveBack returns the server connection, if any, to the inner pool.
-func (c *conn) giveBack() { c.undraw(draw.giveBack) }
+// giveBack returns the server connection, if any, to the inner pool; a pinned one stays with
+// its pin.
+func (c *conn) giveBack() {
+	c.undraw(func(d draw, p *pin) {
+		if p == nil {
+			d.giveBack()
+		}
+	})
+}
 
 // discard closes the server connection, if any.
-func (c *conn) discard() { c.undraw(draw.discard) }
+func (c *conn) discard() {
+	c.undraw(func(d draw, p *pin) {
+		if p == nil {
+			d.discard()
+		} else {
+			p.discard()
+		}
+	})
+}
 
-func (c *conn) undraw(end func(draw)) {
+func (c *conn) undraw(end func(draw, *pin)) {
 	if c.drawn.sc == nil {
 		return
 	}
-	d := c.drawn
-	if c.scope != nil && d.pin != nil {
-		d.pin.scope = nil
+	d, p := c.drawn, c.pinned
+	if c.scope != nil && p != nil {
+		p.scope = nil
 	}
 	// Also if the inner driver panics.
-	defer c.detach(d)
+	defer c.detach(p)
 	defer c.slot.Release()
-	defer end(d)
-	if d.pin == nil || c.using != nil && d.pin.scope == nil { // else it is not for c alone: see lockReturn
+	defer end(d, p)
+	if p == nil || c.using != nil && p.scope == nil { // else it is not for c alone: see lockReturn
 		c.noteEnd(d.sc) // should a transaction have ended unseen
 	}
 	for len(c.stmts) > 0 {
 		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
-	c.drawn = draw{}
+	c.drawn, c.pinned = draw{}, nil
 }
 
-// detach leaves the pin that d, which c had, is of.
-func (c *conn) detach(d draw) {
-	c.drawn = draw{}
-	if c.using != nil && c.using == d.pin && c.visit.section == nil {
+// detach leaves the pin whose connection c had; nil if it was another.
+func (c *conn) detach(p *pin) {
+	c.drawn, c.pinned = draw{}, nil
+	if c.using != nil && c.using == p && c.visit.section == nil {
 		c.attached.move(&c.visit, c) // it keeps its turn, and whoever has that is a member
 	} else {
 		c.attached.leave()

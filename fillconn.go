@@ -49,7 +49,7 @@ func (c *conn) tryEnter() bool {
 	if !c.mu.TryLock() {
 		return false
 	}
-	p := c.drawn.pin
+	p := c.pinned
 	if c.lent || p != nil && !p.turn.tryLock() {
 		c.mu.Unlock()
 		return false

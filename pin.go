@@ -67,12 +67,11 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 			return c.explainClosed(c.db.connectError(err))
 		}
 		p.slot.SetOwner(p.section.id.lockOwner())
-		p.drawn.pin = p
-		c.drawn = p.drawn
+		c.drawn, c.pinned = p.drawn, p
 		return nil
 	}
 	p.used = true
-	c.drawn = p.drawn
+	c.drawn, c.pinned = p.drawn, p
 	c.drawn.mayBeStale = false
 	return nil
 }
@@ -83,7 +82,6 @@ func (p *pin) discard() {
 	d := p.drawn
 	p.drawn, p.lost = draw{}, p.used
 	if d.sc != nil {
-		d.pin = nil
 		defer p.slot.Release()
 		d.discard()
 	}
@@ -93,7 +91,7 @@ func (p *pin) discard() {
 // which the last member may hold who is just leaving: whoever has the turn is a member.
 func (p *pin) close() {
 	if d := p.drawn; d.sc != nil {
-		p.drawn, d.pin = draw{}, nil
+		p.drawn = draw{}
 		defer p.slot.Release()
 		p.section.pool.noteEnd(d.sc)
 		d.giveBack()

@@ -138,8 +138,6 @@ type draw struct {
 	conn *sql.Conn
 	sc   *serverConn
 
-	pin *pin // that has taken it, if it is not the client connection itself
-
 	// mayBeStale tells that the connection has been in the pool, where it may
 	// have gone bad.
 	mayBeStale bool
@@ -215,20 +213,14 @@ func (d draw) reset(ctx context.Context) error {
 
 // giveBack returns the connection to the pool, if it is still good.
 func (d draw) giveBack() {
-	if d.pin == nil {
-		defer d.conn.Close()
-		if d.sc.validate() {
-			d.sc.leaveTransaction()
-		}
+	defer d.conn.Close()
+	if d.sc.validate() {
+		d.sc.leaveTransaction()
 	}
 }
 
 // discard closes the connection.
 func (d draw) discard() {
-	if d.pin != nil {
-		d.pin.discard()
-		return
-	}
 	d.sc.broken = true
 	defer d.conn.Close()
 	defer d.conn.Raw(func(any) error { return driver.ErrBadConn })

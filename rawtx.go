@@ -276,7 +276,7 @@ func (c *conn) keepRaw() bool {
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
 	sc := c.drawn.sc
-	if c.raw != nil || c.scope != nil || sc == nil || c.drawn.pin != nil || c.pool.gate != nil {
+	if c.raw != nil || c.scope != nil || sc == nil || c.pinned != nil || c.pool.gate != nil {
 		return
 	}
 	if in, _ := sc.inTransaction(); in && sc.isUsable() {

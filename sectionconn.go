@@ -52,7 +52,7 @@ func (c *conn) enterFor(op *operation) error {
 	if err := c.lockMuFor(op.ctx); err != nil {
 		return err
 	}
-	p := c.drawn.pin
+	p := c.pinned
 	if p == nil {
 		p = op.pin
 	}
@@ -62,7 +62,7 @@ func (c *conn) enterFor(op *operation) error {
 		err = c.whyGone()
 	case p != nil:
 		err = c.usePin(op.ctx, op, p)
-		if err == nil && c.drawn.pin == nil { // else it is a member already
+		if err == nil && c.pinned == nil { // else it is a member already
 			err = p.section.enter(&c.visit, c) // so that the connection is not given back meanwhile
 		}
 	}
@@ -84,7 +84,7 @@ func (c *conn) server() *serverConn {
 // scopeOnServer returns the innermost transaction that an operation on c runs in: on a
 // pinned connection it may be another client connection's.
 func (c *conn) scopeOnServer() *scope {
-	p := c.drawn.pin
+	p := c.pinned
 	if c.drawn.sc == nil && c.server() != nil {
 		p = c.using
 	}
@@ -97,7 +97,7 @@ func (c *conn) scopeOnServer() *scope {
 // shareScope lets those who come to the pinned connection that c has, if it has one, know of the
 // innermost transaction of c.
 func (c *conn) shareScope() {
-	if p := c.drawn.pin; p != nil {
+	if p := c.pinned; p != nil {
 		p.scope = c.scope
 	}
 }
@@ -108,7 +108,7 @@ func (c *conn) shareScope() {
 // not touch the server connection: what there is to be done there is left, see leaveLate.
 func (c *conn) lockCall() error {
 	c.lockMu()
-	if p := c.drawn.pin; p != nil && c.using == nil {
+	if p := c.pinned; p != nil && c.using == nil {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
 	return nil
@@ -118,7 +118,7 @@ func (c *conn) lockCall() error {
 // something to be closed.
 func (c *conn) lockReturn() error {
 	c.lockMu()
-	if p := c.drawn.pin; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
+	if p := c.pinned; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
 	return nil
@@ -170,7 +170,7 @@ func (c *conn) sweep() {
 // on c ends.
 func (c *conn) sweepLocked() (done bool) {
 	defer c.mu.Unlock()
-	p := c.drawn.pin
+	p := c.pinned
 	if c.lent || p != nil && !p.turn.tryLock() {
 		return false
 	}
@@ -188,7 +188,7 @@ func (c *conn) sweepLocked() (done bool) {
 }
 
 func (c *conn) endInside() {
-	pinEnded := c.drawn.pin != nil && c.drawn.pin.section.hasEnded()
+	pinEnded := c.pinned != nil && c.pinned.section.hasEnded()
 	for _, r := range c.openRows() {
 		switch {
 		case r.late != nil:
@@ -196,7 +196,7 @@ func (c *conn) endInside() {
 		case r.inside.hasEnded():
 			r.end(c.reason(r.inside))
 		case pinEnded:
-			r.end(c.drawn.pin.section.reason())
+			r.end(c.pinned.section.reason())
 		}
 	}
 	var last *scope // the outermost that has to end
@@ -213,7 +213,7 @@ func (c *conn) endInside() {
 		c.abort(last, reason)
 		c.forgetKeptRaw()
 	}
-	if p := c.drawn.pin; p != nil && p.section.hasEnded() {
+	if p := c.pinned; p != nil && p.section.hasEnded() {
 		c.giveBack()
 	}
 	if c.late.closed {

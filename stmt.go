@@ -96,7 +96,7 @@ func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStm
 func (s *stmt) Close() error {
 	c := s.conn
 	c.lockMu()
-	if p := c.drawn.pin; p != nil && s.inner != nil {
+	if p := c.pinned; p != nil && s.inner != nil {
 		if !p.turn.tryLock() { // another's call may wait there for a lock
 			c.leave()
 			return nil // it is closed when c leaves the connection
