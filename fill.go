@@ -53,7 +53,7 @@ func (r *rows) tryFinish() {
 	returned := false
 	defer func() {
 		if !returned {
-			r.raises = recover()
+			r.earlyEnd().raises = recover()
 			if sc := r.conn.drawn.sc; sc != nil {
 				sc.broken = true
 			}
@@ -288,5 +288,5 @@ func (r *rows) yieldOnce(stop func() bool) (done bool) {
 // mayYield tells whether the rows may make way for others. The caller has the connection.
 func (r *rows) mayYield() bool {
 	c := r.conn
-	return r.opened && !r.closed && r.late == nil && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
+	return r.opened && !r.closed && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
 }

@@ -37,7 +37,8 @@ func (c *conn) open(r *rows, adm admission) {
 func (c *conn) list(r *rows) {
 	switch {
 	case r.hold.owner != nil:
-		if r.hold.Held() || r.hold.atGate() {
+		// Nobody has made them give up the lock yet, so the lock itself need not be asked.
+		if r.hold.user != "" || r.hold.inside.section != nil || r.hold.atGate() {
 			r.hold.owner.add(r)
 		}
 	case c.pool.gate != nil && r.hold.atGate():

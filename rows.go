@@ -29,13 +29,11 @@ type rows struct {
 	driver.Rows
 	conn  *conn // on which they are open; nil if they are a server connection's own
 	hold  userHold
-	asked askedMode       // of the query
 	limit *statementLimit // nil if there is none
 	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
 	done  func()          // what else is to be done after Close; may be nil
 
 	inside *section // that they are in by themselves; nil if in none
-	late   error    // set if they are to be closed, see late; else nil
 
 	server     *serverConn // in whose list they are, linked by below; or nil
 	below      *rows
@@ -43,28 +41,44 @@ type rows struct {
 	list       *rowsList // nil if they are in none
 
 	// The connection guards what follows.
-	opened      bool // the query is done, and they are not released
+	asked       askedMode // by the context of the query
+	opened      bool      // the query is done, and they are not released
 	released    bool
-	counted     bool    // as spilled
-	unspillable bool    // what a fill reads would not last
-	last        error   // with which the inner rows have ended their result set; nil if they are in it
-	settle      func()  // finds out, when they have ended, what their statement did to the transaction; may be nil
-	shut        bool    // the inner rows were closed before the program closed these
-	shutErr     error   // of that
-	raises      any     // with which Close panics; else nil
-	writes      bool    // whether they are of a statement that writes, or may by WithMode
-	copies      bool    // whether the values of a row must be copied out of the inner driver's buffer
-	buffer      []byte  // the byte values of the current row, if they were
-	scanned     scanRow //lint:ignore U1000 used from Go 1.27 on
+	counted     bool      // as spilled
+	late        bool      // they are to be closed, see late
+	shut        bool      // the inner rows were closed before the program closed these
+	writes      bool      // whether they are of a statement that writes, or may by WithMode
+	copies      bool      // whether the values of a row must be copied out of the inner driver's buffer
+	early       *earlyEnd // nil if there is nothing to tell of it
+	last        error     // with which the inner rows have ended their result set; nil if they are in it
+	settle      func()    // finds out, when they have ended, what their statement did to the transaction; may be nil
+	buffer      []byte    // the byte values of the current row, if they were copied
+	scanned     scanRow   //lint:ignore U1000 used from Go 1.27 on
+	unspillable bool      // what a fill reads would not last
 
+	closed bool        // guarded by mu
 	yields atomic.Bool // they are making way for others
 
-	mu     sync.Mutex // guards closed, the content of memory, and with the connection Rows
-	closed bool
+	mu sync.Mutex // guards closed, the content of memory, and with the connection Rows
 
 	// memory is what was read ahead; nil if the inner rows are where the program is. It is
 	// set with the connection and mu.
 	memory atomic.Pointer[memory]
+}
+
+// An earlyEnd is what became of the inner rows when they were closed before the program closes
+// its own.
+type earlyEnd struct {
+	err    error
+	raises any // with which Close panics; else nil
+}
+
+// earlyEnd returns that of the rows, to be written.
+func (r *rows) earlyEnd() *earlyEnd {
+	if r.early == nil {
+		r.early = new(earlyEnd)
+	}
+	return r.early
 }
 
 // wrapRows returns inner with done to be called once it has been closed.
@@ -205,7 +219,7 @@ func (r *rows) isAlone() bool {
 // closeLate is for rows on a pinned connection that another call has: they are closed when that
 // returns. Who has the turn perhaps waits for their user's lock.
 func (r *rows) closeLate() {
-	r.late = errClosed
+	r.late = true
 	if !r.writes {
 		r.hold.Hold.Release()
 	}
@@ -218,10 +232,14 @@ func (r *rows) closeInner() error {
 	r.closed = true
 	untold := r.untold()
 	r.forget()
-	if r.raises != nil {
-		panic(r.raises)
+	var early earlyEnd
+	if r.early != nil {
+		early = *r.early
 	}
-	err := r.shutErr
+	if early.raises != nil {
+		panic(early.raises)
+	}
+	err := early.err
 	if !r.shut {
 		err = r.inScope(r.Rows.Close())
 	}
@@ -266,7 +284,9 @@ func (r *rows) shutEarly() {
 	}
 	r.shut = true
 	defer r.leaveServer()
-	r.shutErr = r.inScope(r.Rows.Close())
+	if err := r.inScope(r.Rows.Close()); err != nil {
+		r.earlyEnd().err = err
+	}
 }
 
 // leaveServer is for rows whose inner rows have been closed.

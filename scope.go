@@ -16,12 +16,12 @@ type scope struct {
 	outer    *scope // if it was begun inside another, as some engines allow
 	readOnly bool
 	tagged   bool        // it was begun for a user; then hold, or that of an outer scope, is held
-	hold     userHold    // of the user it was begun for
 	inShared bool        // it is inside a shared section, or in another scope that is
+	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
+	hold     userHold    // of the user it was begun for
 	tx       driver.Tx   // of the inner driver; nil if it is written in SQL
 	ended    error       // why the end of its section has ended it; else nil
 	late     error       // why it could not be ended yet, see late; else nil
-	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	joined   []*userHold // the users of its statements that no hold covers yet
 	lost     error       // why the server has ended it, which the program does not know; else nil
 

@@ -191,8 +191,8 @@ func (c *conn) endInside() {
 	pinEnded := c.pinned != nil && c.pinned.section.hasEnded()
 	for _, r := range c.openRows() {
 		switch {
-		case r.late != nil:
-			r.end(r.late)
+		case r.late:
+			r.end(errClosed)
 		case r.inside.hasEnded():
 			r.end(c.reason(r.inside))
 		case pinEnded:

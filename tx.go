@@ -20,8 +20,8 @@ type tx struct {
 	userMode Mode
 
 	ownConn bool      // its connection was drawn for it, and has done nothing before
-	atGate  *userHold // that has its part of the gate; nil before it has passed
 	gaveUp  bool      // its user's lock, to ask for it again together with the gate
+	atGate  *userHold // that has its part of the gate; nil before it has passed
 	worked  int64     // by its owner when it began: see owner.worked
 }
 
