@@ -2,65 +2,12 @@ package dblocker
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/jmoiron/sqlx"
-)
-
-// A Connect opens the database of a user, given what [New] was given.
-type Connect func(ctx context.Context, user, driverName, dataSourceName string) (*sqlx.DB, error)
-
-// ConnectFunc makes a [Store] ask f for the database of each user: any database, any
-// shard. It is called once for a user who comes into use, and the user's handles share
-// what it returns, which the Store closes when none of them is left. So it has to open
-// a new *sqlx.DB each time. It may return the same one for several users, as long as it
-// is open: then it is closed when the last of them leaves. For shards that stay open,
-// [DSNFunc] is cheaper.
-//
-// The *sqlx.DB may be opened through dblocker or not. If not, the Store takes the locks
-// and draws the connections from it, whose limits hold; what is done with it past the
-// Store is not behind any lock.
-//
-// The error of f is returned to those who wait for that user, which they do for
-// lock_timeout at most, or 2 minutes if that is 0. Its context has the values of the first
-// one's, and ends when none of them waits any more. The option is for [New] only, and has
-// no form in a DSN.
-func ConnectFunc(f Connect) Option {
-	return func(c *config) error {
-		if f == nil {
-			return errors.New("dblocker: ConnectFunc: the function is nil; leave the option out to keep all users in one database")
-		}
-		c.connect = f
-		return nil
-	}
-}
-
-// DSNFunc makes a [Store] ask f for the data source name of each user's database, for
-// the driver that [New] was given. Users with the same one share its connections, which
-// stay open for a minute after the last use, of at most 16 databases. What is said of
-// f in [ConnectFunc] holds here too. A user ID is what the program was given: f must not
-// let one such as "../x" choose a file.
-func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, err error)) Option {
-	return func(c *config) error {
-		if f == nil {
-			return errors.New("dblocker: DSNFunc: the function is nil; leave the option out to keep all users in one database")
-		}
-		c.shardDSN = f
-		return nil
-	}
-}
-
-var (
-	errNotAStore = errors.New("dblocker: the options ConnectFunc and DSNFunc are for a Store; pass them to dblocker.New")
-	errTwoFuncs  = errors.New("dblocker: both ConnectFunc and DSNFunc say which database a user has; give one of them")
 )
 
 const (
@@ -133,63 +80,6 @@ func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts [
 		return found{db.DB, func() (*database, error) { return adopt(db, dsn, user, opts) }}, nil
 	}
 	return ss
-}
-
-// checkConnected refuses what a ConnectFunc must not return.
-func checkConnected(db *sqlx.DB, user string) error {
-	done, cancel := context.WithCancel(context.Background())
-	cancel() // so that no connection is drawn; a closed handle says so first
-	if c, err := db.Conn(done); err == nil {
-		c.Close()
-	} else if !errors.Is(err, context.Canceled) {
-		return errNotUsable(user, err)
-	}
-	if d, ok := db.Driver().(*Driver); ok && d.bound != nil {
-		return fmt.Errorf("dblocker: ConnectFunc returned for user %q a handle that a Store gave out; open a database", user)
-	}
-	return nil
-}
-
-func errNotUsable(user string, err error) error {
-	return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
-}
-
-// borrowedFile returns the file behind a handle that is not ours, as a DSN, so that all on it
-// pass one gate; nil if it is none, or not known.
-func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
-	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqlite {
-		return nil
-	}
-	var seq, name, file string
-	err := db.QueryRowContext(ctx, "PRAGMA database_list").Scan(&seq, &name, &file) // main comes first
-	if err != nil || file == "" || strings.Contains(file, "?") {
-		return nil
-	}
-	return &file
-}
-
-// adopt makes a database of ours of what a ConnectFunc returned. dsn is of borrowedFile.
-func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, error) {
-	if err := checkConnected(db, user); err != nil {
-		return nil, err
-	}
-	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
-		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
-	}
-	defaults := []Option{storeDefaults}
-	if n := db.Stats().MaxOpenConnections; n > 0 { // to wait where it is in turn, and has an end
-		defaults = append(defaults, MaxOpenConns(n))
-	}
-	opts = append(defaults, opts...)
-	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
-	if err != nil {
-		return nil, err
-	}
-	d := Driver{inner: db.Driver(), opened: db.Driver()}
-	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
-	on.db = db
-	on.borrowed = true
-	return on, nil
 }
 
 // take returns the database of a user, and what gives it back.
@@ -460,29 +350,4 @@ func (ss *shards) wait() {
 	for _, closed := range closing {
 		<-closed
 	}
-}
-
-// A borrower makes connections by taking them out of the pool of a handle that is not
-// ours, to which they go back when they are closed.
-type borrower struct{ db *sql.DB }
-
-func (b borrower) Driver() driver.Driver { return b.db.Driver() }
-
-func (b borrower) Connect(ctx context.Context) (driver.Conn, error) {
-	home, err := b.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := &borrowedConn{home: home}
-	if err := home.Raw(func(dc any) error { c.Conn = dc.(driver.Conn); return nil }); err != nil {
-		home.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-// A borrowedConn is a connection of another pool.
-type borrowedConn struct {
-	driver.Conn
-	home *sql.Conn
 }
