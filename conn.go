@@ -226,7 +226,7 @@ func (c *conn) admit(op *operation, text string, args []driver.NamedValue, h *us
 	if err := c.passMore(op.ctx); err != nil {
 		return adm, err
 	}
-	h.makeWay(writesRows(st))
+	c.makeWay(h, writesRows(st))
 	if err := c.clearDatabase(op, h, req, st, text); err != nil {
 		h.release()
 		return adm, err
@@ -449,7 +449,11 @@ func (c *conn) wait() rwlock.Wait {
 
 // release ends what an operation holds, or leaves it to a lost session.
 func (c *conn) release(h *userHold) {
-	defer h.release()
+	defer func() {
+		if h.release() {
+			c.pool.walReader.note()
+		}
+	}()
 	c.leaveToLost(h)
 }
 

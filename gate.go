@@ -122,11 +122,11 @@ func (h *userHold) leaveGate() {
 		h.passed = nil
 		g.passers.Add(-1)
 	}
-	if p := h.alone; p != nil {
+	if g := h.alone; g != nil {
 		h.alone = nil
-		p.gate.barred.Store(false)
-		p.gate.writes.Add(1)
-		p.gate.writers.Add(-1)
+		g.barred.Store(false)
+		g.writes.Add(1)
+		g.writers.Add(-1)
 	}
 	h.crowd.leave()
 	h.gate.Release()

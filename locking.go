@@ -17,7 +17,7 @@ type userHold struct {
 	gate   rwlock.Hold
 	asked  *gate      // what of it was asked for; nil if nothing
 	passed *gate      // where it counts as a reader that passes by; else nil
-	alone  *pool      // whose gate it has for itself; else nil
+	alone  *gate      // that it has for itself; else nil
 	crowd  crowdPlace // in the crowd of the gate
 	user   string
 	owner  *owner // nil if the context had none
@@ -28,22 +28,20 @@ type userHold struct {
 	inside membership   // of a section
 }
 
-// release gives up all that the operation holds. It does nothing the second time.
-func (h *userHold) release() {
+// release gives up all that the operation holds, and reports whether it had the gate for
+// itself. It does nothing the second time.
+func (h *userHold) release() (hadGate bool) {
 	defer h.inside.leave()
-	h.unlock()
+	return h.unlock()
 }
 
 // unlock gives up the locks, and keeps the place in a section.
-func (h *userHold) unlock() {
+func (h *userHold) unlock() (hadGate bool) {
 	passed, alone := h.passed, h.alone
 	h.leaveGate()
 	h.unlockUser()
-	// Nobody is to wait for what follows.
-	passed.makeRoom()
-	if alone != nil {
-		alone.walReader.note()
-	}
+	passed.makeRoom() // nobody is to wait for that
+	return alone != nil
 }
 
 // unlockUser gives up the user's lock only.
@@ -203,7 +201,7 @@ func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id id
 	acquired := false
 	defer func() {
 		if acquired {
-			h.alone = c.pool
+			h.alone = req.gate
 			return
 		}
 		req.gate.writers.Add(-1)

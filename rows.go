@@ -337,7 +337,9 @@ func (r *rows) release() {
 // the rows. It does nothing the second time.
 func (r *rows) unlock() {
 	r.unlist()
-	r.hold.unlock()
+	if r.hold.unlock() { // then they are a connection's
+		r.conn.pool.walReader.note()
+	}
 }
 
 func (r *rows) unlist() {

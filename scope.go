@@ -45,7 +45,7 @@ func (s *scope) begin(op *operation, c *conn, kind rwlock.Kind, readOnly bool, g
 	if err := c.lock(op, &s.hold, request{kind: kind, mode: s.mode(), asksGate: gate}); err != nil {
 		return err
 	}
-	s.hold.makeWay(true)
+	c.makeWay(&s.hold, true)
 	begun = true
 	s.tagged = s.hold.Held()
 	if s.outer != nil {

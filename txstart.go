@@ -122,7 +122,7 @@ func (t *tx) start(op *operation) error {
 			t.atGate = nil
 		}
 	}()
-	t.atGate.makeWay(true)
+	c.makeWay(t.atGate, true)
 	if c.drawn.sc == nil {
 		defer t.atGate.stepOut(c)()
 	}
@@ -203,7 +203,7 @@ func (t *tx) passGate(op *operation) error {
 		return c.lockError(err, id)
 	}
 	if passed = true; alone {
-		h.alone = c.pool
+		h.alone = req.gate
 	}
 	t.atGate = h
 	return nil

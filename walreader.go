@@ -273,13 +273,13 @@ func (r *walRead) close() {
 // makeWay ends the reads of the walReaders, and lets none begin, while h has the gate
 // for itself, if those would be in the way of the statement. Those of an ordinary write
 // are for one of walReaderWrites only.
-func (h *userHold) makeWay(ordinary bool) {
-	p := h.alone
-	if p == nil || ordinary && p.gate.writes.Load()%walReaderWrites != walReaderWrites-1 {
+func (c *conn) makeWay(h *userHold, ordinary bool) {
+	g := h.alone
+	if g == nil || ordinary && g.writes.Load()%walReaderWrites != walReaderWrites-1 {
 		return
 	}
-	p.gate.barred.Store(true)
-	for _, p := range p.database.openPools() {
+	g.barred.Store(true)
+	for _, p := range c.pool.database.openPools() {
 		p.walReader.rest()
 	}
 }
