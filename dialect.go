@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+	"log/slog"
 	"reflect"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type dialect struct {
 
 	// connector makes the inner connector of a handle whose DSN is known. If nil,
 	// the driver's own does.
-	connector func(c *config, d driver.Driver, dsn string) (driver.Connector, error)
+	connector func(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error)
 
 	// setUp is called for each new connection of the inner connector.
 	setUp func(ctx context.Context, inner driver.Connector, sc *serverConn) error
@@ -83,6 +84,14 @@ type dialect struct {
 	// enforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	enforcesReadOnly bool
+}
+
+// open makes the inner connector of a handle.
+func (d *dialect) open(l *slog.Logger, inner driver.Driver, dsn string) (driver.Connector, error) {
+	if d.connector == nil {
+		return openConnector(inner, dsn)
+	}
+	return d.connector(l, inner, dsn)
 }
 
 // bindsReadOnly tells whether a transaction of the engine that is begun read-only cannot

@@ -165,11 +165,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err := refuseMisplaced(cfg.dialect, t.dsn, cfg.logger); err != nil {
 		return nil, err
 	}
-	open := cfg.dialect.connector
-	if open == nil {
-		open = openConnector
-	}
-	ci, err := open(cfg, inner, t.dsn)
+	ci, err := cfg.dialect.open(cfg.logger, inner, t.dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)
 	}
@@ -238,7 +234,7 @@ func unknownDriver(name string) error {
 }
 
 // openConnector does what sql.Open does.
-func openConnector(_ *config, d driver.Driver, dsn string) (driver.Connector, error) {
+func openConnector(d driver.Driver, dsn string) (driver.Connector, error) {
 	if dc, ok := d.(driver.DriverContext); ok {
 		return dc.OpenConnector(dsn)
 	}

@@ -49,14 +49,14 @@ type sqliteOpened struct {
 	err   error
 }
 
-func newSQLiteConnector(cfg *config, d driver.Driver, dsn string) (driver.Connector, error) {
-	c := &sqliteConnector{driver: d, dsn: parseSQLiteDSN(dsn, findSQLiteLibrary(driverPackage(d))), logger: cfg.logger}
+func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
+	c := &sqliteConnector{driver: d, dsn: parseSQLiteDSN(dsn, findSQLiteLibrary(driverPackage(d))), logger: l}
 	c.opened = sync.OnceValue(func() sqliteOpened {
 		o := sqliteOpened{dsn: c.dsn.forDriver()}
 		if c.dsn.kind() == sqliteFile {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
-		o.inner, o.err = openConnector(cfg, d, o.dsn)
+		o.inner, o.err = openConnector(d, o.dsn)
 		return o
 	})
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
