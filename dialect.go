@@ -64,9 +64,11 @@ type dialect struct {
 	keepsFor  time.Duration
 
 	// staleStmt tells whether an error says of a statement that it must be prepared
-	// anew, stmtsFull that the server has too many. They may be nil.
-	staleStmt func(err error) bool
-	stmtsFull func(err error) bool
+	// anew, unknownStmt that this is since the server does not know it, stmtsFull that the
+	// server has too many. They may be nil.
+	staleStmt   func(err error) bool
+	unknownStmt func(err error) bool
+	stmtsFull   func(err error) bool
 
 	// stmtsOutliveConns: a connection does not end before its statements are closed,
 	// which costs no round trip, nor are rows that are open in the way of it.

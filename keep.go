@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -183,7 +182,7 @@ func (sc *serverConn) triesAgain(err *error, s *sending, tries int) bool {
 	}
 	c.forget()
 	if s.inTx {
-		*err = &staleStmtError{err: *err, lost: sqlState(*err) == undefinedStatement}
+		*err = &staleStmtError{err: *err, lost: d.unknownStmt != nil && d.unknownStmt(*err)}
 	}
 	return !s.inTx && tries < maxRetries
 }
@@ -205,15 +204,6 @@ func (e *staleStmtError) Error() string {
 }
 
 func (e *staleStmtError) Unwrap() error { return e.err }
-
-// sqlState returns the SQLSTATE of an error of PostgreSQL, or "".
-func sqlState(err error) string {
-	var e interface{ SQLState() string }
-	if errors.As(err, &e) {
-		return e.SQLState()
-	}
-	return ""
-}
 
 // field returns the field of that name of a struct, or of what points to one; the
 // zero Value if there is none. It is for what drivers know and do not export, or

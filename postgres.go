@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -62,9 +63,10 @@ var postgres = &dialect{
 	},
 	// The server does not tell of a table, function or type that another program makes
 	// earlier in the search path, nor of a trigger that changes the session.
-	keepsFor:  time.Minute,
-	staleStmt: postgresStaleStmt,
-	isPooled:  postgresIsPooled,
+	keepsFor:    time.Minute,
+	staleStmt:   postgresStaleStmt,
+	unknownStmt: func(err error) bool { return sqlState(err) == undefinedStatement },
+	isPooled:    postgresIsPooled,
 }
 
 // undefinedStatement and others are SQLSTATEs:
@@ -87,6 +89,15 @@ func postgresStaleStmt(err error) bool {
 		return errorField(e, "Routine") == "RevalidateCachedQuery" && errorField(e, "Where") == ""
 	}
 	return false
+}
+
+// sqlState returns the SQLSTATE of an error of PostgreSQL, or "".
+func sqlState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
 }
 
 // errorField returns a field of an error of lib/pq or pgx, or "".
