@@ -308,7 +308,7 @@ func TestSocketOfLibPQ(t *testing.T) {
 	ci, err := s.c.inner.Connect(ctx)
 	must(t, err)
 	defer ci.Close()
-	sc := newServerConn(ci, s.c.config)
+	sc := serverConnOn(s.T, s.c, ci)
 	must(t, postgresIdentify(ctx, sc))
 	if !sc.mayHaveSent || sc.peek == nil {
 		t.Fatalf("mayHaveSent %v, with peek %v; want both", sc.mayHaveSent, sc.peek != nil)

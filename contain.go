@@ -12,7 +12,7 @@ import (
 // what database/sql does for its pool, or on a goroutine of ours. It logs the panic, and returns
 // it as an error. Not even contain keeps runtime.Goexit from ending the goroutine; what must
 // be done then too is to be deferred.
-func (c *config) contain(f func()) error { return contain(c.logger, f) }
+func (c *serverConfig) contain(f func()) error { return contain(c.logger, f) }
 
 func contain(l *slog.Logger, f func()) (err error) {
 	defer func() {

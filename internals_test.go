@@ -101,7 +101,7 @@ func onDrawn(t testing.TB, of *sql.Conn, f func(*serverConn)) {
 // serverConnOn makes a server connection of one of the inner driver.
 func serverConnOn(t testing.TB, handle any, ci driver.Conn) *serverConn {
 	t.Helper()
-	return newServerConn(ci, connectorIn(t, handle).config)
+	return newServerConn(ci, &connectorIn(t, handle).serverConfig)
 }
 
 // lostSessions returns how many sessions the handle takes for lost, and barred tells whether

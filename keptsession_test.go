@@ -250,7 +250,7 @@ func TestVersionIsAskedOnce(t *testing.T) {
 	}}
 	ci, err := s.Connect(t.Context())
 	must(t, err)
-	sc := newServerConn(ci, &config{dialect: mysql})
+	sc := newServerConn(ci, &serverConfig{dialect: mysql})
 	for i := range 4 {
 		must(t, mysqlLimitStatements(t.Context(), sc, time.Duration(i)*time.Second))
 	}

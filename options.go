@@ -125,24 +125,30 @@ const (
 
 // config is what the options of one handle come to.
 type config struct {
-	lockTimeout      time.Duration // of waits for users' locks and gates
-	connTimeout      time.Duration // of waits for server connections
-	selfWait         time.Duration
-	statementTimeout time.Duration
-	cancelGrace      time.Duration
-	spillLimit       int64
-	spillTotal       int64
-	trace            bool
-	stmtCache        int
-	stmtCacheSet     bool // by an option
-	limits           poolLimits
-	untagged         UntaggedPolicy
-	lockspace        string
+	serverConfig
+
+	lockTimeout time.Duration // of waits for users' locks and gates
+	connTimeout time.Duration // of waits for server connections
+	selfWait    time.Duration
+	spillLimit  int64
+	spillTotal  int64
+	trace       bool
+	limits      poolLimits
+	untagged    UntaggedPolicy
+	lockspace   string
+	debugAfter  time.Duration
+	connect     Connect
+	shardDSN    func(ctx context.Context, user string) (string, error)
+}
+
+// A serverConfig is what server connections know of it.
+type serverConfig struct {
 	dialect          *dialect
 	logger           *slog.Logger
-	debugAfter       time.Duration
-	connect          Connect
-	shardDSN         func(ctx context.Context, user string) (string, error)
+	statementTimeout time.Duration
+	cancelGrace      time.Duration
+	stmtCache        int
+	stmtCacheSet     bool // by an option
 }
 
 // poolLimits bound the pool of server connections. The fields mean what the
@@ -162,23 +168,25 @@ const longTimeout = 2 * time.Minute
 // newConfig applies opts over the defaults of the engine: the one that the
 // option dialect names, or else the detected one.
 func newConfig(detected *dialect, opts []Option) (*config, error) {
-	c := &config{dialect: detected}
+	c := &config{serverConfig: serverConfig{dialect: detected}}
 	if err := c.apply(opts); err != nil {
 		return nil, err
 	}
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
+		serverConfig: serverConfig{
+			dialect:     c.dialect,
+			logger:      slog.Default(),
+			cancelGrace: 10 * time.Second,
+			stmtCache:   c.dialect.stmtCache,
+		},
 		lockTimeout: 30 * time.Second,
 		connTimeout: longTimeout,
-		cancelGrace: 10 * time.Second,
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
 		spillTotal:  256 << 20,
-		stmtCache:   c.dialect.stmtCache,
 		untagged:    PassUntagged,
 		limits:      c.dialect.limits,
-		dialect:     c.dialect,
-		logger:      slog.Default(),
 		debugAfter:  10 * time.Second,
 	}
 	return c, c.apply(opts)

@@ -53,7 +53,8 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.useGate(c)
 	limits := c.limits
-	p.connector = &serverConnector{inner: c.inner, cfg: c.config, dsn: c.dsn, schema: &database.schema, gate: p.gate, timeout: max(c.connTimeout, c.selfWait)}
+	p.connector = &serverConnector{inner: c.inner, cfg: &c.serverConfig, dsn: c.dsn, schema: &database.schema, gate: p.gate,
+		timeout: max(c.connTimeout, c.selfWait), limited: limits.maxOpenConns > 0}
 	if isPgxPool(c.inner) {
 		limits.maxIdleConns, p.connector.timeout = 0, c.connTimeout
 	}

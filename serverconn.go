@@ -34,7 +34,7 @@ var (
 // serverConnector makes the connections of the inner pool.
 type serverConnector struct {
 	inner  driver.Connector
-	cfg    *config
+	cfg    *serverConfig
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
 	gate   *gate         // nil if there is none
@@ -46,6 +46,7 @@ type serverConnector struct {
 	wait  rwlock.Wait // for other openings and closings there
 
 	timeout time.Duration // of the inner driver's Connect
+	limited bool          // the number of connections is
 
 	warnOfPooler sync.Once
 }
@@ -86,7 +87,7 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 // busy timeout, and to count a connection too many does no harm where there is no limit.
 func (c *serverConnector) dialsHere(ctx context.Context) bool {
 	_, isSQLite := c.inner.(*sqliteConnector)
-	return isSQLite && ctx.Done() == nil && c.cfg.limits.maxOpenConns == 0
+	return isSQLite && ctx.Done() == nil && !c.limited
 }
 
 // open makes a server connection, and lets setUp prepare it for its work.
@@ -179,7 +180,7 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 }
 
 // newServerConn wraps a connection of the inner driver.
-func newServerConn(ci driver.Conn, cfg *config) *serverConn {
+func newServerConn(ci driver.Conn, cfg *serverConfig) *serverConn {
 	sc := &serverConn{ci: ci, cfg: cfg}
 	if b, ok := ci.(*borrowedConn); ok {
 		sc.ci, sc.home = b.Conn, b.home
@@ -200,7 +201,7 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 type serverConn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
-	cfg  *config
+	cfg  *serverConfig
 
 	// cache has the statements that are kept. A text is, if it comes with at least
 	// keepFrom arguments. schema is the database's.

@@ -14,7 +14,7 @@ func TestRollbackMendsNoConnection(t *testing.T) {
 	ci, err := fakedriver.NewServer(fakedriver.Full()).Connector().Connect(context.Background())
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	sc := newServerConn(ci, &config{dialect: generic})
+	sc := newServerConn(ci, &serverConfig{dialect: generic})
 	defer sc.Close()
 	tx, err := sc.BeginTx(ctx, driver.TxOptions{})
 	must(t, err)
