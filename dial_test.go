@@ -111,40 +111,6 @@ func TestGoexitInConnect(t *testing.T) {
 	must(t, err)
 }
 
-// TestHandleWhileClosing: while a connection is slow to close, nobody waits for the handle.
-func TestHandleWhileClosing(t *testing.T) {
-	testdb.NoLeaks(t)
-	entered, free := make(chan struct{}), make(chan struct{})
-	s := &stub{close: func() { entered <- struct{}{}; <-free }}
-	c, err := NewConnector(s)
-	must(t, err)
-	db := sql.OpenDB(c)
-	_, err = db.ExecContext(asUser(1), "UPDATE")
-	must(t, err)
-	closed := make(chan error, 1)
-	go func() { closed <- db.Close() }()
-	<-entered
-	done := make(chan error, 1)
-	go func() {
-		_, statsErr := Stats(db)
-		_, holdsErr := Holds(db)
-		_, _, lockErr := Lock(asUser(1), db)
-		_, connErr := c.Connect(context.Background())
-		second := c.Close()
-		done <- fmt.Errorf("%v, %v, %v, %v, %v", statsErr, holdsErr, lockErr, connErr, second)
-	}()
-	select {
-	case err := <-done:
-		if want := fmt.Sprintf("%v, %[1]v, %[1]v, %[1]v, <nil>", errClosed); err.Error() != want {
-			t.Errorf("got %v\nwant %s", err, want)
-		}
-	case <-time.After(30 * time.Second):
-		t.Error("the handle makes everybody wait until its connections are closed")
-	}
-	close(free)
-	must(t, <-closed)
-}
-
 // TestHooksSeeTheProgramsConnections: a hook sees, of a handle on a database in memory that has
 // one connection, only that one, as on the bare driver.
 func TestHooksSeeTheProgramsConnections(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
@@ -162,4 +163,122 @@ func TestBadRegistrations(t *testing.T) {
 	if _, err := OpenDB(nil); err == nil || !strings.Contains(err.Error(), "nil") {
 		t.Errorf("a nil connector: %v", err)
 	}
+}
+
+// TestBadDSN: each error names what is wrong and what to write, and never shows
+// a password.
+func TestBadDSN(t *testing.T) {
+	for _, tc := range []struct {
+		driver, dsn string
+		want        []string
+	}{
+		{"dblocker", "", []string{"empty", "driver[?options]:inner-dsn", `"sqlite3:app.db"`}},
+		{"dblocker", "app.db", []string{"no colon", "driver[?options]:inner-dsn"}},
+		{"dblocker", ":app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", "?lock_timeout=5s:app.db", []string{"no driver"}},
+		{"dblocker", "sqlite4:app.db", []string{`"sqlite4"`, "sqlite3", "postgres", "forgotten import"}},
+		{"dblocker", "pgx:postgres://u:hunter2@h/app", []string{`"pgx"`, "github.com/jackc/pgx/v5/stdlib"}},
+		{"sqlite-dblocker", "app.db", []string{`"sqlite"`, "modernc.org/sqlite"}},
+		{"dblocker", "host=h password=hunter2 options=-c:x", []string{"no driver", "driver[?options]:inner-dsn"}},
+		{"dblocker", "ann:hunter2@tcp(host:3306)/db", []string{`"ann"`, "forgotten import"}},
+		{"dblocker", "dblocker:sqlite3:app.db", []string{"dblocker itself"}},
+		{"dblocker", "sqlite3?lock_timout=5s:app.db", []string{`"lock_timout"`, "lock_timeout, ", "lock_timeout=5s"}},
+		{"dblocker", "sqlite3?Lock_timeout=5s:app.db", []string{`"Lock_timeout"`}},
+		{"dblocker", "sqlite3?lock_timeout=5:app.db", []string{"lock_timeout", `"5"`, "5s"}},
+		{"dblocker", "sqlite3?lock_timeout=-5s:app.db", []string{"lock_timeout", "not negative"}},
+		{"dblocker", "sqlite3?max_open_conns=many:app.db", []string{"max_open_conns", `"many"`, "20"}},
+		{"dblocker", "sqlite3?max_open_conns=-1:app.db", []string{"max_open_conns", "not negative"}},
+		{"dblocker", "sqlite3?untagged=yes:app.db", []string{"untagged", `"yes"`, "pass, warn or error"}},
+		{"dblocker", "sqlite3?dialect=oracle:app.db", []string{"dialect", `"oracle"`, "sqlite, postgres, mysql, generic"}},
+		{"dblocker", "sqlite3?lockspace=:app.db", []string{"lockspace", "a name, such as"}},
+		{"dblocker", "sqlite3?lock_timeout=1s&lock_timeout=2s:app.db", []string{"lock_timeout", "2 times"}},
+		{"dblocker", "sqlite3?lock_timeout=%zz:app.db", []string{"URL query", "lock_timeout=5s"}},
+		{"dblocker", "mysql://ann:hunter2@host:port/db", []string{"mysql URL", "mysql://user:password@host:3306/database"}},
+		{"dblocker", "mysql://ann:hunter2%zz@host/db", []string{"mysql URL", "percent-encode"}},
+		{"dblocker", "mysql://a%3Ab:hunter2@host/db", []string{"colon"}},
+		{"dblocker", "mysql://ann:hunter2@unix(/tmp/x.sock)/db", []string{"parentheses", "mysql://user:password@host:3306/database"}},
+		{"dblocker", "mysql:ann:hunter2@tcp(host:3306", []string{"DSN"}},
+		{"dblocker", "dblocker:x", []string{"dblocker itself"}},
+		{"dblocker", "sqlite3-dblocker:x", []string{"dblocker itself"}},
+		{"dblocker", "postgres:/ann:hunter2@host/db", []string{"="}},
+		{"postgres-dblocker", "//ann:hunter2@host/db", []string{"="}},
+		{"dblocker", "postgres:postgresql//ann:hunter2@host/db", []string{"="}},
+		{"dblocker", "postgres:ann:hunter2 host=x", []string{"="}},
+		{"dblocker", `postgres://ann:hunter2"x@host:bad/db`, []string{"port"}},
+		{"dblocker", "postgres://ann@host:bad/db?password=hunter2", []string{"port"}},
+		{"dblocker", "postgres://ann:hunter2@host:port/db", []string{"port"}},
+		{"postgres-dblocker", "postgres://ann:hunter2%zz@host/db", []string{"escape"}},
+		{"postgres-dblocker", "password=hunter2 sslmode=bad", []string{"sslmode"}},
+	} {
+		err := openError(tc.driver, tc.dsn)
+		if err == nil {
+			t.Errorf("%s %q: no error", tc.driver, tc.dsn)
+			continue
+		}
+		for _, part := range tc.want {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s %q: the error does not say %q: %v", tc.driver, tc.dsn, part, err)
+			}
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s %q: the error shows the password: %v", tc.driver, tc.dsn, err)
+		}
+	}
+}
+
+// openError returns the error of sql.Open or of the first use.
+func openError(driver, dsn string) error {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.Ping()
+}
+
+// TestErrorsOfBadDSNsStayUseful: what is no password is still said.
+func TestErrorsOfBadDSNsStayUseful(t *testing.T) {
+	for _, tc := range []struct{ driver, dsn, want string }{
+		{"postgres-dblocker", "postgres://ann:hunter2@host:badport/db", "badport"},
+		{"postgres-dblocker", "host=h password=hunter2 sslmode=sometimes", "sometimes"},
+		{"mysql-dblocker", "ann:hunter2@tcp(h:1)/db?parseTime=perhaps", "perhaps"},
+	} {
+		if err := openError(tc.driver, tc.dsn); err == nil || !strings.Contains(fmt.Sprint(err), tc.want) {
+			t.Errorf("%s %s: got %v, want an error with %q", tc.driver, tc.dsn, err, tc.want)
+		}
+	}
+}
+
+// TestHandleWhileClosing: while a connection is slow to close, nobody waits for the handle.
+func TestHandleWhileClosing(t *testing.T) {
+	testdb.NoLeaks(t)
+	entered, free := make(chan struct{}), make(chan struct{})
+	s := &stub{close: func() { entered <- struct{}{}; <-free }}
+	c, err := NewConnector(s)
+	must(t, err)
+	db := sql.OpenDB(c)
+	_, err = db.ExecContext(asUser(1), "UPDATE")
+	must(t, err)
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	<-entered
+	done := make(chan error, 1)
+	go func() {
+		_, statsErr := Stats(db)
+		_, holdsErr := Holds(db)
+		_, _, lockErr := Lock(asUser(1), db)
+		_, connErr := c.Connect(context.Background())
+		second := c.Close()
+		done <- fmt.Errorf("%v, %v, %v, %v, %v", statsErr, holdsErr, lockErr, connErr, second)
+	}()
+	select {
+	case err := <-done:
+		if want := fmt.Sprintf("%v, %[1]v, %[1]v, %[1]v, <nil>", errClosed); err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the handle makes everybody wait until its connections are closed")
+	}
+	close(free)
+	must(t, <-closed)
 }
