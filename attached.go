@@ -268,7 +268,7 @@ type attachedHolds struct {
 // nil if it does so everywhere.
 func (h *userHold) askAttached(gates []*gate, mode Mode) *attachedHolds {
 	a := &attachedHolds{gates, make([]bool, len(gates)), make([]rwlock.Hold, len(gates)), mode}
-	h.attached = a
+	h.gate.attached = a
 	asks := false
 	for i, g := range gates {
 		if a.passed[i] = mode == Shared && g.passesBy(); !a.passed[i] {
@@ -340,7 +340,7 @@ func (a *attachedHolds) leave() {
 func (h *userHold) gateRequests(req request) []rwlock.Request {
 	reqs := req.more.requests()
 	if req.gate != nil {
-		reqs = append(reqs, rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate})
+		reqs = append(reqs, rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate.hold})
 	}
 	return reqs
 }
@@ -362,13 +362,13 @@ func (req request) crowd() *crowd {
 
 // acquireBeside takes the lock of the user of h together with others.
 func (s *space) acquireBeside(ctx context.Context, mode rwlock.Mode, h *userHold, others []rwlock.Request, w rwlock.Wait) error {
-	user := rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.Hold}
+	user := rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.lock}
 	err := rwlock.AcquireAll(ctx, w, append(others, user)...)
 	if err != rwlock.ErrBarred {
 		return err
 	}
 	user.Pass = true
-	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag, Work: h.Work}
+	share := &rwlock.Hold{Owner: h.lock.Owner, Kind: h.lock.Kind, Tag: h.lock.Tag, Work: h.lock.Work}
 	err = rwlock.AcquireAll(ctx, w, append(others, user, rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})...)
 	if err == nil {
 		h.all = share
@@ -450,7 +450,7 @@ func (c *conn) passMore(ctx context.Context) error {
 	joined := false
 	defer func() {
 		if !joined {
-			h.leaveGate()
+			h.gate.leave()
 		}
 	}()
 	req := request{kind: rwlock.Tx, mode: s.mode()}

@@ -256,7 +256,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 
 func (c *conn) queryEntered(op *operation, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
 	r := &rows{conn: c, asked: op.mode}
-	r.hold.Work = r
+	r.hold.lock.Work = r
 	var adm admission
 	returned, opened := false, false
 	defer func() {
@@ -276,7 +276,7 @@ func (c *conn) queryEntered(op *operation, s *stmt, query string, args []driver.
 	r.inside = r.hold.inside.section
 	snd := c.sending(adm.statement, query, args)
 	r.writes = adm.statement.Kind != sqltext.Read
-	if !r.writes && r.hold.atGate() {
+	if !r.writes && r.hold.gate.isHeld() {
 		r.writes = op.mode == askedExclusive
 	}
 	ctx, limit := c.limitStatement(op)
@@ -304,7 +304,7 @@ func (c *conn) queryEntered(op *operation, s *stmt, query string, args []driver.
 		returned = true
 		return nil, shown
 	}
-	if r.hold.passed != nil {
+	if r.hold.gate.passed != nil {
 		c.pool.walReader.note()
 	}
 	public := r.public()

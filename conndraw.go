@@ -107,7 +107,7 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id identity, user
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)
 	if leaf := c.leaf.linked(slot.Owner); leaf != nil {
-		c.leaf.With = slot.With
+		c.leaf.lock.With = slot.With
 		slot.With = leaf
 	}
 	return c.pool.draw(ctx, slot, c.waitForConn(user))

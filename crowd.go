@@ -71,16 +71,16 @@ func (p *crowdPlace) leave() {
 
 // join notes that h has the gate. One that was let in since a turn has passed nobody.
 func (cr *crowd) join(h *userHold, elder bool, turns int) {
-	if h.gate.Kind == rwlock.Leaf || h.gate.Kind == rwlock.Rows {
-		if h.gate.Owner != h.Owner {
-			h.changeGateOwner(h.Owner)
+	if h.gate.hold.Kind == rwlock.Leaf || h.gate.hold.Kind == rwlock.Rows {
+		if h.gate.hold.Owner != h.lock.Owner {
+			h.changeGateOwner(h.lock.Owner)
 		}
 		return
 	}
 	h.changeGateOwner(&cr.owner)
 	cr.mu.Lock()
 	defer cr.mu.Unlock()
-	p := &h.crowd
+	p := &h.gate.crowd
 	p.crowd, p.age = cr, cr.age
 	if elder || turns != cr.turns {
 		cr.elders++
@@ -93,7 +93,7 @@ func (cr *crowd) join(h *userHold, elder bool, turns int) {
 // stepOut makes a transaction on c that is in a crowd its own owner, until it steps in again:
 // while it waits for a connection nobody works beside it.
 func (h *userHold) stepOut(c *conn) (stepIn func()) {
-	cr := h.crowd.crowd
+	cr := h.gate.crowd.crowd
 	if cr == nil {
 		return func() {}
 	}
@@ -170,15 +170,15 @@ func (cr *crowd) readUntagged(ctx context.Context, h *userHold, req request, w r
 // takeShared acquires the gates.
 func (h *userHold) takeShared(ctx context.Context, req request, w rwlock.Wait) error {
 	if req.more == nil {
-		return req.gate.lock.Acquire(ctx, rwlock.Shared, &h.gate, w)
+		return req.gate.lock.Acquire(ctx, rwlock.Shared, &h.gate.hold, w)
 	}
 	return rwlock.AcquireAll(ctx, w, h.gateRequests(req)...)
 }
 
 // setGateOwner sets the owner of the idle holds of gates.
 func (h *userHold) setGateOwner(o *rwlock.Owner) {
-	h.gate.Owner = o
-	if a := h.attached; a != nil {
+	h.gate.hold.Owner = o
+	if a := h.gate.attached; a != nil {
 		for i := range a.holds {
 			a.holds[i].Owner = o
 		}
@@ -187,8 +187,8 @@ func (h *userHold) setGateOwner(o *rwlock.Owner) {
 
 // changeGateOwner changes it of those that have been granted.
 func (h *userHold) changeGateOwner(o *rwlock.Owner) {
-	h.gate.SetOwner(o)
-	if a := h.attached; a != nil {
+	h.gate.hold.SetOwner(o)
+	if a := h.gate.attached; a != nil {
 		for i := range a.holds {
 			a.holds[i].SetOwner(o)
 		}

@@ -198,7 +198,7 @@ func (r *rows) finish() {
 
 func (r *rows) giveUp() {
 	if r.keepsLock() {
-		r.hold.leaveGate()
+		r.hold.gate.leave()
 		return
 	}
 	r.unlock()

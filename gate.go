@@ -92,12 +92,12 @@ func (c *conn) passByGate(op *operation, h *userHold, g *gate) bool {
 		g.passers.Add(-1)
 		return false
 	}
-	h.passed = g
+	h.gate.passed = g
 	return true
 }
 
 func (o *owner) hasPassed(g *gate) bool {
-	return o.rowsThat(func(r *rows) bool { return r.hold.passed == g }) != nil
+	return o.rowsThat(func(r *rows) bool { return r.hold.gate.passed == g }) != nil
 }
 
 // makeRoom is called by a reader that has passed by. Reads that never wait would keep the
@@ -110,35 +110,6 @@ func (g *gate) makeRoom() {
 	}
 }
 
-// leaveGate gives up what h has of the gate. It does nothing the second time.
-func (h *userHold) leaveGate() {
-	if g := h.asked; g != nil {
-		if g.left.count.Load() > 0 {
-			g.left.keep(h)
-		}
-		h.asked = nil
-	}
-	if g := h.passed; g != nil {
-		h.passed = nil
-		g.passers.Add(-1)
-	}
-	if g := h.alone; g != nil {
-		h.alone = nil
-		g.barred.Store(false)
-		g.writes.Add(1)
-		g.writers.Add(-1)
-	}
-	h.crowd.leave()
-	h.gate.Release()
-	if a := h.attached; a != nil {
-		h.attached = nil
-		a.leave()
-	}
-}
-
-// atGate tells whether the operation has a part of a gate that keeps others out.
-func (h *userHold) atGate() bool { return h.gate.Held() || h.attached.held() }
-
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) error {
 	g := c.pool.gate
@@ -148,7 +119,7 @@ func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) 
 	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
 		return nil
 	}
-	h.asked = g
+	h.gate.asked = g
 	if g.wal.Load() == walUnknown {
 		if err := c.learnJournal(op, g); err != nil {
 			return err
@@ -191,7 +162,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	}
 	writes := req.gate != nil && req.gateMode == Exclusive || req.more != nil && req.more.mode == Exclusive
 	inTheWay := func(r *rows) bool {
-		return (r.writes || writes) && r.hold.atGate()
+		return (r.writes || writes) && r.hold.gate.isHeld()
 	}
 	if err := c.server().spill(ctx, c.db.mustSpill(), inTheWay); err != nil {
 		return err
@@ -262,18 +233,18 @@ func writesRows(st sqltext.Statement) bool {
 // lock: it is no other's work that they would wait for.
 func (c *conn) learnJournal(op *operation, g *gate) error {
 	ctx, id := op.ctx, op.id
-	h := userHold{asked: g}
-	h.gate.Owner, h.gate.With = c.ownerFor(id), c.turnLink(id.lockOwner())
+	at := place{asked: g}
+	at.hold.Owner, at.hold.With = c.ownerFor(id), c.turnLink(id.lockOwner())
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
-	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &h.gate, w); err != nil {
+	if err := g.learning.Acquire(ctx, rwlock.Exclusive, &at.hold, w); err != nil {
 		return c.lockError(err, id)
 	}
-	defer h.leaveGate()
+	defer at.leave()
 	if g.wal.Load() != walUnknown {
 		return nil
 	}
-	slot := rwlock.Hold{Owner: h.gate.Owner, With: &h.gate}
+	slot := rwlock.Hold{Owner: at.hold.Owner, With: &at.hold}
 	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
 	if err != nil {
 		return c.db.connectError(err)
@@ -294,8 +265,8 @@ func (c *conn) connectFirst(ctx context.Context, g *gate, mode Mode) {
 		return
 	}
 	g.passers.Add(1)
-	h := userHold{asked: g, passed: g}
-	defer h.leaveGate()
+	at := place{asked: g, passed: g}
+	defer at.leave()
 	if g.wal.Load() != walOn || !p.connected.CompareAndSwap(false, true) {
 		return
 	}

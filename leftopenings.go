@@ -18,7 +18,7 @@ type leftOpenings struct {
 	count atomic.Int32 // changed with mu locked
 
 	mu   sync.Mutex // guards what follows
-	kept []*userHold
+	kept []*place
 }
 
 // leftOpeningTime is how long an opening keeps others waiting at most: a hook of the program may
@@ -45,25 +45,25 @@ func (g *gate) leaveOpening() (opened func()) {
 
 func (l *leftOpenings) end() {
 	l.mu.Lock()
-	var kept []*userHold
+	var kept []*place
 	if l.count.Add(-1) == 0 {
 		kept, l.kept = l.kept, nil
 	}
 	l.mu.Unlock()
-	for _, h := range kept {
-		h.leaveGate()
+	for _, p := range kept {
+		p.leave()
 	}
 }
 
-// keep takes over what h has of the gate, if there is an opening.
-func (l *leftOpenings) keep(h *userHold) {
+// keep takes over what p has of the gate, if there is an opening.
+func (l *leftOpenings) keep(p *place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.count.Load() == 0 {
 		return
 	}
-	kept := new(userHold)
-	kept.gate.Kind, kept.gate.Tag = rwlock.Leaf, "that is still being opened for a call that has ended"
-	h.moveGate(kept)
+	kept := new(place)
+	kept.hold.Kind, kept.hold.Tag = rwlock.Leaf, "that is still being opened for a call that has ended"
+	p.move(kept)
 	l.kept = append(l.kept, kept)
 }

@@ -13,16 +13,10 @@ import (
 // that has that lock, or both if its section is another user's; and on SQLite the
 // database's gate.
 type userHold struct {
-	rwlock.Hold
-	gate   rwlock.Hold
-	asked  *gate      // what of it was asked for; nil if nothing
-	passed *gate      // where it counts as a reader that passes by; else nil
-	alone  *gate      // that it has for itself; else nil
-	crowd  crowdPlace // in the crowd of the gate
-	user   string
-	owner  *owner // nil if the context had none
-
-	attached *attachedHolds // of the gates of attached files; nil if there are none
+	lock  rwlock.Hold // of the user
+	gate  place
+	user  string
+	owner *owner // nil if the context had none
 
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
 	inside membership   // of a section
@@ -37,8 +31,8 @@ func (h *userHold) release() (hadGate bool) {
 
 // unlock gives up the locks, and keeps the place in a section.
 func (h *userHold) unlock() (hadGate bool) {
-	passed, alone := h.passed, h.alone
-	h.leaveGate()
+	passed, alone := h.gate.passed, h.gate.alone
+	h.gate.leave()
 	h.unlockUser()
 	passed.makeRoom() // nobody is to wait for that
 	return alone != nil
@@ -46,53 +40,40 @@ func (h *userHold) unlock() (hadGate bool) {
 
 // unlockUser gives up the user's lock only.
 func (h *userHold) unlockUser() {
-	h.Hold.Release()
+	h.lock.Release()
 	if h.all != nil {
 		h.all.Release()
 		h.all = nil
 	}
 }
 
-// Held reports whether the operation has its user's lock, by itself or through its
+// hasLock reports whether the operation has its user's lock, by itself or through its
 // section.
-func (h *userHold) Held() bool { return h.inside.section != nil || h.Hold.Held() }
+func (h *userHold) hasLock() bool { return h.inside.section != nil || h.lock.Held() }
 
 // moveTo gives all that h holds to the idle hold to, of an operation on c or on no
 // connection. It reports whether that was a user's lock, or a place in a section.
 func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
-	moved = h.Held()
+	moved = h.hasLock()
 	to.user = h.user
 	to.all, h.all = h.all, nil
-	h.Move(&to.Hold)
-	h.moveGate(to)
+	h.lock.Move(&to.lock)
+	h.gate.move(&to.gate)
 	if h.inside.section != nil {
 		h.inside.move(&to.inside, c)
 	}
 	return moved
 }
 
-// moveGate is moveTo of what h has of the gate.
-func (h *userHold) moveGate(to *userHold) {
-	to.asked, h.asked = h.asked, nil
-	to.passed, h.passed = h.passed, nil
-	to.alone, h.alone = h.alone, nil
-	to.crowd, h.crowd = h.crowd, crowdPlace{}
-	to.attached, h.attached = h.attached, nil
-	h.gate.Move(&to.gate)
-}
-
 // describe says whose the holds are, of an operation on c, and what for. Those of rows have
 // their work already.
 func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, c *conn) {
 	h.user, h.owner = id.user, id.owner
-	h.Owner, h.Kind, h.Tag = c.ownerFor(id), kind, tag
-	if h.Work == nil {
-		h.Work = c
+	h.lock.Owner, h.lock.Kind, h.lock.Tag = c.ownerFor(id), kind, tag
+	if h.lock.Work == nil {
+		h.lock.Work = c
 	}
-	h.gate.Owner, h.gate.Kind, h.gate.Tag, h.gate.Work = h.Owner, kind, tag, h.Work
-	if h.attached != nil {
-		h.attached.describe(&h.gate)
-	}
+	h.gate.describe(&h.lock)
 }
 
 // A request is what an operation would take by itself: a hold of that kind, in
@@ -187,7 +168,7 @@ func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity,
 	acquired := false
 	defer func() {
 		if !acquired {
-			h.leaveGate()
+			h.gate.leave()
 		}
 	}()
 	err := c.acquire(op.ctx, h, req, id)
@@ -201,11 +182,11 @@ func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id id
 	acquired := false
 	defer func() {
 		if acquired {
-			h.alone = req.gate
+			h.gate.alone = req.gate
 			return
 		}
 		req.gate.writers.Add(-1)
-		h.leaveGate()
+		h.gate.leave()
 	}()
 	err := c.acquire(ctx, h, req, id)
 	acquired = err == nil
@@ -229,8 +210,8 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 		tag = callSite()
 	}
 	h.describe(id, req.kind, tag, c)
-	h.With = c.turnLink(h.Owner)
-	h.gate.With = h.With
+	h.lock.With = c.turnLink(h.lock.Owner)
+	h.gate.hold.With = h.lock.With
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
@@ -269,7 +250,7 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 	if req.more != nil {
 		return req.noteTurn(users.acquireBeside(ctx, mode, h, h.gateRequests(req), w))
 	}
-	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate}
+	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate.hold}
 	return req.noteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
 }
 
@@ -284,7 +265,7 @@ func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) err
 	if req.more != nil {
 		return req.noteTurn(rwlock.AcquireAll(ctx, w, h.gateRequests(req)...))
 	}
-	return req.noteTurn(req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate, w))
+	return req.noteTurn(req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate.hold, w))
 }
 
 // noteTurn notes that a writer has its turn at the gate, if err says so.
@@ -324,11 +305,11 @@ func (c *conn) selfOwner() *rwlock.Owner {
 // linked returns the holds, linked, of a call of the owner that goes on to wait for something
 // else; nil if there are none. Those that are idle do no harm.
 func (h *userHold) linked(owner *rwlock.Owner) *rwlock.Hold {
-	if owner == nil || h.Owner != owner {
+	if owner == nil || h.lock.Owner != owner {
 		return nil
 	}
-	h.gate.With = &h.Hold
-	return &h.gate
+	h.gate.hold.With = &h.lock
+	return &h.gate.hold
 }
 
 // identify returns the user of an operation on c, or none as far as the handle

@@ -48,7 +48,7 @@ type orphans struct {
 // adopt makes an orphan of a session, with the grant of h.
 func (os *orphans) adopt(s session, h *userHold) {
 	o := &orphan{session: s}
-	o.hold.Kind, o.hold.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
+	o.hold.lock.Kind, o.hold.lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
 	if !h.moveTo(&o.hold, nil) {
 		return
 	}

@@ -90,9 +90,9 @@ func (raw *rawTx) takeOver() {
 		return
 	}
 	h, from := &raw.hold, raw.from
-	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.Tag, raw.conn)
+	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.lock.Tag, raw.conn)
 	from.moveTo(h, raw.conn)
-	raw.tagged = h.Held()
+	raw.tagged = h.hasLock()
 }
 
 // settleRaw finds out what a statement that has been executed, or has failed with

@@ -221,7 +221,7 @@ func (r *rows) isAlone() bool {
 func (r *rows) closeLate() {
 	r.late = true
 	if !r.writes {
-		r.hold.Hold.Release()
+		r.hold.lock.Release()
 	}
 	r.conn.leaveLate()
 }

@@ -47,7 +47,7 @@ func (s *scope) begin(op *operation, c *conn, kind rwlock.Kind, readOnly bool, g
 	}
 	c.makeWay(&s.hold, true)
 	begun = true
-	s.tagged = s.hold.Held()
+	s.tagged = s.hold.hasLock()
 	if s.outer != nil {
 		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept
 	}
@@ -134,7 +134,7 @@ func (s *scope) unowned() (holds []*rwlock.Hold) {
 	}
 	s = s.outermost()
 	if s.hold.owner == nil && s.joined == nil {
-		holds = append(holds, &s.hold.gate)
+		holds = append(holds, &s.hold.gate.hold)
 	}
 	return holds
 }
@@ -213,7 +213,7 @@ func (s *scope) releaseHolds() {
 	}
 	s.joined = nil
 	for _, h := range s.more {
-		h.leaveGate()
+		h.gate.leave()
 	}
 	s.more = nil
 }

@@ -231,9 +231,9 @@ func (s *section) lock(req sectionRequest) error {
 			return err
 		}
 	}
-	s.hold.Owner, s.hold.owner, s.hold.Kind, s.hold.Tag, s.hold.Work = s.id.lockOwner(), s.id.owner, rwlock.Section, req.tag, s
+	s.hold.lock.Owner, s.hold.owner, s.hold.lock.Kind, s.hold.lock.Tag, s.hold.lock.Work = s.id.lockOwner(), s.id.owner, rwlock.Section, req.tag, s
 	if s.db.trace {
-		s.hold.Tag = taggedWith(req.tag, callSite())
+		s.hold.lock.Tag = taggedWith(req.tag, callSite())
 	}
 	locked := false
 	defer func() {
@@ -309,7 +309,7 @@ func (s *section) joinOwnReader(user string) {
 	for _, work := range s.pool.users.users.Work(user) {
 		if o, ok := work.(*section); ok && o.mode == Shared && o.begunBy().id() == caller {
 			s.id.owner = o.id.owner
-			s.hold.Owner, s.hold.owner = s.id.lockOwner(), s.id.owner
+			s.hold.lock.Owner, s.hold.owner = s.id.lockOwner(), s.id.owner
 			return
 		}
 	}
@@ -353,7 +353,7 @@ func (s *section) holds(users []string) []*userHold {
 	holds := make([]*userHold, len(users))
 	for i, user := range users {
 		holds[i] = &userHold{user: user, owner: s.hold.owner}
-		holds[i].Owner, holds[i].Kind, holds[i].Tag, holds[i].Work = s.hold.Owner, s.hold.Kind, s.hold.Tag, s
+		holds[i].lock.Owner, holds[i].lock.Kind, holds[i].lock.Tag, holds[i].lock.Work = s.hold.lock.Owner, s.hold.lock.Kind, s.hold.lock.Tag, s
 	}
 	return holds
 }
@@ -375,7 +375,7 @@ func (s *section) lockAll(w rwlock.Wait) error {
 	if err == nil {
 		s.more = s.holds(missing)
 		reqs := users.requests(rwlock.Exclusive, s.more, true)
-		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.Hold})
+		reqs = append(reqs, rwlock.Request{Lock: users.all, Mode: rwlock.Exclusive, Hold: &s.hold.lock})
 		s.borrowShares()
 		err = s.lockError(rwlock.AcquireAll(s.parent, w, reqs...))
 	}
@@ -399,7 +399,7 @@ func (s *section) borrowShares() {
 	for o := s.outer; o != nil; o = o.outer {
 		for _, h := range append(o.more[:len(o.more):len(o.more)], &o.hold) {
 			if o.pool.users == s.pool.users && h.all != nil {
-				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Owner, Kind: rwlock.Rows, Tag: h.Tag}, h.all}
+				share := &borrowedShare{rwlock.Hold{Owner: s.hold.lock.Owner, Kind: rwlock.Rows, Tag: h.lock.Tag}, h.all}
 				h.all.Move(&share.hold)
 				s.shares = append(s.shares, share)
 			}
@@ -415,7 +415,7 @@ func (s *section) returnShares() {
 
 // releaseLocks gives up the locks that the section has taken itself.
 func (s *section) releaseLocks() {
-	all := s.users == nil && s.hold.Hold.Held()
+	all := s.users == nil && s.hold.lock.Held()
 	s.releaseHolds()
 	s.returnShares()
 	if all {

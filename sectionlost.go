@@ -21,7 +21,7 @@ func (o *orphan) bar(users *space) {
 		return
 	}
 	l := rwlock.NewLock(o.hold.user, 0)
-	o.cover, o.barrier.Kind, o.barrier.Tag = s, o.hold.Kind, o.hold.Tag
+	o.cover, o.barrier.Kind, o.barrier.Tag = s, o.hold.lock.Kind, o.hold.lock.Tag
 	l.Acquire(context.Background(), rwlock.Exclusive, &o.barrier, rwlock.Wait{}) // nobody else knows of it yet
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,9 +15,9 @@ const allUsers = "\x00all users"
 func (s *space) acquire(ctx context.Context, user string, mode rwlock.Mode, h *userHold, gate *rwlock.Request, w rwlock.Wait) error {
 	var err error
 	if gate == nil {
-		err = s.users.Acquire(ctx, user, mode, &h.Hold, w)
+		err = s.users.Acquire(ctx, user, mode, &h.lock, w)
 	} else {
-		err = rwlock.AcquireGated(ctx, w, *gate, rwlock.Request{Table: s.users, Key: user, Mode: mode, Hold: &h.Hold})
+		err = rwlock.AcquireGated(ctx, w, *gate, rwlock.Request{Table: s.users, Key: user, Mode: mode, Hold: &h.lock})
 	}
 	if err != rwlock.ErrBarred {
 		return err
@@ -41,7 +41,7 @@ func (s *space) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.
 // those who work without a user.
 func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, gate *rwlock.Request, holds ...*userHold) error {
 	h := holds[0]
-	share := &rwlock.Hold{Owner: h.Owner, Kind: h.Kind, Tag: h.Tag, Work: h.Work}
+	share := &rwlock.Hold{Owner: h.lock.Owner, Kind: h.lock.Kind, Tag: h.lock.Tag, Work: h.lock.Work}
 	reqs := append(s.requests(mode, holds, true), rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})
 	var err error
 	if gate == nil {
@@ -58,7 +58,7 @@ func (s *space) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock
 func (s *space) requests(mode rwlock.Mode, holds []*userHold, pass bool) []rwlock.Request {
 	reqs := make([]rwlock.Request, len(holds), len(holds)+1)
 	for i, h := range holds {
-		reqs[i] = rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.Hold, Pass: pass}
+		reqs[i] = rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.lock, Pass: pass}
 	}
 	return reqs
 }

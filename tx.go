@@ -63,9 +63,9 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 // when that returns. Who has the turn perhaps waits for its user's lock.
 func (t *tx) endLate(reason error) error {
 	t.late = reason
-	t.hold.Hold.Release()
+	t.hold.lock.Release()
 	for _, h := range t.joined {
-		h.Hold.Release()
+		h.lock.Release()
 	}
 	t.conn.leaveLate()
 	return reason

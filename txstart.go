@@ -35,7 +35,7 @@ func (c *conn) beginsLater() bool { return c.pool.gate != nil && c.scopeOnServer
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 	t.ctx, t.opts = op.ctx, opts
 	if c.db.trace {
-		t.hold.Tag = callSite()
+		t.hold.lock.Tag = callSite()
 	}
 	pending := false
 	defer func() {
@@ -76,7 +76,7 @@ func (t *tx) drawEarly(op *operation) error {
 	} else if passed, err := c.passGateAtOnce(op, &c.leaf); err != nil || !passed {
 		return err
 	}
-	defer c.leaf.leaveGate()
+	defer c.leaf.gate.leave()
 	t.ownConn = !pinned
 	err := c.onServer(op.ctx, op, busy, func(*serverConn) error { return nil })
 	if err == errOtherFiles { // then it is drawn with the right gates
@@ -118,7 +118,7 @@ func (t *tx) start(op *operation) error {
 	}
 	defer func() {
 		if t.pending != nil { // also when the inner driver panics
-			t.atGate.leaveGate()
+			t.atGate.gate.leave()
 			t.atGate = nil
 		}
 	}()
@@ -197,13 +197,13 @@ func (t *tx) passGate(op *operation) error {
 		if alone {
 			req.gate.writers.Add(-1)
 		}
-		h.leaveGate()
+		h.gate.leave()
 	}()
 	if err := t.waitAtGate(op.ctx, req, id); err != nil {
 		return c.lockError(err, id)
 	}
 	if passed = true; alone {
-		h.alone = req.gate
+		h.gate.alone = req.gate
 	}
 	t.atGate = h
 	return nil
@@ -216,10 +216,10 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	h.gate.Owner = c.ownerFor(id)
-	h.gate.Kind, h.gate.Tag, h.gate.Work, h.gate.With = rwlock.Tx, h.Tag, c, c.turnLink(h.gate.Owner)
-	if h.attached != nil {
-		h.attached.describe(&h.gate)
+	h.gate.hold.Owner = c.ownerFor(id)
+	h.gate.hold.Kind, h.gate.hold.Tag, h.gate.hold.Work, h.gate.hold.With = rwlock.Tx, h.lock.Tag, c, c.turnLink(h.gate.hold.Owner)
+	if h.gate.attached != nil {
+		h.gate.attached.describe(&h.gate.hold)
 	}
 	if t.wastesConn() {
 		err := h.takeGate(ctx, req, rwlock.Wait{})
@@ -229,7 +229,7 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 		c.giveBack()
 	}
 	w := c.waitFor(req)
-	w.GivesWay = h.Hold.Held() && !t.isReliedOn()
+	w.GivesWay = h.lock.Held() && !t.isReliedOn()
 	err := h.takeGate(ctx, req, w)
 	if !w.GivesWay || !errors.Is(err, rwlock.ErrDeadlock) || waitsForItself(err, h) {
 		return err
@@ -261,5 +261,5 @@ func (t *tx) isReliedOn() bool { return t.hold.owner.worked() != t.worked }
 
 func waitsForItself(err error, h *userHold) bool {
 	var w *rwlock.WaitError
-	return errors.As(err, &w) && w.Blocker.Owner.InLine(h.Owner) && len(w.Cycle) <= 2
+	return errors.As(err, &w) && w.Blocker.Owner.InLine(h.lock.Owner) && len(w.Cycle) <= 2
 }
