@@ -104,6 +104,9 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 // drawFor draws a server connection, for which slot waits as a part of a call of id, when it is
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
 func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id identity, user string) (draw, error) {
+	if c.pool.slots == nil { // there is nothing to wait for
+		return c.pool.connect(ctx)
+	}
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)
 	if leaf := c.leaf.linked(slot.Owner); leaf != nil {

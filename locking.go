@@ -212,6 +212,9 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	h.describe(id, req.kind, tag, c)
 	h.lock.With = c.turnLink(h.lock.Owner)
 	h.gate.hold.With = h.lock.With
+	if c.acquireFree(ctx, h, req) {
+		return nil
+	}
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
@@ -228,6 +231,13 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 		err = c.db.takeBesideReaders(ctx, c, id, []string{id.user}, err, take)
 	}
 	return c.lockError(err, id)
+}
+
+// acquireFree acquires what req says into h if that is a user's lock only, and free: the usual
+// case, for which there is nothing to be made ready for a wait.
+func (c *conn) acquireFree(ctx context.Context, h *userHold, req request) bool {
+	return h.user != "" && req.gate == nil && req.more == nil && ctx.Err() == nil &&
+		c.pool.users.users.TryAcquire(h.user, rwlock.Mode(req.mode), &h.lock)
 }
 
 // waitFor is how an operation on c waits for what req asks.

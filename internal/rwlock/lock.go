@@ -48,13 +48,34 @@ func (l *Lock) enter(ctx context.Context, mode Mode, h *Hold, w Wait) error {
 	if l.obstacle(h) != nil {
 		return contend(ctx, w, ungated, []place{{shard: l.shard, lock: l, hold: h}})
 	}
+	l.let(h)
+	return nil
+}
+
+// tryEnter is enter for a hold that does not wait. It reports whether it was granted.
+func (l *Lock) tryEnter(mode Mode, h *Hold) bool {
+	if !h.claim(l, mode) {
+		l.shard.reap(l)
+		l.shard.mu.Unlock()
+		return false
+	}
+	if l.obstacle(h) != nil {
+		h.disclaim() // somebody uses l, so it is not to be reaped
+		l.shard.mu.Unlock()
+		return false
+	}
+	l.let(h)
+	return true
+}
+
+// let grants h, for which nothing is in the way, and unlocks the shard.
+func (l *Lock) let(h *Hold) {
 	var pending []*waiter
 	if l.grant(h) {
 		pending = l.wake(nil)
 	}
 	l.shard.mu.Unlock()
 	retry(pending)
-	return nil
 }
 
 // obstacle decides whether h, which is either in the queue or about to join it,

@@ -61,6 +61,18 @@ func (t *Table) Acquire(ctx context.Context, key string, mode Mode, h *Hold, w W
 	return s.obtain(key, hash).enter(ctx, mode, h, w)
 }
 
+// TryAcquire is Acquire where the lock is free: it neither waits nor says why not. What it does
+// not acquire is for Acquire to wait for, or to refuse.
+func (t *Table) TryAcquire(key string, mode Mode, h *Hold) bool {
+	s, hash := t.locate(key)
+	s.mu.Lock()
+	if t.barred() {
+		s.mu.Unlock()
+		return false
+	}
+	return s.obtain(key, hash).tryEnter(mode, h)
+}
+
 // locate returns the shard of a key and the key's hash for the shard's index. The two
 // use different bits: within a shard, those that chose it are all the same.
 func (t *Table) locate(key string) (*shard, uint32) {

@@ -37,6 +37,12 @@ func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
 		}
 	}
 	expectFree("a key", func() error { return try(keyOf(table, "k"), exclusive, &user) })
+	expectFree("a key that is free", func() error {
+		if !table.TryAcquire("k", exclusive, &user) {
+			return rwlock.ErrTimeout
+		}
+		return nil
+	})
 	expectFree("a lock", func() error { return try(gate.Acquire, shared, &writer) })
 	expectFree("a slot", func() error { return pool.Acquire(t.Context(), shared, &user, rwlock.Wait{Turn: "user"}) })
 	expectFree("several", func() error {
@@ -50,6 +56,39 @@ func TestUncontendedAllocatesNothingAndReadsNoClock(t *testing.T) {
 			rwlock.Request{Lock: gate, Mode: exclusive, Hold: &writer},
 			rwlock.Request{Table: table, Key: "k", Mode: exclusive, Hold: &user})
 	})
+}
+
+// TryAcquire grants what Acquire would grant at once, and else leaves no trace.
+func TestTryAcquire(t *testing.T) {
+	table := rwlock.NewTable()
+	var held, free, asked rwlock.Hold
+	for _, test := range []struct {
+		held, asked rwlock.Mode
+		want        bool
+	}{{shared, shared, true}, {shared, exclusive, false}, {exclusive, shared, false}, {exclusive, exclusive, false}} {
+		if !table.TryAcquire("k", test.held, &held) || !table.TryAcquire("other", exclusive, &free) {
+			t.Fatal("a free lock was refused")
+		}
+		if got := table.TryAcquire("k", test.asked, &asked); got != test.want || asked.Held() != test.want {
+			t.Errorf("%v beside %v: got %v, and held: %v; want %v", test.asked, test.held, got, asked.Held(), test.want)
+		}
+		if table.TryAcquire("third", shared, &held) {
+			t.Error("a hold that is in use was granted another lock")
+		}
+		held.Release()
+		free.Release()
+		asked.Release()
+		if n := table.Len(); n != 0 {
+			t.Errorf("%d locks are left, want none", n)
+		}
+	}
+	table.Bar()
+	if table.TryAcquire("k", shared, &asked) {
+		t.Error("a lock of a barred table was granted")
+	}
+	if n := table.Len(); n != 0 {
+		t.Errorf("%d locks are left of a barred table, want none", n)
+	}
 }
 
 func TestMemoryPerUser(t *testing.T) {
