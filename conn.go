@@ -92,7 +92,9 @@ type conn struct {
 	// neither would ever get on: so it is not used again.
 	spent bool
 
-	pooled bool // database/sql has it in its pool, or is about to close it
+	// pooled means that database/sql has it in its pool, without a server connection, or is about
+	// to close it. Only database/sql's own calls look at it, which come one after the other.
+	pooled bool
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
@@ -120,207 +122,9 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	return res, err
 }
 
-// exec executes a statement, prepared as s or else given as text, under an exclusive
-// lock, on a server connection.
-func (c *conn) exec(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
-	for tries := 0; ; {
-		if res, err = c.execOnce(op, s, query, args); !startsAnew(err, &tries) {
-			return res, err
-		}
-	}
-}
-
-func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (driver.Result, error) {
-	var adm admission
-	returned := false
-	defer func() {
-		if !returned {
-			c.abandon(&c.leaf, adm)
-		}
-		c.release(&c.leaf)
-	}()
-	defer c.doneAttaching()
-	adm, err := c.admit(op, query, args, &c.leaf, rwlock.Leaf)
-	if err != nil {
-		returned = true
-		return nil, err
-	}
-	ctx, limit := c.limitStatement(op)
-	defer limit.end()
-	var res driver.Result
-	snd := c.sending(adm.statement, query, args)
-	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
-		if err := adm.raw.guard(ctx, sc); err != nil {
-			return err
-		}
-		if s != nil {
-			res, err = s.exec(ctx, sc, &snd)
-		} else {
-			res, err = sc.exec(ctx, &snd)
-		}
-		return err
-	})
-	c.noteEffects(&snd)
-	c.pool.gate.afterStatement(ctx, c.drawn.sc, adm.statement, query)
-	c.noteAttached(ctx, nil, adm.statement, query)
-	shown := err
-	if err != nil {
-		res, shown = nil, limit.explain(c.scopeOnServer().explainReadOnly(err))
-	} else {
-		c.spent = true
-		res = readResult(res)
-	}
-	c.settle(adm, err)
-	returned = true
-	return res, shown
-}
-
-func (c *conn) sending(st sqltext.Statement, query string, args []driver.NamedValue) sending {
-	return sending{statement: st, query: query, args: args, inTx: c.scopeOnServer() != nil}
-}
-
-// An admission is a statement that has its lock.
-type admission struct {
-	statement sqltext.Statement
-	text      string
-	raw       *rawTx // the transaction that it may begin; nil if it begins none
-	gate      *gate
-}
-
-// admit takes the lock for a statement: into h, which is a leaf for an Exec and
-// rows for a Query, or for the transaction that the statement may begin. The caller has
-// registered the release of h, in case that it does not return.
-func (c *conn) admit(op *operation, text string, args []driver.NamedValue, h *userHold, kind rwlock.Kind) (adm admission, err error) {
-	st := c.db.texts.Classify(text)
-	adm = admission{statement: st, text: text, gate: c.pool.gate}
-	c.expectAttached(st, text, args)
-	if err := c.settleEnded(st); err != nil {
-		return adm, err
-	}
-	c.forgetLost(st)
-	if err := c.refusal(op, st); err != nil {
-		return adm, err
-	}
-	if err := c.clearConnection(op.ctx, st); err != nil {
-		return adm, err
-	}
-	if c.scope == nil { // one that has still to begin is another's, on the pinned connection
-		if err := c.startTx(op); err != nil {
-			return adm, err
-		}
-	}
-	if adm.raw, err = c.beginRaw(op, st); adm.raw != nil || err != nil {
-		return adm, err
-	}
-	mode := Exclusive
-	if kind == rwlock.Rows {
-		mode = modeOf(st)
-	}
-	req := request{kind: kind, mode: mode, session: st.Kind == sqltext.Session}
-	if err := c.lock(op, h, req); err != nil {
-		return adm, err
-	}
-	if err := c.startTx(op); err != nil {
-		return adm, err
-	}
-	if err := c.passMore(op.ctx); err != nil {
-		return adm, err
-	}
-	c.makeWay(h, writesRows(st))
-	if err := c.clearDatabase(op, h, req, st, text); err != nil {
-		h.release()
-		return adm, err
-	}
-	adm.raw = c.mayBeginRaw(st, h)
-	return adm, nil
-}
-
 // QueryContext implements [driver.QueryerContext].
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	return c.query(ctx, nil, query, args)
-}
-
-// query runs a query, prepared as s or else given as text, on a server connection,
-// under the lock that the text asks for. The rows take the lock with them.
-func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
-	op := c.operation(ctx)
-	err = c.callHeld(&op, func() (err error) {
-		for tries := 0; ; {
-			if found, err = c.queryEntered(&op, s, query, args); !startsAnew(err, &tries) {
-				return err
-			}
-		}
-	})
-	return found, err
-}
-
-func (c *conn) queryEntered(op *operation, s *stmt, query string, args []driver.NamedValue) (driver.Rows, error) {
-	r := &rows{conn: c, asked: op.mode}
-	r.hold.lock.Work = r
-	var adm admission
-	returned, opened := false, false
-	defer func() {
-		if !returned {
-			c.abandon(&r.hold, adm)
-		}
-		if !opened {
-			r.release()
-		}
-	}()
-	defer c.doneAttaching()
-	adm, err := c.admit(op, query, args, &r.hold, rwlock.Rows)
-	if err != nil {
-		returned = true
-		return nil, err
-	}
-	r.inside = r.hold.inside.section
-	snd := c.sending(adm.statement, query, args)
-	r.writes = adm.statement.Kind != sqltext.Read
-	if !r.writes && r.hold.gate.isHeld() {
-		r.writes = op.mode == askedExclusive
-	}
-	ctx, limit := c.limitStatement(op)
-	r.limit = limit
-	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
-		if err := adm.raw.guard(ctx, sc); err != nil {
-			return err
-		}
-		if s != nil {
-			r.Rows, err = s.query(ctx, sc, &snd)
-		} else {
-			r.Rows, r.kept, err = sc.query(ctx, &snd)
-		}
-		if err == nil {
-			sc.add(r)
-		}
-		return err
-	})
-	c.noteEffects(&snd)
-	c.pool.gate.afterQuery(ctx, r, adm.statement, query)
-	c.noteAttached(ctx, r, adm.statement, query)
-	if err != nil {
-		shown := r.limit.explain(c.scopeOnServer().explainReadOnly(err))
-		c.settle(adm, err) // while the rows have their lock
-		returned = true
-		return nil, shown
-	}
-	if r.hold.gate.passed != nil {
-		c.pool.walReader.note()
-	}
-	public := r.public()
-	c.open(r, adm)
-	returned, opened = true, true
-	return public, nil
-}
-
-// settle finds out what a statement that has been executed, or has failed with
-// err, did to the transaction that it ran in, or began.
-func (c *conn) settle(adm admission, err error) {
-	c.noteMayBegin(adm.statement)
-	if s := c.scopeOnServer(); s != nil {
-		s.noticeLoss(adm.statement, err)
-	}
-	c.settleRaw(adm.raw, adm.statement, err)
 }
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
@@ -335,8 +139,8 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
-			s := &stmt{conn: c, text: query}
-			snd := c.sending(c.db.texts.Classify(query), query, nil)
+			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
+			snd := sending{statement: s.statement, query: query, inTx: c.scopeOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *serverConn) error {
 				_, err := s.on(ctx, sc, &snd)
 				return err
@@ -393,7 +197,7 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 		}
 		c.noteRaw()
 		if !returned {
-			c.abandon(nil, admission{}) // as database/sql is about to
+			c.abandon(nil, nil) // as database/sql is about to
 		} else if sc == c.drawn.sc {
 			c.lookAttached(context.Background(), sc)
 		}
@@ -468,12 +272,15 @@ func (c *conn) leaveToLost(h *userHold) {
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
+	if c.pooled { // then it has kept none, and there is nothing that the mutex would guard
+		c.pooled = false
+		return nil
+	}
 	if err := c.lockCall(); err != nil {
 		c.leave()
 		return driver.ErrBadConn
 	}
 	return c.guard(func() error {
-		c.pooled = false
 		if c.drawn.sc != nil {
 			return c.drawn.sc.reset(ctx)
 		}

@@ -82,7 +82,7 @@ func (c *conn) guard(f func() error) error {
 	defer c.leave()
 	defer func() {
 		if !returned {
-			c.abandon(nil, admission{})
+			c.abandon(nil, nil)
 		}
 		c.goesOn = false
 	}()
@@ -122,8 +122,8 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 //
 // It does nothing the second time, nor if it was an argument that panicked when it was converted,
 // before anything was sent, where database/sql goes on.
-func (c *conn) abandon(h *userHold, adm admission) {
-	defer adm.drop()
+func (c *conn) abandon(h *userHold, adm *admission) {
+	defer adm.drop(c.pool.gate)
 	if c.gone != inUse || c.drawn.sc.stopConverting() && c.goesOn {
 		return
 	}
@@ -173,13 +173,4 @@ func (sc *serverConn) rows() (all []*rows) {
 		all = append(all, r)
 	}
 	return all
-}
-
-// drop releases what a statement that did not return has taken for a transaction, and lets
-// nobody rely on a journal mode that it may have changed.
-func (adm admission) drop() {
-	if adm.raw != nil {
-		adm.raw.hold.release()
-	}
-	adm.gate.unsettle(adm.statement, adm.text)
 }

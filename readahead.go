@@ -15,7 +15,7 @@ const readAheadTime = 100 * time.Millisecond
 // open adds the rows of a query to those that are open. Those of a statement that does more
 // than to read are read ahead, and give up their locks if that was all of them: a program
 // that forgets to close them keeps nobody waiting.
-func (c *conn) open(r *rows, adm admission) {
+func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
 	r.copies = c.db.copiesRows && (r.hold.owner != nil || r.hold.user != "" || c.pool.gate != nil)
@@ -48,7 +48,7 @@ func (c *conn) list(r *rows) {
 
 // readsAhead tells whether the rows of a statement are to be read ahead: they have a lock
 // of their own, or may begin or end a transaction.
-func (c *conn) readsAhead(r *rows, adm admission) bool {
+func (c *conn) readsAhead(r *rows, adm *admission) bool {
 	st := adm.statement
 	switch {
 	case st.Kind == sqltext.Read || r.keepsLock():
@@ -69,10 +69,10 @@ func (c *conn) readsAhead(r *rows, adm admission) bool {
 
 // settleRows prepares to find out what a statement with rows did to the transaction that it
 // ran in, or began: some drivers execute it no earlier than its rows are read.
-func (c *conn) settleRows(r *rows, adm admission) {
+func (c *conn) settleRows(r *rows, adm *admission) {
 	c.noteMayBegin(adm.statement)
-	if adm.raw != nil || c.raw != nil {
-		r.settle = func() { c.settleRaw(adm.raw, adm.statement, r.failure()) }
+	if raw, st := adm.raw, adm.statement; raw != nil || c.raw != nil {
+		r.settle = func() { c.settleRaw(raw, st, r.failure()) }
 	}
 }
 

@@ -199,7 +199,7 @@ func (r *rows) Close() error {
 		returned := false
 		defer func() {
 			if !returned {
-				r.conn.abandon(&r.hold, admission{})
+				r.conn.abandon(&r.hold, nil)
 			}
 			r.release()
 		}()

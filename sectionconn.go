@@ -179,7 +179,7 @@ func (c *conn) sweepLocked() (done bool) {
 	}
 	defer func() {
 		if !done {
-			c.abandon(nil, admission{})
+			c.abandon(nil, nil)
 		}
 	}()
 	c.due.Store(false)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"slices"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 var (
@@ -17,10 +19,11 @@ var (
 // program wants; its inner statement belongs to the server connection, and is had no
 // longer than that is. On the next one it is prepared again, unless it is kept there.
 type stmt struct {
-	conn  *conn
-	text  string
-	inner *keptStmt // on conn.drawn, and then the stmt is in conn.stmts; else nil
-	found bool      // inner was kept from earlier, not prepared by this use of conn.drawn
+	conn      *conn
+	text      string
+	statement sqltext.Statement // what the text tells
+	inner     *keptStmt         // on conn.drawn, and then the stmt is in conn.stmts; else nil
+	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
 }
 
 // ExecContext implements [driver.StmtExecContext].

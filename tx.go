@@ -36,7 +36,7 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 	returned := false
 	defer func() {
 		if !returned {
-			c.abandon(&t.hold, admission{})
+			c.abandon(&t.hold, nil)
 		}
 		if t.Tx == nil {
 			t.release()

@@ -1,0 +1,165 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// exec executes a statement, prepared as s or else given as text, under an exclusive
+// lock, on a server connection.
+func (c *conn) exec(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	for tries := 0; ; {
+		if res, err = c.execOnce(op, s, query, args); !startsAnew(err, &tries) {
+			return res, err
+		}
+	}
+}
+
+func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+	var adm admission
+	adm.read(c, s, query, args)
+	returned := false
+	defer func() {
+		if !returned {
+			c.abandon(&c.leaf, &adm)
+		}
+		c.release(&c.leaf)
+	}()
+	defer c.doneAttaching()
+	if err = c.admit(op, &adm, &c.leaf, rwlock.Leaf); err == nil {
+		res, err = c.sendExec(op, s, &adm)
+	}
+	returned = true
+	return res, err
+}
+
+// sendExec executes a statement that has its lock, and settles what it did.
+func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Result, err error) {
+	ctx, limit := c.limitStatement(op)
+	defer limit.end()
+	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
+		if err := adm.raw.guard(ctx, sc); err != nil {
+			return err
+		}
+		if s != nil {
+			res, err = s.exec(ctx, sc, &adm.sending)
+		} else {
+			res, err = sc.exec(ctx, &adm.sending)
+		}
+		return err
+	})
+	c.noteSent(ctx, adm, nil)
+	if err != nil {
+		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))
+		c.settle(adm, err)
+		return nil, shown
+	}
+	c.spent = true
+	res = readResult(res)
+	c.settle(adm, nil)
+	return res, nil
+}
+
+// query runs a query, prepared as s or else given as text, on a server connection,
+// under the lock that the text asks for. The rows take the lock with them.
+func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
+	op := c.operation(ctx)
+	err = c.callHeld(&op, func() (err error) {
+		for tries := 0; ; {
+			if found, err = c.queryOnce(&op, s, query, args); !startsAnew(err, &tries) {
+				return err
+			}
+		}
+	})
+	return found, err
+}
+
+func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
+	r := &rows{conn: c, asked: op.mode}
+	r.hold.lock.Work = r
+	var adm admission
+	adm.read(c, s, query, args)
+	returned, opened := false, false
+	defer func() {
+		if !returned {
+			c.abandon(&r.hold, &adm)
+		}
+		if !opened {
+			r.release()
+		}
+	}()
+	defer c.doneAttaching()
+	if err = c.admit(op, &adm, &r.hold, rwlock.Rows); err == nil {
+		err = c.sendQuery(op, s, &adm, r)
+	}
+	if err == nil {
+		found = r.public()
+		c.open(r, &adm)
+		opened = true
+	}
+	returned = true
+	return found, err
+}
+
+// sendQuery runs a query that has its lock; r are going to be its rows. What it did is settled if
+// it fails, while the rows have the lock; else when they are open.
+func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error {
+	r.inside = r.hold.inside.section
+	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.gate.isHeld()
+	ctx, limit := c.limitStatement(op)
+	r.limit = limit
+	err := c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
+		if err := adm.raw.guard(ctx, sc); err != nil {
+			return err
+		}
+		if s != nil {
+			r.Rows, err = s.query(ctx, sc, &adm.sending)
+		} else {
+			r.Rows, r.kept, err = sc.query(ctx, &adm.sending)
+		}
+		if err == nil {
+			sc.add(r)
+		}
+		return err
+	})
+	c.noteSent(ctx, adm, r)
+	if err != nil {
+		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))
+		c.settle(adm, err)
+		return shown
+	}
+	if r.hold.gate.passed != nil {
+		c.pool.walReader.note()
+	}
+	return nil
+}
+
+// noteSent follows what a statement that was sent did, be it that it failed, to what others rely
+// on: statements that are kept, the journal of the database, attached files. A read does nothing
+// to these. r are its rows; nil if it is an Exec.
+func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
+	st := adm.statement
+	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
+		return
+	}
+	c.noteEffects(&adm.sending)
+	if r != nil {
+		c.pool.gate.afterQuery(ctx, r, st, adm.query)
+	} else {
+		c.pool.gate.afterStatement(ctx, c.drawn.sc, st, adm.query)
+	}
+	c.noteAttached(ctx, r, st, adm.query)
+}
+
+// settle finds out what a statement that has been executed, or has failed with
+// err, did to the transaction that it ran in, or began.
+func (c *conn) settle(adm *admission, err error) {
+	c.noteMayBegin(adm.statement)
+	if s := c.scopeOnServer(); s != nil {
+		s.noticeLoss(adm.statement, err)
+	}
+	c.settleRaw(adm.raw, adm.statement, err)
+}
