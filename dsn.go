@@ -28,6 +28,7 @@ const dsnExample = `for example "sqlite3:app.db" or "postgres?lock_timeout=5s:po
 //	driver[?options]:inner-dsn
 //	postgres://..., postgresql://..., mysql://..., sqlite3://..., sqlite://...
 //
+// The scheme of a URL may have options behind it too, as in postgres?lock_timeout=5s://...
 // Errors never quote the inner DSN, which may hold a password.
 func parseDSN(dsn string) (target, error) {
 	if dsn == "" {
@@ -37,11 +38,6 @@ func parseDSN(dsn string) (target, error) {
 	if !found {
 		return target{}, fmt.Errorf("dblocker: the data source name has no colon, which separates the driver from its own DSN; write driver[?options]:inner-dsn, %s", dsnExample)
 	}
-	if strings.HasPrefix(inner, "//") {
-		if t, ok, err := parseURL(head, dsn); ok {
-			return t, err
-		}
-	}
 	name, query, _ := strings.Cut(head, "?")
 	if name == "" || strings.ContainsAny(name, "=@ ") || strings.Contains(name, "/") && !slices.Contains(sql.Drivers(), name) { // as in a DSN without a driver; not to be quoted
 		return target{}, fmt.Errorf("dblocker: the data source name has no driver before its first colon; write driver[?options]:inner-dsn, %s", dsnExample)
@@ -50,7 +46,17 @@ func parseDSN(dsn string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	return newTarget(name, opts, optionNames(strings.Split(query, "&")), inner)
+	keys := optionNames(strings.Split(query, "&"))
+	if path, ok := strings.CutPrefix(inner, "//"); ok {
+		switch name {
+		case "postgres", "postgresql", "mysql":
+			return newTarget(name, opts, keys, name+":"+inner)
+		case "sqlite3", "sqlite":
+			t := target{driver: name, opts: opts, keys: keys, dsn: path, fromURL: true}
+			return t, t.takeOptions()
+		}
+	}
+	return newTarget(name, opts, keys, inner)
 }
 
 // newTarget accepts the other name of PostgreSQL's URLs, and the URL form of a
@@ -70,20 +76,6 @@ func newTarget(name string, opts []Option, keys []string, inner string) (target,
 		}
 	}
 	return t, nil
-}
-
-// parseURL reads the forms in which a URL stands for driver and DSN together.
-// ok tells whether scheme is one of them.
-func parseURL(scheme, dsn string) (t target, ok bool, err error) {
-	switch scheme {
-	case "postgres", "postgresql", "mysql":
-		t, err = newTarget(scheme, nil, nil, dsn)
-		return t, true, err
-	case "sqlite3", "sqlite":
-		t = target{driver: scheme, dsn: strings.TrimPrefix(dsn, scheme+"://"), fromURL: true}
-		return t, true, t.takeOptions()
-	}
-	return target{}, false, nil
 }
 
 // parseOptions reads the options of a DSN, strictly: unknown, repeated or

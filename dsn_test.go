@@ -33,7 +33,13 @@ func TestParseDSN(t *testing.T) {
 		{"postgresql?lock_timeout=5s:postgresql://u@host/app", "postgres", "postgresql://u@host/app"},
 		{"mysql:///db", "mysql", "/db"},
 		{"mysql?lock_timeout=1s:mysql://u@host/db", "mysql", "u@tcp(host:3306)/db"},
+		{"postgres?lock_timeout=5s://u@host/app", "postgres", "postgres://u@host/app"},
+		{"postgresql?lock_timeout=5s://u@host/app?sslmode=disable", "postgres", "postgresql://u@host/app?sslmode=disable"},
+		{"mysql?lock_timeout=5s://u:p@host/db", "mysql", "u:p@tcp(host:3306)/db"},
+		{"sqlite3?lock_timeout=5s://app.db", "sqlite3", "app.db"},
+		{"sqlite3?lock_timeout=5s:///var/lib/app.db?max_open_conns=2", "sqlite3", "/var/lib/app.db"},
 		{"other://host", "other", "//host"},
+		{"other?lock_timeout=5s://host", "other", "//host"},
 	} {
 		got, err := parseDSN(tc.dsn)
 		if err != nil {
@@ -42,6 +48,27 @@ func TestParseDSN(t *testing.T) {
 		}
 		if got.driver != tc.driver || got.dsn != tc.inner {
 			t.Errorf("%s: got driver %q, DSN %q; want %q, %q", tc.dsn, got.driver, got.dsn, tc.driver, tc.inner)
+		}
+	}
+}
+
+// TestOptionsBeforeTheSlashesOfAURL: they are the options of the handle, beside those in its query.
+func TestOptionsBeforeTheSlashesOfAURL(t *testing.T) {
+	for _, scheme := range []string{"postgres", "postgresql", "mysql", "sqlite3", "sqlite"} {
+		dsn := scheme + "?lock_timeout=7s://host/app?max_open_conns=3"
+		got, err := parseDSN(dsn)
+		must(t, err)
+		cfg, err := newConfig(generic, got.opts)
+		must(t, err)
+		if cfg.lockTimeout != 7*time.Second || cfg.limits.maxOpenConns != 3 {
+			t.Errorf("%s: lock_timeout %v, max_open_conns %d; want 7s, 3", dsn, cfg.lockTimeout, cfg.limits.maxOpenConns)
+		}
+		for _, bad := range []string{scheme + "?lock_timeout=5://host/app", scheme + "?max_open_conns=2://host/app?max_open_conns=3"} {
+			if got, err := parseDSN(bad); err == nil {
+				if _, err = newConfig(generic, got.opts); err == nil {
+					t.Errorf("%s: no error", bad)
+				}
+			}
 		}
 	}
 }
