@@ -88,7 +88,9 @@ func (r *rows) takeRow() (taken bool, err error) {
 	return taken, err
 }
 
-func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
+// ScanColumn scans a column of the row that the program is on. After a panic in it database/sql
+// keeps the sql.Rows locked for ever, so that they cannot even be closed: it becomes an error.
+func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (err error) {
 	if v := r.inMemory(index); v != nil {
 		return v.assign(ctx, dest)
 	}
@@ -103,7 +105,32 @@ func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) err
 		return v.assign(ctx, dest)
 	}
 	r.noteType(index, reflect.TypeOf(dest))
-	return r.inner.ScanColumn(ctx, index, dest)
+	returned := false
+	defer func() {
+		if !returned {
+			err = r.brokenScan(recover())
+		}
+	}()
+	err = r.inner.ScanColumn(ctx, index, dest)
+	returned = true
+	return err
+}
+
+// brokenScan is for a ScanColumn that has panicked with p, or has ended the goroutine if p is
+// nil. The caller has the connection.
+func (r scannerRows) brokenScan(p any) error {
+	c := r.conn
+	if c == nil {
+		if p != nil {
+			panic(p)
+		}
+		return nil
+	}
+	c.abandon(&r.hold, admission{})
+	if p == nil {
+		return nil
+	}
+	return caught(c.db.logger, p)
 }
 
 // inMemory returns a column of the row that the program is on, if that is in memory.
