@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"runtime"
 	"testing"
 )
 
@@ -53,9 +55,12 @@ func (r *scannerStubRows) ScanColumn(ctx driver.ScanContext, _ int, dest any) er
 	if r.closed {
 		return errors.New("scanned after Close")
 	}
-	if own, ok := dest.(*ownType); ok {
-		own.n = r.row
+	switch dest := dest.(type) {
+	case *ownType:
+		dest.n = r.row
 		return nil
+	case *func():
+		(*dest)()
 	}
 	return sql.ConvertAssign(ctx, dest, int64(r.row))
 }
@@ -143,3 +148,29 @@ func TestRowsThatScanThemselvesMakeWay(t *testing.T) {
 
 // An ownType is one that only the driver can scan into.
 type ownType struct{ n int }
+
+// TestPanicInScanColumn: a panic of the driver in it is an error of Scan, with which the rows can be
+// closed, and leaves no lock; nor does the end of the goroutine.
+func TestPanicInScanColumn(t *testing.T) {
+	for name, fault := range map[string]func(){"panic": func() { panic("from ScanColumn") }, "Goexit": runtime.Goexit} {
+		db := openStub(t, &scannerStub{err: io.EOF}, LockTimeout(0), Logger(slog.New(slog.DiscardHandler)))
+		rows, err := db.QueryContext(asUser(1), "SELECT v FROM t")
+		must(t, err)
+		if !rows.Next() {
+			t.Fatal("no row")
+		}
+		scanned := make(chan error, 1)
+		go func() {
+			defer close(scanned)
+			scanned <- rows.Scan(&fault)
+		}()
+		if err, ok := <-scanned; ok && !isPanic(errors.Unwrap(err)) {
+			t.Errorf("%s: Scan answered %v", name, err)
+		} else if ok {
+			must(t, rows.Close())
+		}
+		if _, err := db.ExecContext(asUser(1), "UPDATE t SET v = 1"); err != nil {
+			t.Errorf("%s: its lock is not free: %v", name, err)
+		}
+	}
+}
