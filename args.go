@@ -14,6 +14,56 @@ import (
 // convertArgs.
 func acceptAll(*driver.NamedValue) error { return nil }
 
+// plainValuers are the drivers that are known to do with a [driver.Valuer] what database/sql does.
+var plainValuers = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/lib/pq", "github.com/go-sql-driver/mysql"}
+
+// checkArg is acceptAll, but that it calls the argument's own Value method, if the driver has no
+// other use for that: before there is a lock, so that one that takes its time, or asks the
+// database, keeps nobody waiting, nor waits for itself. In a transaction there is a lock already.
+func (c *conn) checkArg(nv *driver.NamedValue) error {
+	valuer, ok := nv.Value.(driver.Valuer)
+	if !ok || !c.db.plainValuers || isBinary(valuer) || !c.hasNothing() {
+		return acceptAll(nv)
+	}
+	value, returned, err := c.callValuer(valuer)
+	if returned && err == nil && driver.IsValue(value) { // else convertArgs finds the words
+		nv.Value = value
+	}
+	return err
+}
+
+// isBinary tells whether lib/pq may ask for another value.
+func isBinary(v driver.Valuer) bool {
+	_, ok := v.(interface{ BinaryValue() ([]byte, error) })
+	return ok
+}
+
+// hasNothing tells whether c has neither a transaction nor a server connection.
+func (c *conn) hasNothing() bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	nothing := c.scope == nil && c.raw == nil && c.drawn.sc == nil
+	c.mu.Unlock()
+	c.sweep()
+	return nothing
+}
+
+// callValuer keeps a panic to itself: convertArgs calls Value again, where one leaves nothing locked. A
+// Value that ends the goroutine ends c.
+func (c *conn) callValuer(v driver.Valuer) (value driver.Value, returned bool, err error) {
+	defer func() {
+		if returned || recover() != nil {
+			return
+		}
+		c.mu.Lock()
+		defer c.leave()
+		c.abandon(nil, admission{})
+	}()
+	value, err = valueOf(v)
+	return value, true, err
+}
+
 // convertArgs does to the arguments of a call what database/sql does for the
 // bare driver: it asks the statement's checker or else the connection's, then
 // the statement's column converters, then applies the default conversion. si is
@@ -77,7 +127,9 @@ func (c *argChecks) run(nv *driver.NamedValue) error {
 		}
 	}
 	value, err := driver.DefaultParameterConverter.ConvertValue(nv.Value)
-	nv.Value = value
+	if err == nil { // else it is needed as it was, if the call is repeated
+		nv.Value = value
+	}
 	return err
 }
 
@@ -105,13 +157,17 @@ func (c *argChecks) convertColumn(nv *driver.NamedValue) (err error) {
 
 var valuerType = reflect.TypeFor[driver.Valuer]()
 
-// valuerValue calls v.Value. A nil pointer whose Value method is declared on the
+// valueOf calls v.Value. A nil pointer whose Value method is declared on the
 // value would panic there: it stands for NULL.
-func valuerValue(v driver.Valuer) (driver.Value, error) {
+func valueOf(v driver.Valuer) (driver.Value, error) {
 	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer && rv.IsNil() && rv.Type().Elem().Implements(valuerType) {
 		return nil, nil
 	}
-	sv, err := v.Value()
+	return v.Value()
+}
+
+func valuerValue(v driver.Valuer) (driver.Value, error) {
+	sv, err := valueOf(v)
 	if err != nil {
 		return nil, err
 	}

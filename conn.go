@@ -362,7 +362,7 @@ func (c *conn) endScopes() {
 
 // CheckNamedValue implements [driver.NamedValueChecker]; server connections
 // convert the arguments.
-func (c *conn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+func (c *conn) CheckNamedValue(nv *driver.NamedValue) error { return c.checkArg(nv) }
 
 // Prepare implements [driver.Conn].
 func (c *conn) Prepare(query string) (driver.Stmt, error) {

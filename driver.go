@@ -269,9 +269,10 @@ type Connector struct {
 
 	inMemory atomic.Int64 // bytes of rows that were read ahead
 
-	copiesRows bool // whether the inner driver reuses the bytes of a row
-	skipsNoSet bool // whether it refuses NextResultSet before the end of a result set
-	closeTells bool // whether Close of its rows reads to their end, and returns the error with which they end
+	copiesRows   bool // whether the inner driver reuses the bytes of a row
+	plainValuers bool // whether the inner driver leaves a driver.Valuer to database/sql
+	skipsNoSet   bool // whether it refuses NextResultSet before the end of a result set
+	closeTells   bool // whether Close of its rows reads to their end, and returns the error with which they end
 
 	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
 	pool *pool      // set by the first Connect
@@ -293,9 +294,10 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysql && mysqlHidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
-		copiesRows: !slices.Contains(freshRows, driverPackage(d.opened)),
-		skipsNoSet: slices.Contains(endedSets, driverPackage(d.opened)),
-		closeTells: cfg.dialect == postgres || cfg.dialect == mysql,
+		copiesRows:   !slices.Contains(freshRows, driverPackage(d.opened)),
+		skipsNoSet:   slices.Contains(endedSets, driverPackage(d.opened)),
+		plainValuers: slices.Contains(plainValuers, driverPackage(d.opened)),
+		closeTells:   cfg.dialect == postgres || cfg.dialect == mysql,
 	}
 	c.driver.handle = c
 	c.slow = c.tellSlow

@@ -124,7 +124,7 @@ func (s *stmt) closeInner() error {
 func (s *stmt) NumInput() int { return -1 }
 
 // CheckNamedValue implements [driver.NamedValueChecker].
-func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error { return s.conn.checkArg(nv) }
 
 // Exec implements [driver.Stmt].
 func (s *stmt) Exec(values []driver.Value) (driver.Result, error) {
