@@ -58,7 +58,7 @@ func (c *conn) callValuer(v driver.Valuer) (value driver.Value, returned bool, e
 		}
 		c.mu.Lock()
 		defer c.leave()
-		c.abandon(nil, admission{})
+		c.abandon(nil, nil)
 	}()
 	value, err = valueOf(v)
 	return value, true, err
