@@ -15,7 +15,9 @@ import (
 // beside it others come and go as they like, without waiting for each other.
 //
 // Nobody waits to close one. What would be the last, while others are still being opened or
-// closed, is left to whoever of these is done last.
+// closed, is left to whoever of these is done last. Those who have waited for the first to be opened
+// count as being opened from then on: else it could be closed before they come to run, and each
+// would be the first again.
 //
 // While somebody is busy beside others, at least one is open; while somebody is alone, none
 // is, and nobody is busy.
@@ -25,7 +27,14 @@ type openConns struct {
 	busy    int        // are being opened or closed, beside those that are open
 	alone   bool       // one is being opened or closed, and there is no other
 	left    []func()   // close one of open each
-	changed chan struct{}
+	waiting *aloneWait // for the one that is alone; nil if nobody does
+}
+
+// An aloneWait is the wait of all who come while one is alone.
+type aloneWait struct {
+	over   chan struct{} // closed with it
+	count  int           // of those who wait
+	beside bool          // they have entered, beside the one that was opened; set before over is closed
 }
 
 // connect calls open, which opens a connection and reads from it, and tells it whether
@@ -71,8 +80,8 @@ func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err e
 	began := time.Now()
 	var timeout <-chan time.Time
 	for {
-		alone, changed := o.tryEnter()
-		if changed == nil {
+		alone, wait := o.tryEnter()
+		if wait == nil {
 			return alone, nil
 		}
 		if timeout == nil {
@@ -81,34 +90,51 @@ func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err e
 			timeout = t.C
 		}
 		select {
-		case <-changed:
+		case <-wait.over:
+			if wait.beside {
+				return false, nil
+			}
+			continue
 		case <-timeout:
-			return false, notOpened(began, ErrLockTimeout)
+			err = notOpened(began, ErrLockTimeout)
 		case <-ctx.Done():
-			return false, notOpened(began, ctx.Err())
+			err = notOpened(began, ctx.Err())
 		case <-w.Closed:
-			return false, errClosed
+			err = errClosed
 		}
+		o.stopWaiting(wait)
+		return false, err
 	}
 }
 
-// tryEnter is enter, but where that has to wait it returns a channel that is closed when it
-// may go on.
-func (o *openConns) tryEnter() (alone bool, changed <-chan struct{}) {
+// tryEnter is enter, but where that has to wait it returns what for.
+func (o *openConns) tryEnter() (alone bool, wait *aloneWait) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.alone:
-		if o.changed == nil {
-			o.changed = make(chan struct{})
+		if o.waiting == nil {
+			o.waiting = &aloneWait{over: make(chan struct{})}
 		}
-		return false, o.changed
+		o.waiting.count++
+		return false, o.waiting
 	case o.open > 0:
 		o.busy++
 		return false, nil
 	}
 	o.alone = true
 	return true, nil
+}
+
+// stopWaiting is for one who gives up.
+func (o *openConns) stopWaiting(wait *aloneWait) {
+	o.mu.Lock()
+	wait.count--
+	entered := wait.beside
+	o.mu.Unlock()
+	if entered {
+		o.leave(false, 0)
+	}
 }
 
 // mayClose begins to close one of those that are open, unless that has to wait.
@@ -131,10 +157,7 @@ func (o *openConns) leave(alone bool, opened int) {
 	o.open += opened
 	if alone {
 		o.alone = false
-		if o.changed != nil {
-			close(o.changed)
-			o.changed = nil
-		}
+		o.endWait()
 	} else {
 		o.busy--
 	}
@@ -150,6 +173,20 @@ func (o *openConns) leave(alone bool, opened int) {
 		defer o.leave(alone, 0)
 		next()
 	}
+}
+
+// endWait lets those go on who have waited for the one that was alone.
+func (o *openConns) endWait() {
+	wait := o.waiting
+	if wait == nil {
+		return
+	}
+	if o.open > 0 {
+		wait.beside = true
+		o.busy += wait.count
+	}
+	o.waiting = nil
+	close(wait.over)
 }
 
 func notOpened(began time.Time, err error) error {
