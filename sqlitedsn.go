@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -28,6 +29,27 @@ type sqliteDSN struct {
 	// unreadable tells that the query cannot be read. The driver will say so.
 	unreadable bool
 }
+
+// dsnOfHandle is parseSQLiteDSN for the DSN of a handle. It remembers what it has parsed, since a
+// program may open a handle for each request.
+func dsnOfHandle(raw, pkg string) *sqliteDSN {
+	if d, ok := seenDSNs.Load(raw); ok && d.(*sqliteDSN).library.pkg == pkg {
+		return d.(*sqliteDSN)
+	}
+	d := parseSQLiteDSN(raw, findSQLiteLibrary(pkg))
+	if seenDSNs.count.Add(1) <= maxSeenDSNs {
+		seenDSNs.Store(raw, &d)
+	}
+	return &d
+}
+
+// seenDSNs has the first DSNs of handles. Nobody changes them.
+var seenDSNs struct {
+	sync.Map // of *sqliteDSN by what was parsed
+	count    atomic.Int64
+}
+
+const maxSeenDSNs = 100
 
 func parseSQLiteDSN(raw string, library sqliteLibrary) sqliteDSN {
 	d := sqliteDSN{raw: raw, library: library, uri: strings.HasPrefix(raw, "file:"), name: raw}

@@ -23,12 +23,15 @@ var (
 // A sqliteConnector opens the connections of a SQLite handle whose DSN is known.
 type sqliteConnector struct {
 	driver driver.Driver
-	dsn    sqliteDSN
+	dsn    *sqliteDSN
 	logger *slog.Logger
 
-	// opened is decided once, when the first connection is wanted: as with the
+	// given is decided once, when the first connection is wanted: as with the
 	// bare driver, a program may change its working directory until then.
-	opened func() sqliteOpened
+	given struct {
+		once sync.Once
+		sqliteOpened
+	}
 
 	mu     sync.Mutex  // guards what follows
 	conns  int         // to a memory database, the anchor not counted
@@ -50,15 +53,7 @@ type sqliteOpened struct {
 }
 
 func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
-	c := &sqliteConnector{driver: d, dsn: parseSQLiteDSN(dsn, findSQLiteLibrary(driverPackage(d))), logger: l}
-	c.opened = sync.OnceValue(func() sqliteOpened {
-		o := sqliteOpened{dsn: c.dsn.forDriver()}
-		if c.dsn.kind() == sqliteFile {
-			o.path, _ = filepath.Abs(c.dsn.path)
-		}
-		o.inner, o.err = openConnector(d, o.dsn)
-		return o
-	})
+	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, driverPackage(d)), logger: l}
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
 			return nil, err
@@ -66,6 +61,19 @@ func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Con
 	}
 	c.warn()
 	return c, nil
+}
+
+// opened returns what the driver is given.
+func (c *sqliteConnector) opened() *sqliteOpened {
+	c.given.once.Do(func() {
+		o := &c.given.sqliteOpened
+		o.dsn = c.dsn.forDriver()
+		if c.dsn.kind() == sqliteFile {
+			o.path, _ = filepath.Abs(c.dsn.path)
+		}
+		o.inner, o.err = openConnector(c.driver, o.dsn)
+	})
+	return &c.given.sqliteOpened
 }
 
 // warn logs what in the DSN does not do what it says.
