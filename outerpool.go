@@ -27,18 +27,16 @@ type outerPool struct {
 // noteOpened is called for each new client connection. database/sql has a goroutine that opens
 // connections only for those who wait because of SetMaxOpenConns.
 func (o *outerPool) noteOpened(c *Connector) {
-	if first := o.open.Add(1) == 1 && o.opened.Load() == 0; first { // for nobody who waits
-		o.opened.Add(1)
-		return
-	}
-	if !o.toldLimit.Load() && isSampled(&o.opened) && calledBy(shallow, "connectionOpener") != "" {
+	const few = 2 // of a handle for one request: its first, and another after an Exec
+	o.open.Add(1)
+	if n := o.opened.Add(1); n > few && !o.toldLimit.Load() && isSampled(n) && calledBy(shallow, "connectionOpener") != "" {
 		c.warnOfLimit(0)
 	}
 }
 
 // noteClosed is called for each client connection that is closed though it could be used again.
 func (o *outerPool) noteClosed(c *Connector) {
-	if o.toldLifetime.Load() && o.toldIdle.Load() || !isSampled(&o.closed) {
+	if o.toldLifetime.Load() && o.toldIdle.Load() || !isSampled(o.closed.Add(1)) {
 		return
 	}
 	switch calledBy(deep, "connectionCleaner", "SetMaxIdleConns", "putConn", "conn") {
@@ -91,10 +89,9 @@ func (c *Connector) warnOfLimit(n int) {
 		"and can block each other for ever; remove it, and use the option max_open_conns", args...)
 }
 
-// isSampled tells whether this time is one of those at which the stack is looked at.
-func isSampled(times *atomic.Uint32) bool {
+// isSampled tells whether the n-th time is one of those at which the stack is looked at.
+func isSampled(n uint32) bool {
 	const always, oneOf = 64, 16
-	n := times.Add(1)
 	return n <= always || n%oneOf == 0
 }
 
@@ -122,7 +119,7 @@ func calledBy(depth int, methods ...string) string {
 type stack [deep]uintptr
 
 // How far up database/sql is found from where a client connection is opened, and closed.
-const shallow, deep = 4, 16
+const shallow, deep = 4, 10
 
 // seenStacks has the methods of the stacks that were looked at, since to find out names costs
 // more than the rest.

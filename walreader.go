@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +76,7 @@ func (p *pool) useWALReader(c *Connector) {
 	if p.gate == nil || p.readOnly || c.limits.maxOpenConns > 0 {
 		return
 	}
-	if c.dsn == nil || strings.Contains(strings.ToLower(*c.dsn), "locking_mode") {
+	if c.dsn == nil || containsFold(*c.dsn, "locking_mode") {
 		return
 	}
 	p.walReader = &walReader{gate: p.gate, connector: p.connector}
