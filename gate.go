@@ -261,7 +261,7 @@ func (c *conn) learnJournal(op *operation, g *gate) error {
 // meet the reason itself.
 func (c *conn) connectFirst(ctx context.Context, g *gate, mode Mode) {
 	p := c.pool
-	if mode != Exclusive || p.connected.Load() || c.drawn.sc != nil || p.slots != nil || p.maxIdleConns == 0 {
+	if mode != Exclusive || p.connected.Load() || c.drawn.sc != nil || p.slots != nil || p.inner.limits.maxIdleConns == 0 {
 		return
 	}
 	g.passers.Add(1)

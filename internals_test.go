@@ -67,13 +67,13 @@ func walReaderOf(t testing.TB, handle any) *walReader {
 // statsOf returns the statistics of the inner pool.
 func statsOf(t testing.TB, handle any) sql.DBStats {
 	t.Helper()
-	return openPool(t, handle).db.Stats()
+	return openPool(t, handle).inner.db().Stats()
 }
 
 // drawFrom takes a connection out of the inner pool, until it is closed.
 func drawFrom(t testing.TB, handle any) *sql.Conn {
 	t.Helper()
-	conn, err := openPool(t, handle).db.Conn(context.Background())
+	conn, err := openPool(t, handle).inner.db().Conn(context.Background())
 	must(t, err)
 	return conn
 }
@@ -148,7 +148,7 @@ func locksInUse(p *pool, open int) string {
 			add("readers are kept out", 1)
 		}
 	}
-	stats := p.db.Stats()
+	stats := p.inner.db().Stats()
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")

@@ -15,14 +15,13 @@ import (
 // A pool is the server connections of an open handle, and the locks in front of
 // them.
 type pool struct {
-	connector    *serverConnector
-	db           *sql.DB // of serverConns
-	maxIdleConns int
-	slots        *rwlock.Lock // one for each connection that may be drawn; nil: no limit
-	users        *space       // whose locks the handle uses
-	database     *space       // that the handle has open
-	gate         *gate        // of that database; nil if the handle needs none
-	readOnly     bool         // the handle cannot write, so it passes the gate as a reader
+	connector *serverConnector
+	inner     innerPool
+	slots     *rwlock.Lock // one for each connection that may be drawn; nil: no limit
+	users     *space       // whose locks the handle uses
+	database  *space       // that the handle has open
+	gate      *gate        // of that database; nil if the handle needs none
+	readOnly  bool         // the handle cannot write, so it passes the gate as a reader
 
 	attached attachments // the files that connections have attached
 
@@ -58,7 +57,8 @@ func newPool(c *Connector) (*pool, error) {
 	if isPgxPool(c.inner) {
 		limits.maxIdleConns, p.connector.timeout = 0, c.connTimeout
 	}
-	if _, ok := c.inner.(*sqliteConnector); ok && p.gate != nil { // another may wait for what we close
+	_, isSQLite := c.inner.(*sqliteConnector)
+	if isSQLite && p.gate != nil { // another may wait for what we close
 		p.connector.conns = &p.gate.conns
 		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
@@ -67,12 +67,10 @@ func newPool(c *Connector) (*pool, error) {
 	p.connector.opensAttached = p.gate != nil && opensAttached(c.driver.Unwrap())
 	p.useWALReader(c)
 	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}
-	p.db = sql.OpenDB(p.connector)
-	p.db.SetMaxOpenConns(limits.maxOpenConns)
-	p.maxIdleConns = limits.maxIdleConns
-	p.db.SetMaxIdleConns(p.maxIdleConns)
-	p.db.SetConnMaxLifetime(limits.connMaxLifetime)
-	p.db.SetConnMaxIdleTime(limits.connMaxIdleTime)
+	p.inner.connector, p.inner.limits = p.connector, limits
+	if !isSQLite || !limits.mayBeLone() {
+		p.inner.db()
+	}
 	if limits.maxOpenConns > 0 {
 		p.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.maxOpenConns), limits.maxOpenConns)
 	}
@@ -131,12 +129,13 @@ func (p *pool) close() error {
 		s.stop()
 	}
 	defer p.attached.close()
-	return p.db.Close()
+	return p.inner.close()
 }
 
 // A draw is a server connection that is taken out of the pool.
 type draw struct {
 	conn *sql.Conn
+	lone *innerPool // that sc is the lone connection of; then conn is nil
 	sc   *serverConn
 
 	// mayBeStale tells that the connection has been in the pool, where it may
@@ -176,7 +175,7 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 }
 
 func (p *pool) drawOne(ctx context.Context) (draw, error) {
-	conn, err := p.db.Conn(ctx)
+	d, err := p.inner.draw(ctx)
 	if err != nil {
 		raise(err)
 		return draw{}, err
@@ -184,18 +183,8 @@ func (p *pool) drawOne(ctx context.Context) (draw, error) {
 	if !p.connected.Load() {
 		p.connected.Store(true)
 	}
-	d := draw{conn: conn}
-	err = conn.Raw(func(dc any) error {
-		d.sc = dc.(*serverConn)
-		d.mayBeStale, d.sc.used = d.sc.used, true
-		return nil
-	})
-	if !d.mayBeStale {
+	if d.mayBeStale, d.sc.used = d.sc.used, true; !d.mayBeStale {
 		p.database.look()
-	}
-	if err != nil {
-		conn.Close()
-		return draw{}, err
 	}
 	return d, nil
 }
@@ -214,16 +203,24 @@ func (d draw) reset(ctx context.Context) error {
 
 // giveBack returns the connection to the pool, if it is still good.
 func (d draw) giveBack() {
-	defer d.conn.Close()
+	defer d.goBack()
 	if d.sc.validate() {
 		d.sc.leaveTransaction()
 	}
 }
 
+// goBack puts the connection back into the pool, which closes it if it is broken.
+func (d draw) goBack() {
+	if d.lone != nil {
+		d.lone.putLone(d.sc)
+		return
+	}
+	d.conn.Close()
+}
+
 // discard closes the connection.
 func (d draw) discard() {
 	d.sc.broken = true
-	defer d.conn.Close()
-	defer d.conn.Raw(func(any) error { return driver.ErrBadConn })
+	defer d.goBack()
 	d.sc.shut() // so that nothing of the driver's is called in the middle of the pool
 }

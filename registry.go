@@ -230,9 +230,10 @@ func (s *space) openPools() []*pool {
 func (s *space) closeIdle() (left int) {
 	for _, p := range s.openPools() {
 		left += p.walReader.close(false)
-		p.db.SetMaxIdleConns(0)
-		left += p.db.Stats().OpenConnections
-		p.db.SetMaxIdleConns(p.maxIdleConns)
+		db := p.inner.db()
+		db.SetMaxIdleConns(0)
+		left += db.Stats().OpenConnections
+		db.SetMaxIdleConns(p.inner.limits.maxIdleConns)
 	}
 	return left
 }

@@ -48,6 +48,8 @@ type serverConnector struct {
 	timeout time.Duration // of the inner driver's Connect
 	limited bool          // the number of connections is
 
+	opened atomic.Pointer[serverConn] // what the next Connect returns, instead of a new one; else nil
+
 	warnOfPooler sync.Once
 }
 
@@ -66,6 +68,9 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 // Connect implements [driver.Connector]. The inner pool, which calls it, would go on to count
 // a connection that a panic keeps from being made: so that is an error here, see raise.
 func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if sc := c.opened.Swap(nil); sc != nil {
+		return sc, nil
+	}
 	open := func(ctx context.Context) (*serverConn, error) { return c.open(ctx, c.wait, c.setUp) }
 	var sc *serverConn
 	var err error
@@ -80,6 +85,13 @@ func (c *serverConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	return sc, nil
+}
+
+// closeOpened closes what no Connect has returned.
+func (c *serverConnector) closeOpened() {
+	if sc := c.opened.Swap(nil); sc != nil {
+		sc.Close()
+	}
 }
 
 // dialsHere tells whether to open a connection on the caller's goroutine, which is cheaper: a

@@ -46,7 +46,7 @@ func Stats(db Handle) (Statistics, error) {
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
-		Server:      p.db.Stats(),
+		Server:      p.inner.db().Stats(),
 	}
 	for _, i := range p.users.users.Snapshot() {
 		if i.Waiting {
@@ -135,7 +135,7 @@ func Inner(db Handle) (*sql.DB, error) {
 		return nil, err
 	}
 	defer p.release()
-	return p.db, nil
+	return p.inner.db(), nil
 }
 
 // poolOf returns what is behind a handle. The pool is to be released.

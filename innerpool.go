@@ -1,0 +1,192 @@
+package dblocker
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"sync"
+	"sync/atomic"
+)
+
+// An innerPool has the server connections of an open handle, in a sql.DB. But to make one and
+// to close it is a good part of what a handle on a SQLite file costs that is opened for one
+// request. So there the first connection is at first outside of it: the lone one. When a second is
+// wanted, or the sql.DB is, that is made, and the lone one moves in.
+type innerPool struct {
+	connector *serverConnector
+	limits    poolLimits
+
+	made atomic.Pointer[sql.DB] // nil while there is none; set while mu is held
+
+	mu     sync.Mutex  // guards what follows; no connection is opened or closed under it
+	lone   *serverConn // nil if it is not open, or has moved
+	out    bool        // it is drawn, or is being opened
+	home   *sql.Conn   // what it is in the sql.DB, if it was drawn when it moved; else nil
+	closed bool        // while there was no sql.DB
+}
+
+// mayBeLone tells whether a connection outside of a sql.DB fares as it would inside: nobody
+// waits for it, and it does not age.
+func (l poolLimits) mayBeLone() bool {
+	return l.maxOpenConns == 0 && l.maxIdleConns > 0 && l.connMaxLifetime == 0 && l.connMaxIdleTime == 0
+}
+
+// db returns the sql.DB.
+func (ip *innerPool) db() *sql.DB {
+	if db := ip.made.Load(); db != nil {
+		return db
+	}
+	ip.mu.Lock()
+	defer ip.mu.Unlock()
+	if ip.made.Load() == nil {
+		ip.made.Store(ip.makeDB())
+	}
+	return ip.made.Load()
+}
+
+func (ip *innerPool) makeDB() *sql.DB {
+	var connector driver.Connector = ip.connector
+	if ip.closed {
+		connector = struct{ driver.Connector }{connector} // which is not closed a second time
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(ip.limits.maxOpenConns)
+	db.SetMaxIdleConns(ip.limits.maxIdleConns)
+	db.SetConnMaxLifetime(ip.limits.connMaxLifetime)
+	db.SetConnMaxIdleTime(ip.limits.connMaxIdleTime)
+	if ip.lone != nil {
+		ip.connector.opened.Store(ip.lone)
+		home, _ := db.Conn(context.Background()) // there is no other, so this takes what was opened
+		if ip.lone = nil; ip.out {
+			ip.home = home
+		} else {
+			home.Close()
+		}
+	}
+	if ip.closed {
+		db.Close()
+	}
+	return db
+}
+
+// draw takes out a connection: the lone one, or one of the sql.DB.
+func (ip *innerPool) draw(ctx context.Context) (draw, error) {
+	if err := ctx.Err(); err != nil {
+		return draw{}, err
+	}
+	sc, ok := ip.takeLone()
+	switch {
+	case !ok:
+		return ip.drawFromDB(ctx)
+	case sc == nil:
+		return ip.openLone(ctx)
+	case !sc.IsValid(): // by now
+		ip.putLone(sc)
+		return ip.draw(ctx)
+	}
+	return draw{lone: ip, sc: sc}, nil
+}
+
+func (ip *innerPool) drawFromDB(ctx context.Context) (draw, error) {
+	conn, err := ip.db().Conn(ctx)
+	if err != nil {
+		return draw{}, err
+	}
+	d := draw{conn: conn}
+	if err := conn.Raw(func(dc any) error { d.sc = dc.(*serverConn); return nil }); err != nil {
+		conn.Close()
+		return draw{}, err
+	}
+	return d, nil
+}
+
+// takeLone takes out the lone connection, if it is to be had. If it is nil, the caller is to open it.
+func (ip *innerPool) takeLone() (sc *serverConn, ok bool) {
+	if ip.made.Load() != nil {
+		return nil, false
+	}
+	ip.mu.Lock()
+	defer ip.mu.Unlock()
+	if ip.made.Load() != nil || ip.out || ip.closed {
+		return nil, false
+	}
+	ip.out = true
+	return ip.lone, true
+}
+
+func (ip *innerPool) openLone(ctx context.Context) (draw, error) {
+	var ci driver.Conn
+	defer func() {
+		if ci == nil { // also when the inner driver ends the goroutine
+			ip.putLone(nil)
+		}
+	}()
+	ci, err := ip.connector.Connect(ctx)
+	if err != nil {
+		return draw{}, err
+	}
+	sc := ci.(*serverConn)
+	if ip.keepLone(sc) {
+		return draw{lone: ip, sc: sc}, nil
+	}
+	ip.connector.opened.Store(sc)
+	defer ip.connector.closeOpened() // the sql.DB had another
+	return ip.drawFromDB(ctx)
+}
+
+// keepLone makes sc, which is drawn, the lone connection, unless there is a sql.DB by now.
+func (ip *innerPool) keepLone(sc *serverConn) bool {
+	ip.mu.Lock()
+	defer ip.mu.Unlock()
+	if ip.made.Load() != nil {
+		ip.out = false
+		return false
+	}
+	ip.lone = sc
+	return true
+}
+
+// putLone ends what takeLone has begun. sc is nil if it could not be opened.
+func (ip *innerPool) putLone(sc *serverConn) {
+	ip.mu.Lock()
+	home := ip.home
+	stays := home == nil && !ip.closed && sc != nil && sc.IsValid()
+	if ip.out, ip.home = false, nil; !stays {
+		ip.lone = nil
+	}
+	ip.mu.Unlock()
+	switch {
+	case home != nil:
+		home.Close()
+	case !stays && sc != nil:
+		sc.Close()
+	}
+}
+
+// close closes all connections, those that are drawn when they are given back.
+func (ip *innerPool) close() (err error) {
+	sc, db := ip.end()
+	if db != nil {
+		return db.Close()
+	}
+	defer func() { err = cmp.Or(ip.connector.Close(), err) }()
+	if sc != nil {
+		return sc.shut() // here no sql.DB would lose count if the driver ended the goroutine
+	}
+	return nil
+}
+
+// end keeps the lone connection from being drawn again, and returns it if it is not drawn now; or
+// the sql.DB, if there is one.
+func (ip *innerPool) end() (sc *serverConn, db *sql.DB) {
+	ip.mu.Lock()
+	defer ip.mu.Unlock()
+	if db := ip.made.Load(); db != nil {
+		return nil, db
+	}
+	if ip.closed = true; !ip.out {
+		sc, ip.lone = ip.lone, nil
+	}
+	return sc, nil
+}
