@@ -187,7 +187,7 @@ func (r *rows) readNextSet(m *memory, s *resultSet) {
 func (r *rows) finish() {
 	defer r.giveUp()
 	failed := r.last != nil && r.last != io.EOF
-	if r.conn.pool.gate == nil && (failed || r.settle != nil) {
+	if failed || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutEarly()
 	}
 	if settle := r.settle; settle != nil {

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -934,5 +935,26 @@ func TestFirstReadsAreNotRefused(t *testing.T) {
 			wg.Wait()
 			must(t, db.Close())
 		}
+	}
+}
+
+// TestFailedRowsMakeWay: rows whose context ends while they are read into memory give up SQLite's
+// lock before the gate.
+func TestFailedRowsMakeWay(t *testing.T) {
+	for _, journal := range []string{"DELETE", "WAL"} {
+		db := openJournal(t, journal, "")
+		client, err := connectorIn(t, db).Connect(context.Background())
+		must(t, err)
+		defer client.Close()
+		ctx, cancel := context.WithCancel(asUser(1))
+		defer cancel()
+		r, err := client.(driver.QueryerContext).QueryContext(ctx, "SELECT n FROM counters", nil)
+		must(t, err)
+		must(t, r.Next(make([]driver.Value, 1)))
+		cancel()
+		r.(interface{ Yield() }).Yield()
+		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 2")
+		must(t, err)
+		must(t, r.Close())
 	}
 }
