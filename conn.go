@@ -56,15 +56,27 @@ type conn struct {
 	quit  bool        // has given up its pool and life
 	lent  bool        // Raw shows the inner connection to the program
 
-	goesOn bool        // database/sql goes on to use c if the call that is running panics
+	// busy means that the drawn connection has done more than to prepare
+	// statements and to answer pings, so that it cannot be exchanged for another.
+	busy usage
+
+	// spent means that the connection has returned a Result. Its methods lock
+	// the connection even after it went back to database/sql's pool. If the next
+	// to use it then waited for a lock of the one who still reads the Result,
+	// neither would ever get on: so it is not used again.
+	spent bool
+
+	// pooled means that database/sql has it in its pool, without a server connection, or is about
+	// to close it. Only database/sql's own calls look at it, which come one after the other.
+	pooled bool
+
+	goesOn bool // database/sql goes on to use c if the call that is running panics
+	late   late
 	raises *panicError // with which Close panics; else nil
 
-	life     membership   // in bound, while there may be something to close
-	attached membership   // in the section of pinned
-	using    *pin         // whose turn the call has; else nil
-	turn     *rwlock.Hold // of it; nil until there is one
-	late     late
-	visit    membership // in the section of using, while the call lasts
+	life  membership // in bound, while there may be something to close
+	using *pin       // whose turn the call has; else nil
+	pins  *pinUse    // nil until using, or pinned, is set for the first time
 
 	drawn    draw        // has no sc unless a server connection is drawn
 	pinned   *pin        // whose connection that is; nil if c has drawn it itself
@@ -81,20 +93,6 @@ type conn struct {
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 	calls callMark // of the inner driver
-
-	// busy means that the drawn connection has done more than to prepare
-	// statements and to answer pings, so that it cannot be exchanged for another.
-	busy usage
-
-	// spent means that the connection has returned a Result. Its methods lock
-	// the connection even after it went back to database/sql's pool. If the next
-	// to use it then waited for a lock of the one who still reads the Result,
-	// neither would ever get on: so it is not used again.
-	spent bool
-
-	// pooled means that database/sql has it in its pool, without a server connection, or is about
-	// to close it. Only database/sql's own calls look at it, which come one after the other.
-	pooled bool
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.

@@ -167,9 +167,11 @@ func (c *conn) undraw(end func(draw, *pin)) {
 // detach leaves the pin whose connection c had; nil if it was another.
 func (c *conn) detach(p *pin) {
 	c.drawn, c.pinned = draw{}, nil
-	if c.using != nil && c.using == p && c.visit.section == nil {
-		c.attached.move(&c.visit, c) // it keeps its turn, and whoever has that is a member
-	} else {
-		c.attached.leave()
+	switch u := c.pins; {
+	case u == nil:
+	case c.using != nil && c.using == p && u.visit.section == nil:
+		u.attached.move(&u.visit, c) // it keeps its turn, and whoever has that is a member
+	default:
+		u.attached.leave()
 	}
 }

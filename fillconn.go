@@ -8,8 +8,8 @@ import (
 // A fillTurn is that of the fills on a client connection.
 type fillTurn struct {
 	wanted  atomic.Int32                  // so many calls wait for the connection's mutex
-	filling atomic.Pointer[chan struct{}] // closed when the fill that has the connection leaves it; nil if none has
 	shared  atomic.Bool                   // both a fill and the Query that began it have the connection: the first to leave leaves it to the other
+	filling atomic.Pointer[chan struct{}] // closed when the fill that has the connection leaves it; nil if none has
 }
 
 // lockMu locks the mutex of the connection for a call that must be done in any case.

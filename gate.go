@@ -92,12 +92,12 @@ func (c *conn) passByGate(op *operation, h *userHold, g *gate) bool {
 		g.passers.Add(-1)
 		return false
 	}
-	h.gate.passed = g
+	h.gate.passed = true
 	return true
 }
 
 func (o *owner) hasPassed(g *gate) bool {
-	return o.rowsThat(func(r *rows) bool { return r.hold.gate.passed == g }) != nil
+	return o.rowsThat(func(r *rows) bool { return r.hold.gate.passed && r.hold.gate.asked == g }) != nil
 }
 
 // makeRoom is called by a reader that has passed by. Reads that never wait would keep the
@@ -105,7 +105,7 @@ func (o *owner) hasPassed(g *gate) bool {
 // back from the disk: so some of them make room.
 func (g *gate) makeRoom() {
 	const oneOf = 16
-	if g != nil && g.writers.Load() > 0 && g.reads.Add(1)%oneOf == 0 {
+	if g.writers.Load() > 0 && g.reads.Add(1)%oneOf == 0 {
 		runtime.Gosched()
 	}
 }
@@ -265,7 +265,7 @@ func (c *conn) connectFirst(ctx context.Context, g *gate, mode Mode) {
 		return
 	}
 	g.passers.Add(1)
-	at := place{asked: g, passed: g}
+	at := place{asked: g, passed: true}
 	defer at.leave()
 	if g.wal.Load() != walOn || !p.connected.CompareAndSwap(false, true) {
 		return

@@ -31,11 +31,13 @@ func (h *userHold) release() (hadGate bool) {
 
 // unlock gives up the locks, and keeps the place in a section.
 func (h *userHold) unlock() (hadGate bool) {
-	passed, alone := h.gate.passed, h.gate.alone
+	g, passed, alone := h.gate.asked, h.gate.passed, h.gate.alone
 	h.gate.leave()
 	h.unlockUser()
-	passed.makeRoom() // nobody is to wait for that
-	return alone != nil
+	if passed {
+		g.makeRoom() // nobody is to wait for that
+	}
+	return alone
 }
 
 // unlockUser gives up the user's lock only.
@@ -182,7 +184,7 @@ func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id id
 	acquired := false
 	defer func() {
 		if acquired {
-			h.gate.alone = req.gate
+			h.gate.alone = true
 			return
 		}
 		req.gate.writers.Add(-1)

@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -19,9 +18,8 @@ type owner struct {
 	rwlock.Owner
 	outer *owner // that it is inside; nil if in none
 
-	rows  rowsList   // the open ones that hold a lock
-	mu    sync.Mutex // guards inner
-	inner []*rows    // some of those of the owners inside it, up to maxInner
+	rows  rowsList // the open ones that hold a lock
+	inner []*rows  // some of those of the owners inside it, up to maxInner; rows.mu guards it too
 
 	ownerWork
 }
@@ -71,13 +69,13 @@ func (o *owner) rowsThat(are func(*rows) bool) (found []*rows) {
 	if o == nil {
 		return nil
 	}
-	o.mu.Lock()
+	o.rows.mu.Lock()
 	for _, r := range o.inner {
 		if are(r) {
 			found = append(found, r)
 		}
 	}
-	o.mu.Unlock()
+	o.rows.mu.Unlock()
 	for ; o != nil; o = o.outer {
 		found = append(found, o.rows.which(are)...)
 	}
@@ -100,16 +98,16 @@ func (o *owner) remove(r *rows) {
 }
 
 func (o *owner) addInner(r *rows) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.rows.mu.Lock()
+	defer o.rows.mu.Unlock()
 	if len(o.inner) < maxInner {
 		o.inner = append(o.inner, r)
 	}
 }
 
 func (o *owner) removeInner(r *rows) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.rows.mu.Lock()
+	defer o.rows.mu.Unlock()
 	if i := slices.Index(o.inner, r); i >= 0 {
 		o.inner = slices.Delete(o.inner, i, i+1)
 	}

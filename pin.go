@@ -23,6 +23,13 @@ type pin struct {
 	lost   bool
 }
 
+// A pinUse is what a client connection has of the pinned connections that it comes to use.
+type pinUse struct {
+	turn     rwlock.Hold // on that of conn.using
+	attached membership  // in the section of conn.pinned
+	visit    membership  // in the section of conn.using, while the call lasts
+}
+
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
 
 // pinOf returns the pin that an operation inside the section, which may be nil, has to use; nil
@@ -52,13 +59,13 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if p.lost {
 		return errPinLost
 	}
-	if err := p.section.enter(&c.attached, c); err != nil {
+	if err := p.section.enter(&c.pins.attached, c); err != nil {
 		return err
 	}
 	if p.drawn.sc == nil {
 		defer func() {
 			if p.drawn.sc == nil { // also when the inner driver panics
-				c.attached.leave()
+				c.pins.attached.leave()
 			}
 		}()
 		var err error

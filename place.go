@@ -7,8 +7,8 @@ import "github.com/calmdocs/dblocker/internal/rwlock"
 type place struct {
 	hold   rwlock.Hold
 	asked  *gate      // what of it was asked for; nil if nothing
-	passed *gate      // where it counts as a reader that passes by; else nil
-	alone  *gate      // that it has for itself; else nil
+	passed bool       // it counts as a reader that passes by there
+	alone  bool       // it has that for itself
 	crowd  crowdPlace // in the crowd of the gate
 
 	attached *attachedHolds // of the gates of attached files; nil if there are none
@@ -16,18 +16,19 @@ type place struct {
 
 // leave gives up all of it. It does nothing the second time.
 func (p *place) leave() {
-	if g := p.asked; g != nil {
+	g := p.asked
+	if g != nil {
 		if g.left.count.Load() > 0 {
 			g.left.keep(p)
 		}
 		p.asked = nil
 	}
-	if g := p.passed; g != nil {
-		p.passed = nil
+	if p.passed {
+		p.passed = false
 		g.passers.Add(-1)
 	}
-	if g := p.alone; g != nil {
-		p.alone = nil
+	if p.alone {
+		p.alone = false
 		g.barred.Store(false)
 		g.writes.Add(1)
 		g.writers.Add(-1)
@@ -46,8 +47,8 @@ func (p *place) isHeld() bool { return p.hold.Held() || p.attached.held() }
 // move gives all of it to the idle place to.
 func (p *place) move(to *place) {
 	to.asked, p.asked = p.asked, nil
-	to.passed, p.passed = p.passed, nil
-	to.alone, p.alone = p.alone, nil
+	to.passed, p.passed = p.passed, false
+	to.alone, p.alone = p.alone, false
 	to.crowd, p.crowd = p.crowd, crowdPlace{}
 	to.attached, p.attached = p.attached, nil
 	p.hold.Move(&to.hold)

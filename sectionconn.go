@@ -63,7 +63,7 @@ func (c *conn) enterFor(op *operation) error {
 	case p != nil:
 		err = c.usePin(op.ctx, op, p)
 		if err == nil && c.pinned == nil { // else it is a member already
-			err = p.section.enter(&c.visit, c) // so that the connection is not given back meanwhile
+			err = p.section.enter(&c.pins.visit, c) // so that the connection is not given back meanwhile
 		}
 	}
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *conn) leave() {
 	if p != nil {
 		defer p.turn.unlock()
 		c.using = nil
-		c.visit.leave()
+		c.pins.visit.leave()
 	}
 }
 

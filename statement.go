@@ -131,7 +131,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		c.settle(adm, err)
 		return shown
 	}
-	if r.hold.gate.passed != nil {
+	if r.hold.gate.passed {
 		c.pool.walReader.note()
 	}
 	return nil

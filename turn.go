@@ -41,17 +41,18 @@ func (t *turn) unlock() {
 
 // takeTurn waits for the turn on the connection of p, for a call of the owner.
 func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error {
-	if c.turn == nil {
-		c.turn = new(rwlock.Hold)
+	if c.pins == nil {
+		c.pins = new(pinUse)
 	}
-	c.turn.Owner, c.turn.Work = owner, c
+	turn := &c.pins.turn
+	turn.Owner, turn.Work = owner, c
 	w := c.waitForTurn()
 	if c.late.any && ctx.Done() == nil {
 		w = rwlock.Wait{}
 	}
 	p.wanted.Add(1) // so that a fill stops
 	defer p.wanted.Add(-1)
-	err := p.turn.acquire(ctx, c.turn, w)
+	err := p.turn.acquire(ctx, turn, w)
 	if err == nil {
 		c.using = p
 	}
@@ -60,10 +61,10 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 
 // turnOwner is the owner of the last call that waited for a turn.
 func (c *conn) turnOwner() *rwlock.Owner {
-	if c.turn == nil {
+	if c.pins == nil {
 		return nil
 	}
-	return c.turn.Owner
+	return c.pins.turn.Owner
 }
 
 // waitForTurn is as long a wait also where nobody waits for locks, since the other call is of the
@@ -79,10 +80,10 @@ func (c *conn) waitForTurn() rwlock.Wait {
 // turnLink links the turn, if the call has one, to what it goes on to wait for on behalf of the
 // owner.
 func (c *conn) turnLink(owner *rwlock.Owner) *rwlock.Hold {
-	if c.using == nil || c.turn == nil || owner == nil || c.turn.Owner != owner {
+	if c.using == nil || owner == nil || c.pins.turn.Owner != owner {
 		return nil
 	}
-	return c.turn
+	return &c.pins.turn
 }
 
 // turnError puts the end of a wait for a turn in the terms of a user of dblocker.

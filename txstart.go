@@ -203,7 +203,7 @@ func (t *tx) passGate(op *operation) error {
 		return c.lockError(err, id)
 	}
 	if passed = true; alone {
-		h.gate.alone = req.gate
+		h.gate.alone = true
 	}
 	t.atGate = h
 	return nil

@@ -273,8 +273,8 @@ func (r *walRead) close() {
 // for itself, if those would be in the way of the statement. Those of an ordinary write
 // are for one of walReaderWrites only.
 func (c *conn) makeWay(h *userHold, ordinary bool) {
-	g := h.gate.alone
-	if g == nil || ordinary && g.writes.Load()%walReaderWrites != walReaderWrites-1 {
+	g := h.gate.asked
+	if !h.gate.alone || ordinary && g.writes.Load()%walReaderWrites != walReaderWrites-1 {
 		return
 	}
 	g.barred.Store(true)
