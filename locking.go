@@ -207,22 +207,15 @@ func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id id
 // A write of an owner that still reads waits for others who read. If these wait for it,
 // the rows of one are spilled, see takeBesideReaders.
 func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
-	tag := ""
-	if c.db.trace {
-		tag = callSite()
-	}
-	h.describe(id, req.kind, tag, c)
-	h.lock.With = c.turnLink(h.lock.Owner)
-	h.gate.hold.With = h.lock.With
+	c.describe(h, req, id)
 	if c.acquireFree(ctx, h, req) {
 		return nil
 	}
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
-	if c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn()) {
-		err := c.take(ctx, h, req, rwlock.Wait{})
-		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
+	if c.wastesConn() {
+		if err := c.take(ctx, h, req, rwlock.Wait{}); !mustWait(err) {
 			return c.lockError(err, id)
 		}
 		c.giveBack()
@@ -233,6 +226,27 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 		err = c.db.takeBesideReaders(ctx, c, id, []string{id.user}, err, take)
 	}
 	return c.lockError(err, id)
+}
+
+// describe says, for the lock table, whose the holds are that an operation on c asks for.
+func (c *conn) describe(h *userHold, req request, id identity) {
+	tag := ""
+	if c.db.trace {
+		tag = callSite()
+	}
+	h.describe(id, req.kind, tag, c)
+	h.lock.With = c.turnLink(h.lock.Owner)
+	h.gate.hold.With = h.lock.With
+}
+
+// wastesConn tells whether c has a connection that others could use while it waits for a lock.
+func (c *conn) wastesConn() bool {
+	return c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
+}
+
+// mustWait tells of the error of a try whether it is for want of a wait.
+func mustWait(err error) bool {
+	return errors.Is(err, rwlock.ErrTimeout) || errors.Is(err, rwlock.ErrDeadlock)
 }
 
 // acquireFree acquires what req says into h if that is a user's lock only, and free: the usual

@@ -96,38 +96,52 @@ func (raw *rawTx) takeOver() {
 }
 
 // settleRaw finds out what a statement that has been executed, or has failed with
-// err, did to the transaction. raw is what beginRaw or mayBeginRaw returned for it.
-func (c *conn) settleRaw(raw *rawTx, st sqltext.Statement, err error) {
-	opened := raw != nil
-	if !opened {
-		if raw = c.raw; raw == nil || c.scope != &raw.scope {
-			return
-		}
+// err, did to the transaction. begun is what beginRaw or mayBeginRaw returned for it.
+func (c *conn) settleRaw(begun *rawTx, st sqltext.Statement, err error) {
+	if begun != nil {
+		c.settleNewRaw(begun, st, err)
+	} else if raw := c.raw; raw != nil && c.scope == &raw.scope {
+		c.settleOpenRaw(raw, st, err)
 	}
-	if raw.lost != nil && st.Kind != sqltext.Commit && st.Kind != sqltext.Rollback {
-		return // the program has still to end it
-	}
+}
+
+// settleNewRaw is settleRaw for a transaction that the statement may have begun.
+func (c *conn) settleNewRaw(raw *rawTx, st sqltext.Statement, err error) {
 	settled := false
 	defer func() {
-		if opened && !settled { // c is going to be abandoned, but knows nothing of raw yet
+		if !settled { // c is going to be abandoned, but knows nothing of raw yet
 			raw.hold.release()
 		}
 	}()
-	switch raw.state = raw.after(c.drawn.sc, st, err); {
-	case raw.state == rawNone && opened && raw.isLost(st, err):
+	raw.state = raw.after(c.drawn.sc, st, err)
+	lost := raw.state == rawNone && raw.isLost(st, err)
+	if lost {
 		raw.lost = lossOf(err)
+	}
+	if lost || raw.state != rawNone {
 		raw.takeOver()
 		raw.open()
 		c.raw = raw
-	case raw.state == rawNone:
-		raw.end()
-		c.raw = nil
-	case opened:
-		raw.takeOver()
-		raw.open()
-		c.raw = raw
+	} else {
+		c.endRaw(raw)
 	}
 	settled = true
+}
+
+// settleOpenRaw is settleRaw for the transaction that the statement ran in. If the server has ended
+// it before, the program has still to do so.
+func (c *conn) settleOpenRaw(raw *rawTx, st sqltext.Statement, err error) {
+	if raw.lost != nil && st.Kind != sqltext.Commit && st.Kind != sqltext.Rollback {
+		return
+	}
+	if raw.state = raw.after(c.drawn.sc, st, err); raw.state == rawNone {
+		c.endRaw(raw)
+	}
+}
+
+func (c *conn) endRaw(raw *rawTx) {
+	raw.end()
+	c.raw = nil
 }
 
 // isLost tells whether the transaction may have been begun by one statement of several in
@@ -141,8 +155,7 @@ func (raw *rawTx) isLost(st sqltext.Statement, err error) bool {
 // begins another: so it knows.
 func (c *conn) forgetLost(st sqltext.Statement) {
 	if raw := c.raw; raw != nil && raw.lost != nil && c.scope == &raw.scope && st.Verb == "BEGIN" {
-		raw.end()
-		c.raw = nil
+		c.endRaw(raw)
 	}
 }
 
@@ -267,8 +280,7 @@ func (c *conn) keepRaw() bool {
 	if sc := c.drawn.sc; sc != nil && (raw.state == rawDoubtful || raw.state == rawUnknown && sc.doubtful) {
 		sc.mustClose()
 	}
-	raw.end()
-	c.raw = nil
+	c.endRaw(raw)
 	return false
 }
 

@@ -236,15 +236,14 @@ func (s *section) giveUp() {
 
 // end ends the section for the given reason. It does nothing the second time. If the inner
 // driver panics when what is open is closed, the panic goes on once the section has ended.
+//
+// Four steps have mu, and none of what lies between them, which calls the program, the driver or
+// package context: markEnded, sweep, markDone and tryRelease.
 func (s *section) end(reason error) {
-	s.mu.Lock()
-	if s.ended != nil {
-		s.mu.Unlock()
+	stops, marked := s.markEnded(reason)
+	if !marked {
 		return
 	}
-	s.ended = reason
-	stops := s.stops
-	s.mu.Unlock()
 	for _, stop := range stops {
 		stop()
 	}
@@ -252,18 +251,38 @@ func (s *section) end(reason error) {
 	s.sweep() // before database/sql learns of it, which would do so in its own time
 }
 
+// markEnded ends the section for whoever wants to enter. It returns what ends the watch over
+// the contexts that would end it; marked is false if it has ended before.
+func (s *section) markEnded(reason error) (stops []func() bool, marked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return nil, false
+	}
+	s.ended = reason
+	return s.stops, true
+}
+
 // finish is the end of a section whose members have been told of it.
 func (s *section) finish() {
-	s.mu.Lock()
-	close(s.done)
-	after := s.after
-	s.after = nil
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.unlockAndRelease()
-	}()
+	after := s.markDone()
+	defer s.tryRelease()
 	each(after, func(f *afterFunc) { f.call() })
+}
+
+// markDone ends the section's context, and returns what is to be called after that.
+func (s *section) markDone() (after []*afterFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.done)
+	after, s.after = s.after, nil
+	return after
+}
+
+// tryRelease gives up what the section has, unless members are still in it, the last of whom will.
+func (s *section) tryRelease() {
+	s.mu.Lock()
+	s.unlockAndRelease()
 }
 
 func (s *section) unlock() { s.end(ErrReleased) }

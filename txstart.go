@@ -93,7 +93,7 @@ func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err erro
 	}
 	h.describe(identity{owner: op.id.owner}, req.kind, "", c)
 	err = h.takeGate(op.ctx, req, rwlock.Wait{})
-	if errors.Is(err, rwlock.ErrTimeout) || errors.Is(err, rwlock.ErrDeadlock) {
+	if mustWait(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -222,8 +222,7 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 		h.gate.attached.describe(&h.gate.hold)
 	}
 	if t.wastesConn() {
-		err := h.takeGate(ctx, req, rwlock.Wait{})
-		if !errors.Is(err, rwlock.ErrTimeout) && !errors.Is(err, rwlock.ErrDeadlock) {
+		if err := h.takeGate(ctx, req, rwlock.Wait{}); !mustWait(err) {
 			return err
 		}
 		c.giveBack()
