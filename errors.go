@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
 var (
@@ -158,3 +160,149 @@ func (releasedError) Error() string {
 }
 
 func (releasedError) Is(target error) bool { return target == context.Canceled }
+
+// lockError puts the end of a wait for a user's lock in the terms of a user of
+// dblocker.
+func (c *conn) lockError(err error, id identity) error {
+	if err == nil {
+		return nil
+	}
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err // the context was done before there was anything to wait for
+	}
+	if g := c.pool.gateNamed(w.Key); g != nil {
+		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks))
+	}
+	return c.explainClosed(lockError(err, id))
+}
+
+// lockError does that for a wait for users' locks only.
+func lockError(err error, id identity) error {
+	if err == nil {
+		return nil
+	}
+	var w *rwlock.WaitError
+	if !errors.As(err, &w) {
+		return err
+	}
+	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
+	switch {
+	case w.Key != allUsers:
+		id.user = w.Key // of those that were asked for together
+	case w.Mode == rwlock.Shared:
+		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
+	default:
+		what = "the lock of all users"
+	}
+	return waitError(w, id, what, outOfLocks)
+}
+
+// connectError does the same for the wait for a server connection.
+func (c *Connector) connectError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var w *rwlock.WaitError
+	if errors.As(err, &w) {
+		return waitError(w, identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns), outOfConnections)
+	}
+	return err
+}
+
+// How a request gets out of a circle with others.
+const (
+	outOfLocks       = "end what this request has, and begin it again; dblocker.LockUsers locks several users without deadlocks, and dblocker.Lock a user before the first read"
+	outOfConnections = "do this with the Tx or the connection that this request has, or allow more with max_open_conns"
+)
+
+// waitError has the way out of a deadlock with others, for which it is the advice.
+func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
+	e := &LockError{
+		User:   id.user,
+		Mode:   Mode(w.Mode),
+		Waited: w.Waited,
+		Err:    w.Err,
+		what:   what,
+
+		Blocked: w.Blocker.For,
+	}
+	switch w.Err {
+	case rwlock.ErrClosed:
+		return errClosed
+	case rwlock.ErrTimeout:
+		e.Err = ErrLockTimeout
+	case rwlock.ErrDeadlock:
+		e.Err = ErrDeadlock
+	}
+	if w.Hopeless {
+		wayOut = adviceForHopeless(w)
+	}
+	own := kinship(id, w.Blocker)
+	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
+	switch e.Err {
+	case ErrDeadlock:
+		e.advice = wayOut
+	case ErrLockTimeout:
+		e.advice = wayPast(w.Blocker)
+	}
+	if own != "" {
+		with := "the Tx or the connection that has it"
+		if w.Blocker.Kind == rwlock.Section {
+			with = "the section's context or handle"
+		}
+		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
+	} else if e.Err == ErrLockTimeout && id.lockOwner().Related(w.Blocker.Owner) {
+		e.advice = "both have contexts that dblocker.WithUser made from the same one, which has a user already: they count as two requests, so if they are one, tag that once"
+	}
+	return e
+}
+
+// kinship says whether what was in the way is the caller's own; "" if it is a stranger's.
+func kinship(id identity, b rwlock.Info) string {
+	switch own := id.lockOwner(); {
+	case own == nil || !own.InLine(b.Owner):
+		return ""
+	case own == b.Owner:
+		return " of the same owner"
+	}
+	return " of the same request (whose context was tagged again by dblocker.WithUser)"
+}
+
+// wayPast says how to get what is in the way out of it.
+func wayPast(b rwlock.Info) string {
+	way := ""
+	switch b.Kind {
+	case rwlock.Leaf:
+		return "bound what a statement may take with its context or with statement_timeout"
+	case rwlock.Rows:
+		way = "rows have to be closed, or read to their end"
+	case rwlock.Tx:
+		way = "a transaction has to end, and what belongs to it to be done with its Tx"
+	case rwlock.Session:
+		way = "a connection has to go back, and a transaction on it to end with COMMIT or ROLLBACK"
+	case rwlock.Section:
+		way = "a section has to be left by its unlock, a handle of a Store by its cancel"
+	}
+	if b.Tag == "" {
+		way += "; with trace=on errors name the place where it began"
+	}
+	return way
+}
+
+// describeBlocker says in a few words what was in the way. The mode is of interest
+// for a user's lock only.
+func describeBlocker(b rwlock.Info, own string, withMode bool) string {
+	what := b.Kind.String() + own
+	if b.Tag != "" {
+		what = fmt.Sprintf("%s, %s", what, b.Tag)
+	}
+	verb := "has held it"
+	if b.Waiting {
+		verb = "came before and has waited"
+	}
+	if withMode {
+		verb += fmt.Sprintf(" (%v)", b.Mode)
+	}
+	return fmt.Sprintf("%s, which %s for %s", what, verb, inRound(b.For))
+}
