@@ -81,8 +81,11 @@ var errNotGated = errors.New("rwlock: a gated request must name a gate first, th
 // letsPass reports whether the waiter, of which a hold waits for l, lets h pass there,
 // which came later and is in conflict with it.
 func (w *waiter) letsPass(l *Lock, h *Hold) bool {
-	return l.isGate() && w.stage == atUser || h.mode == Shared && w.letsReadersPass(l)
+	return w.letsAllPass(l) || h.mode == Shared && w.letsReadersPass(l)
 }
+
+// letsAllPass reports whether it lets pass whoever comes later.
+func (w *waiter) letsAllPass(l *Lock) bool { return w.stage == atUser && l.isGate() }
 
 // letsReadersPass reports whether it lets shared requests pass.
 func (w *waiter) letsReadersPass(l *Lock) bool {

@@ -57,6 +57,21 @@ var crowds = map[string]crowdOf{
 		})
 		return func() { h.Release(); serve() }
 	},
+	"writers of one user at a gate that is free": func(t *testing.T, n int) func() {
+		table, gate := rwlock.NewTable(), rwlock.NewGate("gate")
+		h := mustTry(t, keyOf(table, "user"), exclusive)
+		serve := waitAll(t, n, func() int { return gate.Len() + 1 }, func(int) error {
+			var user, write rwlock.Hold
+			user.Owner = new(rwlock.Owner)
+			write.Owner = user.Owner
+			defer write.Release()
+			defer user.Release()
+			return rwlock.AcquireGated(context.Background(), rwlock.Wait{Timeout: long, Self: long},
+				rwlock.Request{Lock: gate, Mode: exclusive, Hold: &write},
+				rwlock.Request{Table: table, Key: "user", Mode: exclusive, Hold: &user})
+		})
+		return func() { h.Release(); serve() }
+	},
 	"statements that wait for a slot, each awaited": func(t *testing.T, n int) func() {
 		table, pool := rwlock.NewTable(), rwlock.NewLock("pool", 20)
 		var holds [20]rwlock.Hold

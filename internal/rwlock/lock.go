@@ -101,7 +101,7 @@ func (l *Lock) obstacle(h *Hold) *Hold {
 	if o := l.holderInWay(h); o != nil {
 		return o
 	}
-	if l.queue.empty() || h.mode == Shared && !h.ahead && l.queue.closed == 0 {
+	if l.queue.empty() || !h.ahead && (h.mode == Shared && l.queue.closed == 0 || l.queue.alone(l, h)) {
 		return nil
 	}
 	for o := l.queue.head(); o != nil && o != h; o = o.next {

@@ -8,6 +8,7 @@ type queue struct {
 	holdList
 	groups int32 // how many may have to wait for another lock when it is their turn: see ofGroup
 	closed int32 // how many are exclusive, and do not let pass who comes later and is shared
+	firm   int32 // how many do not let pass whoever comes later
 
 	// active is how many of each mode wake may have to grant: they do not wait for
 	// another lock first (waitsElsewhere), and are not noted.
@@ -27,6 +28,9 @@ func (q *queue) head() *Hold {
 // count adds n to the counts of which h, waiting for l, is one.
 func (q *queue) count(l *Lock, h *Hold, n int32) {
 	w := h.wait
+	if !w.letsAllPass(l) {
+		q.firm += n
+	}
 	if !w.several() {
 		q.active[h.mode] += n
 		if h.mode == Exclusive {
@@ -43,6 +47,15 @@ func (q *queue) count(l *Lock, h *Hold, n int32) {
 	if h.mode == Exclusive && !w.letsReadersPass(l) {
 		q.closed += n
 	}
+}
+
+// alone reports whether all others in the queue let h pass, which is in it or about to enter.
+func (q *queue) alone(l *Lock, h *Hold) bool {
+	own := int32(0)
+	if h.wait != nil && !h.wait.letsAllPass(l) {
+		own = 1
+	}
+	return q.firm == own
 }
 
 // ofGroup reports whether the waiter, once it has its turn for l, may still have to wait for
