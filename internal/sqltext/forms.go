@@ -27,6 +27,9 @@ func (p *parser) copy() Kind {
 			return Write
 		}
 	} else {
+		if p.tok.word == "TO" { // no name
+			return Write
+		}
 		for p.tok.isNamed() && p.tok.word != "TO" || p.tok.is('.') {
 			p.next()
 		}

@@ -30,6 +30,7 @@ func TestFormsOfOneEngine(t *testing.T) {
 		{"COPY s.t (a, update) TO STDOUT WITH (FORMAT csv, HEADER)", inP, Read},
 		{"COPY (SELECT delete, update FROM t) TO STDOUT", inP, Read},
 		{"COPY (WITH a AS (SELECT 1) SELECT * FROM a) TO stdout CSV", inP, Read},
+		{query: "COPY TO STDOUT"},
 		{query: "COPY t TO '/tmp/x'"},
 		{query: "COPY t TO PROGRAM 'cat'"},
 		{query: "COPY t (a) FROM STDIN"},
