@@ -97,12 +97,12 @@ func (c *conn) mayRun(op *operation, adm *admission) error {
 
 // drop releases what a statement that did not return has taken for a transaction, and lets
 // nobody rely on a journal mode that it may have changed. adm may be nil.
-func (adm *admission) drop(g *gate) {
+func (adm *admission) drop(p *pool) {
 	if adm == nil {
 		return
 	}
 	if adm.raw != nil {
 		adm.raw.hold.release()
 	}
-	g.unsettle(adm.statement, adm.query)
+	p.forgetJournal(adm.statement, adm.query)
 }

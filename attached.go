@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -46,7 +47,7 @@ const maxUnused = 16
 // A gateSet is the gates of some files. It never changes.
 type gateSet struct {
 	ids   []string // of their spaces, sorted
-	gates []*gate
+	gates []*gate.Gate
 }
 
 // covers tells whether the set, which may be nil, has the gates of the files.
@@ -63,7 +64,7 @@ func (s *gateSet) covers(ids []string) bool {
 }
 
 // without returns the gates that are not in the other set.
-func (s *gateSet) without(other *gateSet) (gates []*gate) {
+func (s *gateSet) without(other *gateSet) (gates []*gate.Gate) {
 	for i, id := range s.ids {
 		if !other.covers([]string{id}) {
 			gates = append(gates, s.gates[i])
@@ -118,7 +119,7 @@ func (a *attachments) look(ctx context.Context, sc *serverConn) error {
 	for id, schema := range schemas {
 		if g := a.gateOf(id); g != nil {
 			journal, _ := sc.pragma(ctx, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
-			g.opened(journal)
+			g.Opened(journal)
 		}
 	}
 	return nil
@@ -219,7 +220,7 @@ func (a *attachments) publish() {
 	a.now.Store(s)
 }
 
-func (a *attachments) gateOf(id string) *gate {
+func (a *attachments) gateOf(id string) *gate.Gate {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if f := a.files[id]; f != nil {
@@ -242,122 +243,18 @@ func (a *attachments) close() {
 }
 
 // gateNamed returns the gate of the handle, or of an attached file, that has the name; else nil.
-func (p *pool) gateNamed(name string) *gate {
-	if p.gate != nil && p.gate.name == name {
+func (p *pool) gateNamed(name string) *gate.Gate {
+	if p.gate != nil && p.gate.Name() == name {
 		return p.gate
 	}
 	if set := p.attached.now.Load(); set != nil {
 		for _, g := range set.gates {
-			if g.name == name {
+			if g.Name() == name {
 				return g
 			}
 		}
 	}
 	return nil
-}
-
-// attachedHolds are what an operation has of the gates of attached files.
-type attachedHolds struct {
-	gates  []*gate
-	passed []bool // as a reader that passes by
-	holds  []rwlock.Hold
-	mode   Mode
-}
-
-// askAttached asks for gates in mode, and counts h as a reader where it passes by. It returns
-// nil if it does so everywhere.
-func (h *userHold) askAttached(gates []*gate, mode Mode) *attachedHolds {
-	a := &attachedHolds{gates, make([]bool, len(gates)), make([]rwlock.Hold, len(gates)), mode}
-	h.gate.attached = a
-	asks := false
-	for i, g := range gates {
-		if a.passed[i] = mode == Shared && g.passesBy(); !a.passed[i] {
-			asks = true
-		}
-	}
-	if !asks {
-		return nil
-	}
-	return a
-}
-
-// passesBy counts a reader that passes by, if the database lets readers.
-func (g *gate) passesBy() bool {
-	g.passers.Add(1)
-	if g.wal.Load() == walOn {
-		return true
-	}
-	g.passers.Add(-1)
-	return false
-}
-
-func (a *attachedHolds) describe(like *rwlock.Hold) {
-	for i := range a.holds {
-		h := &a.holds[i]
-		h.Owner, h.Kind, h.Tag, h.Work = like.Owner, like.Kind, like.Tag, like.Work
-	}
-}
-
-func (a *attachedHolds) requests() (reqs []rwlock.Request) {
-	for i, g := range a.gates {
-		if !a.passed[i] {
-			reqs = append(reqs, rwlock.Request{Lock: g.lock, Mode: rwlock.Mode(a.mode), Hold: &a.holds[i]})
-		}
-	}
-	return reqs
-}
-
-// held tells whether any of the gates is held, as a reader or alone; a may be nil.
-func (a *attachedHolds) held() bool {
-	if a == nil {
-		return false
-	}
-	for i := range a.holds {
-		if a.holds[i].Held() {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *attachedHolds) leave() {
-	if a == nil {
-		return
-	}
-	for i, g := range a.gates {
-		if a.passed[i] {
-			a.passed[i] = false
-			g.passers.Add(-1)
-		}
-		if a.mode == Exclusive && a.holds[i].Held() {
-			g.writes.Add(1)
-		}
-		a.holds[i].Release()
-	}
-}
-
-// gateRequests are what req asks of the gates, of which h is to have the holds.
-func (h *userHold) gateRequests(req request) []rwlock.Request {
-	reqs := req.more.requests()
-	if req.gate != nil {
-		reqs = append(reqs, rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate.hold})
-	}
-	return reqs
-}
-
-// onlyReads tells whether req asks to pass all gates as a reader.
-func (req request) onlyReads() bool {
-	return (req.gate == nil || req.gateMode == Shared) && (req.more == nil || req.more.mode == Shared)
-}
-
-// crowd returns the crowd that a reader without an owner is in: of the handle's own gate, unless
-// it passes by there.
-func (req request) crowd() *crowd {
-	if req.gate != nil {
-		return &req.gate.crowd
-	}
-	i := slices.Index(req.more.passed, false)
-	return &req.more.gates[i].crowd
 }
 
 // acquireBeside takes the lock of the user of h together with others.
@@ -450,13 +347,13 @@ func (c *conn) passMore(ctx context.Context) error {
 	joined := false
 	defer func() {
 		if !joined {
-			h.gate.leave()
+			h.gate.Leave()
 		}
 	}()
 	req := request{kind: rwlock.Tx, mode: s.mode()}
-	req.more = h.askAttached(set.without(in.gates), req.mode)
+	req.passage.More = h.gate.AskAttached(set.without(in.gates), rwlock.Mode(req.mode))
 	h.describe(identity{owner: s.outermost().hold.owner}, req.kind, "", in)
-	if req.more != nil {
+	if !req.passage.IsFree() {
 		if err := h.takeGate(ctx, req, c.waitFor(req)); err != nil {
 			return c.lockError(err, identity{})
 		}

@@ -123,7 +123,7 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 // It does nothing the second time, nor if it was an argument that panicked when it was converted,
 // before anything was sent, where database/sql goes on.
 func (c *conn) abandon(h *userHold, adm *admission) {
-	defer adm.drop(c.pool.gate)
+	defer adm.drop(c.pool)
 	if c.gone != inUse || c.drawn.sc.stopConverting() && c.goesOn {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -80,7 +81,7 @@ func TestUntaggedReadersDoNotPassWriters(t *testing.T) {
 	must(t, err)
 	must(t, tx.QueryRow("SELECT n FROM counters").Scan(new(int)))
 	done := queueWriter(t, db, context.Background(), "DELETE")
-	hasty, cancel := context.WithTimeout(context.Background(), 2*crowdPatience)
+	hasty, cancel := context.WithTimeout(context.Background(), 2*gate.Patience)
 	defer cancel()
 	if err := db.QueryRowContext(hasty, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a read passed a writer in the queue: %v", err)
@@ -95,7 +96,7 @@ func TestUntaggedReadersDoNotPassWriters(t *testing.T) {
 func TestUntaggedTransactionsDoNotStarveWriters(t *testing.T) {
 	testdb.NoLeaks(t)
 	db := openJournal(t, "DELETE", "")
-	cr := &gateOf(t, db).crowd
+	g := gateOf(t, db)
 	begin := func() *sql.Tx {
 		tx, err := db.BeginTx(context.Background(), &sql.TxOptions{ReadOnly: true})
 		must(t, err)
@@ -106,26 +107,26 @@ func TestUntaggedTransactionsDoNotStarveWriters(t *testing.T) {
 	done := queueWriter(t, db, context.Background(), "DELETE")
 	passed := begin()
 	must(t, elder.Commit())
-	if cr.elders != 0 || cr.passed != 1 {
-		t.Errorf("%d elders and %d that have passed, want 0 and 1", cr.elders, cr.passed)
+	if u := g.Untagged(); u.Elders != 0 || u.Passed != 1 {
+		t.Errorf("%d elders and %d that have passed, want 0 and 1", u.Elders, u.Passed)
 	}
-	cr.patience = time.Minute
+	g.SetPatience(time.Minute)
 	hasty, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	if err := db.QueryRowContext(hasty, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a reader passed because of one that has passed: %v", err)
 	}
-	cr.patience = 20 * time.Millisecond
+	g.SetPatience(20 * time.Millisecond)
 	start := time.Now()
 	for range 3 { // of which only the first has to wait
 		must(t, db.QueryRow("SELECT n FROM counters").Scan(new(int)))
 	}
-	if waited := time.Since(start); waited < 20*time.Millisecond || cr.elders != 1 || cr.patience != 40*time.Millisecond {
-		t.Errorf("the readers in a loop waited %v, and left %d elders and a patience of %v", waited, cr.elders, cr.patience)
+	if waited, u := time.Since(start), g.Untagged(); waited < 20*time.Millisecond || u.Elders != 1 || u.Patience != 40*time.Millisecond {
+		t.Errorf("the readers in a loop waited %v, and left %d elders and a patience of %v", waited, u.Elders, u.Patience)
 	}
 	must(t, passed.Commit())
 	must(t, <-done)
-	if cr.elders != 0 || cr.passed != 0 || cr.patience != shortestPatience {
-		t.Errorf("%d elders, %d that have passed and a patience of %v are left", cr.elders, cr.passed, cr.patience)
+	if u := g.Untagged(); u != (gate.UntaggedState{Patience: gate.ShortestPatience}) {
+		t.Errorf("%d elders, %d that have passed and a patience of %v are left", u.Elders, u.Passed, u.Patience)
 	}
 }

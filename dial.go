@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/gate"
 )
 
 // A dialing is the opening of a server connection, or another call of the inner driver that may
@@ -20,7 +22,7 @@ type dialing struct {
 // awaitDial waits for open, at most as long as ctx and, if that is above zero, timeout allow. If
 // open does not return, the error is one for raise. If the caller leaves that waits for a connection to a
 // SQLite database, what it has of the gate g is kept until open has returned; other g are nil.
-func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, g *gate, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
+func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, g *gate.Gate, open func(context.Context) (*serverConn, error)) (*serverConn, error) {
 	began := time.Now()
 	left := make(chan func(), 1) // to be called when it is closed
 	done := make(chan dialing)
@@ -47,7 +49,7 @@ func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, g *ga
 		err = &LockError{Waited: time.Since(began), Err: ErrLockTimeout, what: "a new connection, for which the inner driver has not returned from Connect"}
 	}
 	cancel()
-	left <- g.leaveOpening()
+	left <- g.LeaveOpening()
 	return nil, err
 }
 

@@ -172,7 +172,7 @@ func (c *conn) lockError(err error, id identity) error {
 		return err // the context was done before there was anything to wait for
 	}
 	if g := c.pool.gateNamed(w.Key); g != nil {
-		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.name, w.Mode), outOfLocks))
+		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.Name(), w.Mode), outOfLocks))
 	}
 	return c.explainClosed(lockError(err, id))
 }

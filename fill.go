@@ -198,7 +198,7 @@ func (r *rows) finish() {
 
 func (r *rows) giveUp() {
 	if r.keepsLock() {
-		r.hold.gate.leave()
+		r.hold.gate.Leave()
 		return
 	}
 	r.unlock()

@@ -713,14 +713,7 @@ func TestNestedReadInExclusiveRows(t *testing.T) {
 func waitingAtGates() int {
 	n := 0
 	for _, s := range openSpaces() {
-		if s.gate.wal.Load() == walLeaving {
-			n++
-		}
-		for _, info := range append(s.gate.lock.Snapshot(), s.gate.learning.Snapshot()...) {
-			if info.Waiting {
-				n++
-			}
-		}
+		n += s.gate.Waiting()
 	}
 	return n
 }

@@ -24,7 +24,8 @@ var order = []struct {
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/sqltext", nil},
-	{".", append([]string{"internal/redact", "internal/rwlock", "internal/sqltext", "github.com/jmoiron/sqlx"}, innerDrivers...)},
+	{"internal/gate", []string{"internal/rwlock"}},
+	{".", append([]string{"internal/gate", "internal/redact", "internal/rwlock", "internal/sqltext", "github.com/jmoiron/sqlx"}, innerDrivers...)},
 
 	// Examples are programs like any user's.
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},

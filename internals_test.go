@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -53,7 +55,7 @@ func holdsOf(t testing.TB, handle any) []rwlock.Info {
 }
 
 // gateOf returns the gate of the handle's database; nil if it needs none.
-func gateOf(t testing.TB, handle any) *gate {
+func gateOf(t testing.TB, handle any) *gate.Gate {
 	t.Helper()
 	return openPool(t, handle).gate
 }
@@ -140,16 +142,23 @@ func locksInUse(p *pool, open int) string {
 	add("the lock of all users", p.users.all.Len())
 	add("slots", p.slots.Len())
 	if g := p.gate; g != nil {
-		add("the gate", g.lock.Len())
-		add("its lock of who learns", g.learning.Len())
-		add("passers", int(g.passers.Load()))
-		add("writers", int(g.writers.Load()))
-		if g.wal.Load() == walLeaving {
-			add("readers are kept out", 1)
-		}
+		g.InUse(add)
 	}
 	stats := p.inner.db().Stats()
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")
+}
+
+// passAlone has the gate alone, for nothing.
+func passAlone(t testing.TB, g *gate.Gate) {
+	t.Helper()
+	var p gate.Place
+	defer p.Leave()
+	a := gate.Passage{Gate: g, Mode: rwlock.Exclusive}
+	p.Come(g)
+	a.Await()
+	err := a.Acquire(context.Background(), &p, rwlock.Wait{Timeout: 30 * time.Second})
+	a.End(&p, err == nil)
+	must(t, err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -13,7 +14,7 @@ import (
 // database's gate.
 type userHold struct {
 	lock  rwlock.Hold // of the user
-	gate  place
+	gate  gate.Place
 	user  string
 	owner *owner // nil if the context had none
 
@@ -30,11 +31,11 @@ func (h *userHold) release() (hadGate bool) {
 
 // unlock gives up the locks, and keeps the place in a section.
 func (h *userHold) unlock() (hadGate bool) {
-	g, passed, alone := h.gate.asked, h.gate.passed, h.gate.alone
-	h.gate.leave()
+	g, passed, alone := h.gate.Gate(), h.gate.HasPassed(), h.gate.IsAlone()
+	h.gate.Leave()
 	h.unlockUser()
 	if passed {
-		g.makeRoom() // nobody is to wait for that
+		g.MakeRoom() // nobody is to wait for that
 	}
 	return alone
 }
@@ -59,7 +60,7 @@ func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
 	to.user = h.user
 	to.all, h.all = h.all, nil
 	h.lock.Move(&to.lock)
-	h.gate.move(&to.gate)
+	h.gate.Move(&to.gate)
 	if h.inside.section != nil {
 		h.inside.move(&to.inside, c)
 	}
@@ -74,19 +75,17 @@ func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, c *conn) 
 	if h.lock.Work == nil {
 		h.lock.Work = c
 	}
-	h.gate.describe(&h.lock)
+	h.gate.Describe(h.lock.Owner, kind, tag, h.lock.Work)
 }
 
 // A request is what an operation would take by itself: a hold of that kind, in
-// that mode, of its user's lock; and one of the gate, unless that is nil.
+// that mode, of its user's lock; and the passage of the gate.
 type request struct {
 	kind     rwlock.Kind
 	mode     Mode
 	session  bool // it concerns nothing but its session, and takes no user's lock
-	gate     *gate
-	gateMode Mode
 	asksGate gateNeed
-	more     *attachedHolds // of the gates of attached files; nil if nothing
+	passage  gate.Passage
 
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
@@ -159,37 +158,14 @@ func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity,
 	if err := c.gateRequest(op, h, &req, max(byText, req.mode)); err != nil {
 		return err
 	}
-	if id.user == "" && req.gate == nil && req.more == nil {
+	if id.user == "" && req.passage.IsFree() {
 		return nil
 	}
 	id.owner.noteWork()
-	if alone := req.gate != nil && req.gateMode == Exclusive; alone {
-		return c.acquireAlone(op.ctx, h, req, id)
-	}
+	req.passage.Await()
 	acquired := false
-	defer func() {
-		if !acquired {
-			h.gate.leave()
-		}
-	}()
+	defer func() { req.passage.End(&h.gate, acquired) }()
 	err := c.acquire(op.ctx, h, req, id)
-	acquired = err == nil
-	return err
-}
-
-// acquireAlone is acquire for who is going to have the gate alone, and counts it.
-func (c *conn) acquireAlone(ctx context.Context, h *userHold, req request, id identity) error {
-	req.gate.writers.Add(1)
-	acquired := false
-	defer func() {
-		if acquired {
-			h.gate.alone = true
-			return
-		}
-		req.gate.writers.Add(-1)
-		h.gate.leave()
-	}()
-	err := c.acquire(ctx, h, req, id)
 	acquired = err == nil
 	return err
 }
@@ -235,7 +211,7 @@ func (c *conn) describe(h *userHold, req request, id identity) {
 	}
 	h.describe(id, req.kind, tag, c)
 	h.lock.With = c.turnLink(h.lock.Owner)
-	h.gate.hold.With = h.lock.With
+	h.gate.Hold.With = h.lock.With
 }
 
 // wastesConn tells whether c has a connection that others could use while it waits for a lock.
@@ -251,7 +227,7 @@ func mustWait(err error) bool {
 // acquireFree acquires what req says into h if that is a user's lock only, and free: the usual
 // case, for which there is nothing to be made ready for a wait.
 func (c *conn) acquireFree(ctx context.Context, h *userHold, req request) bool {
-	return h.user != "" && req.gate == nil && req.more == nil && ctx.Err() == nil &&
+	return h.user != "" && req.passage.IsFree() && ctx.Err() == nil &&
 		c.pool.users.users.TryAcquire(h.user, rwlock.Mode(req.mode), &h.lock)
 }
 
@@ -266,47 +242,25 @@ func (c *conn) waitFor(req request) rwlock.Wait {
 // take acquires what req says into h, in one step.
 func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
 	users, mode := c.pool.users, rwlock.Mode(req.mode)
-	if req.gate == nil && req.more == nil {
+	if req.passage.IsFree() {
 		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
 	if h.user == "" {
 		return h.takeGate(ctx, req, w)
 	}
-	if req.more != nil {
-		return req.noteTurn(users.acquireBeside(ctx, mode, h, h.gateRequests(req), w))
+	if req.passage.More != nil {
+		return req.passage.NoteTurn(users.acquireBeside(ctx, mode, h, req.passage.Requests(&h.gate), w))
 	}
-	gate := rwlock.Request{Lock: req.gate.lock, Mode: rwlock.Mode(req.gateMode), Hold: &h.gate.hold}
-	return req.noteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
+	gate := req.passage.Request(&h.gate)
+	return req.passage.NoteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
 }
 
 // takeGate acquires what req asks of the gate only.
 func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) error {
-	if h.owner == nil && h.user == "" && req.onlyReads() {
-		return req.crowd().readUntagged(ctx, h, req, w)
+	if h.owner == nil && h.user == "" {
+		return req.passage.AcquireUntagged(ctx, &h.gate, w)
 	}
-	if h.user == "" && req.gate != nil {
-		defer req.gate.crowd.askIn(h, crowdPatience)()
-	}
-	if req.more != nil {
-		return req.noteTurn(rwlock.AcquireAll(ctx, w, h.gateRequests(req)...))
-	}
-	return req.noteTurn(req.gate.lock.Acquire(ctx, rwlock.Mode(req.gateMode), &h.gate.hold, w))
-}
-
-// noteTurn notes that a writer has its turn at the gate, if err says so.
-func (req request) noteTurn(err error) error {
-	if err != nil {
-		return err
-	}
-	if req.gate != nil && req.gateMode == Exclusive {
-		req.gate.crowd.noteTurn()
-	}
-	if req.more != nil && req.more.mode == Exclusive {
-		for _, g := range req.more.gates {
-			g.crowd.noteTurn()
-		}
-	}
-	return nil
+	return req.passage.Acquire(ctx, &h.gate, w)
 }
 
 // ownerFor returns the owner, for the lock table, of what an operation on c has and waits for on
@@ -333,8 +287,8 @@ func (h *userHold) linked(owner *rwlock.Owner) *rwlock.Hold {
 	if owner == nil || h.lock.Owner != owner {
 		return nil
 	}
-	h.gate.hold.With = &h.lock
-	return &h.gate.hold
+	h.gate.Hold.With = &h.lock
+	return &h.gate.Hold
 }
 
 // identify returns the user of an operation on c, or none as far as the handle

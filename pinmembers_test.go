@@ -93,7 +93,7 @@ func gaveThePinBackWhileWaiting(t *testing.T) {
 		}
 		prepared <- err
 	}()
-	waitFor(t, func() bool { return len(gateOf(t, db).lock.Snapshot()) > 1 })
+	waitFor(t, func() bool { return len(gateOf(t, db).Snapshot()) > 1 })
 	unlocked := make(chan struct{})
 	go func() { unlock(); close(unlocked) }()
 	must(t, tx.Rollback())

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -20,7 +21,7 @@ type pool struct {
 	slots     *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	users     *space       // whose locks the handle uses
 	database  *space       // that the handle has open
-	gate      *gate        // of that database; nil if the handle needs none
+	gate      *gate.Gate   // of that database; nil if the handle needs none
 	readOnly  bool         // the handle cannot write, so it passes the gate as a reader
 
 	attached attachments // the files that connections have attached
@@ -59,7 +60,7 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	_, isSQLite := c.inner.(*sqliteConnector)
 	if isSQLite && p.gate != nil { // another may wait for what we close
-		p.connector.conns = &p.gate.conns
+		p.connector.conns = &p.gate.Conns
 		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
 	p.attached.pool = &p

@@ -38,11 +38,11 @@ func (c *conn) list(r *rows) {
 	switch {
 	case r.hold.owner != nil:
 		// Nobody has made them give up the lock yet, so the lock itself need not be asked.
-		if r.hold.user != "" || r.hold.inside.section != nil || r.hold.gate.isHeld() {
+		if r.hold.user != "" || r.hold.inside.section != nil || r.hold.gate.IsHeld() {
 			r.hold.owner.add(r)
 		}
-	case c.pool.gate != nil && r.hold.gate.isHeld():
-		c.pool.gate.crowd.rows.add(r)
+	case c.pool.gate != nil && r.hold.gate.IsHeld():
+		c.pool.database.untaggedRows.add(r)
 	}
 }
 
@@ -56,7 +56,7 @@ func (c *conn) readsAhead(r *rows, adm *admission) bool {
 	case adm.raw != nil:
 		return true
 	case c.scopeOnServer() == nil:
-		return r.hold.lock.Held() || r.hold.gate.isHeld()
+		return r.hold.lock.Held() || r.hold.gate.IsHeld()
 	case c.raw == nil || c.scope != &c.raw.scope:
 		return false
 	}

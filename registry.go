@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -31,17 +32,20 @@ type space struct {
 	file    atomic.Pointer[os.FileInfo] // the SQLite file last seen there, or nil; set while registry.mu is held
 	library string                      // Go package of the inner driver
 	users   *rwlock.Table
-	gate    *gate        // that the handles of a gated dialect use
+	gate    *gate.Gate   // that the handles of a gated dialect use
 	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	all     *rwlock.Lock // the lock of all users; see LockAll
 	refs    atomic.Int64 // handles and client connections; 0 is final
+
+	untaggedRows rowsList // of readers without an owner that have the gate
 
 	mu    sync.Mutex // guards pools
 	pools []*pool    // of the open handles
 }
 
 func newSpace(id, library string) *space {
-	s := &space{id: id, library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0), gate: newGate(id)}
+	s := &space{id: id, library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0)}
+	s.gate = gate.New(gateName(id), s.untaggedRows.askIn)
 	s.refs.Store(1)
 	return s
 }

@@ -1,6 +1,9 @@
 package dblocker
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // A rowsList is a list of open rows that hold a lock, linked through themselves.
 type rowsList struct {
@@ -39,6 +42,18 @@ func (l *rowsList) remove(r *rows) {
 		r.next.prev = r.prev
 	}
 	r.next, r.prev = nil, nil
+}
+
+// askIn asks the rows to make way when some time has passed, unless it is stopped before.
+func (l *rowsList) askIn(after time.Duration) (stop func() bool) {
+	if l.empty() {
+		return func() bool { return false }
+	}
+	return time.AfterFunc(after, func() {
+		for _, r := range l.which(func(*rows) bool { return true }) {
+			go r.Yield()
+		}
+	}).Stop
 }
 
 // which returns those of the rows for which is reports true.

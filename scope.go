@@ -134,7 +134,7 @@ func (s *scope) unowned() (holds []*rwlock.Hold) {
 	}
 	s = s.outermost()
 	if s.hold.owner == nil && s.joined == nil {
-		holds = append(holds, &s.hold.gate.hold)
+		holds = append(holds, &s.hold.gate.Hold)
 	}
 	return holds
 }
@@ -213,7 +213,7 @@ func (s *scope) releaseHolds() {
 	}
 	s.joined = nil
 	for _, h := range s.more {
-		h.gate.leave()
+		h.gate.Leave()
 	}
 	s.more = nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -37,12 +38,12 @@ type serverConnector struct {
 	cfg    *serverConfig
 	dsn    *string       // nil if it is not known
 	schema *atomic.Int64 // of the database's space
-	gate   *gate         // nil if there is none
+	gate   *gate.Gate    // nil if there is none
 
 	attached      *attachments
 	opensAttached bool // its connections may have files attached from the start
 
-	conns *openConns  // to the file; nil if they are not opened here, from a DSN of SQLite
+	conns *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	wait  rwlock.Wait // for other openings and closings there
 
 	timeout time.Duration // of the inner driver's Connect
@@ -105,7 +106,7 @@ func (c *serverConnector) dialsHere(ctx context.Context) bool {
 // open makes a server connection, and lets setUp prepare it for its work.
 func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(context.Context, *serverConn) error) (*serverConn, error) {
 	var sc *serverConn
-	err := c.conns.connect(ctx, w, func(beside bool) error {
+	err := c.conns.Connect(ctx, w, func(beside bool) error {
 		ci, err := c.dial(ctx)
 		if err != nil {
 			return err
@@ -113,7 +114,7 @@ func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(co
 		sc = newServerConn(ci, c.cfg)
 		sc.sqlite, _ = c.inner.(*sqliteConnector)
 		if beside {
-			sc.journal = c.gate.journalOf(c.inner)
+			sc.journal = journalOf(c.gate, c.inner)
 		}
 		ready := false
 		defer func() {
@@ -128,9 +129,27 @@ func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(co
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, explainConns(err)
 	}
 	return sc, nil
+}
+
+// explainConns says which wait has ended before there was a connection.
+func explainConns(err error) error {
+	e, ok := err.(*gate.ConnsError)
+	switch {
+	case !ok:
+		return err
+	case e.Err == rwlock.ErrClosed:
+		return errClosed
+	case e.Err == rwlock.ErrTimeout:
+		e.Err = ErrLockTimeout
+	}
+	return &LockError{
+		Waited: e.Waited,
+		Err:    e.Err,
+		what:   "another connection to the SQLite database, which is opened as the first or closed as the last",
+	}
 }
 
 // setUp prepares a connection for the inner pool.
@@ -140,7 +159,7 @@ func (c *serverConnector) setUp(ctx context.Context, sc *serverConn) error {
 		if err := setUp(ctx, c.inner, sc); err != nil {
 			return err
 		}
-		c.gate.opened(sc.journal)
+		c.gate.Opened(sc.journal)
 	}
 	if sc.attachments = c.attached; c.opensAttached {
 		if err := c.attached.look(ctx, sc); err != nil && ctx.Err() != nil {
@@ -221,7 +240,7 @@ type serverConn struct {
 	keepFrom int
 	schema   *atomic.Int64
 
-	conns  *openConns       // that it is one of; nil if it is not counted
+	conns  *gate.Conns      // that it is one of; nil if it is not counted
 	sqlite *sqliteConnector // that has made it; else nil
 
 	// session is the server's side of the connection, if the dialect knows it.
@@ -626,7 +645,7 @@ func (sc *serverConn) close() error {
 	if sc.sqlite != nil {
 		sc.sqlite.letGo()
 	}
-	return sc.conns.disconnect(sc.closeInner)
+	return sc.conns.Disconnect(sc.closeInner)
 }
 
 // closeInner may be called for another connection, which had to wait for this one.

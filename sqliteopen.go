@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/calmdocs/dblocker/internal/gate"
 )
 
 var (
@@ -216,13 +218,13 @@ func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) er
 // journalOf returns the journal mode of a connection that inner has made beside another, if
 // that need not be asked for: the driver has set it, which also was the first read, and it is
 // the one that the other connection keeps the file in, or has left it in.
-func (g *gate) journalOf(inner driver.Connector) string {
+func journalOf(g *gate.Gate, inner driver.Connector) string {
 	c, ok := inner.(*sqliteConnector)
 	if !ok || c.dsn.kind() != sqliteFile || c.dsn.library.params == 0 {
 		return ""
 	}
 	mode := strings.ToLower(c.dsn.library.pragmaValue(c.dsn.params, "journal_mode"))
-	if was := g.wal.Load(); mode == "" || was == walUnknown || was != walFrom(mode) {
+	if mode == "" || !g.Keeps(mode) {
 		return ""
 	}
 	return mode

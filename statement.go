@@ -108,7 +108,7 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 // it fails, while the rows have the lock; else when they are open.
 func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error {
 	r.inside = r.hold.inside.section
-	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.gate.isHeld()
+	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.gate.IsHeld()
 	ctx, limit := c.limitStatement(op)
 	r.limit = limit
 	err := c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
@@ -131,7 +131,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		c.settle(adm, err)
 		return shown
 	}
-	if r.hold.gate.passed {
+	if r.hold.gate.HasPassed() {
 		c.pool.walReader.note()
 	}
 	return nil
@@ -147,9 +147,9 @@ func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 	}
 	c.noteEffects(&adm.sending)
 	if r != nil {
-		c.pool.gate.afterQuery(ctx, r, st, adm.query)
+		c.noteJournalOf(ctx, r, st, adm.query)
 	} else {
-		c.pool.gate.afterStatement(ctx, c.drawn.sc, st, adm.query)
+		c.noteJournal(ctx, st, adm.query)
 	}
 	c.noteAttached(ctx, r, st, adm.query)
 }

@@ -107,7 +107,7 @@ func Holds(db Handle) ([]HoldInfo, error) {
 	defer p.release()
 	holds := appendHolds(nil, "lock", append(p.users.users.Snapshot(), p.users.all.Snapshot()...))
 	if p.gate != nil {
-		holds = appendHolds(holds, "gate", p.gate.lock.Snapshot())
+		holds = appendHolds(holds, "gate", p.gate.Snapshot())
 	}
 	if p.slots != nil {
 		holds = appendHolds(holds, "connection", p.slots.Snapshot())

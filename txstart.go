@@ -76,7 +76,7 @@ func (t *tx) drawEarly(op *operation) error {
 	} else if passed, err := c.passGateAtOnce(op, &c.leaf); err != nil || !passed {
 		return err
 	}
-	defer c.leaf.gate.leave()
+	defer c.leaf.gate.Leave()
 	t.ownConn = !pinned
 	err := c.onServer(op.ctx, op, busy, func(*serverConn) error { return nil })
 	if err == errOtherFiles { // then it is drawn with the right gates
@@ -88,7 +88,7 @@ func (t *tx) drawEarly(op *operation) error {
 // passGateAtOnce is passGate without a wait, but for who is the first to learn the journal mode.
 func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err error) {
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
-	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.gate == nil && req.more == nil {
+	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.passage.IsFree() {
 		return err == nil, err
 	}
 	h.describe(identity{owner: op.id.owner}, req.kind, "", c)
@@ -118,13 +118,13 @@ func (t *tx) start(op *operation) error {
 	}
 	defer func() {
 		if t.pending != nil { // also when the inner driver panics
-			t.atGate.gate.leave()
+			t.atGate.gate.Leave()
 			t.atGate = nil
 		}
 	}()
 	c.makeWay(t.atGate, true)
 	if c.drawn.sc == nil {
-		defer t.atGate.stepOut(c)()
+		defer t.atGate.gate.StepOut(c.selfOwner())()
 	}
 	if err := t.beginOnServer(op); err != nil {
 		return err
@@ -178,33 +178,20 @@ func (t *tx) passGate(op *operation) error {
 	if err := c.gateRequest(op, h, &req, mode); err != nil {
 		return err
 	}
-	if req.gate == nil && req.more == nil { // it passes by
+	if req.passage.IsFree() { // it passes by
 		t.atGate = h
 		return nil
 	}
 	if err := c.spillAtGate(op.ctx, req, id); err != nil {
 		return err
 	}
-	alone := req.gate != nil && req.gateMode == Exclusive
-	if alone {
-		req.gate.writers.Add(1)
-	}
+	req.passage.Await()
 	passed := false
-	defer func() {
-		if passed {
-			return
-		}
-		if alone {
-			req.gate.writers.Add(-1)
-		}
-		h.gate.leave()
-	}()
+	defer func() { req.passage.End(&h.gate, passed) }()
 	if err := t.waitAtGate(op.ctx, req, id); err != nil {
 		return c.lockError(err, id)
 	}
-	if passed = true; alone {
-		h.gate.alone = true
-	}
+	passed = true
 	t.atGate = h
 	return nil
 }
@@ -216,11 +203,8 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	h.gate.hold.Owner = c.ownerFor(id)
-	h.gate.hold.Kind, h.gate.hold.Tag, h.gate.hold.Work, h.gate.hold.With = rwlock.Tx, h.lock.Tag, c, c.turnLink(h.gate.hold.Owner)
-	if h.gate.attached != nil {
-		h.gate.attached.describe(&h.gate.hold)
-	}
+	h.gate.Describe(c.ownerFor(id), rwlock.Tx, h.lock.Tag, c)
+	h.gate.Hold.With = c.turnLink(h.gate.Hold.Owner)
 	if t.wastesConn() {
 		if err := h.takeGate(ctx, req, rwlock.Wait{}); !mustWait(err) {
 			return err

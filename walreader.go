@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -33,7 +34,7 @@ import (
 //
 // A nil walReader does nothing.
 type walReader struct {
-	gate      *gate
+	gate      *gate.Gate
 	connector *serverConnector
 
 	// seen is the gate's count of writes when the last of the reads began; noRead if there
@@ -88,7 +89,7 @@ func (w *walReader) note() {
 	if w == nil {
 		return
 	}
-	writes := w.gate.writes.Load()
+	writes := w.gate.Writes()
 	if seen := w.seen.Load(); seen == writes || seen == allMarks || !w.mu.TryLock() {
 		return
 	}
@@ -113,7 +114,7 @@ func (w *walReader) note() {
 
 // mayBegin tells whether there may be one read more.
 func (w *walReader) mayBegin() bool {
-	return w.open < walMarks && !w.off && !w.gate.barred.Load() && w.gate.wal.Load() == walOn
+	return w.open < walMarks && !w.off && !w.gate.IsBarred() && w.gate.IsWAL()
 }
 
 // connect makes sure that the next read has a connection. To open one may take long, so
@@ -127,7 +128,7 @@ func (w *walReader) connect() bool {
 	case err != nil:
 		w.failed()
 		return false
-	case w.off || w.gate.wal.Load() != walOn: // somebody wants no connections to be left
+	case w.off || !w.gate.IsWAL(): // somebody wants no connections to be left
 		r.close()
 		return false
 	}
@@ -273,11 +274,11 @@ func (r *walRead) close() {
 // for itself, if those would be in the way of the statement. Those of an ordinary write
 // are for one of walReaderWrites only.
 func (c *conn) makeWay(h *userHold, ordinary bool) {
-	g := h.gate.asked
-	if !h.gate.alone || ordinary && g.writes.Load()%walReaderWrites != walReaderWrites-1 {
+	g := h.gate.Gate()
+	if !h.gate.IsAlone() || ordinary && g.Writes()%walReaderWrites != walReaderWrites-1 {
 		return
 	}
-	g.barred.Store(true)
+	g.Bar()
 	for _, p := range c.pool.database.openPools() {
 		p.walReader.rest()
 	}

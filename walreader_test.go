@@ -185,7 +185,7 @@ func TestWALReaderLeavesWritesAlone(t *testing.T) {
 		for range 3 {
 			readFirst(t, db)
 		}
-		if w.gate.barred.Load() {
+		if w.gate.IsBarred() {
 			alone++
 			if w.seen.Load() != noRead {
 				t.Error("a read stays beside the write that is to be alone")

@@ -8,7 +8,7 @@ func TestNoteAfterTheLastMark(t *testing.T) {
 	db, _ := openWAL(t, "")
 	w := readUntilKept(t, db)
 	waitFor(t, func() bool {
-		w.gate.writes.Add(1)
+		passAlone(t, w.gate)
 		w.note()
 		return w.seen.Load() == allMarks
 	})

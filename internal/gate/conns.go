@@ -1,14 +1,15 @@
-package dblocker
+package gate
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// openConns are the connections to a SQLite database. The first one to a file in WAL mode
+// Conns are the connections to a SQLite database. The first one to a file in WAL mode
 // recovers the WAL, the last one removes it, and SQLite calls the file busy for everybody
 // else meanwhile. So these two are opened and closed while no other is: alone. One that has
 // been opened keeps SQLite's shared lock on the file, and has found the WAL in order; so
@@ -21,7 +22,7 @@ import (
 //
 // While somebody is busy beside others, at least one is open; while somebody is alone, none
 // is, and nobody is busy.
-type openConns struct {
+type Conns struct {
 	mu      sync.Mutex // guards what follows
 	open    int        // have been opened, and their closing has not begun
 	busy    int        // are being opened or closed, beside those that are open
@@ -37,9 +38,9 @@ type aloneWait struct {
 	beside bool          // they have entered, beside the one that was opened; set before over is closed
 }
 
-// connect calls open, which opens a connection and reads from it, and tells it whether
+// Connect calls open, which opens a connection and reads from it, and tells it whether
 // there is another, which stays meanwhile.
-func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func(beside bool) error) error {
+func (o *Conns) Connect(ctx context.Context, w rwlock.Wait, open func(beside bool) error) error {
 	if o == nil {
 		return open(false)
 	}
@@ -56,9 +57,9 @@ func (o *openConns) connect(ctx context.Context, w rwlock.Wait, open func(beside
 	return nil
 }
 
-// disconnect calls close, which closes a connection that connect has opened: at once, or
+// Disconnect calls close, which closes a connection that Connect has opened: at once, or
 // soon, and then its error is lost.
-func (o *openConns) disconnect(close func() error) error {
+func (o *Conns) Disconnect(close func() error) error {
 	if o == nil {
 		return close()
 	}
@@ -76,7 +77,7 @@ func (o *openConns) disconnect(close func() error) error {
 }
 
 // enter waits until one may be opened, alone or beside others.
-func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err error) {
+func (o *Conns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err error) {
 	began := time.Now()
 	var timeout <-chan time.Time
 	for {
@@ -96,11 +97,11 @@ func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err e
 			}
 			continue
 		case <-timeout:
-			err = notOpened(began, ErrLockTimeout)
+			err = &ConnsError{time.Since(began), rwlock.ErrTimeout}
 		case <-ctx.Done():
-			err = notOpened(began, ctx.Err())
+			err = &ConnsError{time.Since(began), ctx.Err()}
 		case <-w.Closed:
-			err = errClosed
+			err = &ConnsError{time.Since(began), rwlock.ErrClosed}
 		}
 		o.stopWaiting(wait)
 		return false, err
@@ -108,7 +109,7 @@ func (o *openConns) enter(ctx context.Context, w rwlock.Wait) (alone bool, err e
 }
 
 // tryEnter is enter, but where that has to wait it returns what for.
-func (o *openConns) tryEnter() (alone bool, wait *aloneWait) {
+func (o *Conns) tryEnter() (alone bool, wait *aloneWait) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -127,7 +128,7 @@ func (o *openConns) tryEnter() (alone bool, wait *aloneWait) {
 }
 
 // stopWaiting is for one who gives up.
-func (o *openConns) stopWaiting(wait *aloneWait) {
+func (o *Conns) stopWaiting(wait *aloneWait) {
 	o.mu.Lock()
 	wait.count--
 	entered := wait.beside
@@ -138,7 +139,7 @@ func (o *openConns) stopWaiting(wait *aloneWait) {
 }
 
 // mayClose begins to close one of those that are open, unless that has to wait.
-func (o *openConns) mayClose() (alone, ok bool) {
+func (o *Conns) mayClose() (alone, ok bool) {
 	switch {
 	case o.open > 1:
 		o.busy++
@@ -152,7 +153,7 @@ func (o *openConns) mayClose() (alone, ok bool) {
 }
 
 // leave ends what enter or mayClose has begun, and closes what was left.
-func (o *openConns) leave(alone bool, opened int) {
+func (o *Conns) leave(alone bool, opened int) {
 	o.mu.Lock()
 	o.open += opened
 	if alone {
@@ -176,7 +177,7 @@ func (o *openConns) leave(alone bool, opened int) {
 }
 
 // endWait lets those go on who have waited for the one that was alone.
-func (o *openConns) endWait() {
+func (o *Conns) endWait() {
 	wait := o.waiting
 	if wait == nil {
 		return
@@ -189,10 +190,15 @@ func (o *openConns) endWait() {
 	close(wait.over)
 }
 
-func notOpened(began time.Time, err error) error {
-	return &LockError{
-		Waited: time.Since(began),
-		Err:    err,
-		what:   "another connection to the SQLite database, which is opened as the first or closed as the last",
-	}
+// A ConnsError says that a connection was not opened, since others were being opened or closed. Err is
+// rwlock.ErrTimeout, rwlock.ErrClosed, or the context's error.
+type ConnsError struct {
+	Waited time.Duration
+	Err    error
 }
+
+func (e *ConnsError) Error() string {
+	return fmt.Sprintf("%v: waited for %v while other connections were being opened or closed", e.Err, e.Waited.Round(time.Millisecond))
+}
+
+func (e *ConnsError) Unwrap() error { return e.Err }

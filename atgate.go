@@ -1,0 +1,212 @@
+package dblocker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+const gateNamePrefix = "the gate of the SQLite database"
+
+// gateName is the name of the gate of the database of that identity.
+func gateName(id string) string {
+	if path, ok := strings.CutPrefix(id, sqliteName+":"); ok {
+		return gateNamePrefix + " " + path
+	}
+	return gateNamePrefix
+}
+
+// useGate gives the pool the gate of its database, if it needs one.
+func (p *pool) useGate(c *Connector) {
+	if !c.dialect.gated {
+		return
+	}
+	p.gate = p.database.gate
+	s, ok := c.inner.(*sqliteConnector)
+	if !ok {
+		return
+	}
+	if s.dsn.isImmutable() { // SQLite takes no lock
+		p.gate = nil
+	}
+	p.readOnly = s.dsn.last("mode") == "ro"
+}
+
+// passByGate counts h as a reader that passes by, if the database lets readers; or if
+// the owner has rows that have passed by, and for which others wait.
+func (c *conn) passByGate(op *operation, h *userHold, g *gate.Gate) bool {
+	return h.gate.PassBy(false) || g.IsLeaving() && op.id.owner.hasPassed(g) && h.gate.PassBy(true)
+}
+
+func (o *owner) hasPassed(g *gate.Gate) bool {
+	return o.rowsThat(func(r *rows) bool { return r.hold.gate.HasPassed() && r.hold.gate.Gate() == g }) != nil
+}
+
+// gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
+func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) error {
+	g := c.pool.gate
+	switch {
+	case g == nil, req.asksGate == later:
+		return nil
+	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
+		return nil
+	}
+	h.gate.Come(g)
+	if !g.IsKnown() {
+		if err := c.learnJournal(op, g); err != nil {
+			return err
+		}
+	}
+	if c.gates = c.pool.attached.now.Load(); c.gates != nil {
+		req.passage.More = h.gate.AskAttached(c.gates.gates, rwlock.Mode(mode))
+	}
+	if c.pool.readOnly {
+		mode = Shared
+	}
+	if mode == Shared && c.passByGate(op, h, g) {
+		return nil
+	}
+	req.passage.Gate, req.passage.Mode = g, rwlock.Mode(mode)
+	c.connectFirst(op.ctx, g, mode)
+	return nil
+}
+
+// passGate is for what only reads the schema: it passes the gate as a reader, and
+// takes no user's lock.
+func (c *conn) passGate(op *operation, h *userHold) error {
+	if s := c.scopeOnServer(); c.pool.gate == nil || s != nil && s.pending == nil {
+		return nil
+	}
+	id := op.id
+	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
+	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.passage.IsFree() {
+		return err
+	}
+	id.user = ""
+	return c.acquire(op.ctx, h, req, id)
+}
+
+// spillAtGate spills those rows of the owner, and of the connection, that have
+// the gate and would keep req waiting there for ever.
+func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
+	if req.passage.IsFree() {
+		return nil
+	}
+	writes := req.passage.Writes()
+	inTheWay := func(r *rows) bool {
+		return (r.writes || writes) && r.hold.gate.IsHeld()
+	}
+	if err := c.server().spill(ctx, c.db.mustSpill(), inTheWay); err != nil {
+		return err
+	}
+	if id.owner == nil || !id.owner.hasRows() {
+		return nil
+	}
+	if err := c.spillOwn(ctx, id.owner, c.db.mustSpill(), inTheWay); err != errInCall {
+		return err
+	}
+	return nil // then they are waited for as others' are
+}
+
+// clearConnection spills the rows that are open on a connection of a gated dialect,
+// before a statement that SQLite would refuse beside them: what begins or ends a
+// transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
+// write, since the rows may show a state that is no longer the last.
+func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
+	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
+		return nil
+	}
+	return c.server().spill(ctx, c.db.mustSpill(), func(*rows) bool { return true })
+}
+
+// clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
+// There are rows only on a pinned connection: those of other client connections.
+func (c *conn) clearForEnd(kind sqltext.Kind) {
+	err := c.clearConnection(context.Background(), sqltext.Statement{Kind: kind})
+	if err == nil {
+		return
+	}
+	for c.drawn.sc.open != nil {
+		c.drawn.sc.open.end(err)
+	}
+}
+
+// spill spills those of the open rows that are in the way.
+func (sc *serverConn) spill(ctx context.Context, limit fillLimit, inTheWay func(*rows) bool) error {
+	if sc == nil {
+		return nil
+	}
+	for r := sc.open; r != nil; {
+		below := r.below // also if it fails, and leaves the list
+		if inTheWay(r) {
+			if err := r.spillWithin(ctx, limit); err != nil {
+				return err
+			}
+		}
+		r = below
+	}
+	return nil
+}
+
+// writesRows tells whether a statement does nothing but to write rows of tables.
+func writesRows(st sqltext.Statement) bool {
+	if st.Kind != sqltext.Write || st.Multi {
+		return false
+	}
+	switch st.Verb {
+	case "INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT":
+		return true
+	}
+	return false
+}
+
+// learnJournal opens the first connection, which learns the journal mode. Nobody has
+// passed the gate before that. Others wait for it even where nobody is to wait for a
+// lock: it is no other's work that they would wait for.
+func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
+	ctx, id := op.ctx, op.id
+	var at gate.Place
+	at.Come(g)
+	at.Hold.Owner, at.Hold.With = c.ownerFor(id), c.turnLink(id.lockOwner())
+	w := c.wait()
+	w.Timeout = max(w.Timeout, w.Self)
+	if err := g.Learn(ctx, &at, w); err != nil {
+		return c.lockError(err, id)
+	}
+	defer at.Leave()
+	if g.IsKnown() {
+		return nil
+	}
+	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
+	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
+	if err != nil {
+		return c.db.connectError(err)
+	}
+	defer slot.Release()
+	d.giveBack()
+	return nil
+}
+
+// connectFirst opens the first connection of a handle, for an operation that will have the
+// gate alone, before that: to open one takes longer than most writes, and others could not
+// write meanwhile. It reads, so only in WAL mode it is in no writer's way. The connection is
+// the pool's until the operation has its locks. If none can be opened, the operation will
+// meet the reason itself.
+func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
+	p := c.pool
+	if mode != Exclusive || p.connected.Load() || c.drawn.sc != nil || p.slots != nil || p.inner.limits.maxIdleConns == 0 {
+		return
+	}
+	var at gate.Place
+	defer at.Leave()
+	at.Come(g)
+	if !at.PassBy(false) || !p.connected.CompareAndSwap(false, true) {
+		return
+	}
+	if d, err := p.connect(ctx); err == nil {
+		d.giveBack()
+	}
+}

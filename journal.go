@@ -1,0 +1,129 @@
+package dblocker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// setsJournal tells whether a statement may change the journal mode.
+func setsJournal(st sqltext.Statement, text string) bool {
+	return st.Kind == sqltext.Write && (st.Verb == "PRAGMA" || st.Multi) &&
+		strings.Contains(strings.ToLower(text), "journal_mode")
+}
+
+// leavesWAL tells whether a statement that sets the journal mode asks for another
+// than WAL.
+func leavesWAL(text string) bool {
+	_, value, _ := strings.Cut(strings.ToLower(text), "journal_mode")
+	value = strings.TrimLeft(value, " \t\r\n")
+	if value == "" || value[0] != '=' && value[0] != '(' {
+		return false
+	}
+	return !strings.HasPrefix(strings.TrimLeft(value[1:], " \t\r\n'\""), "wal")
+}
+
+const (
+	clearFor   = 20 * time.Millisecond // how long a try keeps everybody out
+	clearPause = 10 * time.Millisecond
+)
+
+// clearDatabase makes way for a statement, for which h has the gate, that takes the file
+// out of WAL mode. SQLite does that only when no other connection has the file open. So
+// readers are sent to the gate, those that have passed by are waited for, and the
+// connections are closed. Some of those readers may themselves come to wait at
+// the gate: then they are let through, and it is tried again, as long as a busy timeout
+// would last.
+func (c *conn) clearDatabase(op *operation, h *userHold, req request, st sqltext.Statement, text string) error {
+	g := c.pool.gate
+	if g == nil || c.scopeOnServer() != nil || !setsJournal(st, text) || !leavesWAL(text) {
+		return nil
+	}
+	deadline := time.Now().Add(min(c.db.lockTimeout, c.db.selfWait))
+	for g.IsWAL() {
+		others := c.closeOthers(op.ctx)
+		if others == 0 {
+			return nil
+		}
+		h.release()
+		if err := c.pause(op.ctx, clearPause); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("dblocker: the journal mode is not changed: SQLite leaves WAL mode only when no other connection has the file open, and others, %d of them, were in use too long; close rows and sql.Conns before: %w", others, ErrLockTimeout)
+		}
+		if err := c.lock(op, h, req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeOthers keeps readers out and waits until all other connections could be closed.
+// It returns how many are left; if none, readers are still kept out.
+func (c *conn) closeOthers(ctx context.Context) (others int) {
+	g := c.pool.gate
+	own := 0
+	if c.server() != nil {
+		own = 1
+	}
+	g.KeepOut()
+	for until := time.Now().Add(clearFor); ; {
+		passers := g.Passers() // first: they draw connections
+		if others = c.pool.database.closeIdle() - own; others == 0 && passers == 0 {
+			return 0
+		}
+		if time.Now().After(until) || c.pause(ctx, time.Millisecond) != nil {
+			g.LetIn()
+			return max(others, 1)
+		}
+	}
+}
+
+func (c *conn) pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.db.closed:
+		return errClosed
+	}
+}
+
+// noteJournal follows what a statement on c, which has the gate, did to the journal, be
+// it that it failed. If c has no server connection it did not come to be executed.
+func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text string) {
+	g, sc := c.pool.gate, c.drawn.sc
+	switch {
+	case g == nil || !setsJournal(st, text):
+	case sc == nil:
+		g.LetIn()
+	default:
+		journal, _ := sc.pragma(context.WithoutCancel(ctx), "journal_mode")
+		g.SetJournal(journal)
+	}
+}
+
+// forgetJournal is noteJournal for one that did not return: the next to come to the gate learns
+// the journal mode.
+func (p *pool) forgetJournal(st sqltext.Statement, text string) {
+	if g := p.gate; g != nil && setsJournal(st, text) {
+		g.ForgetJournal()
+	}
+}
+
+// noteJournalOf is noteJournal for one with rows, which SQLite has done with no earlier
+// than these have ended.
+func (c *conn) noteJournalOf(ctx context.Context, r *rows, st sqltext.Statement, text string) {
+	if c.pool.gate == nil || !setsJournal(st, text) {
+		return
+	}
+	if r.Rows != nil {
+		r.fillMemory(c.db.mustSpill(), func() bool { return false })
+	}
+	c.noteJournal(ctx, st, text)
+}
