@@ -45,7 +45,7 @@ type space struct {
 
 func newSpace(id, library string) *space {
 	s := &space{id: id, library: library, users: rwlock.NewTable(), all: rwlock.NewLock(allUsers, 0)}
-	s.gate = gate.New(gateName(id), s.untaggedRows.askIn)
+	s.gate = gate.New(gateName(id), &s.untaggedRows)
 	s.refs.Store(1)
 	return s
 }

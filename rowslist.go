@@ -44,8 +44,8 @@ func (l *rowsList) remove(r *rows) {
 	r.next, r.prev = nil, nil
 }
 
-// askIn asks the rows to make way when some time has passed, unless it is stopped before.
-func (l *rowsList) askIn(after time.Duration) (stop func() bool) {
+// AskIn implements [gate.Rows]: it asks the rows to make way when some time has passed, unless it is stopped before.
+func (l *rowsList) AskIn(after time.Duration) (stop func() bool) {
 	if l.empty() {
 		return func() bool { return false }
 	}

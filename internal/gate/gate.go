@@ -6,7 +6,6 @@ import (
 	"context"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -57,10 +56,10 @@ const (
 	walLeaving // still in it, but readers are kept out
 )
 
-// New returns the gate of a database. The name is said in errors. askRows asks the open rows of
-// untagged readers to make way when some time has passed, unless it is stopped before.
-func New(name string, askRows func(after time.Duration) (stop func() bool)) *Gate {
-	return &Gate{lock: rwlock.NewGate(name), name: name, learning: rwlock.NewLock(name, 0), untagged: untagged{askRows: askRows}}
+// New returns the gate of a database. The name is said in errors. The rows are those that
+// readers without an owner have open.
+func New(name string, rows Rows) *Gate {
+	return &Gate{lock: rwlock.NewGate(name), name: name, learning: rwlock.NewLock(name, 0), untagged: untagged{rows: rows}}
 }
 
 // Name returns the name of the gate, which is the key of its lock.

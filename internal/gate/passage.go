@@ -91,7 +91,7 @@ func (a Passage) AcquireUntagged(ctx context.Context, p *Place, w rwlock.Wait) e
 		return a.untagged().read(ctx, p, a, w)
 	}
 	if a.Gate != nil {
-		defer a.Gate.untagged.askRows(Patience)()
+		defer a.Gate.untagged.rows.AskIn(Patience)()
 	}
 	return a.Acquire(ctx, p, w)
 }

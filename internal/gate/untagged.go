@@ -26,8 +26,8 @@ import (
 // while: then all that have passed become elders. The while doubles each time, so that a
 // writer waits for a few of the transactions that come after it, and not for all.
 type untagged struct {
-	owner   rwlock.Owner                                 // of the transactions
-	askRows func(after time.Duration) (stop func() bool) // asks the open rows to make way
+	owner rwlock.Owner // of the transactions
+	rows  Rows
 
 	mu       sync.Mutex // guards what follows
 	turns    int        // that writers had at the gate
@@ -35,6 +35,12 @@ type untagged struct {
 	elders   int        // transactions of that age, or less
 	passed   int        // the others
 	patience time.Duration
+}
+
+// Rows are open rows that have a gate.
+type Rows interface {
+	// AskIn asks them to make way when some time has passed, unless it is stopped before.
+	AskIn(after time.Duration) (stop func() bool)
 }
 
 // Patience is how long one without an owner waits before rows are asked to make way.
@@ -137,7 +143,7 @@ func (u *untagged) read(ctx context.Context, p *Place, a Passage, w rwlock.Wait)
 	err := a.Acquire(ctx, p, rwlock.Wait{})
 	inTurn := err == nil
 	if errors.Is(err, rwlock.ErrTimeout) && w.Timeout > 0 {
-		defer u.askRows(Patience)()
+		defer u.rows.AskIn(Patience)()
 		start := time.Now()
 		if err = errOutOfPatience; elders == 0 {
 			err = u.awaitTurn(ctx, p, a, w, patience)
