@@ -67,6 +67,8 @@ func TestRecoveredOnce(t *testing.T) {
 	db := openSQLite(t, "dblocker", "sqlite3?max_idle_conns=0:file:"+path+"?_busy_timeout=0&_journal_mode=WAL")
 	must(t, db.Ping())
 	for range 20 {
+		// One that is kept open beside reads would know the file from before.
+		waitFor(t, func() bool { return walReaderOf(t, db).close(false) == 0 })
 		for _, suffix := range []string{"", "-wal"} {
 			content, err := os.ReadFile(crashed + suffix)
 			must(t, err)
