@@ -11,7 +11,6 @@ import (
 // A tx is a transaction of the inner driver under its user's lock, which it
 // releases when it ends, in whatever way.
 type tx struct {
-	driver.Tx // nil while it is pending
 	scope
 
 	// Of one that was pending: what it was begun with, and the mode of its user's lock.
@@ -38,7 +37,7 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 		if !returned {
 			c.abandon(&t.hold, nil)
 		}
-		if t.Tx == nil {
+		if t.tx == nil {
 			t.release()
 		}
 	}()
@@ -48,12 +47,11 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 	}
 	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
 	err := c.onServer(op.ctx, op, busy, func(sc *serverConn) (err error) {
-		t.Tx, err = sc.BeginTx(op.ctx, opts)
+		t.tx, err = sc.BeginTx(op.ctx, opts)
 		return err
 	})
 	returned = true
 	if err == nil {
-		t.tx = t.Tx
 		t.open()
 	}
 	return err
@@ -92,7 +90,7 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 		}
 		c.clearForEnd(kind)
 		c.calls.begin()
-		err := inner(t.Tx) // if it does not return, nobody uses c any more
+		err := inner(t.tx) // if it does not return, nobody uses c any more
 		c.calls.end()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {

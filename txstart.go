@@ -129,7 +129,6 @@ func (t *tx) start(op *operation) error {
 	if err := t.beginOnServer(op); err != nil {
 		return err
 	}
-	t.tx = t.Tx
 	t.pending.settled()
 	t.pending = nil
 	return nil
@@ -151,7 +150,7 @@ func (t *tx) beginOnServer(op *operation) error {
 		err := c.onServer(op.ctx, op, busy, func(sc *serverConn) error {
 			inner, err := sc.begin(op.ctx, t.opts)
 			if err == nil {
-				t.Tx = &serverTx{inner, sc, t.ctx}
+				t.tx = &serverTx{inner, sc, t.ctx}
 				c.shareScope()
 			}
 			return err
