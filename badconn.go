@@ -48,14 +48,14 @@ func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
 	if !mayBeStale {
 		return false, nil
 	}
-	return c.pool.orphans.isGone(ctx, sc.session)
+	return c.pool.lost.isGone(ctx, sc.session)
 }
 
 // isGone asks the server whether it has ended a session.
-func (os *orphans) isGone(ctx context.Context, s session) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, os.pool.connector.cfg.cancelGrace)
+func (ls *lostSessions) isGone(ctx context.Context, s session) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, ls.pool.connector.cfg.cancelGrace)
 	defer cancel()
-	sc, alive, err := os.ask(ctx, nil, []session{s})
+	sc, alive, err := ls.ask(ctx, nil, []session{s})
 	closeReserved(sc)
 	return len(alive) == 0 && err == nil, err
 }

@@ -218,7 +218,7 @@ func (s *cutScene) waiting() (all []string) {
 			all = append(all, i.Key)
 		}
 	}
-	if _, barred := lostSessions(s.T, s.c); barred {
+	if _, barred := lostOf(s.T, s.c); barred {
 		all = append(all, "behind the section's own")
 	}
 	return all
@@ -294,7 +294,7 @@ func TestStaleConnectionsAreReplaced(t *testing.T) {
 			if n := s.count("SELECT n FROM counters"); n != 1 {
 				t.Errorf("the statement was executed %d times", n)
 			}
-			if left, _ := lostSessions(t, s.c); left != 0 {
+			if left, _ := lostOf(t, s.c); left != 0 {
 				t.Errorf("%d sessions are taken for lost", left)
 			}
 		})

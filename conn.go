@@ -263,7 +263,7 @@ func (c *conn) release(h *userHold) {
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *userHold) {
 	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
-		c.pool.orphans.adopt(sc.session, h)
+		c.pool.lost.adopt(sc.session, h)
 	}
 }
 

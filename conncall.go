@@ -154,15 +154,15 @@ func (c *conn) leaveAll(h *userHold) {
 		return
 	}
 	if h != nil {
-		c.pool.orphans.adopt(sc.session, h)
+		c.pool.lost.adopt(sc.session, h)
 	}
 	for r := sc.open; r != nil; r = r.below {
-		c.pool.orphans.adopt(sc.session, &r.hold)
+		c.pool.lost.adopt(sc.session, &r.hold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
-		c.pool.orphans.adopt(sc.session, &s.hold)
+		c.pool.lost.adopt(sc.session, &s.hold)
 		for _, h := range s.joined {
-			c.pool.orphans.adopt(sc.session, h)
+			c.pool.lost.adopt(sc.session, h)
 		}
 	}
 }

@@ -106,17 +106,17 @@ func serverConnOn(t testing.TB, handle any, ci driver.Conn) *serverConn {
 	return newServerConn(ci, &connectorIn(t, handle).serverConfig)
 }
 
-// lostSessions returns how many sessions the handle takes for lost, and barred tells whether
+// lostOf returns how many sessions the handle takes for lost, and barred tells whether
 // a section waits for one.
-func lostSessions(t testing.TB, handle any) (n int, barred bool) {
+func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	t.Helper()
-	os := &openPool(t, handle).orphans
-	os.mu.Lock()
-	defer os.mu.Unlock()
-	for _, o := range os.list {
+	ls := &openPool(t, handle).lost
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, o := range ls.list {
 		barred = barred || o.cover != nil
 	}
-	return len(os.list), barred
+	return len(ls.list), barred
 }
 
 // openSpaces returns those that the process has.

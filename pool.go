@@ -30,7 +30,7 @@ type pool struct {
 
 	connected atomic.Bool // the first connection has been drawn, or is being opened
 
-	orphans orphans // what lost connections have left on the server
+	lost lostSessions // what lost connections have left on the server
 }
 
 const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
@@ -67,7 +67,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.connector.attached = &p.attached
 	p.connector.opensAttached = p.gate != nil && opensAttached(c.driver.Unwrap())
 	p.useWALReader(c)
-	p.orphans = orphans{pool: &p, emptied: make(chan struct{}, 1)}
+	p.lost = lostSessions{pool: &p, emptied: make(chan struct{}, 1)}
 	p.inner.connector, p.inner.limits = p.connector, limits
 	if !isSQLite || !limits.mayBeLone() {
 		p.inner.db()

@@ -7,15 +7,15 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// A lostCall is an orphan that is under the lock of a section, and has the lock exclusively.
+// A lostCall is a lost session that is under the lock of a section, and has the lock exclusively.
 type lostCall struct {
-	orphan *orphan
-	lock   *rwlock.Lock
+	session *lostSession
+	lock    *rwlock.Lock
 }
 
 // bar keeps back what the section does next, if o is under a section's lock: that waits as a
 // stranger would for the lock of o.
-func (o *orphan) bar(users *space) {
+func (o *lostSession) bar(users *space) {
 	s := o.hold.inside.section.lender(users, o.hold.user)
 	if s == nil || s.mode == Shared {
 		return
@@ -28,13 +28,13 @@ func (o *orphan) bar(users *space) {
 	s.lost = append(s.lost, lostCall{o, l})
 }
 
-func (o *orphan) unbar() {
+func (o *lostSession) unbar() {
 	s := o.cover
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
-	s.lost = slices.DeleteFunc(s.lost, func(l lostCall) bool { return l.orphan == o })
+	s.lost = slices.DeleteFunc(s.lost, func(l lostCall) bool { return l.session == o })
 	s.mu.Unlock()
 	o.barrier.Release()
 }
