@@ -137,6 +137,18 @@ func (c *markedContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+// String is for who prints contexts: as with those of package context, no value is shown.
+func (c *markedContext) String() string {
+	parent, key := fmt.Sprintf("%T", c.Context), marksKey
+	if s, ok := c.Context.(fmt.Stringer); ok {
+		parent = s.String()
+	}
+	if c.hasUser {
+		key = UserKey
+	}
+	return fmt.Sprintf("%s.WithValue(%v)", parent, key)
+}
+
 // identityFrom returns the user that ctx is tagged with, if any.
 func identityFrom(ctx context.Context) (identity, bool) { return marksFrom(ctx).identity(ctx) }
 

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
@@ -189,5 +190,15 @@ func TestLockUsersTakesSlices(t *testing.T) {
 			unlock()
 			t.Errorf("%v: no error", ids)
 		}
+	}
+}
+
+// TestPrintedContexts show no user: programs log them.
+func TestPrintedContexts(t *testing.T) {
+	ctx, cancel := context.WithCancel(WithMode(WithUser(context.Background(), "alice"), Shared))
+	defer cancel()
+	const want = "context.Background.WithValue(dblocker context value user).WithValue(dblocker context value marks).WithCancel"
+	if got := fmt.Sprint(ctx); got != want {
+		t.Errorf("a context is printed as %s, want %s", got, want)
 	}
 }
