@@ -49,13 +49,21 @@ func TestGuidesNameWhatExists(t *testing.T) {
 }
 
 // TestArchitectureNamesWhatExists: the types, functions, methods and fields that it names are declared, and it names each
-// package.
+// package, and each file of the root.
 func TestArchitectureNamesWhatExists(t *testing.T) {
 	const page = "ARCHITECTURE.md"
 	text := read(t, page)
 	for _, p := range order {
 		if dir, _, _ := strings.Cut(p.dir, "/"); p.dir != "." && !strings.Contains(text, p.dir) && (dir == "internal" || !strings.Contains(text, dir)) {
 			t.Errorf("%s does not name the package %s", page, p.dir)
+		}
+	}
+	for _, f := range goFiles(t) {
+		if path.Dir(f) == "." && !strings.HasSuffix(f, "_test.go") && !slices.ContainsFunc(inBackticks(text), func(name string) bool {
+			named, _ := path.Match(name, f)
+			return named
+		}) {
+			t.Errorf("%s does not name the file %s: add it to the table of subjects", page, f)
 		}
 	}
 	names := declarations(t)
@@ -68,6 +76,13 @@ func TestArchitectureNamesWhatExists(t *testing.T) {
 			t.Errorf("%s names %s, which is not declared", page, name)
 		}
 	}
+}
+
+func inBackticks(text string) (names []string) {
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	return names
 }
 
 // declarations returns what is declared in the root and in internal packages: by its name, and methods and fields also by
