@@ -40,17 +40,16 @@ type RawConn interface {
 // is one session on the server. (A connection that was drawn to prepare a
 // statement goes back when the statement then has to wait for a lock.)
 //
-// database/sql calls its methods one at a time. Only the end of a wait (the lock
-// table) and the end of a Tx by its context (database/sql, which then has the
-// mutex) come from other goroutines; and the end of a section, which mu keeps apart
-// from the calls; and a fill of rows.
+// database/sql calls its methods one at a time, also when it ends a Tx whose context
+// has ended. The end of a section and a fill of rows come from other goroutines: mu
+// keeps them and the calls apart. The grant of a lock does too, but touches only the hold.
 type conn struct {
 	db    *Connector
 	pool  *pool    // whose shared parts it retains until Close
 	bound *section // that all its work is inside; nil if it is as each context says
 
 	fills fillTurn    // that have mu between the calls
-	mu    sync.Mutex  // held during each call; guards what follows
+	mu    sync.Mutex  // held during each call, fill and end of a section; guards what follows that is not atomic
 	due   atomic.Bool // a section has ended that may have left something open here
 	gone  ending      // why c is of no more use; inUse while it is
 	quit  bool        // has given up its pool and life
@@ -89,7 +88,7 @@ type conn struct {
 	// while one of them waits, all of that is stuck: the deadlock search is to know.
 	self rwlock.Owner
 
-	scope *scope   // the innermost open transaction, or nil
+	scope *scope   // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
 	calls callMark // of the inner driver

@@ -228,7 +228,8 @@ func (c *serverConnector) Close() error          { return closeConnector(c.inner
 // what database/sql does for such a driver.
 //
 // The inner pool owns it. Only the client connection that has drawn it uses it,
-// one call at a time, as database/sql guarantees to the latter.
+// one call at a time, as database/sql guarantees to the latter. One that is pinned is used
+// by all that are attached to its pin, each while it has the turn.
 type serverConn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
@@ -274,7 +275,7 @@ type serverConn struct {
 
 	// open are the rows that are open on it, the last first. While there are any, some
 	// drivers say of a good connection that it is not valid. If the connection is pinned,
-	// they may be of several client connections.
+	// they may be of several client connections, and the turn guards the list.
 	open *rows
 
 	// changesSchema means that a statement of the transaction that may be open does: others
