@@ -19,7 +19,7 @@ type scope struct {
 	inShared bool        // it is inside a shared section, or in another scope that is
 	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
 	hold     userHold    // of the user it was begun for
-	tx       driver.Tx   // of the inner driver; nil if it is written in SQL, or pending
+	Tx       driver.Tx   // of the inner driver; nil if it is written in SQL, or pending
 	ended    error       // why the end of its section has ended it; else nil
 	late     error       // why it could not be ended yet, see late; else nil
 	joined   []*userHold // the users of its statements that no hold covers yet

@@ -294,7 +294,7 @@ func (c *conn) settleEnded(st sqltext.Statement) error {
 
 func (s *scope) abort(reason error) {
 	s.ended = reason
-	if s.pending == nil && (s.tx == nil || s.tx.Rollback() != nil) {
+	if s.pending == nil && (s.Tx == nil || s.Tx.Rollback() != nil) {
 		s.conn.discard() // which ends it on the server
 	}
 	s.releaseHolds()

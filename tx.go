@@ -37,7 +37,7 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 		if !returned {
 			c.abandon(&t.hold, nil)
 		}
-		if t.tx == nil {
+		if t.Tx == nil {
 			t.release()
 		}
 	}()
@@ -47,7 +47,7 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 	}
 	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
 	err := c.onServer(op.ctx, op, busy, func(sc *serverConn) (err error) {
-		t.tx, err = sc.BeginTx(op.ctx, opts)
+		t.Tx, err = sc.BeginTx(op.ctx, opts)
 		return err
 	})
 	returned = true
@@ -90,7 +90,7 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 		}
 		c.clearForEnd(kind)
 		c.calls.begin()
-		err := inner(t.tx) // if it does not return, nobody uses c any more
+		err := inner(t.Tx) // if it does not return, nobody uses c any more
 		c.calls.end()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {

@@ -150,7 +150,7 @@ func (t *tx) beginOnServer(op *operation) error {
 		err := c.onServer(op.ctx, op, busy, func(sc *serverConn) error {
 			inner, err := sc.begin(op.ctx, t.opts)
 			if err == nil {
-				t.tx = &serverTx{inner, sc, t.ctx}
+				t.Tx = &serverTx{inner, sc, t.ctx}
 				c.shareScope()
 			}
 			return err
