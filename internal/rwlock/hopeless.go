@@ -42,6 +42,7 @@ func (w *waiter) holdersInTheWay() (holders []inTheWay, work []any) {
 	if w.done {
 		return nil, nil
 	}
+	holders, work = w.holderRoom[:0], w.workRoom[:0]
 	for i := range w.places {
 		p := &w.places[i]
 		if !p.blocked() {

@@ -30,13 +30,14 @@ func retry(pending []*waiter) {
 	if len(pending) == 0 {
 		return
 	}
-	var r retries
+	var room [2]retried
+	r := retries{heap: room[:0]}
 	r.add(pending)
 	if r.run(few) {
 		r.lookAtMoved()
 		return
 	}
-	rest := r
+	rest := retries{heap: slices.Clone(r.heap), added: r.added, moved: r.moved}
 	go func() {
 		rest.run(math.MaxInt)
 		rest.lookAtMoved()

@@ -123,6 +123,10 @@ type waiter struct {
 	done    bool
 	refused *WaitError
 	granted chan struct{} // closed when it is granted, or refused so
+
+	// Of holdersInTheWay, which only the goroutine that waits calls: there is mostly one.
+	holderRoom [1]inTheWay
+	workRoom   [1]any
 }
 
 // several reports whether the waiter waits for more than one lock.
