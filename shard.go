@@ -326,8 +326,17 @@ func (ss *shards) databases() []*database {
 }
 
 // close closes what is idle; the rest follows with its users, and nobody gets a lock
-// there any more.
+// there any more. One that is slow to close keeps nobody waiting but the caller.
 func (ss *shards) close() {
+	var inUse sync.WaitGroup
+	for _, c := range ss.shut() {
+		inUse.Go(func() { c.Close() })
+	}
+	inUse.Wait()
+}
+
+// shut returns the handles that have users.
+func (ss *shards) shut() (inUse []*Connector) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.closed = true
@@ -335,11 +344,12 @@ func (ss *shards) close() {
 		ss.discard(ss.idle[0])
 	}
 	for _, sh := range ss.byKey {
-		sh.on.c.Close()
+		inUse = append(inUse, sh.on.c)
 	}
 	for _, u := range ss.users {
 		u.cancel()
 	}
+	return inUse
 }
 
 // wait returns when what is being closed is closed.

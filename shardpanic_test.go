@@ -98,3 +98,42 @@ func TestShardThatIsOpenedForLong(t *testing.T) {
 	close(goOn)
 	must(t, <-done)
 }
+
+// TestShardThatIsSlowToClose keeps nobody waiting but who closes the Store.
+func TestShardThatIsSlowToClose(t *testing.T) {
+	entered, free := make(chan struct{}), make(chan struct{})
+	store, err := New(t.Context(), "sqlite3", "unused", false, ConnectFunc(func(_ context.Context, user, _, _ string) (*sqlx.DB, error) {
+		s := new(stub)
+		if user == "slow" {
+			s.close = func() { close(entered); <-free }
+		}
+		db, err := OpenDB(s)
+		return sqlx.NewDb(db, "stub"), err
+	}))
+	must(t, err)
+	cancels := make(map[string]context.CancelFunc)
+	for _, user := range []string{"slow", "other"} {
+		cancel, db, err := store.RWGetDB(user, t.Context(), "test")
+		must(t, err)
+		mustExec(t, db.DB, "UPDATE")
+		cancels[user] = cancel
+	}
+	closed, done := make(chan error), make(chan struct{})
+	go func() { closed <- store.Close() }()
+	<-entered
+	go func() {
+		defer close(done)
+		cancels["other"]()
+		if _, _, err := store.RWGetDB("new", t.Context(), "test"); err == nil || err.Error() != "sql: database is closed" {
+			t.Errorf("a new user got %v", err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("others wait for a database that is slow to close")
+	}
+	close(free)
+	must(t, <-closed)
+	cancels["slow"]()
+}
