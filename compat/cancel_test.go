@@ -248,12 +248,16 @@ func TestCancelledWorkOverlapsWithoutGrace(t *testing.T) {
 		}
 		t.Run(d.title, func(t *testing.T) {
 			testdb.NoLeaks(t)
-			s := newCancelScene(t, d, "cancel_grace=0")
-			s.cancelled(func(ctx context.Context) error {
-				_, err := s.db.ExecContext(ctx, s.write)
-				return err
-			})
-			if busy, changed := s.overlaps(); !busy || !changed {
+			var busy, changed bool
+			for try := 0; try < 5 && !(busy && changed); try++ { // now and then the server has ended it at once
+				s := newCancelScene(t, d, "cancel_grace=0")
+				s.cancelled(func(ctx context.Context) error {
+					_, err := s.db.ExecContext(ctx, s.write)
+					return err
+				})
+				busy, changed = s.overlaps()
+			}
+			if !busy || !changed {
 				t.Errorf("beside the next owner of the lock: at work %v, changed the data %v; want both", busy, changed)
 			}
 		})
