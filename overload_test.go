@@ -32,9 +32,7 @@ func TestServerThatHangs(t *testing.T) {
 			})
 		}
 	}
-	for hanging.Load() < conns {
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, func() bool { return hanging.Load() >= conns })
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 		ctx, cancel := context.WithTimeout(asUser("stranger"), 100*time.Millisecond)
 		start := time.Now()

@@ -45,31 +45,13 @@ var crowds = map[string]crowdOf{
 	"writers of one user at a gate": func(t *testing.T, n int) func() {
 		table, gate := rwlock.NewTable(), rwlock.NewGate("gate")
 		h := mustTry(t, gate.Acquire, exclusive)
-		serve := waitAll(t, n, gate.Len, func(int) error {
-			var user, write rwlock.Hold
-			user.Owner = new(rwlock.Owner)
-			write.Owner = user.Owner
-			defer write.Release()
-			defer user.Release()
-			return rwlock.AcquireGated(context.Background(), rwlock.Wait{Timeout: long, Self: long},
-				rwlock.Request{Lock: gate, Mode: exclusive, Hold: &write},
-				rwlock.Request{Table: table, Key: "user", Mode: exclusive, Hold: &user})
-		})
+		serve := waitAll(t, n, gate.Len, func(int) error { return writeAtGate(table, gate) })
 		return func() { h.Release(); serve() }
 	},
 	"writers of one user at a gate that is free": func(t *testing.T, n int) func() {
 		table, gate := rwlock.NewTable(), rwlock.NewGate("gate")
 		h := mustTry(t, keyOf(table, "user"), exclusive)
-		serve := waitAll(t, n, func() int { return gate.Len() + 1 }, func(int) error {
-			var user, write rwlock.Hold
-			user.Owner = new(rwlock.Owner)
-			write.Owner = user.Owner
-			defer write.Release()
-			defer user.Release()
-			return rwlock.AcquireGated(context.Background(), rwlock.Wait{Timeout: long, Self: long},
-				rwlock.Request{Lock: gate, Mode: exclusive, Hold: &write},
-				rwlock.Request{Table: table, Key: "user", Mode: exclusive, Hold: &user})
-		})
+		serve := waitAll(t, n, func() int { return gate.Len() + 1 }, func(int) error { return writeAtGate(table, gate) })
 		return func() { h.Release(); serve() }
 	},
 	"statements that wait for a slot, each awaited": func(t *testing.T, n int) func() {
@@ -183,4 +165,16 @@ func TestCostOfAWaitDoesNotDependOnTheQueue(t *testing.T) {
 			t.Errorf("%d times as many waiters cost %.0f times as much", times, best)
 		})
 	}
+}
+
+// writeAtGate is a write of the one user.
+func writeAtGate(table *rwlock.Table, gate *rwlock.Lock) error {
+	var user, write rwlock.Hold
+	user.Owner = new(rwlock.Owner)
+	write.Owner = user.Owner
+	defer write.Release()
+	defer user.Release()
+	return rwlock.AcquireGated(context.Background(), rwlock.Wait{Timeout: long, Self: long},
+		rwlock.Request{Lock: gate, Mode: exclusive, Hold: &write},
+		rwlock.Request{Table: table, Key: "user", Mode: exclusive, Hold: &user})
 }
