@@ -124,7 +124,7 @@ var waysToConn = map[string]wayToConn{
 func TestCirclesThroughConnectionsAreFound(t *testing.T) {
 	for name, way := range waysToConn {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{}, MaxOpenConns(way.taken+1))
 				defer db.Close()
 				ctx, end := way.prepare(t, db)

@@ -14,7 +14,7 @@ import (
 // TestErrorsOfOneCauseAreAlike: waits that end differently late have one text, and the durations are
 // in the fields.
 func TestErrorsOfOneCauseAreAlike(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		texts := make(map[string]bool)
 		for _, wait := range []time.Duration{9 * time.Millisecond, 100 * time.Millisecond, 400 * time.Millisecond} {
 			db := openStub(t, &stub{}, LockTimeout(wait))
@@ -92,7 +92,7 @@ func TestStubOfSQLiteNamesTheWayOut(t *testing.T) {
 
 // TestHoldsAsJSON: words where Go has numbers, and what is waited for.
 func TestHoldsAsJSON(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(asUser(1))
 		db := openStub(t, &stub{}, MaxOpenConns(1))
 		tx, err := db.BeginTx(asUser(1), nil)

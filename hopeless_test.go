@@ -71,7 +71,7 @@ func TestSectionInsideAnotherOfNobody(t *testing.T) {
 		"BeginTx":   func(db *sql.DB) error { return second(db.BeginTx(keyed, nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{})
 				_, unlock, err := LockUsers(context.Background(), db, 1, 3)
 				must(t, err)
@@ -143,7 +143,7 @@ func TestStrangersWithOneContext(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{}, LockTimeout(2*time.Minute))
 				start := time.Now()
 				work(db, func() (context.Context, func()) {
@@ -327,7 +327,7 @@ func TestWhatIsTakenForACircleThroughTheServer(t *testing.T) {
 	} {
 		for _, joins := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, joins=%v", tc.name, joins), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
 					db := openStub(t, &stub{run: func(ctx context.Context, query string) error {
 						switch query {
 						case "UPDATE long":

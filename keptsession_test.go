@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
@@ -181,7 +180,7 @@ func TestStatementsAreKeptForATime(t *testing.T) {
 	keepsFor := sqlite.keepsFor
 	sqlite.keepsFor = time.Minute
 	defer func() { sqlite.keepsFor = keepsFor }()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		p := new(preparing)
 		db := openPreparing(t, p, 8)
 		for range 12 {

@@ -233,7 +233,7 @@ func TestReadOnlyTxRefusesWrites(t *testing.T) {
 // TestWaitEndsWithItsContext: the error names what was waited for and what was
 // in the way, and nothing is left of the wait.
 func TestWaitEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		tx, err := db.BeginTx(asUser("ann"), nil)
 		must(t, err)
@@ -318,7 +318,7 @@ func TestContextsEndEverywhere(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				s := &stub{}
 				db := openStub(t, s, LockTimeout(0))
 				ctx, cancel := context.WithTimeout(asUser(1), time.Second)
@@ -341,7 +341,7 @@ func TestContextsEndEverywhere(t *testing.T) {
 // TestCloseEndsWaits: who waits for a lock or a connection when the handle is
 // closed learns so, and those who run finish.
 func TestCloseEndsWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{}, MaxOpenConns(1))
 		tx, err := db.BeginTx(asUser(1), nil)
 		must(t, err)
@@ -404,7 +404,7 @@ func TestPanicsLeaveTheLockFree(t *testing.T) {
 // TestWaitersHoldNoConnection has 500 requests of one user wait, with room for
 // four server connections: all the while strangers are served.
 func TestWaitersHoldNoConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &stub{}
 		db := openStub(t, s, MaxOpenConns(4))
 		tx, err := db.BeginTx(asUser("hot"), nil)
@@ -437,7 +437,7 @@ func TestWaitersHoldNoConnection(t *testing.T) {
 
 // TestConnectionsFirstComeFirstServed: the inner pool would wake a random waiter.
 func TestConnectionsFirstComeFirstServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var order []string
 		s := &stub{run: func(_ context.Context, query string) error {
 			order = append(order, query)
@@ -477,7 +477,7 @@ func TestWaitForConnectionNamesTheOption(t *testing.T) {
 }
 
 func TestStatementTimeoutByContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &stub{run: func(ctx context.Context, _ string) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -501,7 +501,7 @@ func TestStatementTimeoutByContext(t *testing.T) {
 // TestPreparedWaitersHoldNoConnection: to prepare a statement takes a connection,
 // which goes back before the statement waits for a lock.
 func TestPreparedWaitersHoldNoConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &stub{}
 		db := openStub(t, s, MaxOpenConns(4))
 		stmt, err := db.Prepare("UPDATE t SET v = 1")
@@ -604,7 +604,7 @@ func TestBadUserInTransaction(t *testing.T) {
 // TestSessionOutlivesWaits: a connection that has a session, here one that it got in
 // place of a stale one, stays with it while its next statement waits for a lock.
 func TestSessionOutlivesWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		stale := true
 		s := &stub{run: func(_ context.Context, query string) error {
 			if query == "SET x = 1" && stale {

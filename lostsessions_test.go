@@ -119,7 +119,7 @@ func (r *sessionRows) Next(row []driver.Value) error {
 
 // onSessions runs a test on a sessionStub, with a log.
 func onSessions(t *testing.T, options []Option, test func(t *testing.T, db *sql.DB, s *sessionStub, log *strings.Builder)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		log := new(strings.Builder)
 		s := &sessionStub{sessions: make(map[int]bool)}
 		test(t, openStub(t, s, append(options, Dialect("mysql"), Logger(textLogger(log)))...), s, log)

@@ -70,7 +70,7 @@ func TestOuterPoolSettingsAreLogged(t *testing.T) {
 		}, "conn_max_lifetime"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				var log strings.Builder
 				slow := func(context.Context, string) error { time.Sleep(time.Millisecond); return nil }
 				db := openStub(t, &stub{run: slow}, Logger(textLogger(&log)))

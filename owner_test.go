@@ -61,7 +61,7 @@ func inMode(mode Mode, do func(context.Context, *sql.DB) (func() error, error)) 
 // TestReadPassesQueuedWriter: a stranger's writer waits for the rows, and would
 // have to wait for ever if the reader had to wait for the writer.
 func TestReadPassesQueuedWriter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		ctx := asUser(1)
 		rows, err := db.QueryContext(ctx, "SELECT v FROM t")
@@ -80,7 +80,7 @@ func TestReadPassesQueuedWriter(t *testing.T) {
 
 // TestSelfWait: an owner waits for its own transaction at most self_wait.
 func TestSelfWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		ctx := asUser("ann")
 		tx, err := db.BeginTx(ctx, nil)
@@ -104,7 +104,7 @@ func TestSelfWait(t *testing.T) {
 // TestParallelWorkMakesProgress: self_wait is for each that is in the way, not for all
 // of them together.
 func TestParallelWorkMakesProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{}, SelfWait(2*time.Second))
 		ctx := asUser(1)
 		var wg sync.WaitGroup
@@ -156,7 +156,7 @@ func other(ctx context.Context, user string) context.Context {
 func TestDeadlocksEndAtOnce(t *testing.T) {
 	for n := 2; n <= 5; n++ {
 		t.Run(fmt.Sprintf("%d in a ring", n), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{})
 				results, allBegun := make(chan error, n), make(chan bool)
 				start := time.Now()
@@ -354,7 +354,7 @@ func TestOuterHandleBesideTx(t *testing.T) {
 
 // TestThousandWaitersBeyondTimeout end when they must, and leave nothing.
 func TestThousandWaitersBeyondTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{}, LockTimeout(time.Minute))
 		tx, err := db.BeginTx(asUser(1), nil)
 		must(t, err)
@@ -396,7 +396,7 @@ func TestContextOutlivesItsRequest(t *testing.T) {
 // Users whose statements joined transactions that were begun for nobody, and that have all
 // the connections, wait for one more each: one of them is told at once.
 func TestJoinedTransactionsThatPinAllConnectionsAreADeadlock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		const n = 3
 		db := openStub(t, &stub{}, MaxOpenConns(n))
 		results := make(chan error, n)

@@ -20,7 +20,7 @@ func TestWaitForPinnedConnection(t *testing.T) {
 		"Ping":    func(ctx context.Context, db *sql.DB) error { return db.PingContext(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				returnNow := make(chan bool)
 				db := openStub(t, &stub{run: func(_ context.Context, query string) error {
 					if query == "long" {

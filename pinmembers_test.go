@@ -9,7 +9,7 @@ import (
 // TestSweepAfterAnothersTurn: what a section has left open on a pinned connection of a section
 // around it is closed when the call returns that was using the connection meanwhile.
 func TestSweepAfterAnothersTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		returnNow := make(chan bool)
 		db := openStub(t, &stub{run: func(_ context.Context, query string) error {
 			if query == "long" {

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -363,7 +362,7 @@ func readNumbers(t testing.TB, rows *sql.Rows, from, n int) {
 // TestReadAheadFromSlowServer: a Query that is no read waits 100 ms for its rows. What has come by
 // then the program gets at once, and the rest as it comes.
 func TestReadAheadFromSlowServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		slow := func(row int) time.Duration {
 			if row == 3 {
 				return time.Minute
@@ -405,7 +404,7 @@ func TestReadAheadFromSlowServer(t *testing.T) {
 // TestSlowResultSetHoldsUpNoOther: what is in memory the program gets at once, also if the next
 // result set takes its time.
 func TestSlowResultSetHoldsUpNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &rowStub{t: t, rows: func(string) *scriptRows {
 			return &scriptRows{n: 2, moreWait: time.Minute, more: &scriptRows{n: 3}}
 		}}
@@ -437,7 +436,7 @@ func TestSlowResultSetHoldsUpNoOther(t *testing.T) {
 // TestSlowRowsEndWithTheirContext, be it that a fill waits for one, and so does another call on
 // their connection.
 func TestSlowRowsEndWithTheirContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &rowStub{t: t, rows: func(string) *scriptRows {
 			return &scriptRows{n: 4, wait: func(int) time.Duration { return time.Hour }}
 		}}
@@ -544,7 +543,7 @@ func TestRowsMakeWay(t *testing.T) {
 	for name, ctx := range map[string]context.Context{"WithUser": asUser(1), "UserKey": key(1)} {
 		for _, fails := range []int{0, 50} {
 			t.Run(fmt.Sprint(name, " fails ", fails), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
 					s := &rowStub{t: t, rows: func(string) *scriptRows { return &scriptRows{n: 100, fails: fails} }}
 					c, err := NewConnector(s)
 					must(t, err)
@@ -610,7 +609,7 @@ func TestRowsThatLast(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				s := &rowStub{t: t, rows: func(string) *scriptRows { return &scriptRows{n: 100} }}
 				db := openStub(t, s, LockTimeout(20*time.Second))
 				end, err := query(db)
@@ -627,7 +626,7 @@ func TestRowsThatLast(t *testing.T) {
 // TestSlowExportMakesWay: a program that takes 20 ms for each row, from a server that takes its time
 // too, keeps a writer waiting for no longer than the server needs.
 func TestSlowExportMakesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &rowStub{t: t, rows: func(string) *scriptRows {
 			return &scriptRows{n: 1000, wait: func(int) time.Duration { return time.Millisecond }}
 		}}

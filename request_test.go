@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -106,7 +105,7 @@ func TestSiblingsAreToldOfEachOther(t *testing.T) {
 // has lasted for self_wait, one is refused.
 func TestRequestsTaggedAgainInACircle(t *testing.T) {
 	for _, innerFirst := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			db := openStub(t, &stub{})
 			results := make(chan error, 2)
 			start := time.Now()
@@ -144,7 +143,7 @@ func TestRequestsTaggedAgainInACircle(t *testing.T) {
 // TestConnectionsPinnedByRequestsTaggedAgain: all connections are held by transactions whose
 // requests wait for another one with a context that they have tagged again.
 func TestConnectionsPinnedByRequestsTaggedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		const n = 3
 		db := openStub(t, &stub{}, MaxOpenConns(n))
 		results := make(chan error, n)
@@ -178,7 +177,7 @@ func TestConnectionsPinnedByRequestsTaggedAgain(t *testing.T) {
 // made may be other work. While it goes on it is waited for as a stranger's would be, also at
 // SQLite's gate.
 func TestRequestBesideTheWorkOfItsProgram(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{run: func(context.Context, string) error {
 			time.Sleep(time.Second)
 			return nil
@@ -284,7 +283,7 @@ func ownRowsMakeWay(t *testing.T, tag func(ctx context.Context) (rows, write con
 // self_wait, and the error says whose it is and how to get out.
 func TestWaitForTheOwnRequestSaysSo(t *testing.T) {
 	for _, innerFirst := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			db := openStub(t, &stub{})
 			first := asUser(1)
 			second := WithUser(first, 1)

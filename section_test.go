@@ -124,7 +124,7 @@ func TestUnlockEndsWhatIsOpen(t *testing.T) {
 // TestUnlockDuringACall does not wait for it, and the lock passes on when it has
 // returned.
 func TestUnlockDuringACall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := &stub{}
 		db := openStub(t, s)
 		inCall, returnNow := make(chan bool), make(chan bool)
@@ -202,7 +202,7 @@ func TestSectionIsCheap(t *testing.T) {
 
 // TestSectionEndsWithContext, however that ends.
 func TestSectionEndsWithContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		ctx, cancel := context.WithTimeout(asUser(1), time.Second)
 		defer cancel()
@@ -335,7 +335,7 @@ func TestNestedSections(t *testing.T) {
 
 // TestSectionOfAnotherUserInside takes that user's lock, which circles find.
 func TestSectionOfAnotherUserInside(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		a, unlockA := beginTest(t, Lock, asUser("a"), db)
 		b, unlockB := beginTest(t, Lock, asUser("b"), db)
@@ -355,7 +355,7 @@ func TestSectionOfAnotherUserInside(t *testing.T) {
 }
 
 func TestLockUsers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		var wg sync.WaitGroup
 		inside := 0
@@ -404,7 +404,7 @@ func TestLockUsers(t *testing.T) {
 // TestLockAll waits for those who came before and keeps out those who come later,
 // whether they have a lock already or not.
 func TestLockAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		var order []string
 		var wg sync.WaitGroup
@@ -447,7 +447,7 @@ func TestLockAll(t *testing.T) {
 // TestLockAllInTheWay: who has a lock already is not kept waiting by LockAll, which
 // waits for it; and what cannot go on is found out.
 func TestLockAllInTheWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		ctx, unlock := beginTest(t, Lock, asUser(1), db)
 		done := make(chan error)

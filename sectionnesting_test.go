@@ -73,7 +73,7 @@ func TestNestings(t *testing.T) {
 		for _, outer := range nestings {
 			for _, inner := range nestings {
 				t.Run(fmt.Sprintf("%s/%s inside %s", situation.name, inner.name, outer.name), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble(t, func(t *testing.T) {
 						db := openStub(t, &stub{})
 						situation.before(t, db)
 						ctx, unlock, err := outer.begin(asUser(1), db)
@@ -133,7 +133,7 @@ func waitForAll(t *testing.T, db *sql.DB) {
 // soon, be it with ErrDeadlock, and nothing is left.
 func TestNestingsUnderLoad(t *testing.T) {
 	const workers, rounds, depth = 8, 60, 4
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		db := openStub(t, &stub{})
 		p := presence{modes: map[string]map[int]Mode{"1": {}, "2": {}}}
 		var visit func(ctx context.Context, worker, depth int)

@@ -151,7 +151,7 @@ func TestTenantsInParallel(t *testing.T) {
 		"postgres": {"SELECT set_config('app.tenant', $1, false)", "RESET app.tenant"},
 		"mysql":    {"SET @tenant = ?", "SET @tenant = NULL"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
 			reading, all := 0, make(chan struct{})
 			s := &stub{run: func(_ context.Context, query string) error {
 				if strings.HasPrefix(query, "SELECT v") {

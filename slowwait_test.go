@@ -25,7 +25,7 @@ func TestLongWaitsAreLogged(t *testing.T) {
 			[]string{"the gate of the SQLite database", "transaction", "trace=on", "waiting=10"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				var log syncBuffer
 				db := openStub(t, &stub{}, append(tc.opts, Logger(textLogger(&log)))...)
 				tx, err := db.BeginTx(asUser(1), nil)
@@ -67,7 +67,7 @@ func asUserOrNobody(n int) context.Context {
 
 // TestShortWaitsAreNotLogged: a wait that ends in time leaves no line.
 func TestShortWaitsAreNotLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var log syncBuffer
 		db := openStub(t, &stub{}, Logger(textLogger(&log)))
 		for range 10 {
@@ -86,7 +86,7 @@ func TestShortWaitsAreNotLogged(t *testing.T) {
 
 // TestLimitThatStarvesIsNamed: those who wait have all the client connections that the program allows.
 func TestLimitThatStarvesIsNamed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var log syncBuffer
 		db := openStub(t, &stub{}, Logger(textLogger(&log)))
 		db.SetMaxOpenConns(3)

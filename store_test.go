@@ -525,7 +525,7 @@ func TestStatsAndHolds(t *testing.T) {
 // TestDebugLog: what lasts is logged with the place that took it, and who waits for it: one line for
 // a lock, and another when it has lasted twice as long.
 func TestDebugLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var log syncBuffer
 		ctx, end := context.WithCancel(context.Background())
 		s, err := New(ctx, "sqlite3", testdb.SQLite(t), true, DebugAfter(10*time.Second), Logger(textLogger(&log)))
@@ -796,7 +796,7 @@ func TestBadConnectFuncs(t *testing.T) {
 
 // TestConnectFuncHangs: the wait for it ends with its context, and with lock_timeout.
 func TestConnectFuncHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		stop := make(chan bool)
 		s, err := New(context.Background(), "sqlite3", "unused", false, LockTimeout(time.Second), ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) {
 			<-stop
@@ -846,7 +846,7 @@ func TestDSNFunc(t *testing.T) {
 // TestCloseWaitsForShards: when Close returns, the users' databases are closed, be they in
 // use or not, also if that takes its time.
 func TestCloseWaitsForShards(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		shard := &stub{close: func() { time.Sleep(time.Second) }}
 		s, err := New(context.Background(), "sqlite3", "unused", false, ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) {
 			return sqlx.NewDb(sql.OpenDB(shard), "stub"), nil

@@ -26,7 +26,7 @@ func TestPinnedCircleIsFound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{})
 				ctx, unlock, err := Lock(asUser(1), db, Pin())
 				must(t, err)
@@ -56,7 +56,7 @@ func TestPinnedCircleIsFound(t *testing.T) {
 
 // TestTurnObeysLockTimeout: and a call of the same owner is no reason to wait less.
 func TestTurnObeysLockTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		returnNow := make(chan bool)
 		db := openStub(t, &stub{run: func(_ context.Context, query string) error {
 			if query == "long" {

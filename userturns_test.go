@@ -15,7 +15,7 @@ func TestUsersTakeTurnsForConnections(t *testing.T) {
 		"without a user": context.Background,
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
 				db := openStub(t, &stub{run: func(_ context.Context, query string) error {
 					if query == "SELECT slow" {
 						time.Sleep(time.Second)
