@@ -58,7 +58,7 @@ func errNotUsable(user string, err error) error {
 // borrowedFile returns the file behind a handle that is not ours, as a DSN, so that all on it
 // pass one gate; nil if it is none, or not known.
 func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
-	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqlite {
+	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqliteDialect {
 		return nil
 	}
 	var seq, name, file string

@@ -46,13 +46,13 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
-		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysql && mysqlHidesBackslashes(*dsn)),
+		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysqlHidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
 		copiesRows:   !slices.Contains(freshRows, driverPackage(d.opened)),
 		skipsNoSet:   slices.Contains(endedSets, driverPackage(d.opened)),
 		plainValuers: slices.Contains(plainValuers, driverPackage(d.opened)),
-		closeTells:   cfg.dialect == postgres || cfg.dialect == mysql,
+		closeTells:   cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect,
 	}
 	c.driver.handle = c
 	c.slow = c.tellSlow

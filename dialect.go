@@ -117,7 +117,7 @@ const defaultStmtCache = 64
 // statement.
 const defaultIdleConns = 16
 
-var dialects = []*dialect{sqlite, postgres, mysql, generic}
+var dialects = []*dialect{sqliteDialect, postgresDialect, mysqlDialect, generic}
 
 func dialectNames() string {
 	var names []string

@@ -160,9 +160,9 @@ func TestSchemaChangeInStringThatBegins(t *testing.T) {
 // TestTableOfAnotherProgramEarlierInThePath is not told by the server: it is seen when what is kept has become too old.
 func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN() + " search_path=a,public"
-	keepsFor := postgres.keepsFor
-	postgres.keepsFor = 50 * time.Millisecond
-	defer func() { postgres.keepsFor = keepsFor }()
+	keepsFor := postgresDialect.keepsFor
+	postgresDialect.keepsFor = 50 * time.Millisecond
+	defer func() { postgresDialect.keepsFor = keepsFor }()
 	db, other := openKept(t, "postgres", "", dsn), openBare(t, "postgres", dsn)
 	for _, query := range []string{"CREATE SCHEMA a", "CREATE TABLE public.t AS SELECT 1 AS v"} {
 		mustRun(t, other, query)
@@ -177,9 +177,9 @@ func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 
 // TestStatementsAreKeptForATime, if the dialect says so, and then prepared anew.
 func TestStatementsAreKeptForATime(t *testing.T) {
-	keepsFor := sqlite.keepsFor
-	sqlite.keepsFor = time.Minute
-	defer func() { sqlite.keepsFor = keepsFor }()
+	keepsFor := sqliteDialect.keepsFor
+	sqliteDialect.keepsFor = time.Minute
+	defer func() { sqliteDialect.keepsFor = keepsFor }()
 	bubble(t, func(t *testing.T) {
 		p := new(preparing)
 		db := openPreparing(t, p, 8)
@@ -249,7 +249,7 @@ func TestVersionIsAskedOnce(t *testing.T) {
 	}}
 	ci, err := s.Connect(t.Context())
 	must(t, err)
-	sc := newServerConn(ci, &serverConfig{dialect: mysql})
+	sc := newServerConn(ci, &serverConfig{dialect: mysqlDialect})
 	for i := range 4 {
 		must(t, mysqlLimitStatements(t.Context(), sc, time.Duration(i)*time.Second))
 	}

@@ -109,7 +109,7 @@ func refuseMisplaced(d *dialect, dsn string, logger *slog.Logger) error {
 	for _, name := range d.paramNames(dsn) {
 		switch {
 		case !isOption(name):
-		case d == postgres && slices.Contains(postgresOwn, name):
+		case d == postgresDialect && slices.Contains(postgresOwn, name):
 			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
 				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
 		default:
@@ -129,7 +129,7 @@ func (d *dialect) optionExample(name string) string {
 	case "max_open_conns":
 		value = "20"
 	}
-	inner := map[*dialect]string{sqlite: "sqlite3?%s=%s:app.db", mysql: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
+	inner := map[*dialect]string{sqliteDialect: "sqlite3?%s=%s:app.db", mysqlDialect: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
 	if inner == "" {
 		inner = "postgres?%s=%s:postgres://user@host/app"
 	}
@@ -139,12 +139,12 @@ func (d *dialect) optionExample(name string) string {
 // paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
 func (d *dialect) paramNames(dsn string) []string {
 	switch d {
-	case postgres:
+	case postgresDialect:
 		params, _ := postgresParams(dsn)
 		return slices.Sorted(maps.Keys(params))
-	case mysql:
+	case mysqlDialect:
 		dsn = dsn[strings.LastIndexByte(dsn, '/')+1:]
-	case sqlite:
+	case sqliteDialect:
 	default:
 		return nil
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// mysql is MySQL and MariaDB.
-var mysql = &dialect{
+// mysqlDialect is MySQL and MariaDB.
+var mysqlDialect = &dialect{
 	name:     "mysql",
 	text:     sqltext.MySQL,
 	marks:    []string{"mysql", "mariadb"},

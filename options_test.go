@@ -29,11 +29,11 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 	} {
 		parsed, err := parseDSN("sqlite3?" + tc.dsn + ":app.db")
 		must(t, err)
-		fromDSN, err := newConfig(sqlite, parsed.opts)
+		fromDSN, err := newConfig(sqliteDialect, parsed.opts)
 		must(t, err)
-		fromGo, err := newConfig(sqlite, []Option{tc.opt})
+		fromGo, err := newConfig(sqliteDialect, []Option{tc.opt})
 		must(t, err)
-		byDefault, err := newConfig(sqlite, nil)
+		byDefault, err := newConfig(sqliteDialect, nil)
 		must(t, err)
 		if tc.got(fromDSN) != tc.got(fromGo) || tc.got(fromGo) == tc.got(byDefault) || tc.got(byDefault) != tc.def {
 			t.Errorf("%s: from the DSN %v, from Go %v, by default %v (want %v)", tc.dsn, tc.got(fromDSN), tc.got(fromGo), tc.got(byDefault), tc.def)
@@ -66,7 +66,7 @@ func TestLockTimeouts(t *testing.T) {
 		"store":              {[]Option{storeDefaults}, 2 * time.Minute, 2 * time.Minute},
 		"store with option":  {[]Option{storeDefaults, LockTimeout(time.Second)}, time.Second, time.Second},
 	} {
-		c, err := newConfig(postgres, tc.opts)
+		c, err := newConfig(postgresDialect, tc.opts)
 		must(t, err)
 		if c.lockTimeout != tc.locks || c.connTimeout != tc.conn {
 			t.Errorf("%s: got %v and %v, want %v and %v", name, c.lockTimeout, c.connTimeout, tc.locks, tc.conn)

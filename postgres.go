@@ -21,7 +21,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-var postgres = &dialect{
+var postgresDialect = &dialect{
 	name:     "postgres",
 	text:     sqltext.PostgreSQL,
 	marks:    []string{"postgres", "pgx", "lib/pq", "pgdriver"},

@@ -252,7 +252,7 @@ func (raw *rawTx) afterSavepoint() rawState {
 	switch {
 	case raw.state != rawNone && raw.savepoints == 0:
 		return raw.state // it was begun by BEGIN, and RELEASE does not end it
-	case raw.conn.db.dialect == postgres, raw.conn.db.dialect == mysql:
+	case raw.conn.db.dialect == postgresDialect, raw.conn.db.dialect == mysqlDialect:
 		return raw.state
 	}
 	raw.savepoints++

@@ -25,7 +25,7 @@ func TestDatabaseIdentity(t *testing.T) {
 		dialect *dialect
 		groups  [][]string
 	}{
-		{postgres, [][]string{
+		{postgresDialect, [][]string{
 			{"postgres://u:p@localhost/app", "postgres://v@127.0.0.1:5432/app?sslmode=disable", "host=localhost dbname=app", "dbname = 'app' host=LOCALHOST port=5432",
 				"host=/var/run/postgresql dbname=app", "postgresql://[::1]/app", "host=/tmp user=x dbname=app", "postgres:///app?host=localhost", "user=app"},
 			{"postgres://u@localhost:5433/app", "host=localhost port=5433 user=u dbname=app"},
@@ -34,7 +34,7 @@ func TestDatabaseIdentity(t *testing.T) {
 			{"postgres://a:1,b:2/app", "postgres://u@A:1,b:2/app?sslmode=disable"},
 			{`host=localhost dbname='a\'b c'`, "postgres://u@localhost/a'b%20c"},
 		}},
-		{mysql, [][]string{
+		{mysqlDialect, [][]string{
 			{"u:p@tcp(localhost:3306)/app", "v@tcp(127.0.0.1)/app?parseTime=true", "u@/app", "u@tcp([::1]:3306)/app", "u@unix(/var/run/mysqld/mysqld.sock)/app"},
 			{"u:p@tcp(localhost:3307)/app"},
 			{"u:p@/w@tcp(localhost:3306)/other", "tcp/other"},
@@ -42,7 +42,7 @@ func TestDatabaseIdentity(t *testing.T) {
 			{"u@unix(/srv/my.sock)/app"},
 			{"u@cloudsql(project:region:name)/app"},
 		}},
-		{sqlite, [][]string{
+		{sqliteDialect, [][]string{
 			{"app.db", "file:app.db", "./app.db?_fk=1", "file:app.db?mode=ro", "file:./x/../app.db", "file:app%2Edb#f"},
 			{"/app.db", "file:/app.db", "file:///app.db", "file://localhost/app.db"},
 			{"app2.db"},
@@ -72,9 +72,9 @@ func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for _, make := range []bool{true, false} {
-		want := sqlite.database(filepath.Join(dir, "a.db"))
+		want := sqliteDialect.database(filepath.Join(dir, "a.db"))
 		for _, dsn := range []string{"a.db", "file:a.db", "./a.db?_fk=1"} {
-			if got := sqlite.database(dsn); got != want {
+			if got := sqliteDialect.database(dsn); got != want {
 				t.Errorf("%s is database %q, want %q", dsn, got, want)
 			}
 		}
@@ -86,7 +86,7 @@ func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
 
 func TestDatabasesWithoutIdentity(t *testing.T) {
 	for _, dsn := range []string{":memory:", "file::memory:", "", "file:", "file:a?mode=memory", "file:a?vfs=memdb"} {
-		if id := sqlite.database(dsn); id != "" {
+		if id := sqliteDialect.database(dsn); id != "" {
 			t.Errorf("sqlite %q: got identity %q, want none", dsn, id)
 		}
 	}
@@ -95,7 +95,7 @@ func TestDatabasesWithoutIdentity(t *testing.T) {
 // TestUnreadableDSNsAreTheirOwnIdentity: such handles share their locks with others
 // of the very same DSN.
 func TestUnreadableDSNsAreTheirOwnIdentity(t *testing.T) {
-	for _, d := range []*dialect{postgres, mysql, generic} {
+	for _, d := range []*dialect{postgresDialect, mysqlDialect, generic} {
 		for _, dsn := range []string{"nonsense", "user='x"} {
 			if id := d.database(dsn); id != dsn {
 				t.Errorf("%s %q: got identity %q, want the DSN", d.name, dsn, id)
@@ -135,10 +135,10 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openSpace("sqlite:"+sqlite.database(path), "lib")
+	a, err := openSpace("sqlite:"+sqliteDialect.database(path), "lib")
 	must(t, err)
 	defer a.release()
-	b, err := openSpace("sqlite:"+sqlite.database("file:"+path), "lib")
+	b, err := openSpace("sqlite:"+sqliteDialect.database("file:"+path), "lib")
 	must(t, err)
 	defer b.release()
 	if a != b {
@@ -204,13 +204,13 @@ func TestLinkMadeBeforeItsFile(t *testing.T) {
 	must(t, os.Symlink("b.db", filepath.Join(dir, "a.db")))
 	must(t, os.Symlink(filepath.Join(dir, "c.db"), filepath.Join(dir, "b.db")))
 	must(t, os.Symlink("loop.db", filepath.Join(dir, "loop.db")))
-	want := sqlite.database(filepath.Join(dir, "c.db"))
+	want := sqliteDialect.database(filepath.Join(dir, "c.db"))
 	for _, name := range []string{"a.db", "b.db"} {
-		if got := sqlite.database(filepath.Join(dir, name)); got != want {
+		if got := sqliteDialect.database(filepath.Join(dir, name)); got != want {
 			t.Errorf("%s is database %q, want %q", name, got, want)
 		}
 	}
-	if got := sqlite.database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
+	if got := sqliteDialect.database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
 		t.Errorf("a link to itself is database %q", got)
 	}
 }

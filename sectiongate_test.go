@@ -447,7 +447,7 @@ func TestStatementTimeoutKeepsStatements(t *testing.T) {
 
 // placeholder is the engine's for the first argument.
 func (c *Connector) placeholder() string {
-	if c.dialect == postgres {
+	if c.dialect == postgresDialect {
 		return "$1"
 	}
 	return "?"

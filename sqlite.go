@@ -14,7 +14,7 @@ import (
 
 const sqliteName = "sqlite"
 
-var sqlite = &dialect{
+var sqliteDialect = &dialect{
 	name:     sqliteName,
 	text:     sqltext.SQLite,
 	marks:    []string{"sqlite"},

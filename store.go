@@ -128,7 +128,7 @@ func openDatabase(driverName, dsn string, opts []Option) (*database, error) {
 // storeDefaults come before the options of a Store.
 func storeDefaults(c *config) error {
 	c.lockTimeout = longTimeout
-	if c.dialect == postgres || c.dialect == mysql {
+	if c.dialect == postgresDialect || c.dialect == mysqlDialect {
 		c.statementTimeout = 4 * time.Minute
 	}
 	return nil
