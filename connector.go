@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -49,9 +50,9 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysqlHidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
-		copiesRows:   !slices.Contains(freshRows, driverPackage(d.opened)),
-		skipsNoSet:   slices.Contains(endedSets, driverPackage(d.opened)),
-		plainValuers: slices.Contains(plainValuers, driverPackage(d.opened)),
+		copiesRows:   !slices.Contains(freshRows, drivertype.Package(d.opened)),
+		skipsNoSet:   slices.Contains(endedSets, drivertype.Package(d.opened)),
+		plainValuers: slices.Contains(plainValuers, drivertype.Package(d.opened)),
 		closeTells:   cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect,
 	}
 	c.driver.handle = c

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -131,7 +132,7 @@ func dialectNames() string {
 // else by its Go type: programs register variants under names of their own, and
 // wrappers hide the type.
 func detectDialect(d driver.Driver, name string) *dialect {
-	for _, hint := range []string{name, driverPackage(d)} {
+	for _, hint := range []string{name, drivertype.Package(d)} {
 		for _, dialect := range dialects {
 			for _, mark := range dialect.marks {
 				if strings.Contains(hint, mark) {
@@ -141,17 +142,4 @@ func detectDialect(d driver.Driver, name string) *dialect {
 		}
 	}
 	return generic
-}
-
-// driverPackage returns the import path of the package that the type of a driver,
-// or of its connections, is from.
-func driverPackage(d any) string {
-	t := reflect.TypeOf(d)
-	if t == nil {
-		return ""
-	}
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t.PkgPath()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -204,23 +203,3 @@ func (e *staleStmtError) Error() string {
 }
 
 func (e *staleStmtError) Unwrap() error { return e.err }
-
-// field returns the field of that name of a struct, or of what points to one; the
-// zero Value if there is none. It is for what drivers know and do not export, or
-// export in types of packages that we do not import.
-func field(v reflect.Value, name string) reflect.Value {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct {
-		return reflect.Value{}
-	}
-	return v.FieldByName(name)
-}
-
-// configFlag returns a flag of the configuration that a connection of lib/pq or of
-// go-sql-driver/mysql has. If it is not found, it is as if it were set.
-func configFlag(ci driver.Conn, name string) bool {
-	flag := field(field(reflect.ValueOf(ci), "cfg"), name)
-	return flag.Kind() != reflect.Bool || flag.Bool()
-}

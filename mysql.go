@@ -14,6 +14,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -45,7 +46,7 @@ var mysqlDialect = &dialect{
 	keepFrom: func(ci driver.Conn) int {
 		// Without arguments the driver uses the text protocol, which gives other
 		// types; with interpolateParams always.
-		if driverPackage(ci) != "github.com/go-sql-driver/mysql" || configFlag(ci, "InterpolateParams") {
+		if drivertype.Package(ci) != "github.com/go-sql-driver/mysql" || drivertype.Flag(ci, "InterpolateParams") {
 			return neverKeep
 		}
 		return 1
@@ -60,7 +61,7 @@ var mysqlDialect = &dialect{
 
 // mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
 func mysqlErrorNumber(err error) uint64 {
-	if number := field(reflect.ValueOf(err), "Number"); number.CanUint() {
+	if number := drivertype.Field(reflect.ValueOf(err), "Number"); number.CanUint() {
 		return number.Uint()
 	}
 	return 0

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -37,7 +38,7 @@ const slotsNamePrefix = "one of the server connections that are allowed by max_o
 
 func newPool(c *Connector) (*pool, error) {
 	var p pool
-	library := driverPackage(c.driver.Unwrap())
+	library := drivertype.Package(c.driver.Unwrap())
 	database, err := c.openDatabase(library)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/gate"
 )
 
@@ -55,7 +56,7 @@ type sqliteOpened struct {
 }
 
 func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
-	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, driverPackage(d)), logger: l}
+	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, drivertype.Package(d)), logger: l}
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
 			return nil, err

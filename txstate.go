@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/drivertype"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -63,40 +64,20 @@ func tellsTxFrom(d *dialect, ci driver.Conn) func() bool {
 		if tells := d.tellsTx(v); tells != nil {
 			return tells
 		}
-		if v = wrapped(v); !v.IsValid() {
+		if v = drivertype.Wrapped(v); !v.IsValid() {
 			break
 		}
 	}
 	return nil
 }
 
-var driverConn = reflect.TypeFor[driver.Conn]()
-
-// wrapped returns the connection that a struct, or what points to one, is around, as
-// instrumented drivers are; the zero Value if there is none.
-func wrapped(v reflect.Value) reflect.Value {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct {
-		return reflect.Value{}
-	}
-	for i := range v.NumField() {
-		f := v.Field(i)
-		if f.Kind() == reflect.Interface && !f.IsNil() && f.Elem().Type().Implements(driverConn) {
-			return f.Elem()
-		}
-	}
-	return reflect.Value{}
-}
-
 // postgresTellsTx reads what the server said with its last ReadyForQuery, of which lib/pq and pgx keep
 // the status: I is none.
 // https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-READYFORQUERY
 func postgresTellsTx(v reflect.Value) func() bool {
-	status := field(v, "txnStatus") // of lib/pq
+	status := drivertype.Field(v, "txnStatus") // of lib/pq
 	if !status.IsValid() {
-		status = field(field(field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
+		status = drivertype.Field(drivertype.Field(drivertype.Field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
 	}
 	if status.Kind() != reflect.Uint8 {
 		return nil
@@ -111,7 +92,7 @@ func mysqlTellsTx(v reflect.Value) func() bool {
 		inTransaction = 1
 		autocommit    = 2
 	)
-	status := field(v, "status")
+	status := drivertype.Field(v, "status")
 	if status.Kind() != reflect.Uint16 {
 		return nil
 	}
