@@ -39,15 +39,16 @@ type attachments struct {
 // An attachedFile stays when the last connection that has it is closed, since the next will
 // attach it again: until that has been detached, or there are maxUnused like it.
 type attachedFile struct {
-	space *space // retained
-	conns int    // that have it
+	database *database // retained
+	leave    func()    // the gate of that, where the pool is a visitor
+	conns    int       // that have it
 }
 
 const maxUnused = 16
 
 // A gateSet is the gates of some files. It never changes.
 type gateSet struct {
-	ids   []string // of their spaces, sorted
+	ids   []string // of their databases, sorted
 	gates []*gate.Gate
 }
 
@@ -167,16 +168,15 @@ func (a *attachments) closed(sc *serverConn) {
 func (a *attachments) add(id string) bool {
 	f := a.files[id]
 	if f == nil {
-		s, err := openSpace(id, a.pool.database.library)
+		d, err := openDatabase(id, a.pool.database.library)
 		if err != nil {
 			return false
 		}
-		f = &attachedFile{space: s}
+		f = &attachedFile{database: d, leave: d.gate.Register(a.pool)}
 		if a.files == nil {
 			a.files = make(map[string]*attachedFile)
 		}
 		a.files[id] = f
-		s.add(a.pool)
 	}
 	f.conns++
 	return true
@@ -201,8 +201,8 @@ func (a *attachments) leave(id string, detached bool) {
 func (a *attachments) drop(id string) {
 	f := a.files[id]
 	delete(a.files, id)
-	f.space.remove(a.pool)
-	f.space.release()
+	f.leave()
+	f.database.release()
 }
 
 func (a *attachments) publish() {
@@ -216,7 +216,7 @@ func (a *attachments) publish() {
 	}
 	slices.Sort(s.ids)
 	for _, id := range s.ids {
-		s.gates = append(s.gates, a.files[id].space.gate)
+		s.gates = append(s.gates, a.files[id].database.gate)
 	}
 	a.now.Store(s)
 }
@@ -225,7 +225,7 @@ func (a *attachments) gateOf(id string) *gate.Gate {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if f := a.files[id]; f != nil {
-		return f.space.gate
+		return f.database.gate
 	}
 	return nil
 }
@@ -256,22 +256,6 @@ func (p *pool) gateNamed(name string) *gate.Gate {
 		}
 	}
 	return nil
-}
-
-// acquireBeside takes the lock of the user of h together with others.
-func (s *space) acquireBeside(ctx context.Context, mode rwlock.Mode, h *userHold, others []rwlock.Request, w rwlock.Wait) error {
-	user := rwlock.Request{Table: s.users, Key: h.user, Mode: mode, Hold: &h.lock}
-	err := rwlock.AcquireAll(ctx, w, append(others, user)...)
-	if err != rwlock.ErrBarred {
-		return err
-	}
-	user.Pass = true
-	share := &rwlock.Hold{Owner: h.lock.Owner, Kind: h.lock.Kind, Tag: h.lock.Tag, Work: h.lock.Work}
-	err = rwlock.AcquireAll(ctx, w, append(others, user, rwlock.Request{Lock: s.all, Mode: rwlock.Shared, Hold: share})...)
-	if err == nil {
-		h.all = share
-	}
-	return err
 }
 
 // errOtherFiles is of a statement that has drawn a connection with other files attached than

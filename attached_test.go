@@ -187,7 +187,7 @@ func TestTransactionLocksAttachedFiles(t *testing.T) {
 		must(t, a.Close())
 		must(t, b.Close())
 		must(t, other.Close())
-		if n := spacesIn(t, filepath.Dir(paths[0])); n != 0 {
+		if n := databasesIn(t, filepath.Dir(paths[0])); n != 0 {
 			t.Errorf("%v: %d files are registered after all handles were closed", modes, n)
 		}
 	}
@@ -218,7 +218,7 @@ func TestAttachedElsewhere(t *testing.T) {
 	must(t, tx.Rollback())
 	mustExec(t, other, "UPDATE counters SET n = 2")
 	must(t, other.Close())
-	if n := spacesIn(t, filepath.Dir(paths[0])); n != 0 {
+	if n := databasesIn(t, filepath.Dir(paths[0])); n != 0 {
 		t.Errorf("%d files are registered after all handles were closed", n)
 	}
 }

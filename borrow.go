@@ -70,12 +70,12 @@ func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
 }
 
 // adopt makes a database of ours of what a ConnectFunc returned. dsn is of borrowedFile.
-func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, error) {
+func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*storeDB, error) {
 	if err := checkConnected(db, user); err != nil {
 		return nil, err
 	}
 	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
-		return &database{c: d.handle, db: db, name: db.DriverName()}, nil
+		return &storeDB{c: d.handle, db: db, name: db.DriverName()}, nil
 	}
 	defaults := []Option{storeDefaults}
 	if n := db.Stats().MaxOpenConnections; n > 0 { // to wait where it is in turn, and has an end
@@ -87,7 +87,7 @@ func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*database, err
 		return nil, err
 	}
 	d := Driver{inner: db.Driver(), opened: db.Driver()}
-	on := newDatabase(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
+	on := newStoreDB(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
 	on.db = db
 	on.borrowed = true
 	return on, nil

@@ -148,8 +148,8 @@ func (c *Connector) wait() rwlock.Wait {
 	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: quiet}
 }
 
-// space returns the lock table of an open handle; nil if it has not been used yet.
-func (c *Connector) space() *space {
+// lockTable returns that of an open handle; nil if it has not been used yet.
+func (c *Connector) lockTable() *lockTable {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pool == nil {

@@ -28,7 +28,7 @@ func (s *Store) watch() {
 type toldAges map[toldLock]time.Duration
 
 type toldLock struct {
-	users *space
+	users *lockTable
 	key   string
 }
 
@@ -38,9 +38,9 @@ func isDue(age, logged time.Duration) bool { return logged == 0 || age < logged 
 // logLong logs what has lasted for long, and returns the ages at which it has been logged.
 func (s *Store) logLong(after time.Duration, told toldAges) toldAges {
 	now := make(toldAges)
-	seen := make(map[*space]bool)
+	seen := make(map[*lockTable]bool)
 	for _, on := range s.databases() {
-		if users := on.c.space(); users != nil && !seen[users] {
+		if users := on.c.lockTable(); users != nil && !seen[users] {
 			seen[users] = true
 			on.c.logLong(users, after, told, now)
 		}
@@ -49,16 +49,16 @@ func (s *Store) logLong(after time.Duration, told toldAges) toldAges {
 }
 
 // databases returns those that the Store has open.
-func (s *Store) databases() []*database {
+func (s *Store) databases() []*storeDB {
 	if s.shards == nil {
-		return []*database{s.own}
+		return []*storeDB{s.own}
 	}
 	return append(s.shards.databases(), s.own)
 }
 
 // logLong logs the locks that have been held for long: one line each.
-func (c *Connector) logLong(users *space, after time.Duration, told, now toldAges) {
-	infos := users.users.Snapshot() // lock by lock, the holders before the waiters, the oldest first
+func (c *Connector) logLong(users *lockTable, after time.Duration, told, now toldAges) {
+	infos := users.Snapshot()
 	for len(infos) > 0 {
 		first, n := infos[0], 1
 		for n < len(infos) && infos[n].Key == first.Key {

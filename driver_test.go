@@ -109,7 +109,7 @@ func TestDriverOpensAConnection(t *testing.T) {
 	_, err = ci.(driver.ExecerContext).ExecContext(context.Background(), "CREATE TABLE t (v)", nil)
 	must(t, err)
 	must(t, ci.Close())
-	if n := spacesIn(t, filepath.Dir(path)); n != 0 {
+	if n := databasesIn(t, filepath.Dir(path)); n != 0 {
 		t.Errorf("%d databases are registered after the connection was closed", n)
 	}
 }

@@ -712,7 +712,7 @@ func TestNestedReadInExclusiveRows(t *testing.T) {
 // waitingAtGates counts those who wait at the gates of all databases, or for readers that passed by.
 func waitingAtGates() int {
 	n := 0
-	for _, s := range openSpaces() {
+	for _, s := range openDatabases() {
 		n += s.gate.Waiting()
 	}
 	return n

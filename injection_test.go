@@ -301,7 +301,7 @@ var injectedScripts = []struct {
 		})
 	}},
 	{"handle of a Store", func(a *attempt) error {
-		s := &Store{own: newDatabase(a.c, a.db, "sqlite3"), done: make(chan struct{}), live: make(map[*section]struct{})}
+		s := &Store{own: newStoreDB(a.c, a.db, "sqlite3"), done: make(chan struct{}), live: make(map[*section]struct{})}
 		cancel, db, err := s.RWGetDB(1, a.ctx, "test")
 		defer cancel()
 		if err != nil {

@@ -39,8 +39,8 @@ func poolIn(c *Connector) *pool {
 	return c.pool
 }
 
-// spaceOf returns what the handle shares with those whose users are the same.
-func spaceOf(t testing.TB, handle any) *space {
+// lockTableOf returns the users' locks.
+func lockTableOf(t testing.TB, handle any) *lockTable {
 	t.Helper()
 	return openPool(t, handle).users
 }
@@ -51,7 +51,7 @@ func holdsOf(t testing.TB, handle any) []rwlock.Info {
 	if openPool(t, handle) == nil {
 		return nil
 	}
-	return spaceOf(t, handle).users.Snapshot()
+	return lockTableOf(t, handle).Snapshot()
 }
 
 // gateOf returns the gate of the handle's database; nil if it needs none.
@@ -119,8 +119,8 @@ func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	return len(ls.list), barred
 }
 
-// openSpaces returns those that the process has.
-func openSpaces() (all []*space) {
+// openDatabases returns those that the process has.
+func openDatabases() (all []*database) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	for _, s := range registry.byID {
@@ -138,8 +138,8 @@ func locksInUse(p *pool, open int) string {
 			used = append(used, fmt.Sprintf("%s: %d", what, n))
 		}
 	}
-	add("users' locks", len(p.users.users.Snapshot()))
-	add("the lock of all users", p.users.all.Len())
+	add("users' locks", len(p.users.Snapshot()))
+	add("the lock of all users", len(p.users.SnapshotAll()))
 	add("slots", p.slots.Len())
 	if g := p.gate; g != nil {
 		g.InUse(add)

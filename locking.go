@@ -228,7 +228,7 @@ func mustWait(err error) bool {
 // case, for which there is nothing to be made ready for a wait.
 func (c *conn) acquireFree(ctx context.Context, h *userHold, req request) bool {
 	return h.user != "" && req.passage.IsFree() && ctx.Err() == nil &&
-		c.pool.users.users.TryAcquire(h.user, rwlock.Mode(req.mode), &h.lock)
+		c.pool.users.tryAcquire(rwlock.Mode(req.mode), h)
 }
 
 // waitFor is how an operation on c waits for what req asks.

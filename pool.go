@@ -20,10 +20,12 @@ type pool struct {
 	connector *serverConnector
 	inner     innerPool
 	slots     *rwlock.Lock // one for each connection that may be drawn; nil: no limit
-	users     *space       // whose locks the handle uses
-	database  *space       // that the handle has open
+	database  *database    // that the handle has open
+	lockspace *database    // whose locks it uses
+	users     *lockTable   // of that
 	gate      *gate.Gate   // of that database; nil if the handle needs none
 	readOnly  bool         // the handle cannot write, so it passes the gate as a reader
+	leaveGate func()       // of the database, where it is a visitor
 
 	attached attachments // the files that connections have attached
 
@@ -43,15 +45,16 @@ func newPool(c *Connector) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.database, p.users = database, database
+	p.database, p.lockspace = database, database
 	if c.lockspace != "" {
-		if p.users, err = openSpace("lockspace:"+c.lockspace, ""); err != nil {
+		if p.lockspace, err = openDatabase("lockspace:"+c.lockspace, ""); err != nil {
 			database.release()
 			return nil, err
 		}
 	} else {
-		database.retain() // as users, for close to be the same
+		database.retain() // as lockspace, for close to be the same
 	}
+	p.users = p.lockspace.users
 	p.useGate(c)
 	limits := c.limits
 	p.connector = &serverConnector{inner: c.inner, cfg: &c.serverConfig, dsn: c.dsn, schema: &database.schema, gate: p.gate,
@@ -76,18 +79,18 @@ func newPool(c *Connector) (*pool, error) {
 	if limits.maxOpenConns > 0 {
 		p.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.maxOpenConns), limits.maxOpenConns)
 	}
-	database.add(&p)
+	p.leaveGate = database.gate.Register(&p)
 	return &p, nil
 }
 
-// openDatabase returns the space of the handle's database, which it retains for the pool.
-func (c *Connector) openDatabase(library string) (*space, error) {
+// openDatabase returns the handle's database, which it retains for the pool.
+func (c *Connector) openDatabase(library string) (*database, error) {
 	if s, ok := c.inner.(*sqliteConnector); ok {
 		if path := s.opened().path; path != "" {
 			return openFile(path, library)
 		}
 	}
-	return openSpace(c.databaseID(library), library)
+	return openDatabase(c.databaseID(library), library)
 }
 
 // databaseID is the identity that the handles on one database have in common,
@@ -115,23 +118,36 @@ func (c *Connector) databaseID(library string) string {
 // be gone.
 func (p *pool) retain() {
 	p.database.retain()
-	p.users.retain()
+	p.lockspace.retain()
 }
 
 func (p *pool) release() {
 	p.database.release()
-	p.users.release()
+	p.lockspace.release()
 }
 
 func (p *pool) close() error {
 	defer p.release()
-	p.database.remove(p)
+	p.leaveGate()
 	p.walReader.close(true)
 	if s, ok := p.connector.inner.(*sqliteConnector); ok {
 		s.stop()
 	}
 	defer p.attached.close()
 	return p.inner.close()
+}
+
+// Rest implements [gate.Visitor].
+func (p *pool) Rest() { p.walReader.rest() }
+
+// CloseIdle implements [gate.Visitor].
+func (p *pool) CloseIdle() (left int) {
+	left = p.walReader.close(false)
+	db := p.inner.db()
+	db.SetMaxIdleConns(0)
+	left += db.Stats().OpenConnections
+	db.SetMaxIdleConns(p.inner.limits.maxIdleConns)
+	return left
 }
 
 // A draw is a server connection that is taken out of the pool.

@@ -135,14 +135,14 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openSpace("sqlite:"+sqliteDialect.database(path), "lib")
+	a, err := openDatabase("sqlite:"+sqliteDialect.database(path), "lib")
 	must(t, err)
 	defer a.release()
-	b, err := openSpace("sqlite:"+sqliteDialect.database("file:"+path), "lib")
+	b, err := openDatabase("sqlite:"+sqliteDialect.database("file:"+path), "lib")
 	must(t, err)
 	defer b.release()
 	if a != b {
-		t.Error("one file, not made yet, has two spaces")
+		t.Error("one file, not made yet, has two databases")
 	}
 }
 
@@ -177,20 +177,20 @@ func TestSQLiteFileIsKnownAgain(t *testing.T) {
 			happen(t, first, path, other)
 			second := openSQLite(t, "sqlite3-dblocker", other)
 			must(t, errors.Join(first.Ping(), second.Ping()))
-			if n := spacesIn(t, dir); n != 1 {
-				t.Errorf("the file has %d spaces", n)
+			if n := databasesIn(t, dir); n != 1 {
+				t.Errorf("the file has %d databases", n)
 			}
 		})
 	}
 }
 
-// spacesIn counts the spaces of the SQLite files in a directory. Those of earlier tests may
+// databasesIn counts the databases of the SQLite files in a directory. Those of earlier tests may
 // still be on their way out.
-func spacesIn(t *testing.T, dir string) (n int) {
+func databasesIn(t *testing.T, dir string) (n int) {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	must(t, err)
-	for _, s := range openSpaces() {
+	for _, s := range openDatabases() {
 		if strings.Contains(s.id, dir) {
 			n++
 		}
@@ -255,11 +255,11 @@ func TestLocksOutliveTheirHandleWhileInUse(t *testing.T) {
 	must(t, tx.Rollback())
 	_, err = b.ExecContext(asUser(1), "CREATE TABLE t (v)")
 	must(t, err)
-	if n := spacesIn(t, filepath.Dir(path)); n != 1 {
+	if n := databasesIn(t, filepath.Dir(path)); n != 1 {
 		t.Errorf("%d databases are registered while a handle is open", n)
 	}
 	must(t, b.Close())
-	if n := spacesIn(t, filepath.Dir(path)); n != 0 {
+	if n := databasesIn(t, filepath.Dir(path)); n != 0 {
 		t.Errorf("%d databases are registered after all handles were closed", n)
 	}
 }
@@ -272,14 +272,14 @@ func openSQLite(t *testing.T, driver, dsn string) *sql.DB {
 	return db
 }
 
-// openFiles opens the spaces of n files, for as long as the test runs.
+// openFiles opens the databases of n files, for as long as the test runs.
 func openFiles(t testing.TB, n int) {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range n {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
 		must(t, os.WriteFile(path, nil, 0o600))
-		s, err := openSpace("sqlite:"+path, mattnPkg)
+		s, err := openDatabase("sqlite:"+path, mattnPkg)
 		must(t, err)
 		t.Cleanup(s.release)
 	}
@@ -323,7 +323,7 @@ func TestConnectionsPassTheRegistry(t *testing.T) {
 	}
 }
 
-// TestOneFileOpenedByManyNames at the same time, which its spaces have not seen before.
+// TestOneFileOpenedByManyNames at the same time, which its databases have not seen before.
 func TestOneFileOpenedByManyNames(t *testing.T) {
 	openFiles(t, 100)
 	for range 20 {
@@ -332,7 +332,7 @@ func TestOneFileOpenedByManyNames(t *testing.T) {
 		for i := range names {
 			names[i] = filepath.Join(dir, fmt.Sprintf("%d.db", i))
 		}
-		early, err := openSpace("sqlite:"+names[0], mattnPkg) // before there is a file
+		early, err := openDatabase("sqlite:"+names[0], mattnPkg) // before there is a file
 		must(t, err)
 		must(t, os.WriteFile(names[0], nil, 0o600))
 		for _, name := range names[1:] {
@@ -341,9 +341,9 @@ func TestOneFileOpenedByManyNames(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, name := range names {
 			wg.Go(func() {
-				s, err := openSpace("sqlite:"+name, mattnPkg)
+				s, err := openDatabase("sqlite:"+name, mattnPkg)
 				if err != nil || s != early {
-					t.Errorf("the file has another space by the name %s, error %v", filepath.Base(name), err)
+					t.Errorf("the file has another database by the name %s, error %v", filepath.Base(name), err)
 				}
 				s.release()
 			})
@@ -356,13 +356,13 @@ func TestOneFileOpenedByManyNames(t *testing.T) {
 // TestSearchForFiles is the way where files have no IDs.
 func TestSearchForFiles(t *testing.T) {
 	dir := t.TempDir()
-	l := spaceList{byID: make(map[string]*space), byFile: make(map[fileID][]*space)}
+	l := databaseList{byID: make(map[string]*database), byFile: make(map[fileID][]*database)}
 	for _, name := range []string{"a.db", "b.db", "c.db"} {
 		path := filepath.Join(dir, name)
 		must(t, os.WriteFile(path, nil, 0o600))
 		s, isNew := l.open("sqlite:"+path, mattnPkg)
 		if !isNew {
-			t.Fatalf("%s has a space already", name)
+			t.Fatalf("%s has a database already", name)
 		}
 		file := statSQLite(s.id)
 		l.mu.Lock()

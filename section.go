@@ -321,8 +321,8 @@ func (s *section) reason() error {
 }
 
 // covering returns the section, of s and those that it is inside, whose lock in the
-// given space covers an operation of the user, or of nobody; nil if there is none.
-func (s *section) covering(in *space, user string) *section {
+// given table covers an operation of the user, or of nobody; nil if there is none.
+func (s *section) covering(in *lockTable, user string) *section {
 	for ; s != nil; s = s.outer {
 		if s.pool.users == in && (user == "" || s.users == nil || slices.Contains(s.users, user)) {
 			return s
@@ -333,7 +333,7 @@ func (s *section) covering(in *space, user string) *section {
 
 // lender returns the outermost of the sections that cover the operation: the one that has
 // the lock.
-func (s *section) lender(in *space, user string) (outermost *section) {
+func (s *section) lender(in *lockTable, user string) (outermost *section) {
 	for s = s.covering(in, user); s != nil; s = s.outer.covering(in, user) {
 		outermost = s
 	}

@@ -438,7 +438,7 @@ func TestLockAll(t *testing.T) {
 				t.Fatalf("got %v, want %v", order, want)
 			}
 		}
-		if n := spaceOf(t, db).all.Len(); n != 0 {
+		if n := len(lockTableOf(t, db).SnapshotAll()); n != 0 {
 			t.Errorf("%d still have the lock of all users", n)
 		}
 	})

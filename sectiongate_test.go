@@ -201,7 +201,7 @@ func TestLockAllBesideTheGate(t *testing.T) {
 			}
 			locked <- unlock
 		}()
-		waitFor(t, func() bool { return spaceOf(t, db).all.Len() == 1 })
+		waitFor(t, func() bool { return len(lockTableOf(t, db).SnapshotAll()) == 1 })
 		late := make(chan error, 3)
 		write := func(ctx context.Context) { _, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1"); late <- err }
 		begin := func(ctx context.Context) {
@@ -214,7 +214,7 @@ func TestLockAllBesideTheGate(t *testing.T) {
 		go write(asUser(1))
 		go begin(asUser(2))
 		go write(context.WithValue(context.Background(), UserKey, 3)) // has no owner
-		waitFor(t, func() bool { return spaceOf(t, db).all.Len() == 4 })
+		waitFor(t, func() bool { return len(lockTableOf(t, db).SnapshotAll()) == 4 })
 		must(t, tx.Rollback())
 		unlock := <-locked
 		for range 3 {

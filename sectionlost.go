@@ -15,7 +15,7 @@ type lostCall struct {
 
 // bar keeps back what the section does next, if o is under a section's lock: that waits as a
 // stranger would for the lock of o.
-func (o *lostSession) bar(users *space) {
+func (o *lostSession) bar(users *lockTable) {
 	s := o.hold.inside.section.lender(users, o.hold.user)
 	if s == nil || s.mode == Shared {
 		return

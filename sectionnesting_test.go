@@ -99,7 +99,7 @@ func TestNestings(t *testing.T) {
 								t.Errorf("user %d is still locked", user)
 							}
 						}
-						if n := spaceOf(t, db).all.Len(); n != 0 {
+						if n := len(lockTableOf(t, db).SnapshotAll()); n != 0 {
 							t.Errorf("%d still have the lock of all users", n)
 						}
 					})
@@ -166,7 +166,7 @@ func TestNestingsUnderLoad(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := spaceOf(t, db).all.Len(); n != 0 {
+		if n := len(lockTableOf(t, db).SnapshotAll()); n != 0 {
 			t.Errorf("%d still have the lock of all users", n)
 		}
 	})

@@ -26,7 +26,7 @@ type serverConnector struct {
 	inner  driver.Connector
 	cfg    *serverConfig
 	dsn    *string       // nil if it is not known
-	schema *atomic.Int64 // of the database's space
+	schema *atomic.Int64 // of the database
 	gate   *gate.Gate    // nil if there is none
 
 	attached      *attachments

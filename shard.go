@@ -35,13 +35,13 @@ type shards struct {
 // the key is new; that does not connect.
 type found struct {
 	key  any
-	open func() (*database, error)
+	open func() (*storeDB, error)
 }
 
 // A shard is a database that is open. It has users, or is in shards.idle.
 type shard struct {
 	key   any
-	on    *database
+	on    *storeDB
 	users int
 	timer *time.Timer // while it is idle
 }
@@ -67,7 +67,7 @@ func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts [
 	ss.find = func(ctx context.Context, user string) (found, error) {
 		if cfg.connect == nil {
 			dsn, err := cfg.shardDSN(ctx, user)
-			return found{dsn, func() (*database, error) { return openDatabase(driverName, dsn, opts) }}, err
+			return found{dsn, func() (*storeDB, error) { return openStoreDB(driverName, dsn, opts) }}, err
 		}
 		db, err := cfg.connect(ctx, user, driverName, dsn)
 		switch {
@@ -77,13 +77,13 @@ func newShards(done <-chan struct{}, cfg *config, driverName, dsn string, opts [
 			return found{}, fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
 		}
 		dsn := borrowedFile(ctx, db)
-		return found{db.DB, func() (*database, error) { return adopt(db, dsn, user, opts) }}, nil
+		return found{db.DB, func() (*storeDB, error) { return adopt(db, dsn, user, opts) }}, nil
 	}
 	return ss
 }
 
 // take returns the database of a user, and what gives it back.
-func (ss *shards) take(ctx context.Context, user string) (*database, func(), error) {
+func (ss *shards) take(ctx context.Context, user string) (*storeDB, func(), error) {
 	timeout := time.NewTimer(ss.timeout)
 	defer timeout.Stop()
 	for {
@@ -235,7 +235,7 @@ func (ss *shards) open(user string, f found) (sh *shard, err error) {
 	opened := make(chan struct{})
 	ss.opening[f.key] = opened
 	ss.mu.Unlock()
-	var on *database
+	var on *storeDB
 	defer func() {
 		if p := recover(); p != nil {
 			err = errFuncPanicked(user, p)
@@ -315,10 +315,10 @@ func (ss *shards) isClosing(key any) bool {
 }
 
 // databases returns those that are open.
-func (ss *shards) databases() []*database {
+func (ss *shards) databases() []*storeDB {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	var all []*database
+	var all []*storeDB
 	for _, sh := range ss.byKey {
 		all = append(all, sh.on)
 	}

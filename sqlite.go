@@ -113,9 +113,9 @@ func statFile(path string) os.FileInfo {
 	return info
 }
 
-// mixedSQLite returns an error if a file, which has a space, is to be opened by another
+// mixedSQLite returns an error if a file, which has a database, is to be opened by another
 // SQLite library, which does not see the locks of the first.
-func mixedSQLite(open *space, id, library string) error {
+func mixedSQLite(open *database, id, library string) error {
 	if open.library == library || !isSQLiteLibrary(open.library) || !isSQLiteLibrary(library) {
 		return nil
 	}

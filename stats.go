@@ -48,7 +48,7 @@ func Stats(db Handle) (Statistics, error) {
 		Spills:      c.spills.Load(),
 		Server:      p.inner.db().Stats(),
 	}
-	for _, i := range p.users.users.Snapshot() {
+	for _, i := range p.users.Snapshot() {
 		if i.Waiting {
 			st.Waiting++
 		} else {
@@ -105,7 +105,7 @@ func Holds(db Handle) ([]HoldInfo, error) {
 		return nil, err
 	}
 	defer p.release()
-	holds := appendHolds(nil, "lock", append(p.users.users.Snapshot(), p.users.all.Snapshot()...))
+	holds := appendHolds(nil, "lock", append(p.users.Snapshot(), p.users.SnapshotAll()...))
 	if p.gate != nil {
 		holds = appendHolds(holds, "gate", p.gate.Snapshot())
 	}

@@ -40,8 +40,8 @@ import (
 //
 // cancel is never nil, also beside an error, and does nothing the second time.
 type Store struct {
-	own    *database // of the data source name
-	shards *shards   // nil if all users are in own
+	own    *storeDB // of the data source name
+	shards *shards  // nil if all users are in own
 	debug  bool
 	done   chan struct{} // closed by Close
 	stop   func() bool
@@ -56,8 +56,8 @@ type Store struct {
 	givenBack []*sql.DB
 }
 
-// A database is what handles of a Store are made of.
-type database struct {
+// A storeDB is what handles of a Store are made of.
+type storeDB struct {
 	c    *Connector
 	db   *sqlx.DB // tagged by context
 	name string   // of the inner driver, for sqlx's bind type
@@ -65,7 +65,7 @@ type database struct {
 	borrowed bool // db is not ours: c takes its connections
 }
 
-func (on *database) close() error {
+func (on *storeDB) close() error {
 	var err error
 	if on.borrowed {
 		err = on.c.Close()
@@ -87,7 +87,7 @@ func New(ctx context.Context, driverName, dataSourceName string, debug bool, opt
 	if ctx == nil {
 		return nil, errNilContext
 	}
-	own, err := openDatabase(driverName, dataSourceName, opts)
+	own, err := openStoreDB(driverName, dataSourceName, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +102,8 @@ func New(ctx context.Context, driverName, dataSourceName string, debug bool, opt
 	return s, nil
 }
 
-// openDatabase opens what New is given.
-func openDatabase(driverName, dsn string, opts []Option) (*database, error) {
+// openStoreDB opens what New is given.
+func openStoreDB(driverName, dsn string, opts []Option) (*storeDB, error) {
 	d, dsn, err := storeDriver(driverName, dsn)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func openDatabase(driverName, dsn string, opts []Option) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDatabase(c.(*Connector), sql.OpenDB(c), name), nil
+	return newStoreDB(c.(*Connector), sql.OpenDB(c), name), nil
 }
 
 // storeDefaults come before the options of a Store.
@@ -134,11 +134,11 @@ func storeDefaults(c *config) error {
 	return nil
 }
 
-func newDatabase(c *Connector, db *sql.DB, name string) *database {
+func newStoreDB(c *Connector, db *sql.DB, name string) *storeDB {
 	if sqlx.BindType(name) == sqlx.UNKNOWN {
 		sqlx.BindDriver(name, c.dialect.bindType)
 	}
-	return &database{c: c, db: sqlx.NewDb(db, name), name: name}
+	return &storeDB{c: c, db: sqlx.NewDb(db, name), name: name}
 }
 
 // storeDriver returns a Driver for a name that New is given, and the DSN for it.
@@ -259,7 +259,7 @@ func (s *Store) get(userID any, ctx context.Context, req sectionRequest) (contex
 }
 
 // begin begins a section of the user on the user's database.
-func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*section, *database, error) {
+func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*section, *storeDB, error) {
 	if ctx == nil {
 		return nil, nil, errNilContext
 	}
@@ -312,7 +312,7 @@ func (s *Store) add(sec *section) error {
 
 // bind returns a handle all of whose work is inside the section, and which is closed
 // with it.
-func (on *database) bind(sec *section) *sqlx.DB {
+func (on *storeDB) bind(sec *section) *sqlx.DB {
 	d := *on.c.driver
 	d.bound = sec
 	db := sqlx.NewDb(sql.OpenDB(&boundConnector{on.c, &d}), on.name)

@@ -469,7 +469,7 @@ func TestManyUsersLeaveNothing(t *testing.T) {
 				grown := heapInUse() - heap
 				heap, least = heap+grown, min(least, grown)
 			}
-			if n := spaceOf(t, s.own.c).users.Len(); n != 0 || len(s.live) != 0 {
+			if n := len(holdsOf(t, s.own.c)); n != 0 || len(s.live) != 0 {
 				t.Errorf("%d locks and %d sections are left", n, len(s.live))
 			}
 			if least > enough {

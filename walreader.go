@@ -279,7 +279,5 @@ func (c *conn) makeWay(h *userHold, ordinary bool) {
 		return
 	}
 	g.Bar()
-	for _, p := range c.pool.database.openPools() {
-		p.walReader.rest()
-	}
+	c.pool.database.gate.Rest()
 }

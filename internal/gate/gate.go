@@ -27,6 +27,7 @@ type Gate struct {
 	learning *rwlock.Lock // of who opens the first connection, to set wal
 	untagged untagged     // the readers without an owner that have the gate
 	openings openings     // that nobody waits for any more
+	visitors visitors
 
 	// wal tells whether the file is in WAL mode. It is learned from each new
 	// connection, and after each statement of ours that may change it, while that has
