@@ -14,9 +14,6 @@ import (
 // convertArgs.
 func acceptAll(*driver.NamedValue) error { return nil }
 
-// plainValuers are the drivers that are known to do with a [driver.Valuer] what database/sql does.
-var plainValuers = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/lib/pq", "github.com/go-sql-driver/mysql"}
-
 // checkArg is acceptAll, but that it calls the argument's own Value method, if the driver has no
 // other use for that: before there is a lock, so that one that takes its time, or asks the
 // database, keeps nobody waiting, nor waits for itself. In a transaction there is a lock already.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -352,7 +352,7 @@ func (c *conn) passMore(ctx context.Context) error {
 // opensAttached tells whether new connections of a driver may come with files attached, by a
 // hook. It is so unless the driver is known and has none.
 func opensAttached(driver any) bool {
-	field := map[string]string{"github.com/mattn/go-sqlite3": "ConnectHook", "modernc.org/sqlite": "connectionHooks"}[drivertype.Package(driver)]
+	field := map[string]string{"github.com/mattn/go-sqlite3": "ConnectHook", "modernc.org/sqlite": "connectionHooks"}[drivers.Package(driver)]
 	v := reflect.ValueOf(driver)
 	if field == "" || v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
 		return true

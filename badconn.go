@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"unsafe"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 )
 
 // distrust is for lib/pq, which answers [driver.ErrBadConn], that nothing was sent, also when the connection
@@ -22,7 +22,7 @@ func (sc *serverConn) distrust() {
 
 // libpqSocket returns the network connection that lib/pq has, or nil. It is only ever looked at.
 func libpqSocket(ci driver.Conn) net.Conn {
-	c := drivertype.Field(reflect.ValueOf(ci), "c")
+	c := drivers.Field(reflect.ValueOf(ci), "c")
 	if !c.IsValid() || !c.CanAddr() || c.Type() != reflect.TypeFor[net.Conn]() {
 		return nil
 	}

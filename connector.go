@@ -3,12 +3,11 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -50,9 +49,9 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysqlHidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
-		copiesRows:   !slices.Contains(freshRows, drivertype.Package(d.opened)),
-		skipsNoSet:   slices.Contains(endedSets, drivertype.Package(d.opened)),
-		plainValuers: slices.Contains(plainValuers, drivertype.Package(d.opened)),
+		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
+		skipsNoSet:   slices.Contains(drivers.EndedSets, drivers.Package(d.opened)),
+		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
 		closeTells:   cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect,
 	}
 	c.driver.handle = c
@@ -131,16 +130,9 @@ func (c *Connector) Close() error {
 	p := c.pool
 	c.mu.Unlock() // to close connections may take as long as a server wants
 	if p == nil {
-		return closeConnector(c.inner)
+		return drivers.Close(c.inner)
 	}
 	return p.close()
-}
-
-func closeConnector(c driver.Connector) error {
-	if closer, ok := c.(io.Closer); ok {
-		return closer.Close()
-	}
-	return nil
 }
 
 // wait is how the handle's operations wait for a user's lock.

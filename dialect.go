@@ -10,7 +10,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -92,7 +92,7 @@ type dialect struct {
 // open makes the inner connector of a handle.
 func (d *dialect) open(l *slog.Logger, inner driver.Driver, dsn string) (driver.Connector, error) {
 	if d.connector == nil {
-		return openConnector(inner, dsn)
+		return drivers.Open(inner, dsn)
 	}
 	return d.connector(l, inner, dsn)
 }
@@ -132,7 +132,7 @@ func dialectNames() string {
 // else by its Go type: programs register variants under names of their own, and
 // wrappers hide the type.
 func detectDialect(d driver.Driver, name string) *dialect {
-	for _, hint := range []string{name, drivertype.Package(d)} {
+	for _, hint := range []string{name, drivers.Package(d)} {
 		for _, dialect := range dialects {
 			for _, mark := range dialect.marks {
 				if strings.Contains(hint, mark) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
@@ -22,21 +23,11 @@ var (
 	_ io.Closer            = (*Connector)(nil)
 )
 
-// wrappedNames are the drivers that have a name form, <name>-dblocker, and the
-// packages that register them.
-var wrappedNames = map[string]string{
-	"sqlite3":  "github.com/mattn/go-sqlite3",
-	"postgres": "github.com/lib/pq",
-	"mysql":    "github.com/go-sql-driver/mysql",
-	"pgx":      "github.com/jackc/pgx/v5/stdlib",
-	"sqlite":   "modernc.org/sqlite",
-}
-
 const wrappedSuffix = "-dblocker"
 
 func init() {
 	sql.Register("dblocker", &Driver{})
-	for name := range wrappedNames {
+	for name := range drivers.Named {
 		sql.Register(name+wrappedSuffix, &Driver{name: name})
 		sqlx.BindDriver(name+wrappedSuffix, detectDialect(nil, name).bindType)
 	}
@@ -224,35 +215,10 @@ func unknownDriver(name string) error {
 	if len(have) > 0 {
 		registered = strings.Join(have, ", ")
 	}
-	if pkg := wrappedNames[name]; pkg != "" {
+	if pkg := drivers.Named[name]; pkg != "" {
 		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q (registered are: %s)", name, pkg, registered)
 	}
 	return fmt.Errorf("dblocker: unknown inner driver %q (forgotten import?); registered are: %s; write driver[?options]:inner-dsn, %s", name, registered, dsnExample)
 }
-
-// openConnector does what sql.Open does.
-func openConnector(d driver.Driver, dsn string) (driver.Connector, error) {
-	if dc, ok := d.(driver.DriverContext); ok {
-		return dc.OpenConnector(dsn)
-	}
-	return dsnConnector{d, dsn}, nil
-}
-
-// dsnConnector is the connector of a driver that has none.
-type dsnConnector struct {
-	driver driver.Driver
-	dsn    string
-}
-
-func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
-
-func (c dsnConnector) Driver() driver.Driver { return c.driver }
-
-// endedSets are the drivers that are known to go to the next result set only at the end of
-// the one before.
-var endedSets = []string{"github.com/lib/pq"}
-
-// freshRows are the drivers that are known to make new bytes for each row.
-var freshRows = []string{"github.com/mattn/go-sqlite3", "modernc.org/sqlite", "github.com/jackc/pgx/v5/stdlib"}
 
 var textCaches sync.Map // of *sqltext.Cache by textsKey

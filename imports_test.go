@@ -21,12 +21,12 @@ var order = []struct {
 	dir     string
 	imports []string
 }{
-	{"internal/drivertype", nil},
+	{"internal/drivers", nil},
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
-	{".", append([]string{"internal/drivertype", "internal/gate", "internal/redact", "internal/rwlock", "internal/sqltext", "github.com/jmoiron/sqlx"}, innerDrivers...)},
+	{".", append([]string{"internal/drivers", "internal/gate", "internal/redact", "internal/rwlock", "internal/sqltext", "github.com/jmoiron/sqlx"}, innerDrivers...)},
 
 	// Examples are programs like any user's.
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},

@@ -13,7 +13,7 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 	"github.com/lib/pq"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -270,12 +270,12 @@ func TestDriverInternals(t *testing.T) {
 			if got := postgresProcess(sc.ci); got != rows[0][0] {
 				t.Errorf("lib/pq: process %q, want %s", got, rows[0][0])
 			}
-			mustHaveField[bool](t, drivertype.Field(reflect.ValueOf(sc.ci), "cfg"), "BinaryParameters")
+			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.ci), "cfg"), "BinaryParameters")
 			mustHaveField[string](t, reflect.ValueOf(new(pq.Error)), "Routine")
 			mustHaveField[string](t, reflect.ValueOf(new(pq.Error)), "Where")
 		},
 		"mysql": func(t *testing.T, sc *serverConn) {
-			mustHaveField[bool](t, drivertype.Field(reflect.ValueOf(sc.ci), "cfg"), "InterpolateParams")
+			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.ci), "cfg"), "InterpolateParams")
 			mustHaveField[uint16](t, reflect.ValueOf(new(mysqldriver.MySQLError)), "Number")
 		},
 	} {
@@ -304,7 +304,7 @@ func TestDriverInternals(t *testing.T) {
 
 func mustHaveField[T any](t *testing.T, v reflect.Value, name string) {
 	t.Helper()
-	if f := drivertype.Field(v, name); !f.IsValid() || f.Type() != reflect.TypeFor[T]() {
+	if f := drivers.Field(v, name); !f.IsValid() || f.Type() != reflect.TypeFor[T]() {
 		t.Errorf("%v has no field %s of type %v", v.Type(), name, reflect.TypeFor[T]())
 	}
 }

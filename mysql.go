@@ -14,7 +14,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -46,7 +46,7 @@ var mysqlDialect = &dialect{
 	keepFrom: func(ci driver.Conn) int {
 		// Without arguments the driver uses the text protocol, which gives other
 		// types; with interpolateParams always.
-		if drivertype.Package(ci) != "github.com/go-sql-driver/mysql" || drivertype.Flag(ci, "InterpolateParams") {
+		if drivers.Package(ci) != "github.com/go-sql-driver/mysql" || drivers.Flag(ci, "InterpolateParams") {
 			return neverKeep
 		}
 		return 1
@@ -61,7 +61,7 @@ var mysqlDialect = &dialect{
 
 // mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
 func mysqlErrorNumber(err error) uint64 {
-	if number := drivertype.Field(reflect.ValueOf(err), "Number"); number.CanUint() {
+	if number := drivers.Field(reflect.ValueOf(err), "Number"); number.CanUint() {
 		return number.Uint()
 	}
 	return 0

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -40,7 +40,7 @@ const slotsNamePrefix = "one of the server connections that are allowed by max_o
 
 func newPool(c *Connector) (*pool, error) {
 	var p pool
-	library := drivertype.Package(c.driver.Unwrap())
+	library := drivers.Package(c.driver.Unwrap())
 	database, err := c.openDatabase(library)
 	if err != nil {
 		return nil, err

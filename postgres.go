@@ -17,7 +17,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -57,7 +57,7 @@ var postgresDialect = &dialect{
 		// Without arguments lib/pq uses the simple protocol, which takes several
 		// statements; with binary_parameters it has one round trip as it is. pgx has a
 		// cache of its own.
-		if drivertype.Package(ci) != "github.com/lib/pq" || drivertype.Flag(ci, "BinaryParameters") {
+		if drivers.Package(ci) != "github.com/lib/pq" || drivers.Flag(ci, "BinaryParameters") {
 			return neverKeep
 		}
 		return 1
@@ -103,7 +103,7 @@ func sqlState(err error) string {
 
 // errorField returns a field of an error of lib/pq or pgx, or "".
 func errorField(err reflect.Value, name string) string {
-	if f := drivertype.Field(err, name); f.Kind() == reflect.String {
+	if f := drivers.Field(err, name); f.Kind() == reflect.String {
 		return f.String()
 	}
 	return ""
@@ -125,7 +125,7 @@ func postgresIsPooled(ctx context.Context, sc *serverConn) (bool, error) {
 // postgresProcess returns the process ID that the server sent to lib/pq at connect,
 // or "" for another driver. lib/pq does not export it.
 func postgresProcess(ci driver.Conn) string {
-	if pid := drivertype.Field(reflect.ValueOf(ci), "pid"); pid.IsValid() && pid.CanInt() {
+	if pid := drivers.Field(reflect.ValueOf(ci), "pid"); pid.IsValid() && pid.CanInt() {
 		return fmt.Sprint(pid.Int())
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -201,4 +202,4 @@ func (c *serverConnector) keepStmts(ctx context.Context, sc *serverConn) error {
 
 func (c *serverConnector) Driver() driver.Driver { return c.inner.Driver() }
 
-func (c *serverConnector) Close() error { return closeConnector(c.inner) }
+func (c *serverConnector) Close() error { return drivers.Close(c.inner) }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -29,7 +29,7 @@ var sqliteDialect = &dialect{
 
 	stmtCache: defaultStmtCache,
 	keepFrom: func(ci driver.Conn) int {
-		switch drivertype.Package(ci) {
+		switch drivers.Package(ci) {
 		case "github.com/mattn/go-sqlite3", "modernc.org/sqlite":
 			return 0
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/calmdocs/dblocker/internal/drivers"
 )
 
 // A sqliteDSN is what the data source name of a SQLite handle says, read as
@@ -111,7 +113,7 @@ func (d *sqliteDSN) isFileDespiteMode() bool {
 func (d *sqliteDSN) namesDriver() (name string, ok bool) {
 	head, _, found := strings.Cut(d.raw, ":")
 	name, _, _ = strings.Cut(head, "?")
-	return name, found && wrappedNames[name] != ""
+	return name, found && drivers.Named[name] != ""
 }
 
 // last returns the value of a parameter of SQLite's that it reads when it opens the

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 )
 
@@ -56,7 +56,7 @@ type sqliteOpened struct {
 }
 
 func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
-	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, drivertype.Package(d)), logger: l}
+	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, drivers.Package(d)), logger: l}
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
 			return nil, err
@@ -74,7 +74,7 @@ func (c *sqliteConnector) opened() *sqliteOpened {
 		if c.dsn.kind() == sqliteFile {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
-		o.inner, o.err = openConnector(c.driver, o.dsn)
+		o.inner, o.err = drivers.Open(c.driver, o.dsn)
 	})
 	return &c.given.sqliteOpened
 }
@@ -190,7 +190,7 @@ func (c *sqliteConnector) Close() error {
 		c.anchor = nil
 	}
 	if inner := c.opened().inner; inner != nil {
-		return closeConnector(inner)
+		return drivers.Close(inner)
 	}
 	return nil
 }

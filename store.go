@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
@@ -149,7 +150,7 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 	case "dblocker":
 		return &Driver{}, dsn, nil
 	}
-	if inner, ok := strings.CutSuffix(name, wrappedSuffix); ok && wrappedNames[inner] != "" {
+	if inner, ok := strings.CutSuffix(name, wrappedSuffix); ok && drivers.Named[inner] != "" {
 		name = inner
 	}
 	if slices.Contains(sql.Drivers(), name) {

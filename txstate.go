@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/calmdocs/dblocker/internal/drivertype"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -64,7 +64,7 @@ func tellsTxFrom(d *dialect, ci driver.Conn) func() bool {
 		if tells := d.tellsTx(v); tells != nil {
 			return tells
 		}
-		if v = drivertype.Wrapped(v); !v.IsValid() {
+		if v = drivers.Wrapped(v); !v.IsValid() {
 			break
 		}
 	}
@@ -75,9 +75,9 @@ func tellsTxFrom(d *dialect, ci driver.Conn) func() bool {
 // the status: I is none.
 // https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-READYFORQUERY
 func postgresTellsTx(v reflect.Value) func() bool {
-	status := drivertype.Field(v, "txnStatus") // of lib/pq
+	status := drivers.Field(v, "txnStatus") // of lib/pq
 	if !status.IsValid() {
-		status = drivertype.Field(drivertype.Field(drivertype.Field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
+		status = drivers.Field(drivers.Field(drivers.Field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
 	}
 	if status.Kind() != reflect.Uint8 {
 		return nil
@@ -92,7 +92,7 @@ func mysqlTellsTx(v reflect.Value) func() bool {
 		inTransaction = 1
 		autocommit    = 2
 	)
-	status := drivertype.Field(v, "status")
+	status := drivers.Field(v, "status")
 	if status.Kind() != reflect.Uint16 {
 		return nil
 	}

@@ -1,5 +1,4 @@
-// Package drivertype looks into the types of inner drivers, which this module does not import.
-package drivertype
+package drivers
 
 import (
 	"database/sql/driver"
