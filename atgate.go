@@ -41,10 +41,6 @@ func (c *conn) passByGate(op *operation, h *userHold, g *gate.Gate) bool {
 	return h.gate.PassBy(false) || g.IsLeaving() && op.id.owner.hasPassed(g) && h.gate.PassBy(true)
 }
 
-func (o *owner) hasPassed(g *gate.Gate) bool {
-	return o.rowsThat(func(r *rows) bool { return r.hold.gate.HasPassed() && r.hold.gate.Gate() == g }) != nil
-}
-
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) error {
 	g := c.pool.gate

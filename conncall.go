@@ -157,7 +157,7 @@ func (c *conn) leaveAll(h *userHold) {
 		c.pool.lost.adopt(sc.session, h)
 	}
 	for r := sc.open; r != nil; r = r.below {
-		c.pool.lost.adopt(sc.session, &r.hold)
+		c.pool.lost.adopt(sc.session, &r.hold.userHold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
 		c.pool.lost.adopt(sc.session, &s.hold)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -18,8 +19,8 @@ type owner struct {
 	rwlock.Owner
 	outer *owner // that it is inside; nil if in none
 
-	rows  rowsList // the open ones that hold a lock
-	inner []*rows  // some of those of the owners inside it, up to maxInner; rows.mu guards it too
+	rows  rowsList    // the open ones that hold a lock
+	inner []*rowsHold // some of those of the owners inside it, up to maxInner; rows.mu guards it too
 
 	ownerWork
 }
@@ -61,18 +62,24 @@ func Fork(ctx context.Context) context.Context {
 // hasRows tells whether there are rows that may hold a lock, be it for another in the owner's
 // line.
 func (o *owner) hasRows() bool {
-	return o.rowsThat(func(*rows) bool { return true }) != nil
+	return o.rowsThat(func(*rowsHold) bool { return true }) != nil
 }
 
-// rowsThat returns those of the rows of the owner's line, as far as they are known, that are so.
-func (o *owner) rowsThat(are func(*rows) bool) (found []*rows) {
+// hasPassed tells whether there are rows that have passed by the gate.
+func (o *owner) hasPassed(g *gate.Gate) bool {
+	return o.rowsThat(func(h *rowsHold) bool { return h.gate.HasPassed() && h.gate.Gate() == g }) != nil
+}
+
+// rowsThat returns the holds of those of the rows of the owner's line, as far as they are known,
+// that are so.
+func (o *owner) rowsThat(are func(*rowsHold) bool) (found []*rowsHold) {
 	if o == nil {
 		return nil
 	}
 	o.rows.mu.Lock()
-	for _, r := range o.inner {
-		if are(r) {
-			found = append(found, r)
+	for _, h := range o.inner {
+		if are(h) {
+			found = append(found, h)
 		}
 	}
 	o.rows.mu.Unlock()
@@ -83,32 +90,32 @@ func (o *owner) rowsThat(are func(*rows) bool) (found []*rows) {
 }
 
 // add and remove keep the list of rows that the owner's line may have to spill.
-func (o *owner) add(r *rows) {
-	o.rows.add(r)
+func (o *owner) add(h *rowsHold) {
+	o.rows.add(h)
 	for p := o.outer; p != nil; p = p.outer {
-		p.addInner(r)
+		p.addInner(h)
 	}
 }
 
-func (o *owner) remove(r *rows) {
-	o.rows.remove(r)
+func (o *owner) remove(h *rowsHold) {
+	o.rows.remove(h)
 	for p := o.outer; p != nil; p = p.outer {
-		p.removeInner(r)
+		p.removeInner(h)
 	}
 }
 
-func (o *owner) addInner(r *rows) {
+func (o *owner) addInner(h *rowsHold) {
 	o.rows.mu.Lock()
 	defer o.rows.mu.Unlock()
 	if len(o.inner) < maxInner {
-		o.inner = append(o.inner, r)
+		o.inner = append(o.inner, h)
 	}
 }
 
-func (o *owner) removeInner(r *rows) {
+func (o *owner) removeInner(h *rowsHold) {
 	o.rows.mu.Lock()
 	defer o.rows.mu.Unlock()
-	if i := slices.Index(o.inner, r); i >= 0 {
+	if i := slices.Index(o.inner, h); i >= 0 {
 		o.inner = slices.Delete(o.inner, i, i+1)
 	}
 }

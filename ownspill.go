@@ -62,7 +62,8 @@ var errInCall = errors.New("the connection is in a call")
 // tells of that. The operation does not wait long for rows whose driver takes its time.
 func (c *conn) spillOwn(ctx context.Context, o *owner, limit fillLimit, inTheWay func(*rows) bool) error {
 	var elsewhere []*rows
-	for _, r := range o.rowsThat(inTheWay) {
+	for _, h := range o.rowsThat(func(h *rowsHold) bool { return inTheWay(h.lock.Work.(*rows)) }) {
+		r := h.lock.Work.(*rows)
 		if c == nil || !c.hasOpen(r) {
 			elsewhere = append(elsewhere, r)
 		} else if err := r.spillWithin(ctx, limit); err != nil {

@@ -39,10 +39,10 @@ func (c *conn) list(r *rows) {
 	case r.hold.owner != nil:
 		// Nobody has made them give up the lock yet, so the lock itself need not be asked.
 		if r.hold.user != "" || r.hold.inside.section != nil || r.hold.gate.IsHeld() {
-			r.hold.owner.add(r)
+			r.hold.owner.add(&r.hold)
 		}
 	case c.pool.gate != nil && r.hold.gate.IsHeld():
-		c.pool.database.untaggedRows.add(r)
+		c.pool.database.untaggedRows.add(&r.hold)
 	}
 }
 

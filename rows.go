@@ -28,17 +28,15 @@ var (
 type rows struct {
 	driver.Rows
 	conn  *conn // on which they are open; nil if they are a server connection's own
-	hold  userHold
+	hold  rowsHold
 	limit *statementLimit // nil if there is none
 	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
 	done  func()          // what else is to be done after Close; may be nil
 
 	inside *section // that they are in by themselves; nil if in none
 
-	server     *serverConn // in whose list they are, linked by below; or nil
-	below      *rows
-	prev, next *rows     // in list, which guards them
-	list       *rowsList // nil if they are in none
+	server *serverConn // in whose list they are, linked by below; or nil
+	below  *rows
 
 	// The connection guards what follows.
 	asked       askedMode // by the context of the query
@@ -199,7 +197,7 @@ func (r *rows) Close() error {
 		returned := false
 		defer func() {
 			if !returned {
-				r.conn.abandon(&r.hold, nil)
+				r.conn.abandon(&r.hold.userHold, nil)
 			}
 			r.release()
 		}()
@@ -300,7 +298,7 @@ func (r *rows) leaveServer() {
 		r.kept = nil
 		defer kept.letGo()
 	}
-	c.leaveToLost(&r.hold)
+	c.leaveToLost(&r.hold.userHold)
 }
 
 // endedRows are what remains of rows that the end of a section has closed.
@@ -336,19 +334,9 @@ func (r *rows) release() {
 // unlock gives up the locks, but not the place in a section, which has still to close
 // the rows. It does nothing the second time.
 func (r *rows) unlock() {
-	r.unlist()
+	r.hold.unlist()
 	if r.hold.unlock() { // then they are a connection's
 		r.conn.pool.walReader.note()
-	}
-}
-
-func (r *rows) unlist() {
-	switch {
-	case r.list == nil:
-	case r.hold.owner != nil:
-		r.hold.owner.remove(r)
-	default:
-		r.list.remove(r)
 	}
 }
 

@@ -126,7 +126,7 @@ func (r scannerRows) brokenScan(p any) error {
 		}
 		return nil
 	}
-	c.abandon(&r.hold, nil)
+	c.abandon(&r.hold.userHold, nil)
 	if p == nil {
 		return nil
 	}

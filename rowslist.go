@@ -3,12 +3,32 @@ package dblocker
 import (
 	"sync"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// A rowsList is a list of open rows that hold a lock, linked through themselves.
+// A rowsHold is the hold of open rows, which may make way for others: its Work, a [rwlock.Yielder].
+type rowsHold struct {
+	userHold
+	prev, next *rowsHold // in list, which guards them
+	list       *rowsList // nil if it is in none
+}
+
+// unlist takes the hold off the list that it is in. It does nothing the second time.
+func (h *rowsHold) unlist() {
+	switch {
+	case h.list == nil:
+	case h.owner != nil:
+		h.owner.remove(h)
+	default:
+		h.list.remove(h)
+	}
+}
+
+// A rowsList is a list of the holds of open rows, linked through themselves.
 type rowsList struct {
 	mu    sync.Mutex // guards first, and the links of the elements
-	first *rows
+	first *rowsHold
 }
 
 func (l *rowsList) empty() bool {
@@ -17,31 +37,31 @@ func (l *rowsList) empty() bool {
 	return l.first == nil
 }
 
-func (l *rowsList) add(r *rows) {
+func (l *rowsList) add(h *rowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r.list = l
-	r.next, r.prev = l.first, nil
+	h.list = l
+	h.next, h.prev = l.first, nil
 	if l.first != nil {
-		l.first.prev = r
+		l.first.prev = h
 	}
-	l.first = r
+	l.first = h
 }
 
 // remove does nothing the second time.
-func (l *rowsList) remove(r *rows) {
+func (l *rowsList) remove(h *rowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case r.prev != nil:
-		r.prev.next = r.next
-	case l.first == r:
-		l.first = r.next
+	case h.prev != nil:
+		h.prev.next = h.next
+	case l.first == h:
+		l.first = h.next
 	}
-	if r.next != nil {
-		r.next.prev = r.prev
+	if h.next != nil {
+		h.next.prev = h.prev
 	}
-	r.next, r.prev = nil, nil
+	h.next, h.prev = nil, nil
 }
 
 // AskIn implements [gate.Rows]: it asks the rows to make way when some time has passed, unless it is stopped before.
@@ -50,19 +70,19 @@ func (l *rowsList) AskIn(after time.Duration) (stop func() bool) {
 		return func() bool { return false }
 	}
 	return time.AfterFunc(after, func() {
-		for _, r := range l.which(func(*rows) bool { return true }) {
-			go r.Yield()
+		for _, h := range l.which(func(*rowsHold) bool { return true }) {
+			go h.lock.Work.(rwlock.Yielder).Yield()
 		}
 	}).Stop
 }
 
-// which returns those of the rows for which is reports true.
-func (l *rowsList) which(is func(*rows) bool) (found []*rows) {
+// which returns those of the holds for which is reports true.
+func (l *rowsList) which(is func(*rowsHold) bool) (found []*rowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for r := l.first; r != nil; r = r.next {
-		if is(r) {
-			found = append(found, r)
+	for h := l.first; h != nil; h = h.next {
+		if is(h) {
+			found = append(found, h)
 		}
 	}
 	return found

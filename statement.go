@@ -85,14 +85,14 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 	returned, opened := false, false
 	defer func() {
 		if !returned {
-			c.abandon(&r.hold, &adm)
+			c.abandon(&r.hold.userHold, &adm)
 		}
 		if !opened {
 			r.release()
 		}
 	}()
 	defer c.doneAttaching()
-	if err = c.admit(op, &adm, &r.hold, rwlock.Rows); err == nil {
+	if err = c.admit(op, &adm, &r.hold.userHold, rwlock.Rows); err == nil {
 		err = c.sendQuery(op, s, &adm, r)
 	}
 	if err == nil {
