@@ -337,7 +337,8 @@ func (c *conn) passMore(ctx context.Context) error {
 	}()
 	req := request{kind: rwlock.Tx, mode: s.mode()}
 	req.passage.More = h.gate.AskAttached(set.without(in.gates), rwlock.Mode(req.mode))
-	h.describe(identity{owner: s.outermost().hold.owner}, req.kind, "", in)
+	id := identity{owner: s.outermost().hold.owner}
+	h.describe(id, in.ownerFor(id), req.kind, "", &in.resident)
 	if !req.passage.IsFree() {
 		if err := h.takeGate(ctx, req, c.waitFor(req)); err != nil {
 			return c.lockError(err, identity{})

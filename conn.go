@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"sync"
-	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -48,12 +47,11 @@ type conn struct {
 	pool  *pool    // whose shared parts it retains until Close
 	bound *section // that all its work is inside; nil if it is as each context says
 
-	fills fillTurn    // that have mu between the calls
-	mu    sync.Mutex  // held during each call, fill and end of a section; guards what follows that is not atomic
-	due   atomic.Bool // a section has ended that may have left something open here
-	gone  ending      // why c is of no more use; inUse while it is
-	quit  bool        // has given up its pool and life
-	lent  bool        // Raw shows the inner connection to the program
+	fills fillTurn   // that have mu between the calls
+	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic
+	gone  ending     // why c is of no more use; inUse while it is
+	quit  bool       // has given up its pool and life
+	lent  bool       // Raw shows the inner connection to the program
 
 	// busy means that the drawn connection has done more than to prepare
 	// statements and to answer pings, so that it cannot be exchanged for another.
@@ -91,7 +89,8 @@ type conn struct {
 	scope *scope   // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
 	raw   *rawTx   // the one that is written in SQL, or nil
 	leaf  userHold // of the Exec that is running
-	calls callMark // of the inner driver
+
+	resident resident // what sections know of it
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.

@@ -82,8 +82,8 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 
 // callInner calls the inner driver. Others see how long that takes.
 func (c *conn) callInner(sc *serverConn, call func(*serverConn) error) error {
-	c.calls.begin()
-	defer c.calls.end()
+	c.resident.calls.begin()
+	defer c.resident.calls.end()
 	return sc.heed(call(sc))
 }
 
@@ -95,7 +95,7 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 	if op.pin != nil {
 		return op.pin.attach(ctx, op, c)
 	}
-	c.slot.Work = c
+	c.slot.Work = &c.resident
 	var err error
 	c.drawn, err = c.drawFor(ctx, &c.slot, op.id, op.id.user)
 	return c.explainClosed(c.db.connectError(err))
@@ -170,7 +170,7 @@ func (c *conn) detach(p *pin) {
 	switch u := c.pins; {
 	case u == nil:
 	case c.using != nil && c.using == p && u.visit.section == nil:
-		u.attached.move(&u.visit, c) // it keeps its turn, and whoever has that is a member
+		u.attached.move(&u.visit, &c.resident) // it keeps its turn, and whoever has that is a member
 	default:
 		u.attached.leave()
 	}

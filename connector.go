@@ -92,7 +92,9 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c.outer.noteOpened(c)
-	return &conn{db: c, pool: p}, nil
+	cn := &conn{db: c, pool: p}
+	cn.resident.conn = (*sweptConn)(cn)
+	return cn, nil
 }
 
 // open returns the pool, which it makes if there is none, and whose shared parts it

@@ -20,17 +20,15 @@ import (
 
 // A worker is what is done under a hold: the Hold.Work of users' locks, gates and connections.
 type worker interface {
-	// inOneCall returns for how long one and the same call of the inner driver has been
-	// running, and quiet for how long none has, as far as they were asked before.
-	inOneCall() time.Duration
-	quiet() time.Duration
+	// InOneCall returns for how long one and the same call of the inner driver has been
+	// running, and Quiet for how long none has, as far as they were asked before.
+	InOneCall() time.Duration
+	Quiet() time.Duration
 
-	// begunBy returns the goroutine that has begun the section of nobody's request that it is,
+	// BegunBy returns the goroutine that has begun the section of nobody's request that it is,
 	// or is done with the handle of; nil if it is not known.
-	begunBy() *thread
+	BegunBy() *thread
 }
-
-var _, _, _ worker = (*conn)(nil), (*rows)(nil), (*section)(nil)
 
 // hopeless is the Wait.Hopeless of an operation that joins a transaction which was begun for
 // nobody, or does not.
@@ -46,13 +44,13 @@ func hopeless(joins bool) func(holders []any, waited, self time.Duration) int {
 // quiet is the Wait.Quiet of all waits.
 func quiet(work any) time.Duration {
 	if w, ok := work.(worker); ok {
-		return w.quiet()
+		return w.Quiet()
 	}
 	return math.MaxInt64
 }
 
 func waitsOnServer(holders []any, self time.Duration) int {
-	return lastWorker(holders, func(w worker) bool { return w.inOneCall() >= self })
+	return lastWorker(holders, func(w worker) bool { return w.InOneCall() >= self })
 }
 
 // inOwnSection knows, of a section that the goroutine has passed on to another, that this is
@@ -60,11 +58,11 @@ func waitsOnServer(holders []any, self time.Duration) int {
 func inOwnSection(holders []any, waited, self time.Duration) int {
 	caller := ""
 	return lastWorker(holders, func(w worker) bool {
-		t := w.begunBy()
+		t := w.BegunBy()
 		if t == nil || t.passedOn.Load() {
 			return false
 		}
-		quiet := w.quiet()
+		quiet := w.Quiet()
 		if quiet < self && waited < self {
 			return false
 		}
@@ -94,66 +92,45 @@ func lastWorker(holders []any, is func(worker) bool) int {
 
 // adviceForHopeless says how to get out of such a circle.
 func adviceForHopeless(w *rwlock.WaitError) string {
-	if by, ok := w.Blocker.Work.(worker); ok && by.begunBy() != nil && by.inOneCall() == 0 {
+	if by, ok := w.Blocker.Work.(worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
 		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
 	}
 	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
 }
 
-func (c *conn) inOneCall() time.Duration {
-	if running, unchanged := c.calls.look(); running {
-		return unchanged
-	}
-	return 0
-}
+var _ worker = (*section)(nil)
 
-func (c *conn) quiet() time.Duration {
-	if running, unchanged := c.calls.look(); !running {
-		return unchanged
-	}
-	return 0
-}
-
-func (c *conn) begunBy() *thread {
-	if c.bound == nil {
-		return nil
-	}
-	return c.bound.begunBy()
-}
-
-func (r *rows) inOneCall() time.Duration { return r.conn.inOneCall() }
-func (r *rows) quiet() time.Duration     { return r.conn.quiet() }
-func (r *rows) begunBy() *thread         { return r.conn.begunBy() }
-
-func (s *section) inOneCall() (longest time.Duration) {
-	for _, c := range s.conns() {
-		longest = max(longest, c.inOneCall())
+// InOneCall implements [worker].
+func (s *section) InOneCall() (longest time.Duration) {
+	for _, r := range s.residents() {
+		longest = max(longest, r.InOneCall())
 	}
 	return longest
 }
 
-// quiet is as if to enter the section, and to leave it, were a call.
-func (s *section) quiet() time.Duration {
+// Quiet implements [worker]. It is as if to enter the section, and to leave it, were a call.
+func (s *section) Quiet() time.Duration {
 	_, least := s.moves.look()
-	for _, c := range s.conns() {
-		least = min(least, c.quiet())
+	for _, r := range s.residents() {
+		least = min(least, r.Quiet())
 	}
 	return least
 }
 
-func (s *section) begunBy() *thread {
+// BegunBy implements [worker].
+func (s *section) BegunBy() *thread {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.thread
 }
 
-// conns returns the client connections that are in the middle of something in the section.
-func (s *section) conns() (all []*conn) {
+// residents returns the client connections that are in the middle of something in the section.
+func (s *section) residents() (all []*resident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := s.members; m != nil; m = m.next {
-		if m.conn != nil {
-			all = append(all, m.conn)
+		if m.resident != nil {
+			all = append(all, m.resident)
 		}
 	}
 	return all

@@ -53,27 +53,27 @@ func (h *userHold) unlockUser() {
 // section.
 func (h *userHold) hasLock() bool { return h.inside.section != nil || h.lock.Held() }
 
-// moveTo gives all that h holds to the idle hold to, of an operation on c or on no
+// moveTo gives all that h holds to the idle hold to, of an operation on r or on no
 // connection. It reports whether that was a user's lock, or a place in a section.
-func (h *userHold) moveTo(to *userHold, c *conn) (moved bool) {
+func (h *userHold) moveTo(to *userHold, r *resident) (moved bool) {
 	moved = h.hasLock()
 	to.user = h.user
 	to.all, h.all = h.all, nil
 	h.lock.Move(&to.lock)
 	h.gate.Move(&to.gate)
 	if h.inside.section != nil {
-		h.inside.move(&to.inside, c)
+		h.inside.move(&to.inside, r)
 	}
 	return moved
 }
 
-// describe says whose the holds are, of an operation on c, and what for. Those of rows have
-// their work already.
-func (h *userHold) describe(id identity, kind rwlock.Kind, tag string, c *conn) {
+// describe says whose the holds are, for the lock table that of owner, and what for. Those of rows
+// have their work already; the others have that of r.
+func (h *userHold) describe(id identity, owner *rwlock.Owner, kind rwlock.Kind, tag string, r *resident) {
 	h.user, h.owner = id.user, id.owner
-	h.lock.Owner, h.lock.Kind, h.lock.Tag = c.ownerFor(id), kind, tag
+	h.lock.Owner, h.lock.Kind, h.lock.Tag = owner, kind, tag
 	if h.lock.Work == nil {
-		h.lock.Work = c
+		h.lock.Work = r
 	}
 	h.gate.Describe(h.lock.Owner, kind, tag, h.lock.Work)
 }
@@ -134,7 +134,7 @@ func (c *conn) lock(op *operation, h *userHold, req request) error {
 // needs besides: nobody's, if the section has that of the user id. Once it has that,
 // successfully or not, entered must be called.
 func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
-	if s.enter(&h.inside, c) != nil {
+	if s.enter(&h.inside, &c.resident) != nil {
 		return id, c.reason(s)
 	}
 	if s.covering(c.pool.users, id.user) != nil {
@@ -209,7 +209,7 @@ func (c *conn) describe(h *userHold, req request, id identity) {
 	if c.db.trace {
 		tag = callSite()
 	}
-	h.describe(id, req.kind, tag, c)
+	h.describe(id, c.ownerFor(id), req.kind, tag, &c.resident)
 	h.lock.With = c.turnLink(h.lock.Owner)
 	h.gate.Hold.With = h.lock.With
 }

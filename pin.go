@@ -59,7 +59,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if p.lost {
 		return errPinLost
 	}
-	if err := p.section.enter(&c.pins.attached, c); err != nil {
+	if err := p.section.enter(&c.pins.attached, &c.resident); err != nil {
 		return err
 	}
 	if p.drawn.sc == nil {

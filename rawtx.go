@@ -90,8 +90,9 @@ func (raw *rawTx) takeOver() {
 		return
 	}
 	h, from := &raw.hold, raw.from
-	h.describe(identity{user: from.user, owner: from.owner}, rwlock.Session, from.lock.Tag, raw.conn)
-	from.moveTo(h, raw.conn)
+	c, id := raw.conn, identity{user: from.user, owner: from.owner}
+	h.describe(id, c.ownerFor(id), rwlock.Session, from.lock.Tag, &c.resident)
+	from.moveTo(h, &c.resident)
 	raw.tagged = h.hasLock()
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -83,6 +84,17 @@ func (r *rows) earlyEnd() *earlyEnd {
 func wrapRows(inner driver.Rows, done func()) driver.Rows {
 	return (&rows{Rows: inner, done: done}).public()
 }
+
+var _ worker = (*rows)(nil)
+
+// InOneCall implements [worker].
+func (r *rows) InOneCall() time.Duration { return r.conn.resident.InOneCall() }
+
+// Quiet implements [worker].
+func (r *rows) Quiet() time.Duration { return r.conn.resident.Quiet() }
+
+// BegunBy implements [worker].
+func (r *rows) BegunBy() *thread { return r.conn.resident.BegunBy() }
 
 // enter and leave stand around each call of the inner rows.
 func (r *rows) enter() error {

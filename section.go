@@ -153,24 +153,24 @@ type section struct {
 // it leaves. It is in the list of section, or in none and section is nil.
 type membership struct {
 	section    *section
-	conn       *conn // that the operation is on; nil if on none
+	resident   *resident // that the operation is on; nil if on none
 	prev, next *membership
 }
 
-// enter makes m a member, on behalf of an operation on c, which may be nil.
-func (s *section) enter(m *membership, c *conn) error {
+// enter makes m a member, on behalf of an operation on r, which may be nil.
+func (s *section) enter(m *membership, r *resident) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil {
 		return s.ended
 	}
-	s.add(m, c)
+	s.add(m, r)
 	return nil
 }
 
-func (s *section) add(m *membership, c *conn) {
+func (s *section) add(m *membership, r *resident) {
 	s.moves.move()
-	m.section, m.conn, m.prev, m.next = s, c, nil, s.members
+	m.section, m.resident, m.prev, m.next = s, r, nil, s.members
 	if s.members != nil {
 		s.members.prev = m
 	}
@@ -201,13 +201,13 @@ func (m *membership) leave() {
 	s.unlockAndRelease()
 }
 
-// move passes the membership on to an operation on c, or on no connection.
-func (m *membership) move(to *membership, c *conn) {
+// move passes the membership on to an operation on r, or on no connection.
+func (m *membership) move(to *membership, r *resident) {
 	s := m.section
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remove(m)
-	s.add(to, c)
+	s.add(to, r)
 }
 
 // unlockAndRelease unlocks mu, and gives up what the section has if it is ended and
@@ -297,16 +297,16 @@ func (s *section) endBehind(reason error) {
 // that is inside it, on the pinned connection.
 func (s *section) sweep() {
 	s.mu.Lock()
-	var conns []*conn
+	var residents []*resident
 	for m := s.members; m != nil; m = m.next {
-		if m.conn != nil && (s.ended != nil || m.conn.due.Load()) {
-			conns = append(conns, m.conn)
+		if m.resident != nil && (s.ended != nil || m.resident.due.Load()) {
+			residents = append(residents, m.resident)
 		}
 	}
 	s.mu.Unlock()
-	each(conns, func(c *conn) {
-		c.due.Store(true)
-		c.sweep()
+	each(residents, func(r *resident) {
+		r.due.Store(true)
+		r.conn.Sweep()
 	})
 }
 

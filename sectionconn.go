@@ -63,7 +63,7 @@ func (c *conn) enterFor(op *operation) error {
 	case p != nil:
 		err = c.usePin(op.ctx, op, p)
 		if err == nil && c.pinned == nil { // else it is a member already
-			err = p.section.enter(&c.pins.visit, c) // so that the connection is not given back meanwhile
+			err = p.section.enter(&c.pins.visit, &c.resident) // so that the connection is not given back meanwhile
 		}
 	}
 	if err != nil {
@@ -135,7 +135,7 @@ type late struct {
 // leaveLate leaves, so that what is late will be done.
 func (c *conn) leaveLate() {
 	c.late.any = true
-	c.due.Store(true)
+	c.resident.due.Store(true)
 	c.leave()
 }
 
@@ -156,10 +156,15 @@ func (c *conn) leave() {
 	}
 }
 
+// A sweptConn is a conn as a [sweeper], which programs do not see.
+type sweptConn conn
+
+func (c *sweptConn) Sweep() { (*conn)(c).sweep() }
+
 // sweep closes what ended sections have left open on c, if that is due. While a call is
 // running it does nothing, since that call does it when it leaves.
 func (c *conn) sweep() {
-	for c.due.Load() && c.mu.TryLock() {
+	for c.resident.due.Load() && c.mu.TryLock() {
 		if !c.sweepLocked() {
 			return
 		}
@@ -182,7 +187,7 @@ func (c *conn) sweepLocked() (done bool) {
 			c.abandon(nil, nil)
 		}
 	}()
-	c.due.Store(false)
+	c.resident.due.Store(false)
 	c.endInside()
 	return true
 }

@@ -300,7 +300,7 @@ func (s *section) lockUsers(w rwlock.Wait) error {
 func (s *section) joinOwnReader(user string) {
 	caller := currentThread()
 	for _, work := range s.pool.users.users.Work(user) {
-		if o, ok := work.(*section); ok && o.mode == Shared && o.begunBy().id() == caller {
+		if o, ok := work.(*section); ok && o.mode == Shared && o.BegunBy().id() == caller {
 			s.id.owner = o.id.owner
 			s.hold.lock.Owner, s.hold.owner = s.id.lockOwner(), s.id.owner
 			return

@@ -366,8 +366,8 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c := ci.(*conn)
-	c.bound = b.driver.bound
-	if ended := c.bound.enter(&c.life, c); ended != nil {
+	c.bound, c.resident.bound = b.driver.bound, b.driver.bound
+	if ended := c.bound.enter(&c.life, &c.resident); ended != nil {
 		c.Close()
 		return nil, givenBack(ended)
 	}

@@ -45,7 +45,7 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 		c.pins = new(pinUse)
 	}
 	turn := &c.pins.turn
-	turn.Owner, turn.Work = owner, c
+	turn.Owner, turn.Work = owner, &c.resident
 	w := c.waitForTurn()
 	if c.late.any && ctx.Done() == nil {
 		w = rwlock.Wait{}

@@ -89,9 +89,9 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 			return nil
 		}
 		c.clearForEnd(kind)
-		c.calls.begin()
+		c.resident.calls.begin()
 		err := inner(t.Tx) // if it does not return, nobody uses c any more
-		c.calls.end()
+		c.resident.calls.end()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {
 				err = t.lost

@@ -91,7 +91,8 @@ func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err erro
 	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.passage.IsFree() {
 		return err == nil, err
 	}
-	h.describe(identity{owner: op.id.owner}, req.kind, "", c)
+	id := identity{owner: op.id.owner}
+	h.describe(id, c.ownerFor(id), req.kind, "", &c.resident)
 	err = h.takeGate(op.ctx, req, rwlock.Wait{})
 	if mustWait(err) {
 		return false, nil
@@ -202,7 +203,7 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	h.gate.Describe(c.ownerFor(id), rwlock.Tx, h.lock.Tag, c)
+	h.gate.Describe(c.ownerFor(id), rwlock.Tx, h.lock.Tag, &c.resident)
 	h.gate.Hold.With = c.turnLink(h.gate.Hold.Owner)
 	if t.wastesConn() {
 		if err := h.takeGate(ctx, req, rwlock.Wait{}); !mustWait(err) {
