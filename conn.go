@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -69,7 +70,7 @@ type conn struct {
 
 	goesOn bool // database/sql goes on to use c if the call that is running panics
 	late   late
-	raises *panicError // with which Close panics; else nil
+	raises *server.PanicError // with which Close panics; else nil
 
 	life  membership // in bound, while there may be something to close
 	using *pin       // whose turn the call has; else nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // call runs f, which is the work of a method of c for an operation.
@@ -32,7 +34,7 @@ func (c *conn) callHeld(op *operation, f func() error) error {
 // raiseWhenClosed returns err; but if that is a panic, and database/sql closes c next for an error of a
 // connection that has gone bad, the panic goes on there.
 func (c *conn) raiseWhenClosed(closes bool, err error) error {
-	if p, ok := err.(*panicError); ok && closes && !inBackground() {
+	if p, ok := err.(*server.PanicError); ok && closes && !inBackground() {
 		c.raises = p
 		return errAbandoned
 	}
@@ -55,11 +57,11 @@ func inBackground() bool {
 	}
 }
 
-// guardHeld is guard, and returns a panic as a *panicError.
+// guardHeld is guard, and returns a panic as a *server.PanicError.
 func (c *conn) guardHeld(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = caught(c.db.logger, p)
+			err = server.Caught(c.db.logger, p)
 		}
 	}()
 	return c.guard(f)
@@ -69,7 +71,7 @@ func (c *conn) guardHeld(f func() error) (err error) {
 func (c *conn) raise() {
 	if p := c.raises; p != nil {
 		c.raises = nil
-		panic(p.value)
+		panic(p.Value)
 	}
 }
 
@@ -142,7 +144,7 @@ func (c *conn) abandon(h *userHold, adm *admission) {
 
 // endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
 func (c *conn) endRows(all []*rows) {
-	each(all, func(r *rows) {
+	server.Each(all, func(r *rows) {
 		c.db.contain(func() { r.end(errAbandoned) })
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A dialing is the opening of a server connection, or another call of the inner driver that may
@@ -55,7 +56,7 @@ func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, g *ga
 
 // dial gives what open returns to who waits for it, if that has not left.
 func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*serverConn, error), done chan<- dialing, left <-chan func()) {
-	d := dialing{err: errGoexit}
+	d := dialing{err: server.ErrGoexit}
 	defer func() {
 		select {
 		case done <- d:
@@ -64,7 +65,7 @@ func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*serv
 			d.close()
 		}
 	}()
-	if panicked := contain(l, func() { d.conn, d.err = open(ctx) }); panicked != nil {
+	if panicked := server.Contain(l, func() { d.conn, d.err = open(ctx) }); panicked != nil {
 		d.err = panicked
 	}
 }

@@ -26,7 +26,16 @@ var order = []struct {
 	{"internal/rwlock", nil},
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
-	{".", append([]string{"internal/drivers", "internal/gate", "internal/redact", "internal/rwlock", "internal/sqltext", "github.com/jmoiron/sqlx"}, innerDrivers...)},
+	{"internal/server", nil},
+	{".", append([]string{
+		"internal/drivers",
+		"internal/gate",
+		"internal/redact",
+		"internal/rwlock",
+		"internal/server",
+		"internal/sqltext",
+		"github.com/jmoiron/sqlx",
+	}, innerDrivers...)},
 
 	// Examples are programs like any user's.
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},

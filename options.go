@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // An Option sets one option of a handle. The same options can be written in a
@@ -340,3 +342,6 @@ func parseCount(v string) (int64, error) {
 	}
 	return n, nil
 }
+
+// contain is server.Contain with the logger of the handle.
+func (c *serverConfig) contain(f func()) error { return server.Contain(c.logger, f) }

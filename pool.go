@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A pool is the server connections of an open handle, and the locks in front of
@@ -195,7 +196,7 @@ func (p *pool) connect(ctx context.Context) (draw, error) {
 func (p *pool) drawOne(ctx context.Context) (draw, error) {
 	d, err := p.inner.draw(ctx)
 	if err != nil {
-		raise(err)
+		server.Raise(err)
 		return draw{}, err
 	}
 	if !p.connected.Load() {

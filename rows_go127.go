@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"reflect"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 var _ driver.RowsColumnScanner = scannerRows{}
@@ -130,7 +132,7 @@ func (r scannerRows) brokenScan(p any) error {
 	if p == nil {
 		return nil
 	}
-	return caught(c.db.logger, p)
+	return server.Caught(c.db.logger, p)
 }
 
 // inMemory returns a column of the row that the program is on, if that is in memory.

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"runtime"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A scannerStub is a stub whose rows scan by themselves: 1, then 2, then an error.
@@ -164,7 +166,7 @@ func TestPanicInScanColumn(t *testing.T) {
 			defer close(scanned)
 			scanned <- rows.Scan(&fault)
 		}()
-		if err, ok := <-scanned; ok && !isPanic(errors.Unwrap(err)) {
+		if err, ok := <-scanned; ok && !server.IsPanic(errors.Unwrap(err)) {
 			t.Errorf("%s: Scan answered %v", name, err)
 		} else if ok {
 			must(t, rows.Close())

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -267,7 +268,7 @@ func (s *section) markEnded(reason error) (stops []func() bool, marked bool) {
 func (s *section) finish() {
 	after := s.markDone()
 	defer s.tryRelease()
-	each(after, func(f *afterFunc) { f.call() })
+	server.Each(after, func(f *afterFunc) { f.call() })
 }
 
 // markDone ends the section's context, and returns what is to be called after that.
@@ -304,7 +305,7 @@ func (s *section) sweep() {
 		}
 	}
 	s.mu.Unlock()
-	each(residents, func(r *resident) {
+	server.Each(residents, func(r *resident) {
 		r.due.Store(true)
 		r.conn.Sweep()
 	})

@@ -5,6 +5,8 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // heed returns err, and looks whether it makes connections suspect.
@@ -86,7 +88,7 @@ func (sc *serverConn) Close() (err error) {
 	if sc.closed {
 		return nil
 	}
-	if thrown := apart(sc.cfg.logger, func() { err = sc.shut() }); thrown != nil {
+	if thrown := server.Apart(sc.cfg.logger, func() { err = sc.shut() }); thrown != nil {
 		return thrown
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 var (
@@ -228,7 +229,7 @@ func (sc *serverConn) queryText(ctx context.Context, query string) ([][]string, 
 // convert converts the arguments of a call.
 func (sc *serverConn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	sc.converting = true
-	args, err := convertArgs(sc.ci, si, args)
+	args, err := server.ConvertArgs(sc.ci, si, args)
 	sc.converting = false
 	return args, err
 }
@@ -246,7 +247,7 @@ func (sc *serverConn) stopConverting() (was bool) {
 // legacyArgs are the arguments for a method that takes no context: the context
 // can only be asked beforehand.
 func legacyArgs(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
-	values, err := plainValues(args)
+	values, err := server.PlainValues(args)
 	if err != nil {
 		return nil, err
 	}
@@ -335,7 +336,7 @@ func (tx *serverTx) Rollback() error {
 
 // CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their
 // arguments themselves.
-func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return server.AcceptAll(nv) }
 
 // add and remove keep the list of the rows that are open.
 func (sc *serverConn) add(r *rows) { r.server, r.below, sc.open = sc, sc.open, r }

@@ -5,6 +5,8 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 var (
@@ -58,17 +60,17 @@ func (ss *serverStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 func (ss *serverStmt) NumInput() int { return -1 }
 
 // CheckNamedValue implements [driver.NamedValueChecker].
-func (ss *serverStmt) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
+func (ss *serverStmt) CheckNamedValue(nv *driver.NamedValue) error { return server.AcceptAll(nv) }
 
 // Close implements [driver.Stmt].
 func (ss *serverStmt) Close() error { return ss.si.Close() }
 
 // Exec implements [driver.Stmt].
 func (ss *serverStmt) Exec(values []driver.Value) (driver.Result, error) {
-	return ss.ExecContext(context.Background(), namedValues(values))
+	return ss.ExecContext(context.Background(), server.NamedValues(values))
 }
 
 // Query implements [driver.Stmt].
 func (ss *serverStmt) Query(values []driver.Value) (driver.Rows, error) {
-	return ss.QueryContext(context.Background(), namedValues(values))
+	return ss.QueryContext(context.Background(), server.NamedValues(values))
 }

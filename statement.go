@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -58,7 +59,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		return nil, shown
 	}
 	c.spent = true
-	res = readResult(res)
+	res = server.ReadResult(res)
 	c.settle(adm, nil)
 	return res, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"slices"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -128,10 +129,10 @@ func (s *stmt) CheckNamedValue(nv *driver.NamedValue) error { return s.conn.chec
 
 // Exec implements [driver.Stmt].
 func (s *stmt) Exec(values []driver.Value) (driver.Result, error) {
-	return s.ExecContext(context.Background(), namedValues(values))
+	return s.ExecContext(context.Background(), server.NamedValues(values))
 }
 
 // Query implements [driver.Stmt].
 func (s *stmt) Query(values []driver.Value) (driver.Rows, error) {
-	return s.QueryContext(context.Background(), namedValues(values))
+	return s.QueryContext(context.Background(), server.NamedValues(values))
 }

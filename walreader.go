@@ -12,6 +12,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A walReader makes the work on a SQLite file in WAL mode cheaper. Whatever reads or
@@ -143,7 +144,7 @@ func (w *walReader) openUnlocked() (r walRead, err error) {
 	defer func() { // also if the driver ends the goroutine
 		w.mu.Lock()
 		w.connecting = false
-		w.off = w.off || isPanic(err)
+		w.off = w.off || server.IsPanic(err)
 	}()
 	panicked := w.connector.cfg.contain(func() { r, err = openWALRead(w.connector) })
 	return r, cmp.Or(panicked, err)

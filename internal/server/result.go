@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import "database/sql/driver"
 
@@ -11,7 +11,8 @@ type result struct {
 	rowsAffectedErr error
 }
 
-func readResult(inner driver.Result) driver.Result {
+// ReadResult returns a Result that no longer needs the connection of inner.
+func ReadResult(inner driver.Result) driver.Result {
 	switch inner.(type) {
 	case nil, driver.RowsAffected: // nothing, or a mere value
 		return inner
