@@ -97,7 +97,7 @@ type gateNeed int
 const (
 	unlessInside gateNeed = iota // unless it is inside a transaction, which has passed the gate
 	atOnce                       // although it is, since that has not
-	later
+	later                        // with its first statement: see txstart.go
 )
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
@@ -162,6 +162,11 @@ func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity,
 		return nil
 	}
 	id.owner.noteWork()
+	if c.mayLease(req, id) {
+		if leased, err := c.lockWithLease(op, h, req, id); leased || err != nil {
+			return err
+		}
+	}
 	req.passage.Await()
 	acquired := false
 	defer func() { req.passage.End(&h.gate, acquired) }()

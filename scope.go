@@ -191,6 +191,9 @@ func (s *scope) covers(user string) bool {
 
 // release ends the scope. It does nothing the second time.
 func (s *scope) release() {
+	if s.pending != nil {
+		s.pending.resumeLease() // to be given up with the rest
+	}
 	s.pending.settled()
 	s.pending = nil
 	s.releaseHolds()

@@ -18,6 +18,8 @@ import (
 //	pending   held         no     not begun: whoever ends it sends nothing
 //	begun     held         yes    begun
 //
+// Where others are at the gate, it has the gate for a moment more than that: see txlease.go.
+//
 // If it cannot begin, the statement fails, and the transaction stays pending: the next one
 // tries again. So nothing of it is ever written in autocommit.
 //
@@ -168,7 +170,7 @@ func (t *tx) beginOnServer(op *operation) error {
 
 // passGate passes the gate, unless a user who has joined has done so with his lock.
 func (t *tx) passGate(op *operation) error {
-	if t.atGate != nil {
+	if t.atGate != nil || t.passOnLease() {
 		return nil
 	}
 	c, h := t.conn, &t.hold

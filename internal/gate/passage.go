@@ -53,6 +53,7 @@ func (a Passage) End(p *Place, acquired bool) {
 	case !a.IsAlone():
 	case acquired:
 		p.alone = true
+		a.Gate.inside.Store(true)
 	default:
 		a.Gate.writers.Add(-1)
 	}

@@ -115,7 +115,7 @@ type Wait struct {
 
 	// Hopeless, if it is not nil, may know of a reason why the wait will not end that lies outside
 	// of this package. It is asked when the wait begins, and again each time that Self has
-	// passed, with the Work of all holders of the locks that are not free, where that is
+	// passed, or a quarter of the wait so far if that is longer, with the Work of all holders of the locks that are not free, where that is
 	// not nil, how long the wait has lasted, and Self. If it returns the index of one, the wait
 	// ends with ErrDeadlock. It is called on the goroutine that waits, and with no mutex locked.
 	Hopeless func(holders []any, waited, self time.Duration) int

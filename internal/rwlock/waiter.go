@@ -214,9 +214,10 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 // look ends the wait if it could not end by itself. Else it returns how long to
 // wait until there may be a reason to look again, or for the wait to end.
 func (w *waiter) look(bound Wait, again bool) (next time.Duration, err error) {
-	next = bound.Timeout - now().since(w.since)
+	waited := now().since(w.since)
+	next = bound.Timeout - waited
 	if bound.Hopeless != nil {
-		next = min(next, max(bound.Self, time.Millisecond))
+		next = min(next, max(bound.Self, time.Millisecond, waited/4)) // less and less often, with many who wait
 		if err := w.lookForHope(bound); err != nil {
 			return next, err
 		}
