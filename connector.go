@@ -9,6 +9,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -20,7 +21,7 @@ type Connector struct {
 	inner  driver.Connector
 	dsn    *string // nil if it is not known
 	texts  *sqltext.Cache
-	calls  callSites // that were warned of
+	calls  seen.Set // places in the program that were warned of
 	closed chan struct{}
 
 	outer outerPool

@@ -314,7 +314,7 @@ func (c *conn) identify(op *operation) (identity, error) {
 	case ErrorUntagged:
 		return identity{}, errNoUserAt(callSite())
 	case WarnUntagged:
-		c.db.calls.warnOnce(c.db.logger)
+		c.db.warnUntagged()
 	}
 	return identity{}, nil
 }

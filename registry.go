@@ -19,8 +19,6 @@ type databaseList struct {
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*database
 	byFile map[fileID][]*database // those of byID that have seen a file of this ID, the oldest first
-
-	looks atomic.Int64 // how often a file was looked at
 }
 
 // A database is what the handles on one database share. It lives as long as one of
@@ -73,7 +71,7 @@ func openFile(path, library string) (*database, error) {
 
 // join lets a handle of the library have the database, which is retained for it, or releases that.
 func (d *database) join(id, library string) (*database, error) {
-	if err := mixedSQLite(d, id, library); err != nil {
+	if err := mixedSQLite(id, d.library, library); err != nil {
 		d.release()
 		return nil, err
 	}

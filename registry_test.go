@@ -289,11 +289,11 @@ func openFiles(t testing.TB, n int) {
 // beside one.
 func TestOpeningLooksAtNoOtherFile(t *testing.T) {
 	looks := func() int64 {
-		before := registry.looks.Load()
+		before := sqliteLooks.Load()
 		db := openSQLite(t, "sqlite3-dblocker", testdb.SQLite(t))
 		use(t, db)
 		must(t, db.Close())
-		return registry.looks.Load() - before
+		return sqliteLooks.Load() - before
 	}
 	openFiles(t, 1)
 	first := looks()

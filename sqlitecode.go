@@ -1,0 +1,34 @@
+package dblocker
+
+import (
+	"errors"
+	"reflect"
+)
+
+// Primary result codes: https://www.sqlite.org/rescode.html
+const (
+	sqliteReadOnly = 8
+	sqliteIOErr    = 10
+	sqliteCorrupt  = 11
+	sqliteCantOpen = 14
+	sqliteNotADB   = 26
+)
+
+// sqliteCode returns SQLite's primary result code of a driver's error, or 0. It is
+// read by reflection because mattn/go-sqlite3, where it is a field, is not always
+// linked.
+func sqliteCode(err error) int {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if e, ok := err.(interface{ Code() int }); ok {
+			return e.Code() & 0xff
+		}
+		v := reflect.ValueOf(err)
+		if v.Kind() != reflect.Struct || v.Type().PkgPath() != "github.com/mattn/go-sqlite3" {
+			continue
+		}
+		if code := v.FieldByName("Code"); code.CanInt() {
+			return int(code.Int()) & 0xff
+		}
+	}
+	return 0
+}
