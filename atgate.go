@@ -29,10 +29,10 @@ func (p *pool) useGate(c *Connector) {
 	if !ok {
 		return
 	}
-	if s.dsn.isImmutable() { // SQLite takes no lock
+	if s.isImmutable() {
 		p.gate = nil
 	}
-	p.readOnly = s.dsn.last("mode") == "ro"
+	p.readOnly = s.opensReadOnly()
 }
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if

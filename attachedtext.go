@@ -2,7 +2,6 @@ package dblocker
 
 import (
 	"database/sql/driver"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -49,15 +48,7 @@ func attachedPath(a sqltext.Attach, args []driver.NamedValue) string {
 	if a.Param != "" {
 		name = attachedArg(a, args)
 	}
-	d := parseSQLiteDSN(name, sqliteLibrary{})
-	if name == "" || d.kind() != sqliteFile {
-		return ""
-	}
-	abs, err := filepath.Abs(d.path)
-	if err != nil {
-		return ""
-	}
-	return resolvePath(abs)
+	return attachedSQLite(name)
 }
 
 // attachedArg returns the argument for the parameter of an ATTACH, if that is a name of a file.

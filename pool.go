@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
@@ -87,7 +86,7 @@ func newPool(c *Connector) (*pool, error) {
 // openDatabase returns the handle's database, which it retains for the pool.
 func (c *Connector) openDatabase(library string) (*database, error) {
 	if s, ok := c.inner.(*sqliteConnector); ok {
-		if path := s.opened().path; path != "" {
+		if path := s.path(); path != "" {
 			return openFile(path, library)
 		}
 	}
@@ -102,13 +101,13 @@ func (c *Connector) databaseID(library string) string {
 	}
 	dsn := *c.dsn
 	if s, ok := c.inner.(*sqliteConnector); ok {
-		dsn = s.opened().dsn
+		dsn = s.givenDSN()
 	}
 	id := c.dialect.database(dsn)
 	if id == "" {
 		return ""
 	}
-	if c.dialect == generic || strings.HasPrefix(id, memoryPrefix) {
+	if c.dialect == generic || inSQLiteMemory(id) {
 		id += " of " + library // nothing that another driver could open
 	}
 	return c.dialect.name + ":" + id

@@ -31,6 +31,23 @@ func sqliteDatabase(dsn string) string {
 	return resolvePath(abs)
 }
 
+// inSQLiteMemory tells whether the identity is of a database in memory.
+func inSQLiteMemory(id string) bool { return strings.HasPrefix(id, memoryPrefix) }
+
+// attachedSQLite returns the resolved path of the file that an ATTACH of that name attaches;
+// "" if it is none.
+func attachedSQLite(name string) string {
+	d := parseSQLiteDSN(name, sqliteLibrary{})
+	if name == "" || d.kind() != sqliteFile {
+		return ""
+	}
+	abs, err := filepath.Abs(d.path)
+	if err != nil {
+		return ""
+	}
+	return resolvePath(abs)
+}
+
 // resolvePath resolves symbolic links in as much of path as exists. SQLite makes
 // a file that is not there where the links lead to.
 func resolvePath(path string) string {

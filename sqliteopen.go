@@ -64,13 +64,28 @@ func (c *sqliteConnector) opened() *sqliteOpened {
 	c.given.once.Do(func() {
 		o := &c.given.sqliteOpened
 		o.dsn = c.dsn.forDriver()
-		if c.dsn.kind() == sqliteFile {
+		if c.isOfAFile() {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
 		o.inner, o.err = drivers.Open(c.driver, o.dsn)
 	})
 	return &c.given.sqliteOpened
 }
+
+// isOfAFile tells whether c, which may be nil, opens a file.
+func (c *sqliteConnector) isOfAFile() bool { return c != nil && c.dsn.kind() == sqliteFile }
+
+// isImmutable tells that SQLite takes no lock on what c opens.
+func (c *sqliteConnector) isImmutable() bool { return c.dsn.isImmutable() }
+
+// opensReadOnly tells that SQLite opens the file only to read.
+func (c *sqliteConnector) opensReadOnly() bool { return c.dsn.last("mode") == "ro" }
+
+// path returns the absolute path of the file; "" if there is none.
+func (c *sqliteConnector) path() string { return c.opened().path }
+
+// givenDSN returns the DSN that the driver is given.
+func (c *sqliteConnector) givenDSN() string { return c.opened().dsn }
 
 // warn logs what in the DSN does not do what it says.
 func (c *sqliteConnector) warn() {

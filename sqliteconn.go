@@ -1,0 +1,47 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/calmdocs/dblocker/internal/gate"
+)
+
+// setUpSQLite learns the journal mode of a new connection.
+func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) (err error) {
+	c, _ := inner.(*sqliteConnector)
+	if c.isOfAFile() {
+		sc.trust, sc.madeAt, sc.suspect = &c.trust, c.trust.Load(), c.isOfTheFile
+	}
+	if sc.journal == "" {
+		sc.journal, err = c.journalOf(ctx, sc.pragma)
+	}
+	return err
+}
+
+// journalOf returns the journal mode of a connection that inner has made beside another, if
+// that need not be asked for: the driver has set it, and it is the one that the other
+// connection keeps the file in, or has left it in.
+func journalOf(g *gate.Gate, inner driver.Connector) string {
+	c, _ := inner.(*sqliteConnector)
+	if mode := c.setsJournal(); mode != "" && g.Keeps(mode) {
+		return mode
+	}
+	return ""
+}
+
+// sqliteOpenedReadOnly tells that a write failed because its connection was opened
+// when the file could not be written, which may be long ago: nothing was done, and
+// a new connection shows whether it still is so.
+func sqliteOpenedReadOnly(sc *serverConn, err error) bool {
+	return sc.isSuspect() && sqliteCode(err) == sqliteReadOnly
+}
+
+// pragma runs a PRAGMA and returns the first value that it answers.
+func (sc *serverConn) pragma(ctx context.Context, text string) (string, error) {
+	rows, err := sc.queryText(ctx, "PRAGMA "+text)
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0][0], nil
+}
