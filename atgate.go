@@ -6,6 +6,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -13,7 +14,7 @@ const gateNamePrefix = "the gate of the SQLite database"
 
 // gateName is the name of the gate of the database of that identity.
 func gateName(id string) string {
-	if path, ok := strings.CutPrefix(id, sqliteName+":"); ok {
+	if path, ok := strings.CutPrefix(id, sqlite.Name+":"); ok {
 		return gateNamePrefix + " " + path
 	}
 	return gateNamePrefix
@@ -25,14 +26,14 @@ func (p *pool) useGate(c *Connector) {
 		return
 	}
 	p.gate = p.database.gate
-	s, ok := c.inner.(*sqliteConnector)
+	s, ok := c.inner.(*sqlite.Connector)
 	if !ok {
 		return
 	}
-	if s.isImmutable() {
+	if s.IsImmutable() {
 		p.gate = nil
 	}
-	p.readOnly = s.opensReadOnly()
+	p.readOnly = s.OpensReadOnly()
 }
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if

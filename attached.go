@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -113,7 +114,7 @@ func (a *attachments) look(ctx context.Context, sc *serverConn) error {
 		if len(row) < 3 || row[1] == "main" || row[1] == "temp" || row[2] == "" {
 			continue
 		}
-		if id := sqliteName + ":" + resolvePath(row[2]); id != a.pool.database.id {
+		if id := sqlite.Name + ":" + sqlite.ResolvePath(row[2]); id != a.pool.database.id {
 			schemas[id] = row[1]
 		}
 	}

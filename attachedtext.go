@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -26,7 +27,7 @@ func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.N
 	}
 	for _, a := range sqltext.Attaches(text) {
 		if path := attachedPath(a, args); path != "" {
-			id := sqliteName + ":" + path
+			id := sqlite.Name + ":" + path
 			c.pool.attached.expect(id)
 			c.expected = append(c.expected, id)
 		}
@@ -48,7 +49,7 @@ func attachedPath(a sqltext.Attach, args []driver.NamedValue) string {
 	if a.Param != "" {
 		name = attachedArg(a, args)
 	}
-	return attachedSQLite(name)
+	return sqlite.AttachedFile(name)
 }
 
 // attachedArg returns the argument for the parameter of an ATTACH, if that is a name of a file.

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // A pool is the server connections of an open handle, and the locks in front of
@@ -62,7 +63,7 @@ func newPool(c *Connector) (*pool, error) {
 	if isPgxPool(c.inner) {
 		limits.maxIdleConns, p.connector.timeout = 0, c.connTimeout
 	}
-	_, isSQLite := c.inner.(*sqliteConnector)
+	_, isSQLite := c.inner.(*sqlite.Connector)
 	if isSQLite && p.gate != nil { // another may wait for what we close
 		p.connector.conns = &p.gate.Conns
 		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
@@ -85,8 +86,8 @@ func newPool(c *Connector) (*pool, error) {
 
 // openDatabase returns the handle's database, which it retains for the pool.
 func (c *Connector) openDatabase(library string) (*database, error) {
-	if s, ok := c.inner.(*sqliteConnector); ok {
-		if path := s.path(); path != "" {
+	if s, ok := c.inner.(*sqlite.Connector); ok {
+		if path := s.Path(); path != "" {
 			return openFile(path, library)
 		}
 	}
@@ -100,14 +101,14 @@ func (c *Connector) databaseID(library string) string {
 		return ""
 	}
 	dsn := *c.dsn
-	if s, ok := c.inner.(*sqliteConnector); ok {
-		dsn = s.givenDSN()
+	if s, ok := c.inner.(*sqlite.Connector); ok {
+		dsn = s.GivenDSN()
 	}
 	id := c.dialect.database(dsn)
 	if id == "" {
 		return ""
 	}
-	if c.dialect == generic || inSQLiteMemory(id) {
+	if c.dialect == generic || sqlite.InMemory(id) {
 		id += " of " + library // nothing that another driver could open
 	}
 	return c.dialect.name + ":" + id
@@ -130,8 +131,8 @@ func (p *pool) close() error {
 	defer p.release()
 	p.leaveGate()
 	p.walReader.close(true)
-	if s, ok := p.connector.inner.(*sqliteConnector); ok {
-		s.stop()
+	if s, ok := p.connector.inner.(*sqlite.Connector); ok {
+		s.Stop()
 	}
 	defer p.attached.close()
 	return p.inner.close()

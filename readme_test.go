@@ -58,11 +58,11 @@ func TestReadmeNamesTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sources strings.Builder
-	lock, err := filepath.Glob("internal/rwlock/*_test.go")
+	inner, err := filepath.Glob("internal/*/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range slices.Concat(files, compat, lock) {
+	for _, f := range slices.Concat(files, compat, inner) {
 		source, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)

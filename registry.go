@@ -7,18 +7,19 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // registry knows which databases this process has open through dblocker, so
 // that handles on one database share its locks. Nobody looks at a file while he has
 // its mutex: there may be thousands of files, and slow ones.
-var registry = databaseList{byID: make(map[string]*database), byFile: make(map[fileID][]*database)}
+var registry = databaseList{byID: make(map[string]*database), byFile: make(map[sqlite.FileID][]*database)}
 
 // A databaseList finds databases by what they are of.
 type databaseList struct {
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*database
-	byFile map[fileID][]*database // those of byID that have seen a file of this ID, the oldest first
+	byFile map[sqlite.FileID][]*database // those of byID that have seen a file of this ID, the oldest first
 }
 
 // A database is what the handles on one database share. It lives as long as one of
@@ -59,19 +60,19 @@ func openDatabase(id, library string) (*database, error) {
 // openFile is openDatabase for a SQLite file with an absolute path, which need not be resolved
 // if somebody has the file open.
 func openFile(path, library string) (*database, error) {
-	file := statFile(path)
+	file := sqlite.StatFile(path)
 	registry.mu.Lock()
 	d := registry.findFile(file)
 	registry.mu.Unlock()
 	if d != nil {
-		return d.join(sqliteName+":"+path, library)
+		return d.join(sqlite.Name+":"+path, library)
 	}
-	return openDatabase(sqliteName+":"+resolvePath(path), library)
+	return openDatabase(sqlite.Name+":"+sqlite.ResolvePath(path), library)
 }
 
 // join lets a handle of the library have the database, which is retained for it, or releases that.
 func (d *database) join(id, library string) (*database, error) {
-	if err := mixedSQLite(id, d.library, library); err != nil {
+	if err := sqlite.Mixed(id, d.library, library); err != nil {
 		d.release()
 		return nil, err
 	}
@@ -80,13 +81,13 @@ func (d *database) join(id, library string) (*database, error) {
 
 // open returns the database that is there, or else a new one, and retains it for the caller.
 func (l *databaseList) open(id, library string) (d *database, isNew bool) {
-	file := statSQLite(id)
+	file := sqlite.Stat(id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if d := l.find(id, file); d != nil {
 		return d, false
 	}
-	if hasOtherNames(file) {
+	if sqlite.HasOtherNames(file) {
 		if d := l.search(id, file); d != nil {
 			return d, false
 		}
@@ -108,7 +109,7 @@ func (l *databaseList) find(id string, file os.FileInfo) *database {
 
 // findFile does that for a file that has been seen.
 func (l *databaseList) findFile(file os.FileInfo) *database {
-	if file, ok := fileIDOf(file); ok {
+	if file, ok := sqlite.FileIDOf(file); ok {
 		for _, d := range l.byFile[file] {
 			if d.retain() {
 				return d
@@ -152,7 +153,7 @@ func (l *databaseList) see(d *database, file os.FileInfo) {
 		return
 	}
 	d.file.Store(&file)
-	if id, ok := fileIDOf(file); ok {
+	if id, ok := sqlite.FileIDOf(file); ok {
 		l.byFile[id] = append(l.byFile[id], d)
 	}
 }
@@ -163,7 +164,7 @@ func (l *databaseList) forget(d *database) {
 	if file == nil {
 		return
 	}
-	if id, ok := fileIDOf(*file); ok {
+	if id, ok := sqlite.FileIDOf(*file); ok {
 		l.byFile[id] = slices.DeleteFunc(l.byFile[id], func(o *database) bool { return o == d })
 		if len(l.byFile[id]) == 0 {
 			delete(l.byFile, id)
@@ -188,13 +189,13 @@ func (d *database) hasSeen(file os.FileInfo) bool {
 
 // finds tells whether the file is what is at the path of d now.
 func (d *database) finds(file os.FileInfo) bool {
-	there := statSQLite(d.id)
+	there := sqlite.Stat(d.id)
 	return there != nil && os.SameFile(there, file)
 }
 
 // look notes which file a SQLite connection, which keeps d, has been opened on.
 func (d *database) look() {
-	file := statSQLite(d.id)
+	file := sqlite.Stat(d.id)
 	if file == nil || d.hasSeen(file) {
 		return
 	}

@@ -11,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
+
+const mattnPkg = "github.com/mattn/go-sqlite3"
 
 // TestDatabaseIdentity: DSNs in one group open one database, those of different
 // groups open different ones.
@@ -289,11 +292,11 @@ func openFiles(t testing.TB, n int) {
 // beside one.
 func TestOpeningLooksAtNoOtherFile(t *testing.T) {
 	looks := func() int64 {
-		before := sqliteLooks.Load()
+		before := sqlite.Looks.Load()
 		db := openSQLite(t, "sqlite3-dblocker", testdb.SQLite(t))
 		use(t, db)
 		must(t, db.Close())
-		return sqliteLooks.Load() - before
+		return sqlite.Looks.Load() - before
 	}
 	openFiles(t, 1)
 	first := looks()
@@ -356,7 +359,7 @@ func TestOneFileOpenedByManyNames(t *testing.T) {
 // TestSearchForFiles is the way where files have no IDs.
 func TestSearchForFiles(t *testing.T) {
 	dir := t.TempDir()
-	l := databaseList{byID: make(map[string]*database), byFile: make(map[fileID][]*database)}
+	l := databaseList{byID: make(map[string]*database), byFile: make(map[sqlite.FileID][]*database)}
 	for _, name := range []string{"a.db", "b.db", "c.db"} {
 		path := filepath.Join(dir, name)
 		must(t, os.WriteFile(path, nil, 0o600))
@@ -364,7 +367,7 @@ func TestSearchForFiles(t *testing.T) {
 		if !isNew {
 			t.Fatalf("%s has a database already", name)
 		}
-		file := statSQLite(s.id)
+		file := sqlite.Stat(s.id)
 		l.mu.Lock()
 		if got := l.search("sqlite:"+path+"-link", file); got != s {
 			t.Errorf("%s has not been found", name)

@@ -115,7 +115,7 @@ func (sc *serverConn) close() error {
 		sc.cache.clear()
 	}
 	if sc.sqlite != nil {
-		sc.sqlite.letGo()
+		sc.sqlite.LetGo()
 	}
 	return sc.conns.Disconnect(sc.closeInner)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 var (
@@ -56,8 +57,8 @@ type serverConn struct {
 	keepFrom int
 	schema   *atomic.Int64
 
-	conns  *gate.Conns      // that it is one of; nil if it is not counted
-	sqlite *sqliteConnector // that has made it; else nil
+	conns  *gate.Conns       // that it is one of; nil if it is not counted
+	sqlite *sqlite.Connector // that has made it; else nil
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.

@@ -15,6 +15,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 var (
@@ -89,7 +90,7 @@ func (c *serverConnector) closeOpened() {
 // SQLite file that nobody can leave waiting for. What it takes is bounded by SQLite's
 // busy timeout, and to count a connection too many does no harm where there is no limit.
 func (c *serverConnector) dialsHere(ctx context.Context) bool {
-	_, isSQLite := c.inner.(*sqliteConnector)
+	_, isSQLite := c.inner.(*sqlite.Connector)
 	return isSQLite && ctx.Done() == nil && !c.limited
 }
 
@@ -102,7 +103,7 @@ func (c *serverConnector) open(ctx context.Context, w rwlock.Wait, setUp func(co
 			return err
 		}
 		sc = newServerConn(ci, c.cfg)
-		sc.sqlite, _ = c.inner.(*sqliteConnector)
+		sc.sqlite, _ = c.inner.(*sqlite.Connector)
 		if beside {
 			sc.journal = journalOf(c.gate, c.inner)
 		}

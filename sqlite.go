@@ -6,19 +6,20 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 var sqliteDialect = &dialect{
-	name:     sqliteName,
+	name:     sqlite.Name,
 	text:     sqltext.SQLite,
 	marks:    []string{"sqlite"},
 	bindType: sqlx.QUESTION,
 	// A connection is a few file descriptors: there is no server to protect, and
 	// a program that works with many on the bare driver must go on to work.
 	limits:    poolLimits{maxIdleConns: defaultIdleConns},
-	database:  sqliteDatabase,
-	connector: newSQLiteConnector,
+	database:  sqlite.Database,
+	connector: sqlite.NewConnector,
 	setUp:     setUpSQLite,
 
 	stmtCache: defaultStmtCache,

@@ -5,16 +5,17 @@ import (
 	"database/sql/driver"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // setUpSQLite learns the journal mode of a new connection.
 func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) (err error) {
-	c, _ := inner.(*sqliteConnector)
-	if c.isOfAFile() {
-		sc.trust, sc.madeAt, sc.suspect = &c.trust, c.trust.Load(), c.isOfTheFile
+	c, _ := inner.(*sqlite.Connector)
+	if c.IsOfAFile() {
+		sc.trust, sc.madeAt, sc.suspect = &c.Trust, c.Trust.Load(), c.IsOfTheFile
 	}
 	if sc.journal == "" {
-		sc.journal, err = c.journalOf(ctx, sc.pragma)
+		sc.journal, err = c.JournalOf(ctx, sc.pragma)
 	}
 	return err
 }
@@ -23,8 +24,8 @@ func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) (e
 // that need not be asked for: the driver has set it, and it is the one that the other
 // connection keeps the file in, or has left it in.
 func journalOf(g *gate.Gate, inner driver.Connector) string {
-	c, _ := inner.(*sqliteConnector)
-	if mode := c.setsJournal(); mode != "" && g.Keeps(mode) {
+	c, _ := inner.(*sqlite.Connector)
+	if mode := c.SetsJournal(); mode != "" && g.Keeps(mode) {
 		return mode
 	}
 	return ""
@@ -34,7 +35,7 @@ func journalOf(g *gate.Gate, inner driver.Connector) string {
 // when the file could not be written, which may be long ago: nothing was done, and
 // a new connection shows whether it still is so.
 func sqliteOpenedReadOnly(sc *serverConn, err error) bool {
-	return sc.isSuspect() && sqliteCode(err) == sqliteReadOnly
+	return sc.isSuspect() && sqlite.Code(err) == sqlite.CodeReadOnly
 }
 
 // pragma runs a PRAGMA and returns the first value that it answers.

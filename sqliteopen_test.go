@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -283,7 +284,7 @@ func TestSQLiteDSNIsExplained(t *testing.T) {
 		}
 	}
 	db, _ := openLogged(t, filepath.Join(dir, "none.db?mode=rw"))
-	if err := db.Ping(); err == nil || !strings.Contains(err.Error(), "with mode=rw the file must exist") || sqliteCode(err) != sqliteCantOpen {
+	if err := db.Ping(); err == nil || !strings.Contains(err.Error(), "with mode=rw the file must exist") || sqlite.Code(err) != sqlite.CodeCantOpen {
 		t.Errorf("mode=rw of a file that is not there: %v", err)
 	}
 	db, _ = openLogged(t, "file:"+filepath.Join(dir, "none.db?mode=rw"))

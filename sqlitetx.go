@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -24,7 +25,7 @@ func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (dr
 	tx := &sqliteTx{sc: sc, guard: sqliteGuard{sc: sc}}
 	if !opts.ReadOnly {
 		err := tx.run(ctx, "BEGIN IMMEDIATE")
-		if sqliteCode(err) == sqliteReadOnly && sc.isQueryOnly(ctx) {
+		if sqlite.Code(err) == sqlite.CodeReadOnly && sc.isQueryOnly(ctx) {
 			err = tx.run(ctx, "BEGIN") // it can only read, as the program has asked for
 		}
 		return tx, err

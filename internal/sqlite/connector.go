@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"context"
@@ -15,21 +15,21 @@ import (
 )
 
 var (
-	_ driver.Connector = (*sqliteConnector)(nil)
-	_ io.Closer        = (*sqliteConnector)(nil)
+	_ driver.Connector = (*Connector)(nil)
+	_ io.Closer        = (*Connector)(nil)
 )
 
-// A sqliteConnector opens the connections of a SQLite handle whose DSN is known.
-type sqliteConnector struct {
+// A Connector opens the connections of a SQLite handle whose DSN is known.
+type Connector struct {
 	driver driver.Driver
-	dsn    *sqliteDSN
+	dsn    *dsn
 	logger *slog.Logger
 
 	// given is decided once, when the first connection is wanted: as with the
 	// bare driver, a program may change its working directory until then.
 	given struct {
 		once sync.Once
-		sqliteOpened
+		opening
 	}
 
 	mu     sync.Mutex  // guards what follows
@@ -37,19 +37,22 @@ type sqliteConnector struct {
 	anchor driver.Conn // keeps a memory database alive from the end of its last connection until Close; or nil
 	closed bool
 
-	trust atomic.Int64 // of the connections: see serverConn
+	// Trust is raised for each error that may come from what the file was when a connection
+	// opened it: the connections that were made before are no longer trusted.
+	Trust atomic.Int64
 }
 
-// sqliteOpened is what the driver has been given.
-type sqliteOpened struct {
+// opening is what the driver has been given.
+type opening struct {
 	dsn   string
 	path  string // absolute, of the file; "" if there is none
 	inner driver.Connector
 	err   error
 }
 
-func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
-	c := &sqliteConnector{driver: d, dsn: dsnOfHandle(dsn, drivers.Package(d)), logger: l}
+// NewConnector makes the connector of a handle, and logs what its DSN does not do.
+func NewConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
+	c := &Connector{driver: d, dsn: parseOnce(dsn, drivers.Package(d)), logger: l}
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
 			return nil, err
@@ -60,35 +63,35 @@ func newSQLiteConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Con
 }
 
 // opened returns what the driver is given.
-func (c *sqliteConnector) opened() *sqliteOpened {
+func (c *Connector) opened() *opening {
 	c.given.once.Do(func() {
-		o := &c.given.sqliteOpened
+		o := &c.given.opening
 		o.dsn = c.dsn.forDriver()
-		if c.isOfAFile() {
+		if c.IsOfAFile() {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
 		o.inner, o.err = drivers.Open(c.driver, o.dsn)
 	})
-	return &c.given.sqliteOpened
+	return &c.given.opening
 }
 
-// isOfAFile tells whether c, which may be nil, opens a file.
-func (c *sqliteConnector) isOfAFile() bool { return c != nil && c.dsn.kind() == sqliteFile }
+// IsOfAFile tells whether c, which may be nil, opens a file.
+func (c *Connector) IsOfAFile() bool { return c != nil && c.dsn.kind() == kindFile }
 
-// isImmutable tells that SQLite takes no lock on what c opens.
-func (c *sqliteConnector) isImmutable() bool { return c.dsn.isImmutable() }
+// IsImmutable tells that SQLite takes no lock on what c opens.
+func (c *Connector) IsImmutable() bool { return c.dsn.isImmutable() }
 
-// opensReadOnly tells that SQLite opens the file only to read.
-func (c *sqliteConnector) opensReadOnly() bool { return c.dsn.last("mode") == "ro" }
+// OpensReadOnly tells that SQLite opens the file only to read.
+func (c *Connector) OpensReadOnly() bool { return c.dsn.last("mode") == "ro" }
 
-// path returns the absolute path of the file; "" if there is none.
-func (c *sqliteConnector) path() string { return c.opened().path }
+// Path returns the absolute path of the file; "" if there is none.
+func (c *Connector) Path() string { return c.opened().path }
 
-// givenDSN returns the DSN that the driver is given.
-func (c *sqliteConnector) givenDSN() string { return c.opened().dsn }
+// GivenDSN returns the DSN that the driver is given.
+func (c *Connector) GivenDSN() string { return c.opened().dsn }
 
 // warn logs what in the DSN does not do what it says.
-func (c *sqliteConnector) warn() {
+func (c *Connector) warn() {
 	if driver, ok := c.dsn.namesDriver(); ok {
 		c.logger.Warn(`dblocker: the SQLite DSN begins with the name of a driver, as that of the driver "dblocker" would, and here it is a part of the file's name`,
 			"name", driver+":")
@@ -123,19 +126,19 @@ func (c *sqliteConnector) warn() {
 }
 
 // Connect implements [driver.Connector].
-func (c *sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	o := c.opened()
 	if o.err != nil {
 		return nil, o.err
 	}
-	if kind := c.dsn.kind(); kind == sqliteMemory || kind == sqliteNamedMemory {
+	if kind := c.dsn.kind(); kind == kindMemory || kind == kindNamedMemory {
 		return c.connectToMemory(ctx, o.inner)
 	}
 	ci, err := o.inner.Connect(ctx)
 	return ci, c.dsn.explainOpen(err)
 }
 
-func (c *sqliteConnector) connectToMemory(ctx context.Context, inner driver.Connector) (driver.Conn, error) {
+func (c *Connector) connectToMemory(ctx context.Context, inner driver.Connector) (driver.Conn, error) {
 	ci, err := inner.Connect(ctx)
 	if err != nil {
 		return nil, c.dsn.explainOpen(err)
@@ -147,11 +150,11 @@ func (c *sqliteConnector) connectToMemory(ctx context.Context, inner driver.Conn
 	return ci, nil
 }
 
-// letGo is called before a connection is closed. A memory database is gone with its last
+// LetGo is called before a connection is closed. A memory database is gone with its last
 // connection: so before that, one is opened which nobody uses. Not earlier, since hooks of
 // the program see it.
-func (c *sqliteConnector) letGo() {
-	if kind := c.dsn.kind(); kind != sqliteMemory && kind != sqliteNamedMemory {
+func (c *Connector) LetGo() {
+	if kind := c.dsn.kind(); kind != kindMemory && kind != kindNamedMemory {
 		return
 	}
 	c.mu.Lock()
@@ -167,8 +170,8 @@ func (c *sqliteConnector) letGo() {
 	c.anchor = anchor
 }
 
-// stop tells that the handle is about to be closed.
-func (c *sqliteConnector) stop() {
+// Stop tells that the handle is about to be closed.
+func (c *Connector) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
@@ -186,10 +189,10 @@ func liftMemoryLimit(ci driver.Conn) {
 }
 
 // Driver implements [driver.Connector].
-func (c *sqliteConnector) Driver() driver.Driver { return c.driver }
+func (c *Connector) Driver() driver.Driver { return c.driver }
 
 // Close implements [io.Closer].
-func (c *sqliteConnector) Close() error {
+func (c *Connector) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true

@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"net/url"
@@ -75,7 +75,7 @@ func TestSQLiteDSN(t *testing.T) {
 		{moderncPkg, "/a.db?_pragma=busy_timeout%3d7", "/a.db?_pragma=busy_timeout%3d7"},
 		{moderncPkg, "/a.db?_pragma=main.Busy_Timeout (7)", "/a.db?_pragma=main.Busy_Timeout (7)"},
 	} {
-		d := parseSQLiteDSN(tc.dsn, findSQLiteLibrary(tc.pkg))
+		d := parse(tc.dsn, findLibrary(tc.pkg))
 		got := d.forDriver()
 		if _, after, ok := strings.Cut(got, "/dblocker-"); ok {
 			got = "file:/dblocker-N" + after[strings.IndexByte(after, '?'):]
@@ -90,12 +90,12 @@ func TestSQLiteDSN(t *testing.T) {
 // again, by a driver that does not drop parameters.
 func TestSQLiteDSNIsStable(t *testing.T) {
 	for _, dsn := range []string{"a.db", "a b%41#.db?mode=ro", "file:a%2541%3f%23.db?mode=ro", "//a.db?cache=shared", ":memory:", "x%?immutable=1"} {
-		first := parseSQLiteDSN(dsn, findSQLiteLibrary(mattnPkg))
-		again := parseSQLiteDSN(first.forDriver(), findSQLiteLibrary(mattnPkg))
-		if got := again.forDriver(); again.kind() == sqliteFile && got != again.raw {
+		first := parse(dsn, findLibrary(mattnPkg))
+		again := parse(first.forDriver(), findLibrary(mattnPkg))
+		if got := again.forDriver(); again.kind() == kindFile && got != again.raw {
 			t.Errorf("%q: %q, and then %q", dsn, again.raw, got)
 		}
-		if abs, _ := filepath.Abs(first.path); first.kind() == sqliteFile && filepath.Clean(again.path) != abs || again.isReadOnly() != first.isReadOnly() {
+		if abs, _ := filepath.Abs(first.path); first.kind() == kindFile && filepath.Clean(again.path) != abs || again.isReadOnly() != first.isReadOnly() {
 			t.Errorf("%q: file %q, read-only %v; after rewriting %q, %v", dsn, abs, first.isReadOnly(), again.path, again.isReadOnly())
 		}
 	}
@@ -106,12 +106,12 @@ func TestSQLiteDSNReadOnly(t *testing.T) {
 		"a.db": false, "a.db?mode=ro": true, "a.db?mode=rw": false, "file:a.db?mode=ro&mode=rwc": false, "file:a.db?immutable=1": true,
 		"file:a.db?immutable=no": false, "file:a.db?immutable=1&immutable=0": true, "file:a.db#?mode=ro": false, "file:a.db?x=1#&mode=ro": false, "a.db?_query_only=1": true, "a.db?_query_only=off": false, "a.db?_pragma=query_only(1)": false,
 	} {
-		if d := parseSQLiteDSN(dsn, findSQLiteLibrary(mattnPkg)); d.isReadOnly() != want {
+		if d := parse(dsn, findLibrary(mattnPkg)); d.isReadOnly() != want {
 			t.Errorf("mattn %q: read-only %v", dsn, !want)
 		}
 	}
 	for dsn, want := range map[string]bool{"a.db?_query_only=1": true, "a.db?_pragma=query_only(1)": true, "a.db?_pragma=query_only=true": true, "a.db?_pragma=query_only(0)": false} {
-		if d := parseSQLiteDSN(dsn, findSQLiteLibrary(moderncPkg)); d.isReadOnly() != want {
+		if d := parse(dsn, findLibrary(moderncPkg)); d.isReadOnly() != want {
 			t.Errorf("modernc %q: read-only %v", dsn, !want)
 		}
 	}
@@ -133,7 +133,7 @@ func TestIgnoredSQLiteParams(t *testing.T) {
 		params, err := url.ParseQuery(tc.query)
 		must(t, err)
 		var got []string
-		for _, p := range findSQLiteLibrary(tc.pkg).ignored(params) {
+		for _, p := range findLibrary(tc.pkg).ignored(params) {
 			got = append(got, p.name+": "+p.write)
 		}
 		if got := strings.Join(got, ", "); got != tc.want {
@@ -150,17 +150,17 @@ func FuzzSQLiteDSN(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, dsn string) {
 		for _, pkg := range []string{mattnPkg, moderncPkg, ncrucesPkg} {
-			d := parseSQLiteDSN(dsn, findSQLiteLibrary(pkg))
+			d := parse(dsn, findLibrary(pkg))
 			once := d.forDriver()
-			again := parseSQLiteDSN(once, d.library)
+			again := parse(once, d.library)
 			if twice := again.forDriver(); twice != once {
 				t.Errorf("%s %q: %q, and then %q", pkg, dsn, once, twice)
 			}
-			if k := d.kind(); k != again.kind() && !(k == sqliteMemory && again.kind() == sqliteNamedMemory) {
+			if k := d.kind(); k != again.kind() && !(k == kindMemory && again.kind() == kindNamedMemory) {
 				t.Errorf("%s %q is of kind %d, but %q of %d", pkg, dsn, k, once, again.kind())
 			}
 			d.library.ignored(d.params)
-			sqliteDatabase(dsn)
+			Database(dsn)
 		}
 	})
 }

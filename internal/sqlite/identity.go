@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"fmt"
@@ -8,49 +8,50 @@ import (
 	"sync/atomic"
 )
 
-const sqliteName = "sqlite"
+// Name is the engine's, as the option dialect writes it, and as identities begin.
+const Name = "sqlite"
 
 // memoryPrefix marks the identity of a database that is in memory.
 const memoryPrefix = "memory:"
 
-// sqliteDatabase returns the absolute path of the file that a DSN opens. Memory
+// Database returns the absolute path of the file that a DSN opens. Memory
 // databases that connections share by name are memoryPrefix and that name; others
 // have no identity, "".
-func sqliteDatabase(dsn string) string {
-	d := parseSQLiteDSN(dsn, findSQLiteLibrary(""))
+func Database(dsn string) string {
+	d := parse(dsn, findLibrary(""))
 	switch d.kind() {
-	case sqliteNamedMemory:
+	case kindNamedMemory:
 		return memoryPrefix + d.path
-	case sqliteMemory, sqliteTemporary:
+	case kindMemory, kindTemporary:
 		return ""
 	}
 	abs, err := filepath.Abs(d.path)
 	if err != nil {
 		return ""
 	}
-	return resolvePath(abs)
+	return ResolvePath(abs)
 }
 
-// inSQLiteMemory tells whether the identity is of a database in memory.
-func inSQLiteMemory(id string) bool { return strings.HasPrefix(id, memoryPrefix) }
+// InMemory tells whether the identity is of a database in memory.
+func InMemory(id string) bool { return strings.HasPrefix(id, memoryPrefix) }
 
-// attachedSQLite returns the resolved path of the file that an ATTACH of that name attaches;
+// AttachedFile returns the resolved path of the file that an ATTACH of that name attaches;
 // "" if it is none.
-func attachedSQLite(name string) string {
-	d := parseSQLiteDSN(name, sqliteLibrary{})
-	if name == "" || d.kind() != sqliteFile {
+func AttachedFile(name string) string {
+	d := parse(name, library{})
+	if name == "" || d.kind() != kindFile {
 		return ""
 	}
 	abs, err := filepath.Abs(d.path)
 	if err != nil {
 		return ""
 	}
-	return resolvePath(abs)
+	return ResolvePath(abs)
 }
 
-// resolvePath resolves symbolic links in as much of path as exists. SQLite makes
+// ResolvePath resolves symbolic links in as much of path as exists. SQLite makes
 // a file that is not there where the links lead to.
-func resolvePath(path string) string {
+func ResolvePath(path string) string {
 	const maxLinks = 40 // as Linux
 	for range maxLinks {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -72,20 +73,20 @@ func resolvePath(path string) string {
 	return path
 }
 
-// statSQLite looks at the file of a database with the given identity; it returns
+// Stat looks at the file of a database with the given identity; it returns
 // nil if there is none.
-func statSQLite(id string) os.FileInfo {
-	path, ok := strings.CutPrefix(id, sqliteName+":")
+func Stat(id string) os.FileInfo {
+	path, ok := strings.CutPrefix(id, Name+":")
 	if !ok || strings.HasPrefix(path, memoryPrefix) {
 		return nil
 	}
-	return statFile(path)
+	return StatFile(path)
 }
 
-// statFile never opens the file, since closing any descriptor of a file drops SQLite's
+// StatFile never opens the file, since closing any descriptor of a file drops SQLite's
 // locks on it: https://www.sqlite.org/howtocorrupt.html
-func statFile(path string) os.FileInfo {
-	sqliteLooks.Add(1)
+func StatFile(path string) os.FileInfo {
+	Looks.Add(1)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil
@@ -93,16 +94,16 @@ func statFile(path string) os.FileInfo {
 	return info
 }
 
-// sqliteLooks counts how often a file was looked at.
-var sqliteLooks atomic.Int64
+// Looks counts how often a file was looked at.
+var Looks atomic.Int64
 
-// mixedSQLite returns an error if a file that is open through one SQLite library is to be
+// Mixed returns an error if a file that is open through one SQLite library is to be
 // opened by another, which does not see the locks of the first.
-func mixedSQLite(id, open, library string) error {
-	if open == library || !isSQLiteLibrary(open) || !isSQLiteLibrary(library) {
+func Mixed(id, open, library string) error {
+	if open == library || !isLibrary(open) || !isLibrary(library) {
 		return nil
 	}
 	return fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+
 		"a second SQLite library, %s, would break SQLite's file locks (https://www.sqlite.org/howtocorrupt.html): use one driver for both handles",
-		strings.TrimPrefix(id, sqliteName+":"), open, library)
+		strings.TrimPrefix(id, Name+":"), open, library)
 }

@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"net/url"
@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// A sqliteLibrary is a Go package that brings an SQLite of its own, with the
+// A library is a Go package that brings an SQLite of its own, with the
 // driver for it.
-type sqliteLibrary struct {
+type library struct {
 	pkg string
 
-	// params is the column of sqliteParams; 0 if its parameters are not known.
-	params sqliteColumn
+	// params is the column of paramTable; 0 if its parameters are not known.
+	params column
 
 	// cutsQuery tells that the driver cuts the query off a DSN that does not begin
 	// with "file:", so that only its own parameters are read there.
@@ -26,9 +26,9 @@ type sqliteLibrary struct {
 	busyTimeout string
 }
 
-// sqliteLibraries do not see each other's file locks. Drivers in other packages
+// libraries do not see each other's file locks. Drivers in other packages
 // are taken for wrappers around one of them.
-var sqliteLibraries = []sqliteLibrary{
+var libraries = []library{
 	{pkg: "github.com/mattn/go-sqlite3", params: inMattn, cutsQuery: true, memdb: true},
 	{pkg: "modernc.org/sqlite", params: inModernc, cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout},
 	{pkg: "github.com/glebarez/go-sqlite", cutsQuery: true, memdb: true, busyTimeout: moderncBusyTimeout},
@@ -39,48 +39,48 @@ var sqliteLibraries = []sqliteLibrary{
 // applies it before all other parameters.
 const moderncBusyTimeout = "_pragma=busy_timeout(5000)"
 
-// findSQLiteLibrary returns the library that a driver's package is, or what most
+// findLibrary returns the library that a driver's package is, or what most
 // wrappers wrap.
-func findSQLiteLibrary(pkg string) sqliteLibrary {
-	for _, l := range sqliteLibraries {
+func findLibrary(pkg string) library {
+	for _, l := range libraries {
 		if l.pkg == pkg {
 			return l
 		}
 	}
-	return sqliteLibrary{pkg: pkg, cutsQuery: true, memdb: true}
+	return library{pkg: pkg, cutsQuery: true, memdb: true}
 }
 
-func isSQLiteLibrary(pkg string) bool {
-	return slices.ContainsFunc(sqliteLibraries, func(l sqliteLibrary) bool { return l.pkg == pkg })
+func isLibrary(pkg string) bool {
+	return slices.ContainsFunc(libraries, func(l library) bool { return l.pkg == pkg })
 }
 
 // walParam is the parameter that puts a database into WAL mode.
-func (l sqliteLibrary) walParam() string {
+func (l library) walParam() string {
 	if l.busyTimeout == moderncBusyTimeout {
 		return "_pragma=journal_mode(WAL)"
 	}
 	return "_journal_mode=WAL"
 }
 
-// A sqliteColumn says in which libraries a parameter exists.
-type sqliteColumn int
+// A column says in which libraries a parameter exists.
+type column int
 
 const (
-	inMattn sqliteColumn = 1 << iota
+	inMattn column = 1 << iota
 	inModernc
 	inBoth = inMattn | inModernc
 )
 
-// A sqliteParam is one thing that DSNs set.
-type sqliteParam struct {
+// A param is one thing that DSNs set.
+type param struct {
 	names  []string
 	pragma string // that it sets, if it is one
-	in     sqliteColumn
+	in     column
 }
 
-// sqliteParams are the DSN parameters of mattn/go-sqlite3 v1.14.53 and of
+// paramTable are the DSN parameters of mattn/go-sqlite3 v1.14.53 and of
 // modernc.org/sqlite v1.61.1. Of two names in a row the second wins.
-var sqliteParams = []sqliteParam{
+var paramTable = []param{
 	{[]string{"_auto_vacuum", "_vacuum"}, "auto_vacuum", inBoth},
 	{[]string{"_busy_timeout", "_timeout"}, "busy_timeout", inBoth},
 	{[]string{"_foreign_keys", "_fk"}, "foreign_keys", inBoth},
@@ -117,14 +117,14 @@ var sqliteParams = []sqliteParam{
 	{[]string{"_timezone"}, "", inModernc},
 }
 
-// sqliteURIParams are SQLite's own: https://www.sqlite.org/uri.html. The drivers
+// ownParams are SQLite's own: https://www.sqlite.org/uri.html. The drivers
 // read vfs too, with or without "file:".
-var sqliteURIParams = []string{"mode", "cache", "immutable", "nolock", "psow", "modeof"}
+var ownParams = []string{"mode", "cache", "immutable", "nolock", "psow", "modeof"}
 
 // pragmaValue returns the value that params give to a PRAGMA, or "".
-func (l sqliteLibrary) pragmaValue(params url.Values, pragma string) string {
+func (l library) pragmaValue(params url.Values, pragma string) string {
 	value := ""
-	for _, p := range sqliteParams {
+	for _, p := range paramTable {
 		if p.pragma != pragma {
 			continue
 		}
@@ -161,7 +161,7 @@ type ignoredParam struct{ name, write string }
 
 // ignored returns the parameters that neither SQLite nor the library will read,
 // although their names look as if somebody should.
-func (l sqliteLibrary) ignored(params url.Values) []ignoredParam {
+func (l library) ignored(params url.Values) []ignoredParam {
 	if l.params == 0 || len(params) == 0 {
 		return nil
 	}
@@ -178,12 +178,12 @@ func (l sqliteLibrary) ignored(params url.Values) []ignoredParam {
 	return found
 }
 
-func (l sqliteLibrary) paramNames() []string { return paramNames[l.params] }
+func (l library) paramNames() []string { return paramNames[l.params] }
 
-var paramNames = map[sqliteColumn][]string{inMattn: inMattn.names(), inModernc: inModernc.names()}
+var paramNames = map[column][]string{inMattn: inMattn.names(), inModernc: inModernc.names()}
 
-func (c sqliteColumn) names() (names []string) {
-	for _, p := range sqliteParams {
+func (c column) names() (names []string) {
+	for _, p := range paramTable {
 		if p.in&c != 0 {
 			names = append(names, p.names...)
 		}
@@ -193,8 +193,8 @@ func (c sqliteColumn) names() (names []string) {
 
 // suggest returns what to write in place of an unknown parameter: the same thing
 // in the words of this library, or else the known name that looks most like it.
-func (l sqliteLibrary) suggest(name string, values, known []string) string {
-	for _, p := range sqliteParams {
+func (l library) suggest(name string, values, known []string) string {
+	for _, p := range paramTable {
 		switch {
 		case p.pragma == "":
 		case name == "_pragma" && p.in&l.params != 0 && slices.ContainsFunc(values, func(v string) bool { n, _ := splitPragma(v); return n == p.pragma }):

@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"fmt"
@@ -12,105 +12,105 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 )
 
-// A sqliteDSN is what the data source name of a SQLite handle says, read as
+// A dsn is what the data source name of a SQLite handle says, read as
 // SQLite and its drivers read it (https://www.sqlite.org/uri.html). But where a
 // driver drops SQLite's own parameters because the DSN does not begin with
 // "file:", they count here.
-type sqliteDSN struct {
+type dsn struct {
 	raw     string
-	library sqliteLibrary
+	library library
 	uri     bool   // whether raw begins with "file:"
 	name    string // raw in front of the query
 	path    string // name, decoded; "" is a temporary database
 	query   string // as it is written
 
-	params   url.Values        // as the driver reads them
-	own      []sqliteParamPair // as SQLite does, which finds its own there
-	fragment string            // of a URI, from "#" on, if that is in front of the query: SQLite ends the URI there
+	params   url.Values // as the driver reads them
+	own      []uriParam // as SQLite does, which finds its own there
+	fragment string     // of a URI, from "#" on, if that is in front of the query: SQLite ends the URI there
 
 	// unreadable tells that the query cannot be read. The driver will say so.
 	unreadable bool
 }
 
-// dsnOfHandle is parseSQLiteDSN for the DSN of a handle. It remembers what it has parsed, since a
+// parseOnce is parse for the DSN of a handle. It remembers what it has parsed, since a
 // program may open a handle for each request.
-func dsnOfHandle(raw, pkg string) *sqliteDSN {
-	if d, ok := seenDSNs.Load(raw); ok && d.(*sqliteDSN).library.pkg == pkg {
-		return d.(*sqliteDSN)
+func parseOnce(raw, pkg string) *dsn {
+	if d, ok := parsed.Load(raw); ok && d.(*dsn).library.pkg == pkg {
+		return d.(*dsn)
 	}
-	d := parseSQLiteDSN(raw, findSQLiteLibrary(pkg))
-	if seenDSNs.count.Add(1) <= maxSeenDSNs {
-		seenDSNs.Store(raw, &d)
+	d := parse(raw, findLibrary(pkg))
+	if parsed.count.Add(1) <= maxParsed {
+		parsed.Store(raw, &d)
 	}
 	return &d
 }
 
-// seenDSNs has the first DSNs of handles. Nobody changes them.
-var seenDSNs struct {
-	sync.Map // of *sqliteDSN by what was parsed
+// parsed has the first DSNs of handles. Nobody changes them.
+var parsed struct {
+	sync.Map // of *dsn by what was parsed
 	count    atomic.Int64
 }
 
-const maxSeenDSNs = 100
+const maxParsed = 100
 
-func parseSQLiteDSN(raw string, library sqliteLibrary) sqliteDSN {
-	d := sqliteDSN{raw: raw, library: library, uri: strings.HasPrefix(raw, "file:"), name: raw}
+func parse(raw string, library library) dsn {
+	d := dsn{raw: raw, library: library, uri: strings.HasPrefix(raw, "file:"), name: raw}
 	if pos := strings.IndexByte(raw, '?'); pos >= 1 && (d.uri || library.cutsQuery) {
 		d.name, d.query = raw[:pos], raw[pos+1:]
 	}
 	d.path = d.name
 	if d.uri {
-		d.path = sqliteURIPath(strings.TrimPrefix(d.name, "file:"))
+		d.path = uriPath(strings.TrimPrefix(d.name, "file:"))
 		if pos := strings.IndexByte(d.name, '#'); pos >= 0 {
 			d.fragment = d.name[pos:]
 		}
 	}
 	if d.fragment == "" {
-		d.own = sqliteURIQuery(d.query)
+		d.own = uriQuery(d.query)
 	}
 	params, err := url.ParseQuery(d.query)
 	d.params, d.unreadable = params, err != nil
 	return d
 }
 
-// A sqliteKind says where a SQLite database is.
-type sqliteKind int
+// A kind says where a SQLite database is.
+type kind int
 
 const (
-	sqliteFile        sqliteKind = iota
-	sqliteTemporary              // a file without a name, of one connection
-	sqliteMemory                 // in memory, of the handle (of one connection, to SQLite)
-	sqliteNamedMemory            // in memory, of all connections in the process that name it
+	kindFile        kind = iota
+	kindTemporary        // a file without a name, of one connection
+	kindMemory           // in memory, of the handle (of one connection, to SQLite)
+	kindNamedMemory      // in memory, of all connections in the process that name it
 )
 
-func (d *sqliteDSN) kind() sqliteKind {
+func (d *dsn) kind() kind {
 	memory, memdb := d.isMemory(), d.vfs() == "memdb"
 	switch {
 	case memory && d.last("cache") == "shared", memdb && !memory && strings.HasPrefix(d.path, "/"):
-		return sqliteNamedMemory
+		return kindNamedMemory
 	case memory, memdb:
-		return sqliteMemory
+		return kindMemory
 	case d.path == "":
-		return sqliteTemporary
+		return kindTemporary
 	}
-	return sqliteFile
+	return kindFile
 }
 
 // isMemory tells that SQLite makes no file, and asks no VFS for one.
-func (d *sqliteDSN) isMemory() bool {
+func (d *dsn) isMemory() bool {
 	return d.path == ":memory:" || d.last("mode") == "memory" && !d.isFileDespiteMode()
 }
 
 // isFileDespiteMode tells of a DSN like "app.db?mode=memory", where the driver
 // drops the mode and opens a file. Data that a program has on disk is too much to
 // lose to a correction, so there this stays.
-func (d *sqliteDSN) isFileDespiteMode() bool {
+func (d *dsn) isFileDespiteMode() bool {
 	return !d.uri && d.path != ":memory:" && d.last("mode") == "memory"
 }
 
 // namesDriver returns the name in front of a DSN like "sqlite3:app.db", which is for
 // the driver "dblocker" and has come to another.
-func (d *sqliteDSN) namesDriver() (name string, ok bool) {
+func (d *dsn) namesDriver() (name string, ok bool) {
 	head, _, found := strings.Cut(d.raw, ":")
 	name, _, _ = strings.Cut(head, "?")
 	return name, found && drivers.Named[name] != ""
@@ -118,7 +118,7 @@ func (d *sqliteDSN) namesDriver() (name string, ok bool) {
 
 // last returns the value of a parameter of SQLite's that it reads when it opens the
 // database, of which the last one wins; first of one that is looked up later.
-func (d *sqliteDSN) last(name string) (value string) {
+func (d *dsn) last(name string) (value string) {
 	for _, p := range d.own {
 		if p.name == name {
 			value = p.value
@@ -127,7 +127,7 @@ func (d *sqliteDSN) last(name string) (value string) {
 	return value
 }
 
-func (d *sqliteDSN) first(name string) string {
+func (d *dsn) first(name string) string {
 	for _, p := range d.own {
 		if p.name == name {
 			return p.value
@@ -137,13 +137,13 @@ func (d *sqliteDSN) first(name string) string {
 }
 
 // has tells whether SQLite finds a parameter.
-func (d *sqliteDSN) has(name string) bool {
-	return slices.ContainsFunc(d.own, func(p sqliteParamPair) bool { return p.name == name })
+func (d *dsn) has(name string) bool {
+	return slices.ContainsFunc(d.own, func(p uriParam) bool { return p.name == name })
 }
 
 // vfs returns the name of the VFS, which the driver passes on as well; what SQLite finds
 // comes before that.
-func (d *sqliteDSN) vfs() string {
+func (d *dsn) vfs() string {
 	if d.uri && d.has("vfs") {
 		return d.last("vfs")
 	}
@@ -153,30 +153,30 @@ func (d *sqliteDSN) vfs() string {
 // isSharedFile tells that the connections to a file would share a page cache. There SQLite
 // locks tables, so that readers and the writer exclude each other in WAL mode as well, and
 // with SQLITE_LOCKED, for which no busy timeout waits. It saves nothing behind a gate.
-func (d *sqliteDSN) isSharedFile() bool {
-	return d.kind() == sqliteFile && d.last("cache") == "shared"
+func (d *dsn) isSharedFile() bool {
+	return d.kind() == kindFile && d.last("cache") == "shared"
 }
 
 // isReadOnly tells that nothing can be written to the database through the handle.
-func (d *sqliteDSN) isReadOnly() bool {
-	return d.last("mode") == "ro" || d.isImmutable() || sqliteTrue(d.library.pragmaValue(d.params, "query_only"))
+func (d *dsn) isReadOnly() bool {
+	return d.last("mode") == "ro" || d.isImmutable() || isTrue(d.library.pragmaValue(d.params, "query_only"))
 }
 
 // isImmutable tells that SQLite takes no file locks at all, since the DSN promises
 // that nobody writes. Where there is no file it means nothing.
-func (d *sqliteDSN) isImmutable() bool {
-	return sqliteTrue(d.first("immutable")) && !d.isMemory() && d.kind() != sqliteTemporary
+func (d *dsn) isImmutable() bool {
+	return isTrue(d.first("immutable")) && !d.isMemory() && d.kind() != kindTemporary
 }
 
 // promoted returns the parameters that count here and that the driver would drop, since the
 // DSN does not begin with "file:".
-func (d *sqliteDSN) promoted() (names []string) {
+func (d *dsn) promoted() (names []string) {
 	if d.uri || !d.library.cutsQuery {
 		return nil
 	}
-	for _, name := range sqliteURIParams {
+	for _, name := range ownParams {
 		switch {
-		case !d.has(name), name == "mode" && d.isFileDespiteMode(), name == "cache" && d.kind() == sqliteFile:
+		case !d.has(name), name == "mode" && d.isFileDespiteMode(), name == "cache" && d.kind() == kindFile:
 		default:
 			names = append(names, name)
 		}
@@ -185,7 +185,7 @@ func (d *sqliteDSN) promoted() (names []string) {
 }
 
 // sets tells whether the DSN itself gives a value to a PRAGMA.
-func (d *sqliteDSN) sets(pragma string) bool { return d.library.pragmaValue(d.params, pragma) != "" }
+func (d *dsn) sets(pragma string) bool { return d.library.pragmaValue(d.params, pragma) != "" }
 
 // osVFS are the ones of SQLite for which a name is a path of the file system.
 var osVFS = []string{"", "unix", "unix-dotfile", "unix-excl", "unix-namedsem", "unix-none", "win32", "win32-longpath", "win32-none"}
@@ -195,9 +195,9 @@ var memoryNames atomic.Int64
 
 // explainOpen tells why a database cannot be opened that the driver, which drops the mode,
 // would make.
-func (d *sqliteDSN) explainOpen(err error) error {
+func (d *dsn) explainOpen(err error) error {
 	mode := d.last("mode")
-	if err == nil || sqliteCode(err) != sqliteCantOpen || mode != "ro" && mode != "rw" || !slices.Contains(d.promoted(), "mode") {
+	if err == nil || Code(err) != CodeCantOpen || mode != "ro" && mode != "rw" || !slices.Contains(d.promoted(), "mode") {
 		return err
 	}
 	return fmt.Errorf(`%w (with mode=%s the file must exist; the driver would drop the parameter, since the DSN does not begin with "file:", but here it counts)`, err, mode)
@@ -211,17 +211,17 @@ func (d *sqliteDSN) explainOpen(err error) error {
 //   - an absolute path, so that connections which are opened after the program has
 //     changed its working directory get the same file;
 //   - the busy timeout, where the driver has none.
-func (d *sqliteDSN) forDriver() string {
+func (d *dsn) forDriver() string {
 	name, query := d.name, d.query
 	switch kind := d.kind(); {
-	case d.unreadable, kind == sqliteTemporary:
+	case d.unreadable, kind == kindTemporary:
 		return d.raw
-	case kind == sqliteMemory && d.library.memdb:
+	case kind == kindMemory && d.library.memdb:
 		name = fmt.Sprintf("file:/dblocker-%d", memoryNames.Add(1))
 		query = joinQuery("vfs=memdb", withoutParams(query, "mode", "cache", "vfs", "immutable"))
-	case kind == sqliteNamedMemory && !d.uri:
-		name = sqliteURI(d.path)
-	case kind == sqliteFile:
+	case kind == kindNamedMemory && !d.uri:
+		name = uriOf(d.path)
+	case kind == kindFile:
 		name = d.fileName()
 		if d.isFileDespiteMode() {
 			query = withoutParams(query, "mode")
@@ -246,7 +246,7 @@ func (d *sqliteDSN) forDriver() string {
 }
 
 // fileName returns the part of the DSN in front of the query, for a file.
-func (d *sqliteDSN) fileName() string {
+func (d *dsn) fileName() string {
 	path := d.path
 	if slices.Contains(osVFS, d.vfs()) {
 		if abs, err := filepath.Abs(path); err == nil && !filepath.IsAbs(path) {
@@ -258,7 +258,7 @@ func (d *sqliteDSN) fileName() string {
 	case path == d.path && needsURI == d.uri:
 		return d.name
 	case needsURI || strings.Contains(path, "?"):
-		return sqliteURI(path) + d.fragment
+		return uriOf(path) + d.fragment
 	}
 	return path
 }
@@ -275,7 +275,7 @@ func joinQuery(param, query string) string {
 func withoutParams(query string, names ...string) string {
 	pairs := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
-		return slices.Contains(names, sqliteUnescape(name))
+		return slices.Contains(names, unescape(name))
 	})
 	return strings.Join(pairs, "&")
 }

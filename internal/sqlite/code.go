@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"errors"
@@ -7,17 +7,17 @@ import (
 
 // Primary result codes: https://www.sqlite.org/rescode.html
 const (
-	sqliteReadOnly = 8
-	sqliteIOErr    = 10
-	sqliteCorrupt  = 11
-	sqliteCantOpen = 14
-	sqliteNotADB   = 26
+	CodeReadOnly = 8
+	codeIOErr    = 10
+	codeCorrupt  = 11
+	CodeCantOpen = 14
+	codeNotADB   = 26
 )
 
-// sqliteCode returns SQLite's primary result code of a driver's error, or 0. It is
+// Code returns SQLite's primary result code of a driver's error, or 0. It is
 // read by reflection because mattn/go-sqlite3, where it is a field, is not always
 // linked.
-func sqliteCode(err error) int {
+func Code(err error) int {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if e, ok := err.(interface{ Code() int }); ok {
 			return e.Code() & 0xff

@@ -1,40 +1,40 @@
-package dblocker
+package sqlite
 
 import (
 	"strings"
 )
 
-// A sqliteParamPair is one parameter of a URI, decoded.
-type sqliteParamPair struct{ name, value string }
+// A uriParam is one parameter of a URI, decoded.
+type uriParam struct{ name, value string }
 
-// sqliteURIQuery reads the query of a URI as SQLite does (sqlite3ParseUri): it ends at "#",
+// uriQuery reads the query of a URI as SQLite does (sqlite3ParseUri): it ends at "#",
 // an escape that is no hexadecimal number stays as it is, "+" is no space, and %00 ends a
 // name or a value. (The drivers read their own parameters as package net/url does, "#" and
 // what is behind it included.)
-func sqliteURIQuery(query string) (pairs []sqliteParamPair) {
+func uriQuery(query string) (pairs []uriParam) {
 	query, _, _ = strings.Cut(query, "#")
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if name = sqliteUnescape(name); name != "" {
-			pairs = append(pairs, sqliteParamPair{name, sqliteUnescape(value)})
+		if name = unescape(name); name != "" {
+			pairs = append(pairs, uriParam{name, unescape(value)})
 		}
 	}
 	return pairs
 }
 
-// sqliteURIPath cuts the authority and the fragment off the part between "file:"
+// uriPath cuts the authority and the fragment off the part between "file:"
 // and "?", and decodes it.
-func sqliteURIPath(uri string) string {
+func uriPath(uri string) string {
 	uri, _, _ = strings.Cut(uri, "#")
 	if rest, ok := strings.CutPrefix(uri, "//"); ok {
 		_, path, _ := strings.Cut(rest, "/")
 		uri = "/" + path
 	}
-	return sqliteUnescape(uri)
+	return unescape(uri)
 }
 
-// sqliteUnescape decodes a part of a URI, which %00 ends.
-func sqliteUnescape(s string) string {
+// unescape decodes a part of a URI, which %00 ends.
+func unescape(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
@@ -65,9 +65,9 @@ func unhex(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
-// sqliteTrue reads a boolean as SQLite does (sqlite3GetBoolean): a number counts as far as it
+// isTrue reads a boolean as SQLite does (sqlite3GetBoolean): a number counts as far as it
 // is one.
-func sqliteTrue(value string) bool {
+func isTrue(value string) bool {
 	switch strings.ToLower(value) {
 	case "yes", "true", "on":
 		return true
@@ -85,8 +85,8 @@ func sqliteTrue(value string) bool {
 	return n != 0
 }
 
-// sqliteURI writes a path in the form that SQLite decodes.
-func sqliteURI(path string) string {
+// uriOf writes a path in the form that SQLite decodes.
+func uriOf(path string) string {
 	escaped := strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 	if strings.HasPrefix(escaped, "//") { // not an authority
 		return "file://" + escaped

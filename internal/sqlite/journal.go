@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"context"
@@ -11,14 +11,14 @@ import (
 // askPragma runs a PRAGMA on a connection and returns the first value that it answers.
 type askPragma func(ctx context.Context, text string) (string, error)
 
-// journalOf learns the journal mode of a new connection, and gives it the one that the DSN
+// JournalOf learns the journal mode of a new connection, and gives it the one that the DSN
 // leaves open. c is nil if it has not made the connection. A database that cannot tell is no
 // worse than on the bare driver: the statement that the connection is for will meet the reason.
-func (c *sqliteConnector) journalOf(ctx context.Context, ask askPragma) (mode string, err error) {
+func (c *Connector) JournalOf(ctx context.Context, ask askPragma) (mode string, err error) {
 	if mode, err = ask(ctx, "journal_mode"); err != nil {
 		return "", ctx.Err()
 	}
-	if mode != "delete" || !c.isOfAFile() || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
+	if mode != "delete" || !c.IsOfAFile() || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
 		return mode, nil // in memory, or somebody's decision: "delete" is SQLite's default
 	}
 	return c.preferWAL(ctx, mode, ask)
@@ -27,7 +27,7 @@ func (c *sqliteConnector) journalOf(ctx context.Context, ask askPragma) (mode st
 // preferWAL puts a new or empty database into WAL mode, in which readers and the
 // writer do not wait for each other. Of others it says how: the change is written
 // into the file, and not every backup and file system is up to it.
-func (c *sqliteConnector) preferWAL(ctx context.Context, mode string, ask askPragma) (string, error) {
+func (c *Connector) preferWAL(ctx context.Context, mode string, ask askPragma) (string, error) {
 	if !c.isEmpty() {
 		c.logJournal(mode)
 		return mode, nil
@@ -44,22 +44,22 @@ func (c *sqliteConnector) preferWAL(ctx context.Context, mode string, ask askPra
 	return mode, ctx.Err()
 }
 
-// setsJournal returns the journal mode that the driver sets on each connection, which is also
+// SetsJournal returns the journal mode that the driver sets on each connection, which is also
 // its first read; "" if it sets none, or is not known.
-func (c *sqliteConnector) setsJournal() string {
-	if !c.isOfAFile() || c.dsn.library.params == 0 {
+func (c *Connector) SetsJournal() string {
+	if !c.IsOfAFile() || c.dsn.library.params == 0 {
 		return ""
 	}
 	return strings.ToLower(c.dsn.library.pragmaValue(c.dsn.params, "journal_mode"))
 }
 
 // isEmpty tells whether there may be nothing in the file.
-func (c *sqliteConnector) isEmpty() bool {
-	file := statFile(c.opened().path)
+func (c *Connector) isEmpty() bool {
+	file := StatFile(c.opened().path)
 	return file == nil || file.Size() == 0
 }
 
-func (c *sqliteConnector) logJournal(mode string) {
+func (c *Connector) logJournal(mode string) {
 	if !toldJournals.IsNew(fmt.Sprintf("%p %s", c.logger, c.opened().path)) {
 		return
 	}
@@ -70,15 +70,15 @@ func (c *sqliteConnector) logJournal(mode string) {
 // toldJournals are the files of whose journal mode each logger was told.
 var toldJournals seen.Set
 
-// isOfTheFile tells whether err may come from what the file was when a connection
+// IsOfTheFile tells whether err may come from what the file was when a connection
 // opened it: damaged, read-only, out of reach. Who puts that right often does so
 // with another file in its place, or another permission on it, of which a connection
 // that is open learns nothing.
-func (c *sqliteConnector) isOfTheFile(err error) bool {
-	switch sqliteCode(err) {
-	case sqliteIOErr, sqliteCorrupt, sqliteCantOpen, sqliteNotADB:
+func (c *Connector) IsOfTheFile(err error) bool {
+	switch Code(err) {
+	case codeIOErr, codeCorrupt, CodeCantOpen, codeNotADB:
 		return true
-	case sqliteReadOnly:
+	case CodeReadOnly:
 		return !c.dsn.isReadOnly()
 	}
 	return false

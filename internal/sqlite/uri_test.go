@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"context"
@@ -9,8 +9,17 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/mattn/go-sqlite3"
+
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // A reading is what a SQLite DSN means, found out by experiment.
 type reading struct {
@@ -21,7 +30,7 @@ type reading struct {
 }
 
 // readBySQLite asks SQLite what a DSN for the bare driver means. dir has the files of
-// sqliteURIPaths, with a table t.
+// uriPaths, with a table t.
 func readBySQLite(t *testing.T, dir, dsn string) (r reading, err error) {
 	t.Helper()
 	ctx := context.Background()
@@ -48,9 +57,10 @@ func readBySQLite(t *testing.T, dir, dsn string) (r reading, err error) {
 	}
 	count := func(c *sql.Conn) error { return c.QueryRowContext(ctx, "SELECT COUNT(*) FROM t").Scan(new(int)) }
 	if r.file != "" && count(one) == nil {
-		other, err := sql.Open("sqlite3", sqliteURI(r.file))
+		other, err := sql.Open("sqlite3", uriOf(r.file))
 		must(t, err)
-		mustExec(t, other, "BEGIN EXCLUSIVE; SELECT 1")
+		_, err = other.Exec("BEGIN EXCLUSIVE; SELECT 1")
+		must(t, err)
 		r.immutable = count(one) == nil
 		must(t, other.Close())
 	}
@@ -65,24 +75,24 @@ func readBySQLite(t *testing.T, dir, dsn string) (r reading, err error) {
 }
 
 // read is what we take a DSN to mean.
-func (d *sqliteDSN) reading() reading {
+func (d *dsn) reading() reading {
 	r := reading{readOnly: d.last("mode") == "ro" || d.isImmutable(), shared: d.last("cache") == "shared"}
 	switch d.kind() {
-	case sqliteFile:
+	case kindFile:
 		r.file, r.immutable = d.path, d.isImmutable()
-	case sqliteTemporary:
+	case kindTemporary:
 		r.shared = false
 	}
 	return r
 }
 
-// sqliteURIPaths are spellings of DIR/a, DIR/a.db and DIR/a#.db, and names in memory.
+// uriPaths are spellings of DIR/a, DIR/a.db and DIR/a#.db, and names in memory.
 var (
-	sqliteURIPaths = []string{
+	uriPaths = []string{
 		"DIR/a.db", "DIR/a%2edb", "DIR/a%2Edb", "DIR/a%00b.db", "DIR/a.db%00%41", "DIR/a#.db", "DIR/a%23.db", "//DIR/a.db", "//localhostDIR/a.db",
 		"DIR/a.db#?mode=ro", "DIR/a.db#", ":memory:", "%3amemory:", "", "x", "/y",
 	}
-	sqliteURIQueries = []string{
+	uriQueries = []string{
 		"mode=ro", "mode=rw", "mode=rwc", "mode=memory", "mode=r%6f", "mode=ro%00x", "mo%64e=ro", "MODE=ro", "mode%00=ro", "x=?mode=ro", "cache=shared", "cache=private", "cache%00=shared",
 		"immutable=1", "immutable=0", "immutable=yes", "immutable=ON", "immutable=2x", "immutable=0x10", "immutable=256", "immutable", "immutable=-1", "immutable=+1",
 		"vfs=unix", "vfs=memdb", "psow=1", "x=1", "x=%00", "", "", "#", "#mode=ro", "x#", "_fk=1",
@@ -99,10 +109,10 @@ func TestSQLiteURIsMeanWhatSQLiteSays(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	asked := 0
 	for range 2000 {
-		dsn := "file:" + sqliteURIPaths[random.IntN(len(sqliteURIPaths))]
+		dsn := "file:" + uriPaths[random.IntN(len(uriPaths))]
 		var query []string
 		for range random.IntN(4) {
-			query = append(query, sqliteURIQueries[random.IntN(len(sqliteURIQueries))])
+			query = append(query, uriQueries[random.IntN(len(uriQueries))])
 		}
 		if query != nil {
 			dsn += "?" + strings.Join(query, "&")
@@ -120,15 +130,15 @@ func compareReadings(t *testing.T, dir, template string) int {
 	prepare := func() {
 		for _, name := range []string{"a", "a.db", "a#.db"} {
 			os.Remove(filepath.Join(dir, name))
-			bareSQLite(t, sqliteURI(filepath.Join(dir, name))+"?_journal_mode=MEMORY&_sync=OFF", "CREATE TABLE t (v)")
+			makeFile(t, filepath.Join(dir, name))
 		}
 		for _, name := range []string{"x", "/y"} {
 			os.Remove(name)
 		}
 	}
 	dsn := strings.ReplaceAll(template, "DIR", dir)
-	d := parseSQLiteDSN(dsn, findSQLiteLibrary(mattnPkg))
-	if strings.HasPrefix(d.path, "/y") && d.kind() == sqliteFile {
+	d := parse(dsn, findLibrary(mattnPkg))
+	if strings.HasPrefix(d.path, "/y") && d.kind() == kindFile {
 		return 0
 	}
 	prepare()
@@ -149,7 +159,7 @@ func compareReadings(t *testing.T, dir, template string) int {
 	if bare.file != "" {
 		bare.shared = false
 	}
-	if d.kind() == sqliteMemory {
+	if d.kind() == kindMemory {
 		bare.shared, bare.readOnly = false, false // it becomes one of the handle
 	}
 	prepare()
@@ -159,4 +169,14 @@ func compareReadings(t *testing.T, dir, template string) int {
 		t.Errorf("%s: the driver is given %s, which means %+v (%v), want %+v", template, given, got, err, bare)
 	}
 	return 1
+}
+
+// makeFile makes a file with a table t.
+func makeFile(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", uriOf(path)+"?_journal_mode=MEMORY&_sync=OFF")
+	must(t, err)
+	defer db.Close()
+	_, err = db.Exec("CREATE TABLE t (v)")
+	must(t, err)
 }
