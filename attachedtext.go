@@ -15,7 +15,7 @@ func attaches(st sqltext.Statement, text string) bool {
 	case st.Kind == sqltext.Read:
 		return false
 	case st.Multi, st.Verb == "":
-		return containsFold(text, "ATTACH") || containsFold(text, "DETACH")
+		return sqltext.Contains(text, "ATTACH") || sqltext.Contains(text, "DETACH")
 	}
 	return st.Verb == "ATTACH" || st.Verb == "DETACH"
 }

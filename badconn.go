@@ -2,12 +2,8 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
-	"net"
-	"reflect"
-	"unsafe"
 
-	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/postgres"
 )
 
 // distrust is for lib/pq, which answers [driver.ErrBadConn], that nothing was sent, also when the connection
@@ -15,18 +11,7 @@ import (
 // before the session has ended.
 func (sc *serverConn) distrust() {
 	sc.mayHaveSent = true
-	if c := libpqSocket(sc.ci); c != nil {
-		sc.peek = peekSocket(c)
-	}
-}
-
-// libpqSocket returns the network connection that lib/pq has, or nil. It is only ever looked at.
-func libpqSocket(ci driver.Conn) net.Conn {
-	c := drivers.Field(reflect.ValueOf(ci), "c")
-	if !c.IsValid() || !c.CanAddr() || c.Type() != reflect.TypeFor[net.Conn]() {
-		return nil
-	}
-	return *(*net.Conn)(unsafe.Pointer(c.UnsafeAddr())) // as it is not exported
+	sc.peek = postgres.Peek(sc.ci)
 }
 
 // hasEnded tells whether the server has ended the session while the connection lay in the pool, if

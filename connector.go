@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -47,7 +48,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		driver: &d,
 		inner:  inner,
 		dsn:    dsn,
-		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysqlHidesBackslashes(*dsn)),
+		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysql.HidesBackslashes(*dsn)),
 		closed: make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),

@@ -2,13 +2,14 @@ package dblocker
 
 import (
 	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/calmdocs/dblocker/internal/dsnparts"
+	"github.com/calmdocs/dblocker/internal/mysql"
 )
 
 // target is what a data source name of the driver "dblocker" comes to.
@@ -46,7 +47,7 @@ func parseDSN(dsn string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	keys := optionNames(strings.Split(query, "&"))
+	keys := dsnparts.Names(strings.Split(query, "&"))
 	if path, ok := strings.CutPrefix(inner, "//"); ok {
 		switch name {
 		case "postgres", "postgresql", "mysql":
@@ -71,7 +72,7 @@ func newTarget(name string, opts []Option, keys []string, inner string) (target,
 	}
 	if name == "mysql" && strings.HasPrefix(t.dsn, "mysql://") {
 		var err error
-		if t.dsn, err = mysqlDSN(t.dsn); err != nil {
+		if t.dsn, err = mysql.FromURL(t.dsn); err != nil {
 			return target{}, err
 		}
 	}
@@ -101,57 +102,4 @@ func parseOptions(query string) ([]Option, error) {
 		opts = append(opts, option(key, "")) // unknown: applying it gives the error that lists the known ones
 	}
 	return opts, nil
-}
-
-// mysqlDSN rewrites mysql://user:password@host:port/database?params to the form
-// of go-sql-driver/mysql, user:password@tcp(host:port)/database?params.
-func mysqlDSN(raw string) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "", fmt.Errorf("dblocker: the mysql URL cannot be read: %w; write mysql://user:password@host:3306/database and percent-encode special characters", urlCause(err))
-	}
-	if strings.ContainsAny(u.Host, "()") {
-		return "", errors.New("dblocker: the host of the mysql URL has parentheses, as in the driver's own form; write mysql://user:password@host:3306/database, or mysql:user:password@unix(/path)/database")
-	}
-	user := u.User.Username()
-	if strings.Contains(user, ":") {
-		return "", errors.New("dblocker: the mysql URL has a colon in its user name, which go-sql-driver/mysql cannot express; use mysql.NewConnector with dblocker.OpenDB")
-	}
-	var b strings.Builder
-	b.WriteString(user)
-	if password, ok := u.User.Password(); ok {
-		b.WriteString(":" + password)
-	}
-	if u.User != nil {
-		b.WriteString("@")
-	}
-	if u.Host != "" {
-		fmt.Fprintf(&b, "tcp(%s)", mysqlAddr(u))
-	}
-	b.WriteString("/" + strings.Trim(u.EscapedPath(), "/"))
-	if u.RawQuery != "" { // the driver takes the last slash for the one before the database
-		b.WriteString("?" + strings.ReplaceAll(u.RawQuery, "/", "%2F"))
-	}
-	return b.String(), nil
-}
-
-func mysqlAddr(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = "3306"
-	}
-	return net.JoinHostPort(u.Hostname(), port)
-}
-
-// urlCause is the reason in a url.Error without the URL, which may hold a
-// password.
-func urlCause(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	// The reasons of net/url quote the part they stumbled over, which may be
-	// the password's own: keep the words in front of it.
-	text, _, _ := strings.Cut(err.Error(), `"`)
-	return errors.New(strings.TrimSpace(text))
 }

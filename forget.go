@@ -15,7 +15,7 @@ func (c *conn) noteEffects(s *sending) {
 		return
 	}
 	sc := c.drawn.sc
-	temporary := st.DDL && containsFold(s.query, "TEMP") // perhaps by the name of a schema
+	temporary := st.DDL && sqltext.Contains(s.query, "TEMP") // perhaps by the name of a schema
 	if st.DDL && !(temporary && onlyTemporary(st, s.query)) {
 		c.pool.database.schema.Add(1)
 		if sc != nil && c.mayBeInTx(st) {
@@ -97,14 +97,4 @@ func onlyTemporary(st sqltext.Statement, query string) bool {
 		word = words[3]
 	}
 	return strings.EqualFold(word, "TEMP") || strings.EqualFold(word, "TEMPORARY")
-}
-
-// containsFold reports whether text contains the ASCII word, in whatever case.
-func containsFold(text, word string) bool {
-	for i := 0; i+len(word) <= len(text); i++ {
-		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(text[i:i+len(word)], word) {
-			return true
-		}
-	}
-	return false
 }

@@ -22,6 +22,7 @@ var order = []struct {
 	imports []string
 }{
 	{"internal/drivers", nil},
+	{"internal/dsnparts", nil},
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
@@ -29,9 +30,14 @@ var order = []struct {
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/server", nil},
 	{"internal/sqlite", []string{"internal/drivers", "internal/seen"}},
+	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/sqltext"}},
+	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact"}},
 	{".", append([]string{
 		"internal/drivers",
+		"internal/dsnparts",
 		"internal/gate",
+		"internal/mysql",
+		"internal/postgres",
 		"internal/redact",
 		"internal/rwlock",
 		"internal/seen",

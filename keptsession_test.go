@@ -14,6 +14,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -106,7 +107,7 @@ func TestChangeInTransactionIsExplained(t *testing.T) {
 		return tx.QueryRow(query, true).Scan(new(string))
 	}
 	err := read()
-	if pqErr := (*pq.Error)(nil); !errors.As(err, &pqErr) || pqErr.Code != notSupported || !strings.Contains(err.Error(), "run the transaction again") {
+	if pqErr := (*pq.Error)(nil); !errors.As(err, &pqErr) || pqErr.Code != "0A000" || !strings.Contains(err.Error(), "run the transaction again") {
 		t.Errorf("got %v, want lib/pq's error with our advice", err)
 	}
 	must(t, read())
@@ -267,7 +268,7 @@ func TestDriverInternals(t *testing.T) {
 		"postgres": func(t *testing.T, sc *serverConn) {
 			rows, err := sc.queryText(t.Context(), "SELECT pg_backend_pid()")
 			must(t, err)
-			if got := postgresProcess(sc.ci); got != rows[0][0] {
+			if got := postgres.Process(sc.ci); got != rows[0][0] {
 				t.Errorf("lib/pq: process %q, want %s", got, rows[0][0])
 			}
 			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.ci), "cfg"), "BinaryParameters")

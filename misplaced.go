@@ -3,20 +3,18 @@ package dblocker
 import (
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/calmdocs/dblocker/internal/dsnparts"
+	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/postgres"
 )
 
 // Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
 // from there, as a DATABASE_URL has no other place for them. In any other form they
 // are an error: the inner driver would ignore them, or refuse them in words that speak of
 // something else. A parameter of that name that the server has itself stays the server's.
-
-// postgresOwn are the options of dblocker whose names PostgreSQL has for parameters of its
-// own: https://www.postgresql.org/docs/current/runtime-config-client.html
-var postgresOwn = []string{"lock_timeout", "statement_timeout"}
 
 // takeOptions moves the options that stand in the query of a URL to opts. The rest of the URL
 // stays byte for byte.
@@ -37,7 +35,7 @@ func (t *target) takeOptions() error {
 	if err != nil {
 		return err
 	}
-	if key := firstCommon(t.keys, optionNames(own)); key != "" {
+	if key := firstCommon(t.keys, dsnparts.Names(own)); key != "" {
 		return fmt.Errorf("dblocker: option %s stands both before the URL and in its query; give it once", key)
 	}
 	t.opts, t.dsn = append(t.opts, opts...), head
@@ -63,31 +61,14 @@ func (t *target) isURL() bool {
 func (t *target) splitQuery(query string) (own, rest []string) {
 	isPostgres := strings.HasPrefix(t.dsn, "postgres")
 	for _, pair := range strings.Split(query, "&") {
-		name := pairName(pair)
-		if isOption(name) && !(isPostgres && slices.Contains(postgresOwn, name)) {
+		name := dsnparts.Name(pair)
+		if isOption(name) && !(isPostgres && slices.Contains(postgres.OwnParams, name)) {
 			own = append(own, pair)
 		} else {
 			rest = append(rest, pair)
 		}
 	}
 	return own, rest
-}
-
-// pairName returns the name in a pair of a query, decoded.
-func pairName(pair string) string {
-	name, _, _ := strings.Cut(pair, "=")
-	if plain, err := url.QueryUnescape(name); err == nil {
-		return plain
-	}
-	return name
-}
-
-func optionNames(pairs []string) []string {
-	names := make([]string, len(pairs))
-	for i, pair := range pairs {
-		names[i] = pairName(pair)
-	}
-	return names
 }
 
 func isOption(name string) bool {
@@ -109,7 +90,7 @@ func refuseMisplaced(d *dialect, dsn string, logger *slog.Logger) error {
 	for _, name := range d.paramNames(dsn) {
 		switch {
 		case !isOption(name):
-		case d == postgresDialect && slices.Contains(postgresOwn, name):
+		case d == postgresDialect && slices.Contains(postgres.OwnParams, name):
 			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
 				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
 		default:
@@ -139,16 +120,12 @@ func (d *dialect) optionExample(name string) string {
 // paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
 func (d *dialect) paramNames(dsn string) []string {
 	switch d {
-	case postgresDialect:
-		params, _ := postgresParams(dsn)
-		return slices.Sorted(maps.Keys(params))
-	case mysqlDialect:
-		dsn = dsn[strings.LastIndexByte(dsn, '/')+1:]
 	case sqliteDialect:
-	default:
-		return nil
+		return dsnparts.QueryNames(dsn)
+	case postgresDialect:
+		return postgres.ParamNames(dsn)
+	case mysqlDialect:
+		return mysql.ParamNames(dsn)
 	}
-	_, query, _ := strings.Cut(dsn, "?")
-	query, _, _ = strings.Cut(query, "#")
-	return optionNames(strings.Split(query, "&"))
+	return nil
 }

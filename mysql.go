@@ -5,9 +5,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -34,11 +32,11 @@ var mysqlDialect = &dialect{
 		connMaxLifetime: 3 * time.Minute,
 		connMaxIdleTime: 5 * time.Minute,
 	},
-	database:         mysqlDatabase,
+	database:         mysql.Database,
 	limitStatements:  mysqlLimitStatements,
 	identify:         mysqlIdentify,
 	survivors:        mysqlSurvivors,
-	tellsTx:          mysqlTellsTx,
+	tellsTx:          mysql.TellsTx,
 	asksTx:           true,
 	enforcesReadOnly: true,
 
@@ -54,17 +52,9 @@ var mysqlDialect = &dialect{
 	// ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE; ER_MAX_PREPARED_STMT_COUNT_REACHED.
 	// Nothing was executed then.
 	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
-	staleStmt: func(err error) bool { n := mysqlErrorNumber(err); return n == 1243 || n == 1615 },
-	stmtsFull: func(err error) bool { return mysqlErrorNumber(err) == 1461 },
+	staleStmt: func(err error) bool { n := mysql.ErrorNumber(err); return n == 1243 || n == 1615 },
+	stmtsFull: func(err error) bool { return mysql.ErrorNumber(err) == 1461 },
 	keepsFor:  time.Minute, // for a trigger that changes the session
-}
-
-// mysqlErrorNumber returns the number of a *mysql.MySQLError, or 0.
-func mysqlErrorNumber(err error) uint64 {
-	if number := drivers.Field(reflect.ValueOf(err), "Number"); number.CanUint() {
-		return number.Uint()
-	}
-	return 0
 }
 
 // mysqlLimitStatements sets the limit for all statements on MariaDB, which
@@ -141,53 +131,4 @@ func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]sess
 		}
 	}
 	return alive, nil
-}
-
-// mysqlHidesBackslashes tells whether a DSN asks for a character set in which a letter may end with the byte of
-// a backslash.
-// https://dev.mysql.com/doc/refman/8.4/en/charset-asian-sets.html
-func mysqlHidesBackslashes(dsn string) bool {
-	_, params, _ := strings.Cut(dsn, "?")
-	return slices.ContainsFunc([]string{"gbk", "gb18030", "sjis", "cp932", "big5"}, func(name string) bool { return containsFold(params, name) })
-}
-
-// mysqlDatabase returns address and database of a DSN of go-sql-driver/mysql,
-// [user[:password]@][net[(addr)]]/dbname[?params], with the driver's defaults.
-// What it cannot read is its own identity.
-func mysqlDatabase(dsn string) string {
-	slash := strings.LastIndexByte(dsn, '/')
-	if slash < 0 {
-		return dsn
-	}
-	name, _, _ := strings.Cut(dsn[slash+1:], "?")
-	name, err := url.PathUnescape(name)
-	if err != nil {
-		return dsn
-	}
-	server := dsn[strings.LastIndexByte(dsn[:slash], '@')+1 : slash]
-	network, addr, _ := strings.Cut(strings.TrimSuffix(server, ")"), "(")
-	return mysqlServer(network, addr) + "/" + name
-}
-
-// mysqlServer gives one name to the ways to reach a server. The default socket
-// and the loopback addresses at the default port are the same one.
-func mysqlServer(network, addr string) string {
-	switch network {
-	case "unix":
-		switch addr {
-		case "", "/tmp/mysql.sock", "/var/run/mysqld/mysqld.sock", "/run/mysqld/mysqld.sock":
-			return "localhost:3306"
-		}
-		return addr
-	case "", "tcp", "tcp6", "tcp4":
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil { // no port
-			host, port = strings.Trim(addr, "[]"), "3306"
-		}
-		if host == "" {
-			host = "localhost"
-		}
-		return normalizeHost(host) + ":" + port
-	}
-	return network + ":" + addr // a dialer that the program registered
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -52,7 +53,7 @@ func (c *serverConnector) dial(ctx context.Context) (driver.Conn, error) {
 		err = explainStub(err)
 	}
 	if err != nil && c.dsn != nil {
-		return nil, redact.DialError(err, *c.dsn, mysqlErrorNumber(err) != 0)
+		return nil, redact.DialError(err, *c.dsn, mysql.ErrorNumber(err) != 0)
 	}
 	return ci, err
 }

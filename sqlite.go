@@ -34,7 +34,7 @@ var sqliteDialect = &dialect{
 	stmtsOutliveConns: true,
 
 	leavesRows: func(st sqltext.Statement, query string) bool {
-		return st.Kind == sqltext.Read || containsFold(query, "RETURNING")
+		return st.Kind == sqltext.Read || sqltext.Contains(query, "RETURNING")
 	},
 
 	gated:      true,

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -66,7 +67,7 @@ func TestPostgresAgreesOnReads(t *testing.T) {
 			continue
 		}
 		switch err := runReadOnly(t, db, text); {
-		case sqlState(err) == "25006": // read_only_sql_transaction
+		case postgres.SQLState(err) == "25006": // read_only_sql_transaction
 			refused[kind]++
 			if kind != sqltext.Write {
 				t.Errorf("a %v, says the text, but the server: %v: %s", kind, err, text)

@@ -71,34 +71,6 @@ func tellsTxFrom(d *dialect, ci driver.Conn) func() bool {
 	return nil
 }
 
-// postgresTellsTx reads what the server said with its last ReadyForQuery, of which lib/pq and pgx keep
-// the status: I is none.
-// https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-READYFORQUERY
-func postgresTellsTx(v reflect.Value) func() bool {
-	status := drivers.Field(v, "txnStatus") // of lib/pq
-	if !status.IsValid() {
-		status = drivers.Field(drivers.Field(drivers.Field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
-	}
-	if status.Kind() != reflect.Uint8 {
-		return nil
-	}
-	return func() bool { return status.Uint() != 'I' }
-}
-
-// mysqlTellsTx reads the flags that the server sent with its last answer that was no error.
-// https://dev.mysql.com/doc/dev/mysql-server/latest/mysql__com_8h.html#a1d854e841086925be1883e4d7b4e8cad
-func mysqlTellsTx(v reflect.Value) func() bool {
-	const (
-		inTransaction = 1
-		autocommit    = 2
-	)
-	status := drivers.Field(v, "status")
-	if status.Kind() != reflect.Uint16 {
-		return nil
-	}
-	return func() bool { return status.Uint()&(inTransaction|autocommit) != autocommit }
-}
-
 // askTx lets the server tell anew after an error, if the error does not. It reports false if the
 // connection is of no use any more.
 func (sc *serverConn) askTx() bool {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -114,7 +115,7 @@ var inNone = map[string]func(ctx context.Context, conn *sql.Conn) error{
 		return err
 	},
 	"postgres": func(ctx context.Context, conn *sql.Conn) error {
-		if _, err := conn.ExecContext(ctx, "SAVEPOINT a"); sqlState(err) != "25P01" { // no_active_sql_transaction
+		if _, err := conn.ExecContext(ctx, "SAVEPOINT a"); postgres.SQLState(err) != "25P01" { // no_active_sql_transaction
 			return fmt.Errorf("SAVEPOINT: %v", err)
 		}
 		return nil

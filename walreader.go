@@ -13,6 +13,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 // A walReader makes the work on a SQLite file in WAL mode cheaper. Whatever reads or
@@ -78,7 +79,7 @@ func (p *pool) useWALReader(c *Connector) {
 	if p.gate == nil || p.readOnly || c.limits.maxOpenConns > 0 {
 		return
 	}
-	if c.dsn == nil || containsFold(*c.dsn, "locking_mode") {
+	if c.dsn == nil || sqltext.Contains(*c.dsn, "locking_mode") {
 		return
 	}
 	p.walReader = &walReader{gate: p.gate, connector: p.connector}

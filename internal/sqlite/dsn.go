@@ -1,3 +1,4 @@
+// Package sqlite has what is special to SQLite and its drivers.
 package sqlite
 
 import (

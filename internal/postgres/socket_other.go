@@ -1,7 +1,7 @@
 //go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
 
-package dblocker
+package postgres
 
 import "net"
 
-func peekSocket(net.Conn) func() (ended, known bool) { return nil }
+func peek(net.Conn) func() (ended, known bool) { return nil }

@@ -1,6 +1,6 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
 
-package dblocker
+package postgres
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// peekSocket returns a function that tells whether the server has ended a connection that is
+// peek returns a function that tells whether the server has ended a connection that is
 // idle, as far as that can be known without to send anything; or nil.
-func peekSocket(conn net.Conn) func() (ended, known bool) {
+func peek(conn net.Conn) func() (ended, known bool) {
 	encrypted := false
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // a *tls.Conn
 		conn, encrypted = t.NetConn(), true
