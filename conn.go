@@ -243,7 +243,7 @@ func (c *conn) drawForRaw(op *operation) error {
 func (c *conn) wait() rwlock.Wait {
 	w := c.db.wait()
 	if c.bound != nil {
-		w.Closed = c.bound.done
+		w.Closed = c.bound.Done()
 	}
 	return w
 }

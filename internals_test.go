@@ -114,7 +114,7 @@ func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for _, o := range ls.list {
-		barred = barred || o.cover != nil
+		barred = barred || o.barrier.IsRaised()
 	}
 	return len(ls.list), barred
 }

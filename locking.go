@@ -134,10 +134,10 @@ func (c *conn) lock(op *operation, h *userHold, req request) error {
 // needs besides: nobody's, if the section has that of the user id. Once it has that,
 // successfully or not, entered must be called.
 func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
-	if s.enter(&h.inside, &c.resident) != nil {
-		return id, c.reason(s)
+	if s.locks.Enter(&h.inside, &c.resident) != nil {
+		return id, c.reason(&s.locks)
 	}
-	if s.covering(c.pool.users, id.user) != nil {
+	if _, covered := s.locks.Covers(c.pool.users, id.user); covered {
 		return identity{owner: id.owner}, nil
 	}
 	return id, nil

@@ -29,8 +29,7 @@ type lostSession struct {
 	until   time.Time
 	timer   *time.Timer // ends it at that time
 
-	cover   *section    // whose lock it is under, if that is exclusive; else nil
-	barrier rwlock.Hold // of a lock of its own in cover.lost
+	barrier barrier // of the section whose lock it is under
 }
 
 // lostSessions are those of a handle. While there are any, one goroutine watches over
@@ -52,7 +51,7 @@ func (ls *lostSessions) adopt(s session, h *userHold) {
 	if !h.moveTo(&o.hold, nil) {
 		return
 	}
-	o.bar(ls.pool.users)
+	o.barrier.Raise(ls.pool.users, &o.hold)
 	ls.pool.retain()
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -179,7 +178,7 @@ func (ls *lostSessions) end(o *lostSession) bool {
 	o.timer.Stop()
 	o.hold.release()
 	ls.pool.release()
-	o.unbar() // last: what goes on now finds nothing left of o
+	o.barrier.Lower() // last: what goes on now finds nothing left of o
 	return true
 }
 

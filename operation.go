@@ -31,7 +31,7 @@ func (c *conn) operation(ctx context.Context) operation {
 	}
 	op.section, op.pin = s, c.pinOf(s)
 	if c.bound != nil {
-		op.id, op.tagged = s.id, true
+		op.id, op.tagged = *s.locks.Identity(), true
 	} else {
 		op.id, op.tagged = m.identity(ctx)
 	}

@@ -59,7 +59,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if p.lost {
 		return errPinLost
 	}
-	if err := p.section.enter(&c.pins.attached, &c.resident); err != nil {
+	if err := p.section.locks.Enter(&c.pins.attached, &c.resident); err != nil {
 		return err
 	}
 	if p.drawn.sc == nil {
@@ -69,11 +69,11 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 			}
 		}()
 		var err error
-		p.slot.Work = p.section
-		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.id.user); err != nil {
+		p.slot.Work = &p.section.locks
+		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.locks.Identity().user); err != nil {
 			return c.explainClosed(c.db.connectError(err))
 		}
-		p.slot.SetOwner(p.section.id.lockOwner())
+		p.slot.SetOwner(p.section.locks.Identity().lockOwner())
 		c.drawn, c.pinned = p.drawn, p
 		return nil
 	}

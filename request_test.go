@@ -33,7 +33,7 @@ func TestRequestTaggedAgain(t *testing.T) {
 			{"a query beside a transaction", begin(nil), openRows("SELECT v FROM t")},
 			{"an Exec beside a transaction", begin(nil), exec},
 			{"a read-only transaction beside a transaction", begin(nil), begin(readOnly)},
-			{"an Exec in a section", lockSection, exec},
+			{"an Exec in a section", lockingSection, exec},
 		} {
 			for _, outerFirst := range []bool{true, false} {
 				t.Run(name+", "+tc.name, func(t *testing.T) {
@@ -60,8 +60,8 @@ func TestRequestTaggedAgain(t *testing.T) {
 	}
 }
 
-// lockSection begins a section, and does not use its context.
-func lockSection(ctx context.Context, db *sql.DB) (func() error, error) {
+// lockingSection begins a section, and does not use its context.
+func lockingSection(ctx context.Context, db *sql.DB) (func() error, error) {
 	_, unlock, err := Lock(ctx, db)
 	return func() error { unlock(); return nil }, err
 }

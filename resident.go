@@ -11,7 +11,7 @@ type resident struct {
 	due   atomic.Bool // a section has ended that may have left something open here
 
 	conn  sweeper
-	bound *section // that all its work is inside; nil if there is none
+	bound *lockSection // that all its work is inside; nil if there is none
 }
 
 // A sweeper is a client connection.

@@ -34,7 +34,7 @@ type rows struct {
 	kept  *keptStmt       // whose rows they are, to be let go after Close; or nil
 	done  func()          // what else is to be done after Close; may be nil
 
-	inside *section // that they are in by themselves; nil if in none
+	inside *lockSection // that they are in by themselves; nil if in none
 
 	server *serverConn // in whose list they are, linked by below; or nil
 	below  *rows

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 
+	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -29,8 +30,24 @@ func (c *conn) onlyReads(op *operation) bool {
 		return false
 	}
 	id, _ := c.identify(op)
-	cover := s.covering(c.pool.users, id.user)
-	return cover != nil && cover.mode == Shared
+	mode, covered := s.locks.Covers(c.pool.users, id.user)
+	return covered && mode == rwlock.Shared
+}
+
+// awaitLost waits, on behalf of an operation of the user id in the section, until the server
+// has ended the section's earlier ones that have lost their connections.
+func (c *conn) awaitLost(ctx context.Context, in *section, id identity, mode Mode) error {
+	lost := in.locks.Barriers(c.pool.users, id.user)
+	if len(lost) > 0 && c.busy == idle {
+		c.giveBack() // as whoever waits for a lock
+	}
+	for _, b := range lost {
+		h := rwlock.Hold{Owner: id.lockOwner(), With: c.turnLink(id.lockOwner())}
+		if err := b.Await(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
+			return c.explainClosed(lockError(err, id))
+		}
+	}
+	return nil
 }
 
 // enter and leave stand around each call on c, and keep it apart from the end of a
@@ -63,7 +80,7 @@ func (c *conn) enterFor(op *operation) error {
 	case p != nil:
 		err = c.usePin(op.ctx, op, p)
 		if err == nil && c.pinned == nil { // else it is a member already
-			err = p.section.enter(&c.pins.visit, &c.resident) // so that the connection is not given back meanwhile
+			err = p.section.locks.Enter(&c.pins.visit, &c.resident) // so that the connection is not given back meanwhile
 		}
 	}
 	if err != nil {
@@ -145,7 +162,7 @@ func (c *conn) leave() {
 	}
 	p := c.using
 	if p != nil {
-		defer p.section.sweep() // for those who could not, since we were using the connection
+		defer p.section.locks.Sweep() // for those who could not, since we were using the connection
 	}
 	defer c.sweep()
 	defer c.mu.Unlock()
@@ -198,7 +215,7 @@ func (c *conn) endInside() {
 		switch {
 		case r.late:
 			r.end(errClosed)
-		case r.inside.hasEnded():
+		case r.inside.HasEnded():
 			r.end(c.reason(r.inside))
 		case pinEnded:
 			r.end(c.pinned.section.reason())
@@ -206,7 +223,7 @@ func (c *conn) endInside() {
 	}
 	var last *scope // the outermost that has to end
 	for s := c.scope; s != nil; s = s.outer {
-		if s.ended == nil && (s.late != nil || s.hold.inside.section.hasEnded()) {
+		if s.ended == nil && (s.late != nil || s.hold.inside.section.HasEnded()) {
 			last = s
 		}
 	}
@@ -247,11 +264,11 @@ func (c *conn) openRows() (all []*rows) {
 }
 
 // reason returns the error of what the end of a section has ended.
-func (c *conn) reason(s *section) error {
-	if s == c.bound || c.bound.hasEnded() {
+func (c *conn) reason(s *lockSection) error {
+	if c.bound != nil && (s == &c.bound.locks || c.bound.hasEnded()) {
 		return givenBack(c.bound.reason())
 	}
-	return s.reason()
+	return s.Reason()
 }
 
 // explainClosed says of a wait that the end of the handle has ended that it did.

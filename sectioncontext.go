@@ -1,41 +1,33 @@
 package dblocker
 
 import (
+	"context"
 	"slices"
 	"time"
 )
 
-// Deadline implements [context.Context].
-func (s *section) Deadline() (time.Time, bool) { return s.parent.Deadline() }
+// Deadline is that of [context.Context].
+func (s *lockSection) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
-// Done implements [context.Context].
-func (s *section) Done() <-chan struct{} { return s.done }
+// Done is that of [context.Context].
+func (s *lockSection) Done() <-chan struct{} { return s.done }
 
-// Err implements [context.Context]. The error of a section that was left is
-// ErrReleased.
-func (s *section) Err() error {
+// Err is that of [context.Context]: the reason for which the section has ended.
+func (s *lockSection) Err() error {
 	select {
 	case <-s.done:
-		return s.reason()
+		return s.Reason()
 	default:
 		return nil
 	}
 }
 
-// Value implements [context.Context].
-func (s *section) Value(key any) any {
-	switch {
-	case key == marksKey:
-		return &s.marks
-	case key == UserKey && s.id.user != "":
-		return &s.id
-	}
-	return s.parent.Value(key)
-}
+// Parent returns the context that the section was made from.
+func (s *lockSection) Parent() context.Context { return s.parent }
 
 // AfterFunc is for package context, which looks for it to end the contexts that are
 // made from this one. f must not block.
-func (s *section) AfterFunc(f func()) (stop func() bool) {
+func (s *lockSection) AfterFunc(f func()) (stop func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -51,7 +43,7 @@ func (s *section) AfterFunc(f func()) (stop func() bool) {
 
 // An afterFunc is in section.after until it is called or stopped.
 type afterFunc struct {
-	section *section
+	section *lockSection
 	call    func()
 }
 

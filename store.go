@@ -191,7 +191,7 @@ func (s *Store) Close() error {
 		s.shards.close()
 	}
 	for _, sec := range live {
-		sec.end(errClosed)
+		sec.locks.End(errClosed)
 	}
 	for _, db := range givenBack {
 		db.Close()
@@ -366,8 +366,8 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c := ci.(*conn)
-	c.bound, c.resident.bound = b.driver.bound, b.driver.bound
-	if ended := c.bound.enter(&c.life, &c.resident); ended != nil {
+	c.bound, c.resident.bound = b.driver.bound, &b.driver.bound.locks
+	if ended := c.bound.locks.Enter(&c.life, &c.resident); ended != nil {
 		c.Close()
 		return nil, givenBack(ended)
 	}

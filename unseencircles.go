@@ -98,10 +98,10 @@ func adviceForHopeless(w *rwlock.WaitError) string {
 	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
 }
 
-var _ worker = (*section)(nil)
+var _ worker = (*lockSection)(nil)
 
 // InOneCall implements [worker].
-func (s *section) InOneCall() (longest time.Duration) {
+func (s *lockSection) InOneCall() (longest time.Duration) {
 	for _, r := range s.residents() {
 		longest = max(longest, r.InOneCall())
 	}
@@ -109,7 +109,7 @@ func (s *section) InOneCall() (longest time.Duration) {
 }
 
 // Quiet implements [worker]. It is as if to enter the section, and to leave it, were a call.
-func (s *section) Quiet() time.Duration {
+func (s *lockSection) Quiet() time.Duration {
 	_, least := s.moves.look()
 	for _, r := range s.residents() {
 		least = min(least, r.Quiet())
@@ -118,14 +118,14 @@ func (s *section) Quiet() time.Duration {
 }
 
 // BegunBy implements [worker].
-func (s *section) BegunBy() *thread {
+func (s *lockSection) BegunBy() *thread {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.thread
 }
 
 // residents returns the client connections that are in the middle of something in the section.
-func (s *section) residents() (all []*resident) {
+func (s *lockSection) residents() (all []*resident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := s.members; m != nil; m = m.next {

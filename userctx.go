@@ -58,7 +58,7 @@ func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 // have for a user who is not logged in, such as 0 or a UUID of zeros, is used and logged.
 func WithUser(ctx context.Context, id any) context.Context {
 	tagged, m := newIdentity(id), marksFrom(ctx)
-	if s := m.section; s != nil && s.id.owner == m.owner {
+	if s := m.section; s != nil && s.locks.Identity().owner == m.owner {
 		tagged.owner = m.owner
 	} else {
 		tagged.owner = newOwner(m.owner)

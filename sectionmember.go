@@ -1,0 +1,62 @@
+package dblocker
+
+// A membership is the place of one operation in a section, whose lock it keeps until
+// it leaves. It is in the list of section, or in none and section is nil.
+type membership struct {
+	section    *lockSection
+	resident   *resident // that the operation is on; nil if on none
+	prev, next *membership
+}
+
+// Enter makes m a member, on behalf of an operation on r, which may be nil.
+func (s *lockSection) Enter(m *membership, r *resident) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return s.ended
+	}
+	s.add(m, r)
+	return nil
+}
+
+func (s *lockSection) add(m *membership, r *resident) {
+	s.moves.move()
+	m.section, m.resident, m.prev, m.next = s, r, nil, s.members
+	if s.members != nil {
+		s.members.prev = m
+	}
+	s.members = m
+}
+
+func (s *lockSection) remove(m *membership) {
+	s.moves.move()
+	if m.prev == nil {
+		s.members = m.next
+	} else {
+		m.prev.next = m.next
+	}
+	if m.next != nil {
+		m.next.prev = m.prev
+	}
+	*m = membership{}
+}
+
+// leave does nothing the second time.
+func (m *membership) leave() {
+	s := m.section
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	s.remove(m)
+	s.unlockAndRelease()
+}
+
+// move passes the membership on to an operation on r, or on no connection.
+func (m *membership) move(to *membership, r *resident) {
+	s := m.section
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(m)
+	s.add(to, r)
+}
