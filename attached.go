@@ -2,14 +2,13 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -295,7 +294,7 @@ func (c *conn) checkAttached() error {
 // rows: some drivers execute it no earlier than these are read.
 func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
 	sc := c.drawn.sc
-	if sc == nil || c.pool.gate == nil || !attaches(st, text) && (sc.attached == nil || !setsJournal(st, text)) {
+	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.attached == nil || !setsJournal(st, text)) {
 		return
 	}
 	if r != nil && r.Rows != nil {
@@ -351,19 +350,24 @@ func (c *conn) passMore(ctx context.Context) error {
 	return nil
 }
 
-// opensAttached tells whether new connections of a driver may come with files attached, by a
-// hook. It is so unless the driver is known and has none.
-func opensAttached(driver any) bool {
-	field := map[string]string{"github.com/mattn/go-sqlite3": "ConnectHook", "modernc.org/sqlite": "connectionHooks"}[drivers.Package(driver)]
-	v := reflect.ValueOf(driver)
-	if field == "" || v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
-		return true
+// expectAttached is for a statement that is about to ask for its locks. It may attach files.
+func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.NamedValue) {
+	if c.pool.gate == nil || !sqlite.Attaches(st, text) {
+		return
 	}
-	switch f := v.Elem().FieldByName(field); f.Kind() {
-	case reflect.Func:
-		return !f.IsNil()
-	case reflect.Slice:
-		return f.Len() > 0
+	for _, a := range sqltext.Attaches(text) {
+		if path := sqlite.AttachedFile(a, args); path != "" {
+			id := sqlite.Name + ":" + path
+			c.pool.attached.expect(id)
+			c.expected = append(c.expected, id)
+		}
 	}
-	return true
+}
+
+// doneAttaching is called when a statement has ended that was expected to attach files.
+func (c *conn) doneAttaching() {
+	for _, id := range c.expected {
+		c.pool.attached.disappoint(id)
+	}
+	c.expected = nil
 }

@@ -29,7 +29,7 @@ var order = []struct {
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/server", nil},
-	{"internal/sqlite", []string{"internal/drivers", "internal/seen"}},
+	{"internal/sqlite", []string{"internal/drivers", "internal/seen", "internal/sqltext"}},
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/sqltext"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact"}},
 	{".", append([]string{

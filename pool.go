@@ -70,7 +70,7 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.attached.pool = &p
 	p.connector.attached = &p.attached
-	p.connector.opensAttached = p.gate != nil && opensAttached(c.driver.Unwrap())
+	p.connector.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
 	p.useWALReader(c)
 	p.lost = lostSessions{pool: &p, emptied: make(chan struct{}, 1)}
 	p.inner.connector, p.inner.limits = p.connector, limits

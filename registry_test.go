@@ -17,92 +17,12 @@ import (
 
 const mattnPkg = "github.com/mattn/go-sqlite3"
 
-// TestDatabaseIdentity: DSNs in one group open one database, those of different
-// groups open different ones.
-func TestDatabaseIdentity(t *testing.T) {
-	t.Setenv("PGHOST", "")
-	t.Setenv("PGPORT", "")
-	t.Setenv("PGDATABASE", "")
-	t.Setenv("PGUSER", "")
-	for _, tc := range []struct {
-		dialect *dialect
-		groups  [][]string
-	}{
-		{postgresDialect, [][]string{
-			{"postgres://u:p@localhost/app", "postgres://v@127.0.0.1:5432/app?sslmode=disable", "host=localhost dbname=app", "dbname = 'app' host=LOCALHOST port=5432",
-				"host=/var/run/postgresql dbname=app", "postgresql://[::1]/app", "host=/tmp user=x dbname=app", "postgres:///app?host=localhost", "user=app"},
-			{"postgres://u@localhost:5433/app", "host=localhost port=5433 user=u dbname=app"},
-			{"postgres://u@db.example/app", "host=DB.EXAMPLE. dbname=app user=x"},
-			{"postgres://u@localhost/App"},
-			{"postgres://a:1,b:2/app", "postgres://u@A:1,b:2/app?sslmode=disable"},
-			{`host=localhost dbname='a\'b c'`, "postgres://u@localhost/a'b%20c"},
-		}},
-		{mysqlDialect, [][]string{
-			{"u:p@tcp(localhost:3306)/app", "v@tcp(127.0.0.1)/app?parseTime=true", "u@/app", "u@tcp([::1]:3306)/app", "u@unix(/var/run/mysqld/mysqld.sock)/app"},
-			{"u:p@tcp(localhost:3307)/app"},
-			{"u:p@/w@tcp(localhost:3306)/other", "tcp/other"},
-			{"u@tcp(db.example)/app", "u@tcp(DB.example:3306)/app"},
-			{"u@unix(/srv/my.sock)/app"},
-			{"u@cloudsql(project:region:name)/app"},
-		}},
-		{sqliteDialect, [][]string{
-			{"app.db", "file:app.db", "./app.db?_fk=1", "file:app.db?mode=ro", "file:./x/../app.db", "file:app%2Edb#f"},
-			{"/app.db", "file:/app.db", "file:///app.db", "file://localhost/app.db"},
-			{"app2.db"},
-			{"file::memory:?cache=shared", "file::memory:?mode=memory&cache=shared"},
-			{"file:a?mode=memory&cache=shared"},
-			{"file:/a?vfs=memdb"},
-		}},
-	} {
-		seen := make(map[string]int)
-		for i, group := range tc.groups {
-			for _, dsn := range group {
-				id := tc.dialect.database(dsn)
-				if id == "" || id != tc.dialect.database(group[0]) {
-					t.Errorf("%s: %q is database %q, but %q is %q", tc.dialect.name, dsn, id, group[0], tc.dialect.database(group[0]))
-				}
-				if j, ok := seen[id]; ok && j != i {
-					t.Errorf("%s: groups %d and %d are both database %q", tc.dialect.name, i, j, id)
-				}
-				seen[id] = i
-			}
-		}
-	}
-}
-
-// TestRelativePathIsTheAbsoluteOne, whether the file has been made or not.
-func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	for _, make := range []bool{true, false} {
-		want := sqliteDialect.database(filepath.Join(dir, "a.db"))
-		for _, dsn := range []string{"a.db", "file:a.db", "./a.db?_fk=1"} {
-			if got := sqliteDialect.database(dsn); got != want {
-				t.Errorf("%s is database %q, want %q", dsn, got, want)
-			}
-		}
-		if make {
-			bareSQLite(t, "a.db", "CREATE TABLE t (v)")
-		}
-	}
-}
-
-func TestDatabasesWithoutIdentity(t *testing.T) {
-	for _, dsn := range []string{":memory:", "file::memory:", "", "file:", "file:a?mode=memory", "file:a?vfs=memdb"} {
-		if id := sqliteDialect.database(dsn); id != "" {
-			t.Errorf("sqlite %q: got identity %q, want none", dsn, id)
-		}
-	}
-}
-
-// TestUnreadableDSNsAreTheirOwnIdentity: such handles share their locks with others
+// TestDSNsOfNoKnownEngineAreTheirOwnIdentity: such handles share their locks with others
 // of the very same DSN.
-func TestUnreadableDSNsAreTheirOwnIdentity(t *testing.T) {
-	for _, d := range []*dialect{postgresDialect, mysqlDialect, generic} {
-		for _, dsn := range []string{"nonsense", "user='x"} {
-			if id := d.database(dsn); id != dsn {
-				t.Errorf("%s %q: got identity %q, want the DSN", d.name, dsn, id)
-			}
+func TestDSNsOfNoKnownEngineAreTheirOwnIdentity(t *testing.T) {
+	for _, dsn := range []string{"nonsense", "user='x"} {
+		if id := generic.database(dsn); id != dsn {
+			t.Errorf("%q: got identity %q, want the DSN", dsn, id)
 		}
 	}
 }
@@ -199,23 +119,6 @@ func databasesIn(t *testing.T, dir string) (n int) {
 		}
 	}
 	return n
-}
-
-// TestLinkMadeBeforeItsFile: neither handle has made the file when the other opens.
-func TestLinkMadeBeforeItsFile(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.Symlink("b.db", filepath.Join(dir, "a.db")))
-	must(t, os.Symlink(filepath.Join(dir, "c.db"), filepath.Join(dir, "b.db")))
-	must(t, os.Symlink("loop.db", filepath.Join(dir, "loop.db")))
-	want := sqliteDialect.database(filepath.Join(dir, "c.db"))
-	for _, name := range []string{"a.db", "b.db"} {
-		if got := sqliteDialect.database(filepath.Join(dir, name)); got != want {
-			t.Errorf("%s is database %q, want %q", name, got, want)
-		}
-	}
-	if got := sqliteDialect.database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
-		t.Errorf("a link to itself is database %q", got)
-	}
 }
 
 // use makes a table, and with it the file.

@@ -35,20 +35,6 @@ func Database(dsn string) string {
 // InMemory tells whether the identity is of a database in memory.
 func InMemory(id string) bool { return strings.HasPrefix(id, memoryPrefix) }
 
-// AttachedFile returns the resolved path of the file that an ATTACH of that name attaches;
-// "" if it is none.
-func AttachedFile(name string) string {
-	d := parse(name, library{})
-	if name == "" || d.kind() != kindFile {
-		return ""
-	}
-	abs, err := filepath.Abs(d.path)
-	if err != nil {
-		return ""
-	}
-	return ResolvePath(abs)
-}
-
 // ResolvePath resolves symbolic links in as much of path as exists. SQLite makes
 // a file that is not there where the links lead to.
 func ResolvePath(path string) string {

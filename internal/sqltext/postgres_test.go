@@ -1,15 +1,23 @@
-package dblocker
+package sqltext
 
 import (
 	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
-	"github.com/calmdocs/dblocker/internal/postgres"
-	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/lib/pq"
+
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Parts of texts: %s stands for a text that is made in the same way.
 var oracleFrames = []string{
@@ -57,27 +65,28 @@ func TestPostgresAgreesOnReads(t *testing.T) {
 		must(t, err)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
-	var ran, refused [sqltext.Empty + 1]int
+	var ran, refused [Empty + 1]int
 	for range 3000 {
 		text := oracleText(r, 3)
-		kind := sqltext.Classify(sqltext.PostgreSQL, text).Kind
+		kind := Classify(PostgreSQL, text).Kind
 		switch kind {
-		case sqltext.Write, sqltext.Read, sqltext.Session:
+		case Write, Read, Session:
 		default:
 			continue
 		}
+		var pqErr *pq.Error
 		switch err := runReadOnly(t, db, text); {
-		case postgres.SQLState(err) == "25006": // read_only_sql_transaction
+		case errors.As(err, &pqErr) && pqErr.Code == "25006": // read_only_sql_transaction
 			refused[kind]++
-			if kind != sqltext.Write {
+			if kind != Write {
 				t.Errorf("a %v, says the text, but the server: %v: %s", kind, err, text)
 			}
 		case err == nil:
 			ran[kind]++
 		}
 	}
-	t.Logf("writes refused: %d; writes run: %d, reads %d, about the session %d", refused[sqltext.Write], ran[sqltext.Write], ran[sqltext.Read], ran[sqltext.Session])
-	if refused[sqltext.Write] < 200 || ran[sqltext.Read] < 100 || ran[sqltext.Session] < 50 {
+	t.Logf("writes refused: %d; writes run: %d, reads %d, about the session %d", refused[Write], ran[Write], ran[Read], ran[Session])
+	if refused[Write] < 200 || ran[Read] < 100 || ran[Session] < 50 {
 		t.Error("too few to say anything")
 	}
 }
