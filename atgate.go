@@ -96,7 +96,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error 
 	inTheWay := func(r *rows) bool {
 		return (r.writes || writes) && r.hold.gate.IsHeld()
 	}
-	if err := c.server().spill(ctx, c.db.mustSpill(), inTheWay); err != nil {
+	if err := c.spillOn(ctx, c.server(), inTheWay); err != nil {
 		return err
 	}
 	if id.owner == nil || !id.owner.hasRows() {
@@ -116,7 +116,7 @@ func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error 
 	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
 		return nil
 	}
-	return c.server().spill(ctx, c.db.mustSpill(), func(*rows) bool { return true })
+	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
 }
 
 // clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
@@ -126,24 +126,23 @@ func (c *conn) clearForEnd(kind sqltext.Kind) {
 	if err == nil {
 		return
 	}
-	for c.drawn.sc.open != nil {
-		c.drawn.sc.open.end(err)
+	for _, r := range openOn(c.drawn.sc) {
+		r.end(err)
 	}
 }
 
-// spill spills those of the open rows that are in the way.
-func (sc *serverConn) spill(ctx context.Context, limit fillLimit, inTheWay func(*rows) bool) error {
+// spillOn spills those of the open rows on a server connection, which may be nil, that are in the way.
+func (c *conn) spillOn(ctx context.Context, sc *serverConn, inTheWay func(*rows) bool) error {
 	if sc == nil {
 		return nil
 	}
-	for r := sc.open; r != nil; {
-		below := r.below // also if it fails, and leaves the list
-		if inTheWay(r) {
-			if err := r.spillWithin(ctx, limit); err != nil {
-				return err
-			}
+	for _, r := range openOn(sc) {
+		if !inTheWay(r) {
+			continue
 		}
-		r = below
+		if err := r.spillWithin(ctx, c.db.mustSpill()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

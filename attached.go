@@ -297,7 +297,7 @@ func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, 
 	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.attached == nil || !setsJournal(st, text)) {
 		return
 	}
-	if r != nil && r.Rows != nil {
+	if r != nil && r.inner != nil {
 		r.fillMemory(c.db.mustSpill(), func() bool { return false })
 	}
 	c.lookAttached(ctx, sc)

@@ -139,7 +139,7 @@ func (c *conn) abandon(h *userHold, adm *admission) {
 	sc.broken = true
 	c.leaveAll(h)
 	defer c.discard()
-	c.endRows(sc.rows())
+	c.endRows(openOn(sc))
 }
 
 // endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
@@ -158,7 +158,7 @@ func (c *conn) leaveAll(h *userHold) {
 	if h != nil {
 		c.pool.lost.adopt(sc.session, h)
 	}
-	for r := sc.open; r != nil; r = r.below {
+	for _, r := range openOn(sc) {
 		c.pool.lost.adopt(sc.session, &r.hold.userHold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
@@ -167,12 +167,4 @@ func (c *conn) leaveAll(h *userHold) {
 			c.pool.lost.adopt(sc.session, h)
 		}
 	}
-}
-
-// rows returns the rows that are open.
-func (sc *serverConn) rows() (all []*rows) {
-	for r := sc.open; r != nil; r = r.below {
-		all = append(all, r)
-	}
-	return all
 }

@@ -31,12 +31,10 @@ type Connector struct {
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
 
-	inMemory atomic.Int64 // bytes of rows that were read ahead
+	rows handleRows
 
 	copiesRows   bool // whether the inner driver reuses the bytes of a row
 	plainValuers bool // whether the inner driver leaves a driver.Valuer to database/sql
-	skipsNoSet   bool // whether it refuses NextResultSet before the end of a result set
-	closeTells   bool // whether Close of its rows reads to their end, and returns the error with which they end
 
 	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
 	pool *pool      // set by the first Connect
@@ -52,10 +50,10 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 		closed: make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
-		skipsNoSet:   slices.Contains(drivers.EndedSets, drivers.Package(d.opened)),
 		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
-		closeTells:   cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect,
 	}
+	c.rows.skipsNoSet = slices.Contains(drivers.EndedSets, drivers.Package(d.opened))
+	c.rows.closeTells = cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect
 	c.driver.handle = c
 	c.slow = c.tellSlow
 	return c

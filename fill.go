@@ -2,36 +2,9 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
 	"fmt"
-	"io"
-	"slices"
 	"time"
 )
-
-// A fill reads on in some rows, to put into memory what it reads. It goes on until they
-// have ended, there is no more room for them, or it is told to stop; so it ends no later
-// than the row that the inner rows are asked for at that time. Rows that have
-// ended give up their locks.
-//
-// While it lasts it has the rows' connection, as a call of the program would. Such a call
-// that needs the connection makes it stop; what is in memory by then the program
-// gets without.
-
-// The ends of a fill.
-type fillEnd int
-
-const (
-	fillDone    fillEnd = iota // nothing is left of the inner rows
-	fillFull                   // there is no more room
-	fillStopped                // it was told to stop
-)
-
-// A fillLimit is how much may be in memory.
-type fillLimit struct {
-	each  int64 // of one sql.Rows
-	total int64 // of all that the handle has open
-}
 
 // spillLimits are those for rows that need not make way.
 func (c *Connector) spillLimits() fillLimit { return fillLimit{c.spillLimit, c.spillTotal} }
@@ -39,7 +12,8 @@ func (c *Connector) spillLimits() fillLimit { return fillLimit{c.spillLimit, c.s
 // mustSpill are those for rows without whose end the program cannot go on.
 func (c *Connector) mustSpill() fillLimit { return fillLimit{c.spillLimit, 1 << 62} }
 
-// fill does that. The caller has the connection, and the rows are open on it.
+// fill reads on in the rows, as fillMemory does. Rows that have ended give up their locks. The caller has
+// the connection, and the rows are open on it.
 func (r *rows) fill(limit fillLimit, stop func() bool) fillEnd {
 	end := r.fillMemory(limit, stop)
 	if end == fillDone {
@@ -53,7 +27,7 @@ func (r *rows) tryFinish() {
 	returned := false
 	defer func() {
 		if !returned {
-			r.earlyEnd().raises = recover()
+			r.raiseAtClose(recover())
 			if sc := r.conn.drawn.sc; sc != nil {
 				sc.broken = true
 			}
@@ -63,132 +37,12 @@ func (r *rows) tryFinish() {
 	returned = true
 }
 
-// fillMemory leaves the locks to the caller. If the driver panics, so does the program's own
-// next call, and the rows keep what they have until they are closed.
-func (r *rows) fillMemory(limit fillLimit, stop func() bool) (end fillEnd) {
-	returned := false
-	defer func() {
-		if !returned {
-			r.breakOff(recover())
-			end = fillFull
-		}
-	}()
-	end = r.tryFill(limit, stop)
-	returned = true
-	return end
-}
-
-func (r *rows) breakOff(reason any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unspillable = true
-	r.conn.drawn.sc.broken = true
-	if m := r.memory.Load(); m != nil {
-		s := m.sets[len(m.sets)-1]
-		s.ended, s.err, s.panic = true, io.ErrUnexpectedEOF, reason
-	}
-}
-
-func (r *rows) tryFill(limit fillLimit, stop func() bool) fillEnd {
-	m := r.remember()
-	for {
-		s, full := r.lookAt(m, limit)
-		switch {
-		case s.panic != nil:
-			return fillFull
-		case s.ended && (!s.hasNext || s.nextErr != nil):
-			return fillDone
-		case full:
-			return fillFull
-		case stop():
-			return fillStopped
-		case s.ended:
-			r.readNextSet(m, s)
-		default:
-			r.read(m, s)
-		}
-	}
-}
-
-// lookAt returns the result set that the inner rows are in, and whether there is no more room.
-func (r *rows) lookAt(m *memory, limit fillLimit) (s *resultSet, full bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s = m.sets[len(m.sets)-1]
-	return s, r.unspillable || m.size > limit.each || r.conn.db.inMemory.Load() > limit.total
-}
-
-// remember makes sure that the rows are read by way of memory.
-func (r *rows) remember() *memory {
-	m := r.memory.Load()
-	if m == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		m = new(memory)
-		s := &m.first
-		m.room[0] = s
-		m.sets = m.room[:]
-		s.describe(r.Rows)
-		if s.ended, s.err, s.told = r.last != nil, r.last, r.last != nil; s.ended {
-			r.findNext(s)
-		}
-		r.saveCurrent()
-		r.memory.Store(m)
-	}
-	return m
-}
-
-// read reads a row of the set.
-func (r *rows) read(m *memory, s *resultSet) {
-	row := make([]driver.Value, len(s.columns))
-	err := r.fetched(r.innerNext(row))
-	for i := range row {
-		switch v := row[i].(type) {
-		case []byte:
-			row[i] = slices.Clone(v)
-		case driver.Rows:
-			r.unspillable = true // they go with the row that they are in
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		s.ended, s.err = true, err
-		r.findNext(s)
-		return
-	}
-	s.add(row)
-	r.account(m, rowSize(row))
-}
-
-func (r *rows) findNext(s *resultSet) {
-	if n, ok := r.Rows.(driver.RowsNextResultSet); ok && s.err == io.EOF {
-		s.hasNext = n.HasNextResultSet()
-	}
-}
-
-// readNextSet goes to the next result set, which may take long: so it does without mu, for the
-// program to have what is in memory meanwhile.
-func (r *rows) readNextSet(m *memory, s *resultSet) {
-	next := new(resultSet)
-	err := r.moveInner()
-	if err == nil {
-		next.describe(r.Rows)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s.nextErr = err; err == nil {
-		m.sets = append(m.sets, next)
-	}
-}
-
 // finish gives up what the rows hold, now that nothing more is to come from the server;
 // but what WithMode has made exclusive lasts until they are closed.
 func (r *rows) finish() {
 	defer r.giveUp()
-	failed := r.last != nil && r.last != io.EOF
-	if failed || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
-		r.shutEarly()
+	if r.failure() != nil || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
+		r.shutNow()
 	}
 	if settle := r.settle; settle != nil {
 		r.settle = nil
@@ -211,7 +65,7 @@ func (r *rows) keepsLock() bool { return r.asked == askedExclusive }
 // of the same owner. Those that exceed the limit keep what they hold: what has been read is
 // served first, and then the rest.
 func (r *rows) spill(limit fillLimit, stop func() bool) error {
-	if r.closed || !r.opened {
+	if r.isClosed() || !r.opened {
 		return nil
 	}
 	switch r.fill(limit, stop) {
@@ -288,5 +142,5 @@ func (r *rows) yieldOnce(stop func() bool) (done bool) {
 // mayYield tells whether the rows may make way for others. The caller has the connection.
 func (r *rows) mayYield() bool {
 	c := r.conn
-	return r.opened && !r.closed && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
+	return r.opened && !r.isClosed() && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
 }

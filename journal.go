@@ -122,7 +122,7 @@ func (c *conn) noteJournalOf(ctx context.Context, r *rows, st sqltext.Statement,
 	if c.pool.gate == nil || !setsJournal(st, text) {
 		return
 	}
-	if r.Rows != nil {
+	if r.inner != nil {
 		r.fillMemory(c.db.mustSpill(), func() bool { return false })
 	}
 	c.noteJournal(ctx, st, text)

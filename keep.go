@@ -73,13 +73,17 @@ func (sc *serverConn) execOnce(ctx context.Context, s *sending) (driver.Result, 
 	return k.ExecContext(ctx, s.args)
 }
 
-// query is exec for a query. The rows have the kept statement, if one is returned,
-// until they are closed.
-func (sc *serverConn) query(ctx context.Context, s *sending) (driver.Rows, *keptStmt, error) {
+// query is exec for a query, whose rows r are going to be: they have the kept statement, if it
+// is by one, until they are closed.
+func (sc *serverConn) query(ctx context.Context, s *sending, r *serverRows) (err error) {
 	for tries := 0; ; tries++ {
-		rows, k, err := sc.queryOnce(ctx, s)
-		if err == nil || !sc.triesAgain(&err, s, tries) {
-			return rows, k, err
+		r.inner, r.kept, err = sc.queryOnce(ctx, s)
+		if err == nil {
+			sc.add(r)
+			return nil
+		}
+		if !sc.triesAgain(&err, s, tries) {
+			return err
 		}
 	}
 }

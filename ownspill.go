@@ -94,11 +94,7 @@ func (c *conn) spillOwn(ctx context.Context, o *owner, limit fillLimit, inTheWay
 // hasOpen tells whether the rows are open on the server connection of c, which c has.
 func (c *conn) hasOpen(r *rows) bool {
 	if sc := c.server(); sc != nil {
-		for o := sc.open; o != nil; o = o.below {
-			if o == r {
-				return true
-			}
-		}
+		return slices.Contains(openOn(sc), r)
 	}
 	return false
 }

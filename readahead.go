@@ -1,7 +1,6 @@
 package dblocker
 
 import (
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +17,9 @@ const readAheadTime = 100 * time.Millisecond
 func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
-	r.copies = c.db.copiesRows && (r.hold.owner != nil || r.hold.user != "" || c.pool.gate != nil)
+	if c.db.copiesRows && (r.hold.owner != nil || r.hold.user != "" || c.pool.gate != nil) {
+		r.copyValues()
+	}
 	c.list(r)
 	c.settleRows(r, adm)
 	switch {
@@ -74,14 +75,6 @@ func (c *conn) settleRows(r *rows, adm *admission) {
 	if raw, st := adm.raw, adm.statement; raw != nil || c.raw != nil {
 		r.settle = func() { c.settleRaw(raw, st, r.failure()) }
 	}
-}
-
-// failure returns the error with which the inner rows have ended; nil for the usual one.
-func (r *rows) failure() error {
-	if r.last == io.EOF {
-		return nil
-	}
-	return r.last
 }
 
 // settleBegun does it at once for a transaction that is to take over the lock of the rows,

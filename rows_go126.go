@@ -6,13 +6,3 @@ import "database/sql/driver"
 
 // public returns r as database/sql is to see it.
 func (r *rows) public() driver.Rows { return r }
-
-// A scanRow is the row of inner rows that scan by themselves, as they may since Go 1.27.
-//
-//lint:ignore U1000 used from Go 1.27 on
-type scanRow struct{}
-
-func (r *rows) saveCurrent() {}
-
-// innerNext asks the inner rows for a row.
-func (r *rows) innerNext(row []driver.Value) error { return r.Rows.Next(row) }

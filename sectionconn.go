@@ -255,7 +255,7 @@ func (c *conn) openRows() (all []*rows) {
 	if c.drawn.sc == nil {
 		return nil
 	}
-	for r := c.drawn.sc.open; r != nil; r = r.below {
+	for _, r := range openOn(c.drawn.sc) {
 		if r.conn == c {
 			all = append(all, r)
 		}

@@ -92,7 +92,7 @@ type serverConn struct {
 	// open are the rows that are open on it, the last first. While there are any, some
 	// drivers say of a good connection that it is not valid. If the connection is pinned,
 	// they may be of several client connections, and the turn guards the list.
-	open *rows
+	open *serverRows
 
 	// changesSchema means that a statement of the transaction that may be open does: others
 	// see it when that has ended.
@@ -177,7 +177,7 @@ func (sc *serverConn) QueryContext(ctx context.Context, query string, args []dri
 		ss.Close()
 		return nil, err
 	}
-	return wrapRows(rows, func() { ss.Close() }), nil
+	return (&ownRows{serverRows: serverRows{inner: rows}, ss: ss}).public(), nil
 }
 
 func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -340,9 +340,9 @@ func (tx *serverTx) Rollback() error {
 func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return server.AcceptAll(nv) }
 
 // add and remove keep the list of the rows that are open.
-func (sc *serverConn) add(r *rows) { r.server, r.below, sc.open = sc, sc.open, r }
+func (sc *serverConn) add(r *serverRows) { r.server, r.below, sc.open = sc, sc.open, r }
 
-func (sc *serverConn) remove(r *rows) {
+func (sc *serverConn) remove(r *serverRows) {
 	if sc == nil {
 		return
 	}

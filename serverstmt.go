@@ -55,6 +55,14 @@ func (ss *serverStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 	return ss.si.Query(values)
 }
 
+// query is QueryContext for a client, whose rows r are going to be.
+func (ss *serverStmt) query(ctx context.Context, args []driver.NamedValue, r *serverRows) (err error) {
+	if r.inner, err = ss.QueryContext(ctx, args); err == nil {
+		ss.sc.add(r)
+	}
+	return err
+}
+
 // NumInput keeps database/sql from counting arguments before the inner checks
 // have had them: those may remove some.
 func (ss *serverStmt) NumInput() int { return -1 }

@@ -79,8 +79,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 }
 
 func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
-	r := &rows{conn: c, asked: op.mode}
-	r.hold.lock.Work = r
+	r := c.newRows(op)
 	var adm admission
 	adm.read(c, s, query, args)
 	returned, opened := false, false
@@ -117,14 +116,9 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 			return err
 		}
 		if s != nil {
-			r.Rows, err = s.query(ctx, sc, &adm.sending)
-		} else {
-			r.Rows, r.kept, err = sc.query(ctx, &adm.sending)
+			return s.query(ctx, sc, &adm.sending, &r.serverRows)
 		}
-		if err == nil {
-			sc.add(r)
-		}
-		return err
+		return sc.query(ctx, &adm.sending, &r.serverRows)
 	})
 	c.noteSent(ctx, adm, r)
 	if err != nil {

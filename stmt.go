@@ -55,12 +55,10 @@ func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driv
 	return res, err
 }
 
-func (s *stmt) query(ctx context.Context, sc *serverConn, snd *sending) (rows driver.Rows, err error) {
-	err = s.run(ctx, sc, snd, func(ss *serverStmt) (err error) {
-		rows, err = ss.QueryContext(ctx, snd.args)
-		return err
+func (s *stmt) query(ctx context.Context, sc *serverConn, snd *sending, r *serverRows) error {
+	return s.run(ctx, sc, snd, func(ss *serverStmt) error {
+		return ss.query(ctx, snd.args, r)
 	})
-	return rows, err
 }
 
 // run calls with the statement prepared on sc, and again if one that was kept has to

@@ -223,8 +223,11 @@ func (c *stmtCache) add(query string, ss *serverStmt, version int64) *keptStmt {
 // unkept is a statement that is closed after its use.
 func unkept(ss *serverStmt) *keptStmt { return &keptStmt{serverStmt: ss, state: keptOusted} }
 
-// letGo ends the use of a statement.
+// letGo ends the use of a statement, which may be nil.
 func (k *keptStmt) letGo() error {
+	if k == nil {
+		return nil
+	}
 	switch k.state {
 	case keptBusy:
 		k.state = keptIdle

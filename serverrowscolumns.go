@@ -6,59 +6,59 @@ import (
 )
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
-func (r *rows) ColumnTypeScanType(index int) reflect.Type {
+func (r *serverRows) ColumnTypeScanType(index int) reflect.Type {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.scan
 	}
-	return scanTypeOf(r.Rows, index)
+	return scanTypeOf(r.inner, index)
 }
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
-func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
+func (r *serverRows) ColumnTypeDatabaseTypeName(index int) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.name
 	}
-	return databaseTypeName(r.Rows, index)
+	return databaseTypeName(r.inner, index)
 }
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
-func (r *rows) ColumnTypeLength(index int) (int64, bool) {
+func (r *serverRows) ColumnTypeLength(index int) (int64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.length, c.hasLength
 	}
-	return lengthOf(r.Rows, index)
+	return lengthOf(r.inner, index)
 }
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
-func (r *rows) ColumnTypeNullable(index int) (nullable, ok bool) {
+func (r *serverRows) ColumnTypeNullable(index int) (nullable, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.nullable, c.knowsNullable
 	}
-	return nullableOf(r.Rows, index)
+	return nullableOf(r.inner, index)
 }
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
-func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
+func (r *serverRows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.precision, c.scale, c.hasPrecision
 	}
-	return precisionScale(r.Rows, index)
+	return precisionScale(r.inner, index)
 }
 
 // columnInMemory returns what is known of a column of rows that were read ahead, nil of
 // others. The caller has mu, and keeps it while the inner rows are asked: database/sql lets
 // nobody but itself close them meanwhile, and does not know of the end of a section.
-func (r *rows) columnInMemory(index int) *columnType {
+func (r *serverRows) columnInMemory(index int) *columnType {
 	m := r.memory.Load()
 	if m == nil {
 		return nil

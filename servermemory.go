@@ -9,7 +9,7 @@ import (
 // A memory is what was read of some rows before the program asked for it: the rest of
 // the result set that the program is in, and whole ones that come after it.
 //
-// It is changed with rows.mu, and what is added to it with the connection too. The inner
+// It is changed with the mutex of the rows, and what is added to it with the connection too. The inner
 // rows are in the last of the sets.
 type memory struct {
 	sets []*resultSet // never empty; the program is in the first
@@ -54,7 +54,7 @@ func (s *resultSet) add(row []driver.Value) {
 }
 
 // serve answers Next from memory. ok is false if the inner rows have to.
-func (r *rows) serve(dest []driver.Value) (ok bool, err error) {
+func (r *serverRows) serve(dest []driver.Value) (ok bool, err error) {
 	if r.memory.Load() == nil {
 		return false, nil
 	}
@@ -65,7 +65,7 @@ func (r *rows) serve(dest []driver.Value) (ok bool, err error) {
 
 // take takes the next row out of memory. ok is false if there is none, and the inner rows
 // are to be asked.
-func (r *rows) take() (row []driver.Value, ok bool, err error) {
+func (r *serverRows) take() (row []driver.Value, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -88,13 +88,13 @@ func (r *rows) take() (row []driver.Value, ok bool, err error) {
 }
 
 // account notes that the memory has grown by so many bytes. The caller has mu.
-func (r *rows) account(m *memory, bytes int64) {
+func (r *serverRows) account(m *memory, bytes int64) {
 	m.size += bytes
-	r.conn.db.inMemory.Add(bytes)
+	r.handle.inMemory.Add(bytes)
 }
 
 // forget drops what is in memory. The caller has mu, and the connection.
-func (r *rows) forget() {
+func (r *serverRows) forget() {
 	if m := r.memory.Load(); m != nil {
 		r.account(m, -m.size)
 		r.memory.Store(nil)
@@ -103,7 +103,7 @@ func (r *rows) forget() {
 
 // untold returns an error that is in memory, and that the program has not seen. The caller
 // has mu.
-func (r *rows) untold() error {
+func (r *serverRows) untold() error {
 	m := r.memory.Load()
 	if m == nil {
 		return nil
@@ -120,7 +120,7 @@ func (r *rows) untold() error {
 }
 
 // hasNextInMemory answers HasNextResultSet, if memory tells.
-func (r *rows) hasNextInMemory() (has, known bool) {
+func (r *serverRows) hasNextInMemory() (has, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -131,7 +131,7 @@ func (r *rows) hasNextInMemory() (has, known bool) {
 }
 
 // moveInMemory does what NextResultSet is to do, if the inner rows have done it already.
-func (r *rows) moveInMemory() (moved bool, err error) {
+func (r *serverRows) moveInMemory() (moved bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -140,7 +140,7 @@ func (r *rows) moveInMemory() (moved bool, err error) {
 	}
 	s := m.sets[0]
 	switch {
-	case s.ended && !s.told && r.conn.db.skipsNoSet:
+	case s.ended && !s.told && r.handle.skipsNoSet:
 		return true, io.EOF
 	case len(m.sets) == 1:
 		s.nextTold = true

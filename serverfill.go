@@ -1,0 +1,151 @@
+package dblocker
+
+import (
+	"database/sql/driver"
+	"io"
+	"slices"
+)
+
+// A fill reads on in some rows, to put into memory what it reads. It goes on until they
+// have ended, there is no more room for them, or it is told to stop; so it ends no later
+// than the row that the inner rows are asked for at that time.
+//
+// While it lasts it has the rows' connection, as a call of the program would. Such a call
+// that needs the connection makes it stop; what is in memory by then the program
+// gets without.
+
+// The ends of a fill.
+type fillEnd int
+
+const (
+	fillDone    fillEnd = iota // nothing is left of the inner rows
+	fillFull                   // there is no more room
+	fillStopped                // it was told to stop
+)
+
+// A fillLimit is how much may be in memory.
+type fillLimit struct {
+	each  int64 // of one sql.Rows
+	total int64 // of all that the handle has open
+}
+
+// fillMemory does that. If the driver panics, so does the program's own
+// next call, and the rows keep what they have until they are closed.
+func (r *serverRows) fillMemory(limit fillLimit, stop func() bool) (end fillEnd) {
+	returned := false
+	defer func() {
+		if !returned {
+			r.breakOff(recover())
+			end = fillFull
+		}
+	}()
+	end = r.tryFill(limit, stop)
+	returned = true
+	return end
+}
+
+func (r *serverRows) breakOff(reason any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unspillable = true
+	if r.server != nil {
+		r.server.broken = true
+	}
+	if m := r.memory.Load(); m != nil {
+		s := m.sets[len(m.sets)-1]
+		s.ended, s.err, s.panic = true, io.ErrUnexpectedEOF, reason
+	}
+}
+
+func (r *serverRows) tryFill(limit fillLimit, stop func() bool) fillEnd {
+	m := r.remember()
+	for {
+		s, full := r.lookAt(m, limit)
+		switch {
+		case s.panic != nil:
+			return fillFull
+		case s.ended && (!s.hasNext || s.nextErr != nil):
+			return fillDone
+		case full:
+			return fillFull
+		case stop():
+			return fillStopped
+		case s.ended:
+			r.readNextSet(m, s)
+		default:
+			r.read(m, s)
+		}
+	}
+}
+
+// lookAt returns the result set that the inner rows are in, and whether there is no more room.
+func (r *serverRows) lookAt(m *memory, limit fillLimit) (s *resultSet, full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s = m.sets[len(m.sets)-1]
+	return s, r.unspillable || m.size > limit.each || r.handle.inMemory.Load() > limit.total
+}
+
+// remember makes sure that the rows are read by way of memory.
+func (r *serverRows) remember() *memory {
+	m := r.memory.Load()
+	if m == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		m = new(memory)
+		s := &m.first
+		m.room[0] = s
+		m.sets = m.room[:]
+		s.describe(r.inner)
+		if s.ended, s.err, s.told = r.last != nil, r.last, r.last != nil; s.ended {
+			r.findNext(s)
+		}
+		r.saveCurrent()
+		r.memory.Store(m)
+	}
+	return m
+}
+
+// read reads a row of the set.
+func (r *serverRows) read(m *memory, s *resultSet) {
+	row := make([]driver.Value, len(s.columns))
+	err := r.fetched(r.innerNext(row))
+	for i := range row {
+		switch v := row[i].(type) {
+		case []byte:
+			row[i] = slices.Clone(v)
+		case driver.Rows:
+			r.unspillable = true // they go with the row that they are in
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		s.ended, s.err = true, err
+		r.findNext(s)
+		return
+	}
+	s.add(row)
+	r.account(m, rowSize(row))
+}
+
+func (r *serverRows) findNext(s *resultSet) {
+	if n, ok := r.inner.(driver.RowsNextResultSet); ok && s.err == io.EOF {
+		s.hasNext = n.HasNextResultSet()
+	}
+}
+
+// readNextSet goes to the next result set, which may take long: so it does without mu, for the
+// program to have what is in memory meanwhile.
+func (r *serverRows) readNextSet(m *memory, s *resultSet) {
+	next := new(resultSet)
+	err := r.moveInner()
+	if err == nil {
+		next.describe(r.inner)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.nextErr = err; err == nil {
+		m.sets = append(m.sets, next)
+	}
+}

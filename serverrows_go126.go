@@ -1,0 +1,18 @@
+//go:build !go1.27
+
+package dblocker
+
+import "database/sql/driver"
+
+// public returns r as database/sql is to see it.
+func (r *ownRows) public() driver.Rows { return r }
+
+// A scanRow is the row of inner rows that scan by themselves, as they may since Go 1.27.
+//
+//lint:ignore U1000 used from Go 1.27 on
+type scanRow struct{}
+
+func (r *serverRows) saveCurrent() {}
+
+// innerNext asks the inner rows for a row.
+func (r *serverRows) innerNext(row []driver.Value) error { return r.inner.Next(row) }
