@@ -120,7 +120,7 @@ func (a *attachments) look(ctx context.Context, sc *serverConn) error {
 	a.change(sc, schemas)
 	for id, schema := range schemas {
 		if g := a.gateOf(id); g != nil {
-			journal, _ := sc.pragma(ctx, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
+			journal, _ := pragmaOf(ctx, sc, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
 			g.Opened(journal)
 		}
 	}

@@ -103,7 +103,7 @@ func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text strin
 	case sc == nil:
 		g.LetIn()
 	default:
-		journal, _ := sc.pragma(context.WithoutCancel(ctx), "journal_mode")
+		journal, _ := pragmaOf(context.WithoutCancel(ctx), sc, "journal_mode")
 		g.SetJournal(journal)
 	}
 }

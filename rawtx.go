@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -166,8 +167,8 @@ func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawStat
 	if sc == nil { // it did not come to be executed
 		return raw.state
 	}
-	if c, ok := sc.ci.(autocommitter); ok {
-		if c.AutoCommit() {
+	if none, told := sqlite.Autocommit(sc.ci); told {
+		if none {
 			return rawNone
 		}
 		return rawOpen
@@ -206,9 +207,6 @@ func (raw *rawTx) afterTold(sc *serverConn, st sqltext.Statement) rawState {
 	}
 	return rawNone
 }
-
-// autocommitter is implemented by the connections of mattn/go-sqlite3.
-type autocommitter interface{ AutoCommit() bool }
 
 func (raw *rawTx) afterError(st sqltext.Statement, err error) rawState {
 	cutOff := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)

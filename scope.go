@@ -1,8 +1,12 @@
 package dblocker
 
 import (
+	"context"
 	"database/sql/driver"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -228,4 +232,49 @@ func (s *scope) leaveToLost() {
 	for _, h := range s.joined {
 		s.conn.leaveToLost(h)
 	}
+}
+
+// noticeLoss looks, after a statement of the scope has failed with err, whether
+// SQLite has rolled the scope's transaction back, as it does when it interrupts a
+// write. The program does not know of that, and what it did next would be written at
+// once, each statement by itself: so the scope refuses it.
+//
+// A transaction in SQL ends so too when the program has written that it should
+// (INSERT OR ROLLBACK); then only an interruption is a loss.
+func (s *scope) noticeLoss(st sqltext.Statement, err error) {
+	c := s.conn
+	autocommit := c.db.dialect.autocommit
+	sc := c.drawn.sc
+	if autocommit == nil || err == nil || s.lost != nil || s.pending != nil || sc == nil || sc.broken {
+		return
+	}
+	switch st.Kind {
+	case sqltext.Begin, sqltext.Commit, sqltext.Rollback, sqltext.Release:
+		return // the program's own doing
+	}
+	if s.inSQL() && !interrupted(err) || errors.Is(err, driver.ErrBadConn) || !autocommit(sc) {
+		return
+	}
+	s.lost = lossOf(err)
+}
+
+func lossOf(err error) error { return fmt.Errorf("%w: %w", ErrRolledBack, err) }
+
+// inSQL tells whether the scope is a transaction that is written in SQL.
+func (s *scope) inSQL() bool { return s.conn.raw != nil && s == &s.conn.raw.scope }
+
+// interrupted tells whether a statement failed because its context ended, or because
+// somebody called sqlite3_interrupt.
+func interrupted(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		strings.Contains(err.Error(), "interrupted")
+}
+
+// explainReadOnly makes ErrReadOnly of what SQLite says to a write that could not
+// be told by its text.
+func (s *scope) explainReadOnly(err error) error {
+	if s != nil && s.readOnly && s.conn.pool.gate != nil && strings.Contains(err.Error(), "attempt to write a readonly database") {
+		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
+	}
+	return err
 }

@@ -15,7 +15,7 @@ func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) (e
 		sc.trust, sc.madeAt, sc.suspect = &c.Trust, c.Trust.Load(), c.IsOfTheFile
 	}
 	if sc.journal == "" {
-		sc.journal, err = c.JournalOf(ctx, sc.pragma)
+		sc.journal, err = c.JournalOf(ctx, func(ctx context.Context, text string) (string, error) { return pragmaOf(ctx, sc, text) })
 	}
 	return err
 }
@@ -38,8 +38,8 @@ func sqliteOpenedReadOnly(sc *serverConn, err error) bool {
 	return sc.isSuspect() && sqlite.Code(err) == sqlite.CodeReadOnly
 }
 
-// pragma runs a PRAGMA and returns the first value that it answers.
-func (sc *serverConn) pragma(ctx context.Context, text string) (string, error) {
+// pragmaOf runs a PRAGMA and returns the first value that it answers.
+func pragmaOf(ctx context.Context, sc *serverConn, text string) (string, error) {
 	rows, err := sc.queryText(ctx, "PRAGMA "+text)
 	if err != nil || len(rows) == 0 {
 		return "", err
