@@ -340,7 +340,7 @@ func (c *conn) passMore(ctx context.Context) error {
 	id := identity{owner: s.outermost().hold.owner}
 	h.describe(id, in.ownerFor(id), req.kind, "", &in.resident)
 	if !req.passage.IsFree() {
-		if err := h.takeGate(ctx, req, c.waitFor(req)); err != nil {
+		if err := h.takeGate(ctx, req.passage, c.waitFor(req)); err != nil {
 			return c.lockError(err, identity{})
 		}
 	}

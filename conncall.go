@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/each"
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
@@ -144,7 +145,7 @@ func (c *conn) abandon(h *userHold, adm *admission) {
 
 // endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
 func (c *conn) endRows(all []*rows) {
-	server.Each(all, func(r *rows) {
+	each.Do(all, func(r *rows) {
 		c.db.contain(func() { r.end(errAbandoned) })
 	})
 }

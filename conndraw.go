@@ -169,7 +169,7 @@ func (c *conn) detach(p *pin) {
 	c.drawn, c.pinned = draw{}, nil
 	switch u := c.pins; {
 	case u == nil:
-	case c.using != nil && c.using == p && u.visit.section == nil:
+	case c.using != nil && c.using == p && u.visit.isFree():
 		u.attached.move(&u.visit, &c.resident) // it keeps its turn, and whoever has that is a member
 	default:
 		u.attached.leave()

@@ -258,6 +258,14 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 	return e
 }
 
+// adviceForHopeless says how to get out of such a circle.
+func adviceForHopeless(w *rwlock.WaitError) string {
+	if by, ok := w.Blocker.Work.(worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
+		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
+	}
+	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
+}
+
 // kinship says whether what was in the way is the caller's own; "" if it is a stranger's.
 func kinship(id identity, b rwlock.Info) string {
 	switch own := id.lockOwner(); {

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jmoiron/sqlx"
 )
@@ -29,6 +30,11 @@ func connectorOf(ctx context.Context, db Handle) (c *Connector, bound *section, 
 		}
 	}
 	return connectorBehind(ctx, db)
+}
+
+func isNilPointer(id any) bool {
+	v := reflect.ValueOf(id)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // connectorBehind looks at a connection of a handle whose driver is not ours, since

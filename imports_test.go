@@ -23,6 +23,7 @@ var order = []struct {
 }{
 	{"internal/drivers", nil},
 	{"internal/dsnparts", nil},
+	{"internal/each", nil},
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
@@ -35,6 +36,7 @@ var order = []struct {
 	{".", append([]string{
 		"internal/drivers",
 		"internal/dsnparts",
+		"internal/each",
 		"internal/gate",
 		"internal/mysql",
 		"internal/postgres",

@@ -9,75 +9,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A userHold is what an operation holds: its user's lock, or a place in a section
-// that has that lock, or both if its section is another user's; and on SQLite the
-// database's gate.
-type userHold struct {
-	lock  rwlock.Hold // of the user
-	gate  gate.Place
-	user  string
-	owner *owner // nil if the context had none
-
-	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
-	inside membership   // of a section
-}
-
-// release gives up all that the operation holds, and reports whether it had the gate for
-// itself. It does nothing the second time.
-func (h *userHold) release() (hadGate bool) {
-	defer h.inside.leave()
-	return h.unlock()
-}
-
-// unlock gives up the locks, and keeps the place in a section.
-func (h *userHold) unlock() (hadGate bool) {
-	g, passed, alone := h.gate.Gate(), h.gate.HasPassed(), h.gate.IsAlone()
-	h.gate.Leave()
-	h.unlockUser()
-	if passed {
-		g.MakeRoom() // nobody is to wait for that
-	}
-	return alone
-}
-
-// unlockUser gives up the user's lock only.
-func (h *userHold) unlockUser() {
-	h.lock.Release()
-	if h.all != nil {
-		h.all.Release()
-		h.all = nil
-	}
-}
-
-// hasLock reports whether the operation has its user's lock, by itself or through its
-// section.
-func (h *userHold) hasLock() bool { return h.inside.section != nil || h.lock.Held() }
-
-// moveTo gives all that h holds to the idle hold to, of an operation on r or on no
-// connection. It reports whether that was a user's lock, or a place in a section.
-func (h *userHold) moveTo(to *userHold, r *resident) (moved bool) {
-	moved = h.hasLock()
-	to.user = h.user
-	to.all, h.all = h.all, nil
-	h.lock.Move(&to.lock)
-	h.gate.Move(&to.gate)
-	if h.inside.section != nil {
-		h.inside.move(&to.inside, r)
-	}
-	return moved
-}
-
-// describe says whose the holds are, for the lock table that of owner, and what for. Those of rows
-// have their work already; the others have that of r.
-func (h *userHold) describe(id identity, owner *rwlock.Owner, kind rwlock.Kind, tag string, r *resident) {
-	h.user, h.owner = id.user, id.owner
-	h.lock.Owner, h.lock.Kind, h.lock.Tag = owner, kind, tag
-	if h.lock.Work == nil {
-		h.lock.Work = r
-	}
-	h.gate.Describe(h.lock.Owner, kind, tag, h.lock.Work)
-}
-
 // A request is what an operation would take by itself: a hold of that kind, in
 // that mode, of its user's lock; and the passage of the gate.
 type request struct {
@@ -134,21 +65,13 @@ func (c *conn) lock(op *operation, h *userHold, req request) error {
 // needs besides: nobody's, if the section has that of the user id. Once it has that,
 // successfully or not, entered must be called.
 func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
-	if s.locks.Enter(&h.inside, &c.resident) != nil {
+	if h.enter(&s.locks, &c.resident) != nil {
 		return id, c.reason(&s.locks)
 	}
 	if _, covered := s.locks.Covers(c.pool.users, id.user); covered {
 		return identity{owner: id.owner}, nil
 	}
 	return id, nil
-}
-
-func (h *userHold) entered(id identity, err error) error {
-	h.user, h.owner = id.user, id.owner
-	if err != nil {
-		h.release()
-	}
-	return err
 }
 
 // lockOutside takes the lock of the user id, if there is one, and what the gate asks of
@@ -251,21 +174,13 @@ func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait
 		return users.acquire(ctx, h.user, mode, h, nil, w)
 	}
 	if h.user == "" {
-		return h.takeGate(ctx, req, w)
+		return h.takeGate(ctx, req.passage, w)
 	}
 	if req.passage.More != nil {
 		return req.passage.NoteTurn(users.acquireBeside(ctx, mode, h, req.passage.Requests(&h.gate), w))
 	}
 	gate := req.passage.Request(&h.gate)
 	return req.passage.NoteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
-}
-
-// takeGate acquires what req asks of the gate only.
-func (h *userHold) takeGate(ctx context.Context, req request, w rwlock.Wait) error {
-	if h.owner == nil && h.user == "" {
-		return req.passage.AcquireUntagged(ctx, &h.gate, w)
-	}
-	return req.passage.Acquire(ctx, &h.gate, w)
 }
 
 // ownerFor returns the owner, for the lock table, of what an operation on c has and waits for on
@@ -284,16 +199,6 @@ func (c *conn) selfOwner() *rwlock.Owner {
 		return nil
 	}
 	return &c.self
-}
-
-// linked returns the holds, linked, of a call of the owner that goes on to wait for something
-// else; nil if there are none. Those that are idle do no harm.
-func (h *userHold) linked(owner *rwlock.Owner) *rwlock.Hold {
-	if owner == nil || h.lock.Owner != owner {
-		return nil
-	}
-	h.gate.Hold.With = &h.lock
-	return &h.gate.Hold
 }
 
 // identify returns the user of an operation on c, or none as far as the handle

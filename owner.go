@@ -1,7 +1,6 @@
 package dblocker
 
 import (
-	"context"
 	"slices"
 
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -44,19 +43,6 @@ func (o *owner) lock() *rwlock.Owner {
 		return nil
 	}
 	return &o.Owner
-}
-
-// Fork returns a context for work that a request does in parallel to its other
-// work: the same user, but an owner of its own and inside of none, so that the two wait
-// for each other as two requests would. A context without a user is returned as it is.
-func Fork(ctx context.Context) context.Context {
-	m := marksFrom(ctx)
-	id, ok := m.identity(ctx)
-	if !ok {
-		return ctx
-	}
-	id.owner = newOwner(nil)
-	return withIdentity(ctx, m, id)
 }
 
 // hasRows tells whether there are rows that may hold a lock, be it for another in the owner's

@@ -39,7 +39,7 @@ func (c *conn) list(r *rows) {
 	switch {
 	case r.hold.owner != nil:
 		// Nobody has made them give up the lock yet, so the lock itself need not be asked.
-		if r.hold.user != "" || r.hold.inside.section != nil || r.hold.gate.IsHeld() {
+		if r.hold.user != "" || r.hold.section() != nil || r.hold.gate.IsHeld() {
 			r.hold.owner.add(&r.hold)
 		}
 	case c.pool.gate != nil && r.hold.gate.IsHeld():

@@ -223,14 +223,14 @@ func (c *conn) endInside() {
 	}
 	var last *scope // the outermost that has to end
 	for s := c.scope; s != nil; s = s.outer {
-		if s.ended == nil && (s.late != nil || s.hold.inside.section.HasEnded()) {
+		if s.ended == nil && (s.late != nil || s.hold.section().HasEnded()) {
 			last = s
 		}
 	}
 	if last != nil {
 		reason := last.late
 		if reason == nil {
-			reason = c.reason(last.hold.inside.section)
+			reason = c.reason(last.hold.section())
 		}
 		c.abort(last, reason)
 		c.forgetKeptRaw()

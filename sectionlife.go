@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/calmdocs/dblocker/internal/each"
 	"github.com/calmdocs/dblocker/internal/rwlock"
-	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A lockSection is a critical section of the program, in which its operations need no lock of their own.
@@ -124,7 +124,7 @@ func (s *lockSection) markEnded(reason error) (stops []func() bool, marked bool)
 func (s *lockSection) finish() {
 	after := s.markDone()
 	defer s.tryRelease()
-	server.Each(after, func(f *afterFunc) { f.call() })
+	each.Do(after, func(f *afterFunc) { f.call() })
 }
 
 // markDone ends the section's context, and returns what is to be called after that.
@@ -158,7 +158,7 @@ func (s *lockSection) Sweep() {
 		}
 	}
 	s.mu.Unlock()
-	server.Each(residents, func(r *resident) {
+	each.Do(residents, func(r *resident) {
 		r.due.Store(true)
 		r.conn.Sweep()
 	})

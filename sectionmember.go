@@ -1,5 +1,7 @@
 package dblocker
 
+import "time"
+
 // A membership is the place of one operation in a section, whose lock it keeps until
 // it leaves. It is in the list of section, or in none and section is nil.
 type membership struct {
@@ -41,6 +43,9 @@ func (s *lockSection) remove(m *membership) {
 	*m = membership{}
 }
 
+// isFree tells whether it is in no section.
+func (m *membership) isFree() bool { return m.section == nil }
+
 // leave does nothing the second time.
 func (m *membership) leave() {
 	s := m.section
@@ -59,4 +64,42 @@ func (m *membership) move(to *membership, r *resident) {
 	defer s.mu.Unlock()
 	s.remove(m)
 	s.add(to, r)
+}
+
+var _ worker = (*lockSection)(nil)
+
+// InOneCall implements [worker].
+func (s *lockSection) InOneCall() (longest time.Duration) {
+	for _, r := range s.residents() {
+		longest = max(longest, r.InOneCall())
+	}
+	return longest
+}
+
+// Quiet implements [worker]. It is as if to enter the section, and to leave it, were a call.
+func (s *lockSection) Quiet() time.Duration {
+	_, least := s.moves.look()
+	for _, r := range s.residents() {
+		least = min(least, r.Quiet())
+	}
+	return least
+}
+
+// BegunBy implements [worker].
+func (s *lockSection) BegunBy() *thread {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.thread
+}
+
+// residents returns the client connections that are in the middle of something in the section.
+func (s *lockSection) residents() (all []*resident) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := s.members; m != nil; m = m.next {
+		if m.resident != nil {
+			all = append(all, m.resident)
+		}
+	}
+	return all
 }

@@ -107,7 +107,7 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 // sendQuery runs a query that has its lock; r are going to be its rows. What it did is settled if
 // it fails, while the rows have the lock; else when they are open.
 func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error {
-	r.inside = r.hold.inside.section
+	r.inside = r.hold.section()
 	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.gate.IsHeld()
 	ctx, limit := c.limitStatement(op)
 	r.limit = limit

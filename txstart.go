@@ -95,7 +95,7 @@ func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err erro
 	}
 	id := identity{owner: op.id.owner}
 	h.describe(id, c.ownerFor(id), req.kind, "", &c.resident)
-	err = h.takeGate(op.ctx, req, rwlock.Wait{})
+	err = h.takeGate(op.ctx, req.passage, rwlock.Wait{})
 	if mustWait(err) {
 		return false, nil
 	}
@@ -208,14 +208,14 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
 	h.gate.Describe(c.ownerFor(id), rwlock.Tx, h.lock.Tag, &c.resident)
 	h.gate.Hold.With = c.turnLink(h.gate.Hold.Owner)
 	if t.wastesConn() {
-		if err := h.takeGate(ctx, req, rwlock.Wait{}); !mustWait(err) {
+		if err := h.takeGate(ctx, req.passage, rwlock.Wait{}); !mustWait(err) {
 			return err
 		}
 		c.giveBack()
 	}
 	w := c.waitFor(req)
 	w.GivesWay = h.lock.Held() && !t.isReliedOn()
-	err := h.takeGate(ctx, req, w)
+	err := h.takeGate(ctx, req.passage, w)
 	if !w.GivesWay || !errors.Is(err, rwlock.ErrDeadlock) || waitsForItself(err, h) {
 		return err
 	}

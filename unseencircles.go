@@ -3,8 +3,6 @@ package dblocker
 import (
 	"math"
 	"time"
-
-	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
 // The lock table knows of a circle if each wait in it has an owner and is for one of its locks.
@@ -88,50 +86,4 @@ func lastWorker(holders []any, is func(worker) bool) int {
 		}
 	}
 	return last
-}
-
-// adviceForHopeless says how to get out of such a circle.
-func adviceForHopeless(w *rwlock.WaitError) string {
-	if by, ok := w.Blocker.Work.(worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
-		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
-	}
-	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
-}
-
-var _ worker = (*lockSection)(nil)
-
-// InOneCall implements [worker].
-func (s *lockSection) InOneCall() (longest time.Duration) {
-	for _, r := range s.residents() {
-		longest = max(longest, r.InOneCall())
-	}
-	return longest
-}
-
-// Quiet implements [worker]. It is as if to enter the section, and to leave it, were a call.
-func (s *lockSection) Quiet() time.Duration {
-	_, least := s.moves.look()
-	for _, r := range s.residents() {
-		least = min(least, r.Quiet())
-	}
-	return least
-}
-
-// BegunBy implements [worker].
-func (s *lockSection) BegunBy() *thread {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.thread
-}
-
-// residents returns the client connections that are in the middle of something in the section.
-func (s *lockSection) residents() (all []*resident) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for m := s.members; m != nil; m = m.next {
-		if m.resident != nil {
-			all = append(all, m.resident)
-		}
-	}
-	return all
 }

@@ -2,11 +2,7 @@ package dblocker
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"reflect"
-	"strconv"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -26,19 +22,6 @@ var marksKey any = &contextKey{"marks"}
 type contextKey struct{ name string }
 
 func (k *contextKey) String() string { return "dblocker context value " + k.name }
-
-// identity is what WithUser stores under UserKey.
-type identity struct {
-	user  string
-	owner *owner // nil if the context was tagged with UserKey only
-	err   error  // a bad ID; reported by the first use
-
-	nobody  bool // by WithoutUser; then there is no user
-	suspect bool // an ID that programs have by mistake; logged by the first use
-}
-
-// lockOwner returns the owner for the lock table.
-func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
 
 // WithUser returns a context whose database work belongs to the user id: it is
 // done behind that user's lock. It also marks the owner, the one request or
@@ -73,6 +56,19 @@ func WithUser(ctx context.Context, id any) context.Context {
 func WithoutUser(ctx context.Context) context.Context {
 	m := marksFrom(ctx)
 	return withIdentity(ctx, m, identity{nobody: true, owner: m.owner})
+}
+
+// Fork returns a context for work that a request does in parallel to its other
+// work: the same user, but an owner of its own and inside of none, so that the two wait
+// for each other as two requests would. A context without a user is returned as it is.
+func Fork(ctx context.Context) context.Context {
+	m := marksFrom(ctx)
+	id, ok := m.identity(ctx)
+	if !ok {
+		return ctx
+	}
+	id.owner = newOwner(nil)
+	return withIdentity(ctx, m, id)
 }
 
 // A Mode is the strength of a user's lock.
@@ -164,67 +160,4 @@ func (m marks) identity(ctx context.Context) (identity, bool) {
 		id.owner = m.owner
 		return id, true
 	}
-}
-
-// newIdentity is that of an ID, without an owner.
-func newIdentity(id any) identity {
-	user, err := canonicalUser(id)
-	return identity{user: user, err: err, suspect: isSuspect(user)}
-}
-
-// isSuspect tells of IDs that stand for "none" in many programs.
-func isSuspect(user string) bool {
-	switch user {
-	case "0", "-1", "00000000-0000-0000-0000-000000000000", "<nil>":
-		return true
-	}
-	return false
-}
-
-// canonicalUser reduces an ID to the string that names the user.
-func canonicalUser(id any) (string, error) {
-	if isNilPointer(id) {
-		return "", fmt.Errorf("dblocker: the user ID is a nil %T; give each user an ID of its own, or leave the context untagged for work that belongs to no user", id)
-	}
-	user, ok := userString(id)
-	if !ok {
-		return "", fmt.Errorf("dblocker: a user ID of type %T cannot be used; give a string, an integer, a [16]byte or a fmt.Stringer", id)
-	}
-	if user == "" {
-		return "", errors.New("dblocker: the user ID is empty; give each user an ID of its own, or leave the context untagged for work that belongs to no user")
-	}
-	return user, nil
-}
-
-func isNilPointer(id any) bool {
-	v := reflect.ValueOf(id)
-	return v.Kind() == reflect.Pointer && v.IsNil()
-}
-
-func userString(id any) (string, bool) {
-	if s, ok := id.(string); ok { // the usual case, before reflection
-		return s, true
-	}
-	if s, ok := id.(fmt.Stringer); ok {
-		return s.String(), true
-	}
-	switch v := reflect.ValueOf(id); {
-	case v.Kind() == reflect.String:
-		return v.String(), true
-	case v.CanInt():
-		return strconv.FormatInt(v.Int(), 10), true
-	case v.CanUint():
-		return strconv.FormatUint(v.Uint(), 10), true
-	case v.Kind() == reflect.Array && v.Type().ConvertibleTo(uuidType):
-		return uuidText(v.Convert(uuidType).Interface().([16]byte)), true
-	}
-	return "", false
-}
-
-var uuidType = reflect.TypeFor[[16]byte]()
-
-// uuidText writes a UUID in the form of RFC 9562, section 4.
-func uuidText(u [16]byte) string {
-	h := hex.EncodeToString(u[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

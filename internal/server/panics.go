@@ -74,22 +74,3 @@ func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err
 }
-
-// Each calls f for all, in their order: also for those that come after one for which f
-// panics or ends the goroutine.
-func Each[T any](all []T, f func(T)) {
-	for len(all) > 0 {
-		first := all[0]
-		all = all[1:]
-		returned := false
-		func() {
-			defer func() {
-				if !returned {
-					Each(all, f)
-				}
-			}()
-			f(first)
-			returned = true
-		}()
-	}
-}
