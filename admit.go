@@ -3,6 +3,7 @@ package dblocker
 import (
 	"database/sql/driver"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -41,7 +42,7 @@ func (adm *admission) read(c *conn, s *stmt, query string, args []driver.NamedVa
 //  7. It passes the gates of files that were attached in the transaction since that has passed.
 //  8. What remains is for who has the gate: the readers that keep the log of a file in WAL mode are
 //     ended, and for one that leaves that mode the other connections are closed.
-func (c *conn) admit(op *operation, adm *admission, h *userHold, kind rwlock.Kind) (err error) {
+func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.Kind) (err error) {
 	st := adm.statement
 	if err := c.mayRun(op, adm); err != nil {
 		return err
@@ -72,7 +73,7 @@ func (c *conn) admit(op *operation, adm *admission, h *userHold, kind rwlock.Kin
 	}
 	c.makeWay(h, writesRows(st))
 	if err := c.clearDatabase(op, h, req, st, adm.query); err != nil {
-		h.release()
+		h.Release()
 		return err
 	}
 	adm.raw = c.mayBeginRaw(st, h)
@@ -102,7 +103,7 @@ func (adm *admission) drop(p *pool) {
 		return
 	}
 	if adm.raw != nil {
-		adm.raw.hold.release()
+		adm.raw.hold.Release()
 	}
 	p.forgetJournal(adm.statement, adm.query)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -38,12 +39,12 @@ func (p *pool) useGate(c *Connector) {
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if
 // the owner has rows that have passed by, and for which others wait.
-func (c *conn) passByGate(op *operation, h *userHold, g *gate.Gate) bool {
-	return h.gate.PassBy(false) || g.IsLeaving() && op.id.owner.hasPassed(g) && h.gate.PassBy(true)
+func (c *conn) passByGate(op *operation, h *locks.Hold, g *gate.Gate) bool {
+	return h.Gate.PassBy(false) || g.IsLeaving() && op.id.Owner.HasPassed(g) && h.Gate.PassBy(true)
 }
 
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
-func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) error {
+func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode) error {
 	g := c.pool.gate
 	switch {
 	case g == nil, req.asksGate == later:
@@ -51,14 +52,14 @@ func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) 
 	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
 		return nil
 	}
-	h.gate.Come(g)
+	h.Gate.Come(g)
 	if !g.IsKnown() {
 		if err := c.learnJournal(op, g); err != nil {
 			return err
 		}
 	}
 	if c.gates = c.pool.attached.now.Load(); c.gates != nil {
-		req.passage.More = h.gate.AskAttached(c.gates.gates, rwlock.Mode(mode))
+		req.passage.More = h.Gate.AskAttached(c.gates.gates, rwlock.Mode(mode))
 	}
 	if c.pool.readOnly {
 		mode = Shared
@@ -73,7 +74,7 @@ func (c *conn) gateRequest(op *operation, h *userHold, req *request, mode Mode) 
 
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
-func (c *conn) passGate(op *operation, h *userHold) error {
+func (c *conn) passGate(op *operation, h *locks.Hold) error {
 	if s := c.scopeOnServer(); c.pool.gate == nil || s != nil && s.pending == nil {
 		return nil
 	}
@@ -82,27 +83,27 @@ func (c *conn) passGate(op *operation, h *userHold) error {
 	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.passage.IsFree() {
 		return err
 	}
-	id.user = ""
+	id.User = ""
 	return c.acquire(op.ctx, h, req, id)
 }
 
 // spillAtGate spills those rows of the owner, and of the connection, that have
 // the gate and would keep req waiting there for ever.
-func (c *conn) spillAtGate(ctx context.Context, req request, id identity) error {
+func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) error {
 	if req.passage.IsFree() {
 		return nil
 	}
 	writes := req.passage.Writes()
 	inTheWay := func(r *rows) bool {
-		return (r.writes || writes) && r.hold.gate.IsHeld()
+		return (r.writes || writes) && r.hold.Gate.IsHeld()
 	}
 	if err := c.spillOn(ctx, c.server(), inTheWay); err != nil {
 		return err
 	}
-	if id.owner == nil || !id.owner.hasRows() {
+	if id.Owner == nil || !id.Owner.HasRows() {
 		return nil
 	}
-	if err := c.spillOwn(ctx, id.owner, c.db.mustSpill(), inTheWay); err != errInCall {
+	if err := c.spillOwn(ctx, id.Owner, c.db.mustSpill(), inTheWay); err != errInCall {
 		return err
 	}
 	return nil // then they are waited for as others' are
@@ -166,7 +167,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 	ctx, id := op.ctx, op.id
 	var at gate.Place
 	at.Come(g)
-	at.Hold.Owner, at.Hold.With = c.ownerFor(id), c.turnLink(id.lockOwner())
+	at.Hold.Owner, at.Hold.With = c.ownerFor(id), c.turnLink(id.LockOwner())
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
 	if err := g.Learn(ctx, &at, w); err != nil {
@@ -177,7 +178,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
-	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.user))
+	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.User))
 	if err != nil {
 		return c.db.connectError(err)
 	}

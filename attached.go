@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -328,20 +329,20 @@ func (c *conn) passMore(ctx context.Context) error {
 	if set == nil {
 		return nil
 	}
-	h := new(userHold)
+	h := new(locks.Hold)
 	joined := false
 	defer func() {
 		if !joined {
-			h.gate.Leave()
+			h.Gate.Leave()
 		}
 	}()
 	req := request{kind: rwlock.Tx, mode: s.mode()}
-	req.passage.More = h.gate.AskAttached(set.without(in.gates), rwlock.Mode(req.mode))
-	id := identity{owner: s.outermost().hold.owner}
-	h.describe(id, in.ownerFor(id), req.kind, "", &in.resident)
+	req.passage.More = h.Gate.AskAttached(set.without(in.gates), rwlock.Mode(req.mode))
+	id := locks.Identity{Owner: s.outermost().hold.Owner}
+	h.Describe(id, in.ownerFor(id), req.kind, "", &in.resident)
 	if !req.passage.IsFree() {
-		if err := h.takeGate(ctx, req.passage, c.waitFor(req)); err != nil {
-			return c.lockError(err, identity{})
+		if err := h.TakeGate(ctx, req.passage, c.waitFor(req)); err != nil {
+			return c.lockError(err, locks.Identity{})
 		}
 	}
 	joined = true

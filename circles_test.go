@@ -274,7 +274,7 @@ func takeSlot(t *testing.T, db *sql.DB, ctx context.Context) (giveBack func()) {
 	must(t, err)
 	defer p.release()
 	id, _ := identityFrom(ctx)
-	slot := &rwlock.Hold{Owner: id.lockOwner(), Kind: rwlock.Session}
+	slot := &rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Session}
 	must(t, p.slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
 	return slot.Release
 }

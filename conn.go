@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"sync"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -72,9 +73,9 @@ type conn struct {
 	late   late
 	raises *server.PanicError // with which Close panics; else nil
 
-	life  membership // in bound, while there may be something to close
-	using *pin       // whose turn the call has; else nil
-	pins  *pinUse    // nil until using, or pinned, is set for the first time
+	life  locks.Member // in bound, while there may be something to close
+	using *pin         // whose turn the call has; else nil
+	pins  *pinUse      // nil until using, or pinned, is set for the first time
 
 	drawn    draw        // has no sc unless a server connection is drawn
 	pinned   *pin        // whose connection that is; nil if c has drawn it itself
@@ -87,11 +88,11 @@ type conn struct {
 	// while one of them waits, all of that is stuck: the deadlock search is to know.
 	self rwlock.Owner
 
-	scope *scope   // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
-	raw   *rawTx   // the one that is written in SQL, or nil
-	leaf  userHold // of the Exec that is running
+	scope *scope     // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
+	raw   *rawTx     // the one that is written in SQL, or nil
+	leaf  locks.Hold // of the Exec that is running
 
-	resident resident // what sections know of it
+	resident locks.Resident // what sections know of it
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.
@@ -99,7 +100,7 @@ func (c *conn) Ping(ctx context.Context) error {
 	op := c.operation(ctx)
 	return c.call(&op, func() error {
 		return c.anew(func() error {
-			defer c.leaf.release()
+			defer c.leaf.Release()
 			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
@@ -129,7 +130,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 	op := c.operation(ctx)
 	err = c.call(&op, func() error {
 		return c.anew(func() error {
-			defer c.leaf.release()
+			defer c.leaf.Release()
 			if err := c.startTx(&op); err != nil {
 				return err
 			}
@@ -228,7 +229,7 @@ func (c *conn) drawForRaw(op *operation) error {
 		return nil
 	}
 	return c.anew(func() error {
-		defer c.leaf.release()
+		defer c.leaf.Release()
 		if err := c.passGate(op, &c.leaf); err != nil {
 			return err
 		}
@@ -249,9 +250,9 @@ func (c *conn) wait() rwlock.Wait {
 }
 
 // release ends what an operation holds, or leaves it to a lost session.
-func (c *conn) release(h *userHold) {
+func (c *conn) release(h *locks.Hold) {
 	defer func() {
-		if h.release() {
+		if h.Release() {
 			c.pool.walReader.note()
 		}
 	}()
@@ -260,7 +261,7 @@ func (c *conn) release(h *userHold) {
 
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
-func (c *conn) leaveToLost(h *userHold) {
+func (c *conn) leaveToLost(h *locks.Hold) {
 	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
 		c.pool.lost.adopt(sc.session, h)
 	}
@@ -345,7 +346,7 @@ func (c *conn) giveUp() {
 		c.quit = true
 		defer c.db.outer.open.Add(-1)
 		defer c.pool.release()
-		c.life.leave()
+		c.life.Leave()
 	}
 }
 

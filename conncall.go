@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/each"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
@@ -125,7 +126,7 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 //
 // It does nothing the second time, nor if it was an argument that panicked when it was converted,
 // before anything was sent, where database/sql goes on.
-func (c *conn) abandon(h *userHold, adm *admission) {
+func (c *conn) abandon(h *locks.Hold, adm *admission) {
 	defer adm.drop(c.pool)
 	if c.gone != inUse || c.drawn.sc.stopConverting() && c.goesOn {
 		return
@@ -151,7 +152,7 @@ func (c *conn) endRows(all []*rows) {
 }
 
 // leaveAll leaves all that is held for work on the server connection to its session.
-func (c *conn) leaveAll(h *userHold) {
+func (c *conn) leaveAll(h *locks.Hold) {
 	sc := c.drawn.sc
 	if sc.session == (session{}) {
 		return
@@ -160,7 +161,7 @@ func (c *conn) leaveAll(h *userHold) {
 		c.pool.lost.adopt(sc.session, h)
 	}
 	for _, r := range openOn(sc) {
-		c.pool.lost.adopt(sc.session, &r.hold.userHold)
+		c.pool.lost.adopt(sc.session, &r.hold.Hold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
 		c.pool.lost.adopt(sc.session, &s.hold)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -82,8 +83,8 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 
 // callInner calls the inner driver. Others see how long that takes.
 func (c *conn) callInner(sc *serverConn, call func(*serverConn) error) error {
-	c.resident.calls.begin()
-	defer c.resident.calls.end()
+	c.resident.Calls.Begin()
+	defer c.resident.Calls.End()
 	return sc.heed(call(sc))
 }
 
@@ -97,20 +98,20 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 	}
 	c.slot.Work = &c.resident
 	var err error
-	c.drawn, err = c.drawFor(ctx, &c.slot, op.id, op.id.user)
+	c.drawn, err = c.drawFor(ctx, &c.slot, op.id, op.id.User)
 	return c.explainClosed(c.db.connectError(err))
 }
 
 // drawFor draws a server connection, for which slot waits as a part of a call of id, when it is
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
-func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id identity, user string) (draw, error) {
+func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity, user string) (draw, error) {
 	if c.pool.slots == nil { // there is nothing to wait for
 		return c.pool.connect(ctx)
 	}
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)
-	if leaf := c.leaf.linked(slot.Owner); leaf != nil {
-		c.leaf.lock.With = slot.With
+	if leaf := c.leaf.Linked(slot.Owner); leaf != nil {
+		c.leaf.Lock.With = slot.With
 		slot.With = leaf
 	}
 	return c.pool.draw(ctx, slot, c.waitForConn(user))
@@ -169,9 +170,9 @@ func (c *conn) detach(p *pin) {
 	c.drawn, c.pinned = draw{}, nil
 	switch u := c.pins; {
 	case u == nil:
-	case c.using != nil && c.using == p && u.visit.isFree():
-		u.attached.move(&u.visit, &c.resident) // it keeps its turn, and whoever has that is a member
+	case c.using != nil && c.using == p && u.visit.IsFree():
+		u.attached.Move(&u.visit, &c.resident) // it keeps its turn, and whoever has that is a member
 	default:
-		u.attached.leave()
+		u.attached.Leave()
 	}
 }

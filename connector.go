@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/seen"
@@ -93,7 +94,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	}
 	c.outer.noteOpened(c)
 	cn := &conn{db: c, pool: p}
-	cn.resident.conn = (*sweptConn)(cn)
+	cn.resident.Conn = (*sweptConn)(cn)
 	return cn, nil
 }
 
@@ -139,11 +140,11 @@ func (c *Connector) Close() error {
 
 // wait is how the handle's operations wait for a user's lock.
 func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: quiet}
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: locks.Quiet}
 }
 
-// lockTable returns that of an open handle; nil if it has not been used yet.
-func (c *Connector) lockTable() *lockTable {
+// lockTable returns the users' locks of an open handle; nil if it has not been used yet.
+func (c *Connector) lockTable() *locks.Table {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pool == nil {

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -28,7 +29,7 @@ func (s *Store) watch() {
 type toldAges map[toldLock]time.Duration
 
 type toldLock struct {
-	users *lockTable
+	users *locks.Table
 	key   string
 }
 
@@ -38,7 +39,7 @@ func isDue(age, logged time.Duration) bool { return logged == 0 || age < logged 
 // logLong logs what has lasted for long, and returns the ages at which it has been logged.
 func (s *Store) logLong(after time.Duration, told toldAges) toldAges {
 	now := make(toldAges)
-	seen := make(map[*lockTable]bool)
+	seen := make(map[*locks.Table]bool)
 	for _, on := range s.databases() {
 		if users := on.c.lockTable(); users != nil && !seen[users] {
 			seen[users] = true
@@ -57,7 +58,7 @@ func (s *Store) databases() []*storeDB {
 }
 
 // logLong logs the locks that have been held for long: one line each.
-func (c *Connector) logLong(users *lockTable, after time.Duration, told, now toldAges) {
+func (c *Connector) logLong(users *locks.Table, after time.Duration, told, now toldAges) {
 	infos := users.Snapshot()
 	for len(infos) > 0 {
 		first, n := infos[0], 1

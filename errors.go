@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -163,7 +164,7 @@ func (releasedError) Is(target error) bool { return target == context.Canceled }
 
 // lockError puts the end of a wait for a user's lock in the terms of a user of
 // dblocker.
-func (c *conn) lockError(err error, id identity) error {
+func (c *conn) lockError(err error, id locks.Identity) error {
 	if err == nil {
 		return nil
 	}
@@ -178,7 +179,7 @@ func (c *conn) lockError(err error, id identity) error {
 }
 
 // lockError does that for a wait for users' locks only.
-func lockError(err error, id identity) error {
+func lockError(err error, id locks.Identity) error {
 	if err == nil {
 		return nil
 	}
@@ -188,10 +189,10 @@ func lockError(err error, id identity) error {
 	}
 	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
 	switch {
-	case w.Key != allUsers:
-		id.user = w.Key // of those that were asked for together
+	case w.Key != locks.AllUsers:
+		id.User = w.Key // of those that were asked for together
 	case w.Mode == rwlock.Shared:
-		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.user)
+		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.User)
 	default:
 		what = "the lock of all users"
 	}
@@ -205,7 +206,7 @@ func (c *Connector) connectError(err error) error {
 	}
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
-		return waitError(w, identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns), outOfConnections)
+		return waitError(w, locks.Identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns), outOfConnections)
 	}
 	return err
 }
@@ -217,9 +218,9 @@ const (
 )
 
 // waitError has the way out of a deadlock with others, for which it is the advice.
-func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
+func waitError(w *rwlock.WaitError, id locks.Identity, what, wayOut string) error {
 	e := &LockError{
-		User:   id.user,
+		User:   id.User,
 		Mode:   Mode(w.Mode),
 		Waited: w.Waited,
 		Err:    w.Err,
@@ -239,7 +240,7 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 		wayOut = adviceForHopeless(w)
 	}
 	own := kinship(id, w.Blocker)
-	e.blocker = describeBlocker(w.Blocker, own, id.user != "")
+	e.blocker = describeBlocker(w.Blocker, own, id.User != "")
 	switch e.Err {
 	case ErrDeadlock:
 		e.advice = wayOut
@@ -252,7 +253,7 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 			with = "the section's context or handle"
 		}
 		e.advice = "do this with " + with + ", or end that first; for work that runs in parallel give each part a context of dblocker.Fork"
-	} else if e.Err == ErrLockTimeout && id.lockOwner().Related(w.Blocker.Owner) {
+	} else if e.Err == ErrLockTimeout && id.LockOwner().Related(w.Blocker.Owner) {
 		e.advice = "both have contexts that dblocker.WithUser made from the same one, which has a user already: they count as two requests, so if they are one, tag that once"
 	}
 	return e
@@ -260,15 +261,15 @@ func waitError(w *rwlock.WaitError, id identity, what, wayOut string) error {
 
 // adviceForHopeless says how to get out of such a circle.
 func adviceForHopeless(w *rwlock.WaitError) string {
-	if by, ok := w.Blocker.Work.(worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
+	if by, ok := w.Blocker.Work.(locks.Worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
 		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
 	}
 	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
 }
 
 // kinship says whether what was in the way is the caller's own; "" if it is a stranger's.
-func kinship(id identity, b rwlock.Info) string {
-	switch own := id.lockOwner(); {
+func kinship(id locks.Identity, b rwlock.Info) string {
+	switch own := id.LockOwner(); {
 	case own == nil || !own.InLine(b.Owner):
 		return ""
 	case own == b.Owner:

@@ -52,7 +52,7 @@ func (r *rows) finish() {
 
 func (r *rows) giveUp() {
 	if r.keepsLock() {
-		r.hold.gate.Leave()
+		r.hold.Gate.Leave()
 		return
 	}
 	r.unlock()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -40,7 +41,7 @@ func poolIn(c *Connector) *pool {
 }
 
 // lockTableOf returns the users' locks.
-func lockTableOf(t testing.TB, handle any) *lockTable {
+func lockTableOf(t testing.TB, handle any) *locks.Table {
 	t.Helper()
 	return openPool(t, handle).users
 }

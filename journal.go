@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -37,7 +38,7 @@ const (
 // connections are closed. Some of those readers may themselves come to wait at
 // the gate: then they are let through, and it is tried again, as long as a busy timeout
 // would last.
-func (c *conn) clearDatabase(op *operation, h *userHold, req request, st sqltext.Statement, text string) error {
+func (c *conn) clearDatabase(op *operation, h *locks.Hold, req request, st sqltext.Statement, text string) error {
 	g := c.pool.gate
 	if g == nil || c.scopeOnServer() != nil || !setsJournal(st, text) || !leavesWAL(text) {
 		return nil
@@ -48,7 +49,7 @@ func (c *conn) clearDatabase(op *operation, h *userHold, req request, st sqltext
 		if others == 0 {
 			return nil
 		}
-		h.release()
+		h.Release()
 		if err := c.pause(op.ctx, clearPause); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -33,7 +34,7 @@ const (
 
 // lock decides what an operation on c needs, and takes it. h becomes that hold,
 // or stays idle if the operation needs none.
-func (c *conn) lock(op *operation, h *userHold, req request) error {
+func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 	byText := req.mode
 	var err error
 	if req.mode, err = op.mode.or(req.mode); err != nil {
@@ -56,7 +57,7 @@ func (c *conn) lock(op *operation, h *userHold, req request) error {
 		if err != nil {
 			return err
 		}
-		return h.entered(id, c.lockOutside(op, h, req, needs, byText))
+		return h.Entered(id, c.lockOutside(op, h, req, needs, byText))
 	}
 	return c.lockOutside(op, h, req, id, byText)
 }
@@ -64,27 +65,27 @@ func (c *conn) lock(op *operation, h *userHold, req request) error {
 // enterSection is for an operation inside a section. It returns whose lock the operation
 // needs besides: nobody's, if the section has that of the user id. Once it has that,
 // successfully or not, entered must be called.
-func (c *conn) enterSection(s *section, h *userHold, id identity) (needs identity, err error) {
-	if h.enter(&s.locks, &c.resident) != nil {
+func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs locks.Identity, err error) {
+	if h.Enter(&s.locks, &c.resident) != nil {
 		return id, c.reason(&s.locks)
 	}
-	if _, covered := s.locks.Covers(c.pool.users, id.user); covered {
-		return identity{owner: id.owner}, nil
+	if _, covered := s.locks.Covers(c.pool.users, id.User); covered {
+		return locks.Identity{Owner: id.Owner}, nil
 	}
 	return id, nil
 }
 
 // lockOutside takes the lock of the user id, if there is one, and what the gate asks of
 // an operation whose text says byText.
-func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity, byText Mode) error {
+func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.Identity, byText Mode) error {
 	// WithMode can not say of a statement that writes that SQLite lets it in.
 	if err := c.gateRequest(op, h, &req, max(byText, req.mode)); err != nil {
 		return err
 	}
-	if id.user == "" && req.passage.IsFree() {
+	if id.User == "" && req.passage.IsFree() {
 		return nil
 	}
-	id.owner.noteWork()
+	id.Owner.NoteWork()
 	if c.mayLease(req, id) {
 		if leased, err := c.lockWithLease(op, h, req, id); leased || err != nil {
 			return err
@@ -92,7 +93,7 @@ func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity,
 	}
 	req.passage.Await()
 	acquired := false
-	defer func() { req.passage.End(&h.gate, acquired) }()
+	defer func() { req.passage.End(&h.Gate, acquired) }()
 	err := c.acquire(op.ctx, h, req, id)
 	acquired = err == nil
 	return err
@@ -109,7 +110,7 @@ func (c *conn) lockOutside(op *operation, h *userHold, req request, id identity,
 //
 // A write of an owner that still reads waits for others who read. If these wait for it,
 // the rows of one are spilled, see takeBesideReaders.
-func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identity) error {
+func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
 	c.describe(h, req, id)
 	if c.acquireFree(ctx, h, req) {
 		return nil
@@ -126,20 +127,20 @@ func (c *conn) acquire(ctx context.Context, h *userHold, req request, id identit
 	take := func() error { return c.take(ctx, h, req, c.waitFor(req)) }
 	err := take()
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
-		err = c.db.takeBesideReaders(ctx, c, id, []string{id.user}, err, take)
+		err = c.db.takeBesideReaders(ctx, c, id, []string{id.User}, err, take)
 	}
 	return c.lockError(err, id)
 }
 
 // describe says, for the lock table, whose the holds are that an operation on c asks for.
-func (c *conn) describe(h *userHold, req request, id identity) {
+func (c *conn) describe(h *locks.Hold, req request, id locks.Identity) {
 	tag := ""
 	if c.db.trace {
 		tag = callSite()
 	}
-	h.describe(id, c.ownerFor(id), req.kind, tag, &c.resident)
-	h.lock.With = c.turnLink(h.lock.Owner)
-	h.gate.Hold.With = h.lock.With
+	h.Describe(id, c.ownerFor(id), req.kind, tag, &c.resident)
+	h.Lock.With = c.turnLink(h.Lock.Owner)
+	h.Gate.Hold.With = h.Lock.With
 }
 
 // wastesConn tells whether c has a connection that others could use while it waits for a lock.
@@ -154,39 +155,39 @@ func mustWait(err error) bool {
 
 // acquireFree acquires what req says into h if that is a user's lock only, and free: the usual
 // case, for which there is nothing to be made ready for a wait.
-func (c *conn) acquireFree(ctx context.Context, h *userHold, req request) bool {
-	return h.user != "" && req.passage.IsFree() && ctx.Err() == nil &&
-		c.pool.users.tryAcquire(rwlock.Mode(req.mode), h)
+func (c *conn) acquireFree(ctx context.Context, h *locks.Hold, req request) bool {
+	return h.User != "" && req.passage.IsFree() && ctx.Err() == nil &&
+		c.pool.users.TryAcquire(rwlock.Mode(req.mode), h)
 }
 
 // waitFor is how an operation on c waits for what req asks.
 func (c *conn) waitFor(req request) rwlock.Wait {
 	w := c.wait()
 	// What SQLite would let wait waits at the gate instead.
-	w.Hopeless = hopeless(req.joins && c.pool.gate == nil)
+	w.Hopeless = locks.Hopeless(req.joins && c.pool.gate == nil)
 	return w
 }
 
 // take acquires what req says into h, in one step.
-func (c *conn) take(ctx context.Context, h *userHold, req request, w rwlock.Wait) error {
+func (c *conn) take(ctx context.Context, h *locks.Hold, req request, w rwlock.Wait) error {
 	users, mode := c.pool.users, rwlock.Mode(req.mode)
 	if req.passage.IsFree() {
-		return users.acquire(ctx, h.user, mode, h, nil, w)
+		return users.Acquire(ctx, h.User, mode, h, nil, w)
 	}
-	if h.user == "" {
-		return h.takeGate(ctx, req.passage, w)
+	if h.User == "" {
+		return h.TakeGate(ctx, req.passage, w)
 	}
 	if req.passage.More != nil {
-		return req.passage.NoteTurn(users.acquireBeside(ctx, mode, h, req.passage.Requests(&h.gate), w))
+		return req.passage.NoteTurn(users.AcquireBeside(ctx, mode, h, req.passage.Requests(&h.Gate), w))
 	}
-	gate := req.passage.Request(&h.gate)
-	return req.passage.NoteTurn(users.acquire(ctx, h.user, mode, h, &gate, w))
+	gate := req.passage.Request(&h.Gate)
+	return req.passage.NoteTurn(users.Acquire(ctx, h.User, mode, h, &gate, w))
 }
 
 // ownerFor returns the owner, for the lock table, of what an operation on c has and waits for on
 // behalf of id. It is nil if there is none.
-func (c *conn) ownerFor(id identity) *rwlock.Owner {
-	if owner := id.lockOwner(); owner != nil {
+func (c *conn) ownerFor(id locks.Identity) *rwlock.Owner {
+	if owner := id.LockOwner(); owner != nil {
 		return owner
 	}
 	return c.selfOwner()
@@ -204,24 +205,24 @@ func (c *conn) selfOwner() *rwlock.Owner {
 // identify returns the user of an operation on c, or none as far as the handle
 // allows that. In a section, or in a transaction that was begun for a user, it need
 // not be said again.
-func (c *conn) identify(op *operation) (identity, error) {
+func (c *conn) identify(op *operation) (locks.Identity, error) {
 	if c.bound != nil {
 		return op.id, nil
 	}
 	id := op.id
-	if id.suspect {
-		c.db.warnOfID(id.user)
+	if id.Suspect {
+		c.db.warnOfID(id.User)
 	}
-	if op.tagged || id.nobody || op.section != nil || c.scope != nil && c.scope.tagged {
-		return id, id.err
+	if op.tagged || id.Nobody || op.section != nil || c.scope != nil && c.scope.tagged {
+		return id, id.Err
 	}
 	switch c.db.untagged {
 	case ErrorUntagged:
-		return identity{}, errNoUserAt(callSite())
+		return locks.Identity{}, errNoUserAt(callSite())
 	case WarnUntagged:
 		c.db.warnUntagged()
 	}
-	return identity{}, nil
+	return locks.Identity{}, nil
 }
 
 // modeOf returns the mode of a Query: shared only if its text is known to read.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -25,11 +26,11 @@ type session struct {
 // to the pool; or it is over, for good. end makes it so.
 type lostSession struct {
 	session session
-	hold    userHold // for nobody: its former owner has to wait too
+	hold    locks.Hold // for nobody: its former owner has to wait too
 	until   time.Time
 	timer   *time.Timer // ends it at that time
 
-	barrier barrier // of the section whose lock it is under
+	barrier locks.Barrier // of the section whose lock it is under
 }
 
 // lostSessions are those of a handle. While there are any, one goroutine watches over
@@ -45,10 +46,10 @@ type lostSessions struct {
 }
 
 // adopt takes a session for lost, with the grant of h.
-func (ls *lostSessions) adopt(s session, h *userHold) {
+func (ls *lostSessions) adopt(s session, h *locks.Hold) {
 	o := &lostSession{session: s}
-	o.hold.lock.Kind, o.hold.lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
-	if !h.moveTo(&o.hold, nil) {
+	o.hold.Lock.Kind, o.hold.Lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
+	if !h.MoveTo(&o.hold, nil) {
 		return
 	}
 	o.barrier.Raise(ls.pool.users, &o.hold)
@@ -176,7 +177,7 @@ func (ls *lostSessions) end(o *lostSession) bool {
 		return false
 	}
 	o.timer.Stop()
-	o.hold.release()
+	o.hold.Release()
 	ls.pool.release()
 	o.barrier.Lower() // last: what goes on now finds nothing left of o
 	return true
@@ -191,7 +192,7 @@ func (ls *lostSessions) giveUp(o *lostSession) {
 		return
 	}
 	cfg := ls.pool.connector.cfg
-	args := []any{"user", o.hold.user, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
+	args := []any{"user", o.hold.User, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
 	if err != nil {
 		args = append(args, "error", err)
 	}

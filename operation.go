@@ -3,6 +3,8 @@ package dblocker
 import (
 	"context"
 	"errors"
+
+	"github.com/calmdocs/dblocker/internal/locks"
 )
 
 // An operation is what a call on a client connection works for: whose it is, in which section,
@@ -12,7 +14,7 @@ type operation struct {
 	ctx     context.Context // of the call
 	section *section        // the innermost, of those in the lock table of the connection, that it is inside; nil if in none
 	pin     *pin            // whose connection it has to use; nil if it has none
-	id      identity        // the user and the owner, as far as they are known
+	id      locks.Identity  // the user and the owner, as far as they are known
 	tagged  bool            // the context says whose it is
 	outside bool            // the context is not inside the section that the connection is bound to
 	mode    askedMode

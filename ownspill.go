@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -21,14 +22,14 @@ const (
 // too, wait for rows of the owner. These are read into memory. If they are too large, the
 // others' rows may still make way; if not, it cannot go on. c is the connection that take
 // is for, or nil.
-func (db *Connector) takeBesideReaders(ctx context.Context, c *conn, id identity, users []string, err error, take func() error) error {
+func (db *Connector) takeBesideReaders(ctx context.Context, c *conn, id locks.Identity, users []string, err error, take func() error) error {
 	var w *rwlock.WaitError
-	if id.owner == nil || !id.owner.hasRows() || errors.As(err, &w) && id.lockOwner().InLine(w.Blocker.Owner) {
+	if id.Owner == nil || !id.Owner.HasRows() || errors.As(err, &w) && id.LockOwner().InLine(w.Blocker.Owner) {
 		return err // or it has waited for itself
 	}
-	inTheWay := func(r *rows) bool { return slices.Contains(users, r.hold.user) }
+	inTheWay := func(r *rows) bool { return slices.Contains(users, r.hold.User) }
 	for until := time.Now().Add(min(othersYield, db.lockTimeout)); ; {
-		spillErr := c.spillOwn(ctx, id.owner, db.spillLimits(), inTheWay)
+		spillErr := c.spillOwn(ctx, id.Owner, db.spillLimits(), inTheWay)
 		tooLarge := errors.Is(spillErr, ErrSpillLimit)
 		if spillErr != nil && !tooLarge && spillErr != errInCall {
 			return spillErr
@@ -60,10 +61,10 @@ var errInCall = errors.New("the connection is in a call")
 // an operation of its on c, or of a section if c is nil, by reading the rest of them into
 // memory. Rows on other connections are left alone while these are in a call, and errInCall
 // tells of that. The operation does not wait long for rows whose driver takes its time.
-func (c *conn) spillOwn(ctx context.Context, o *owner, limit fillLimit, inTheWay func(*rows) bool) error {
+func (c *conn) spillOwn(ctx context.Context, o *locks.Owner, limit fillLimit, inTheWay func(*rows) bool) error {
 	var elsewhere []*rows
-	for _, h := range o.rowsThat(func(h *rowsHold) bool { return inTheWay(h.lock.Work.(*rows)) }) {
-		r := h.lock.Work.(*rows)
+	for _, h := range o.RowsThat(func(h *locks.RowsHold) bool { return inTheWay(h.Lock.Work.(*rows)) }) {
+		r := h.Lock.Work.(*rows)
 		if c == nil || !c.hasOpen(r) {
 			elsewhere = append(elsewhere, r)
 		} else if err := r.spillWithin(ctx, limit); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -25,9 +26,9 @@ type pin struct {
 
 // A pinUse is what a client connection has of the pinned connections that it comes to use.
 type pinUse struct {
-	turn     rwlock.Hold // on that of conn.using
-	attached membership  // in the section of conn.pinned
-	visit    membership  // in the section of conn.using, while the call lasts
+	turn     rwlock.Hold  // on that of conn.using
+	attached locks.Member // in the section of conn.pinned
+	visit    locks.Member // in the section of conn.using, while the call lasts
 }
 
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
@@ -48,7 +49,7 @@ func (c *conn) usePin(ctx context.Context, op *operation, p *pin) error {
 	if c.using != nil {
 		return nil
 	}
-	return c.takeTurn(ctx, p, op.id.lockOwner())
+	return c.takeTurn(ctx, p, op.id.LockOwner())
 }
 
 // attach gives c the pinned connection.
@@ -65,15 +66,15 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if p.drawn.sc == nil {
 		defer func() {
 			if p.drawn.sc == nil { // also when the inner driver panics
-				c.pins.attached.leave()
+				c.pins.attached.Leave()
 			}
 		}()
 		var err error
 		p.slot.Work = &p.section.locks
-		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.locks.Identity().user); err != nil {
+		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.locks.Identity().User); err != nil {
 			return c.explainClosed(c.db.connectError(err))
 		}
-		p.slot.SetOwner(p.section.locks.Identity().lockOwner())
+		p.slot.SetOwner(p.section.locks.Identity().LockOwner())
 		c.drawn, c.pinned = p.drawn, p
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -23,7 +24,7 @@ type pool struct {
 	slots     *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 	database  *database    // that the handle has open
 	lockspace *database    // whose locks it uses
-	users     *lockTable   // of that
+	users     *locks.Table // of that
 	gate      *gate.Gate   // of that database; nil if the handle needs none
 	readOnly  bool         // the handle cannot write, so it passes the gate as a reader
 	leaveGate func()       // of the database, where it is a visitor

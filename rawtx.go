@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -15,7 +16,7 @@ import (
 type rawTx struct {
 	scope
 	state rawState
-	from  *userHold // of the statement that may have begun it; nil if it has the lock itself
+	from  *locks.Hold // of the statement that may have begun it; nil if it has the lock itself
 
 	// savepoints counts those since an outermost SAVEPOINT began the
 	// transaction; RELEASE of the last one ends it. It may count too many, since a
@@ -76,7 +77,7 @@ func (raw *rawTx) end() {
 
 // mayBeginRaw is for a statement that may begin a transaction among other things. It
 // has its lock, h, as any statement; if it did begin one, that takes the lock over.
-func (c *conn) mayBeginRaw(st sqltext.Statement, h *userHold) *rawTx {
+func (c *conn) mayBeginRaw(st sqltext.Statement, h *locks.Hold) *rawTx {
 	if c.scope != nil || !st.MayBegin {
 		return nil
 	}
@@ -91,10 +92,10 @@ func (raw *rawTx) takeOver() {
 		return
 	}
 	h, from := &raw.hold, raw.from
-	c, id := raw.conn, identity{user: from.user, owner: from.owner}
-	h.describe(id, c.ownerFor(id), rwlock.Session, from.lock.Tag, &c.resident)
-	from.moveTo(h, &c.resident)
-	raw.tagged = h.hasLock()
+	c, id := raw.conn, locks.Identity{User: from.User, Owner: from.Owner}
+	h.Describe(id, c.ownerFor(id), rwlock.Session, from.Lock.Tag, &c.resident)
+	from.MoveTo(h, &c.resident)
+	raw.tagged = h.HasLock()
 }
 
 // settleRaw finds out what a statement that has been executed, or has failed with
@@ -112,7 +113,7 @@ func (c *conn) settleNewRaw(raw *rawTx, st sqltext.Statement, err error) {
 	settled := false
 	defer func() {
 		if !settled { // c is going to be abandoned, but knows nothing of raw yet
-			raw.hold.release()
+			raw.hold.Release()
 		}
 	}()
 	raw.state = raw.after(c.drawn.sc, st, err)

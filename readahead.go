@@ -17,7 +17,7 @@ const readAheadTime = 100 * time.Millisecond
 func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
-	if c.db.copiesRows && (r.hold.owner != nil || r.hold.user != "" || c.pool.gate != nil) {
+	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.pool.gate != nil) {
 		r.copyValues()
 	}
 	c.list(r)
@@ -37,13 +37,13 @@ func (c *conn) open(r *rows, adm *admission) {
 // list adds the rows to the list in which those are looked for that have to make way.
 func (c *conn) list(r *rows) {
 	switch {
-	case r.hold.owner != nil:
+	case r.hold.Owner != nil:
 		// Nobody has made them give up the lock yet, so the lock itself need not be asked.
-		if r.hold.user != "" || r.hold.section() != nil || r.hold.gate.IsHeld() {
-			r.hold.owner.add(&r.hold)
+		if r.hold.User != "" || r.hold.Section() != nil || r.hold.Gate.IsHeld() {
+			r.hold.Owner.Add(&r.hold)
 		}
-	case c.pool.gate != nil && r.hold.gate.IsHeld():
-		c.pool.database.untaggedRows.add(&r.hold)
+	case c.pool.gate != nil && r.hold.Gate.IsHeld():
+		c.pool.database.untaggedRows.Add(&r.hold)
 	}
 }
 
@@ -57,7 +57,7 @@ func (c *conn) readsAhead(r *rows, adm *admission) bool {
 	case adm.raw != nil:
 		return true
 	case c.scopeOnServer() == nil:
-		return r.hold.lock.Held() || r.hold.gate.IsHeld()
+		return r.hold.Lock.Held() || r.hold.Gate.IsHeld()
 	case c.raw == nil || c.scope != &c.raw.scope:
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
@@ -29,16 +30,16 @@ type database struct {
 	id      string                      // "" is never shared
 	file    atomic.Pointer[os.FileInfo] // the SQLite file last seen there, or nil; set while registry.mu is held
 	library string                      // Go package of the inner driver
-	users   *lockTable
+	users   *locks.Table
 	gate    *gate.Gate   // that the handles of a gated dialect use
 	schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 
-	untaggedRows rowsList // of readers without an owner that have the gate
+	untaggedRows locks.RowsList // of readers without an owner that have the gate
 }
 
 func newDatabase(id, library string) *database {
-	d := &database{id: id, library: library, users: newLockTable()}
+	d := &database{id: id, library: library, users: locks.NewTable()}
 	d.gate = gate.New(gateName(id), &d.untaggedRows)
 	d.refs.Store(1)
 	return d

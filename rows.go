@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -29,10 +30,10 @@ var (
 type rows struct {
 	serverRows
 	conn  *conn // on which they are open
-	hold  rowsHold
+	hold  locks.RowsHold
 	limit *statementLimit // nil if there is none
 
-	inside *lockSection // that they are in by themselves; nil if in none
+	inside *locks.Section // that they are in by themselves; nil if in none
 
 	// The connection guards what follows.
 	asked    askedMode // by the context of the query
@@ -50,7 +51,7 @@ type rows struct {
 func (c *conn) newRows(op *operation) *rows {
 	r := &rows{conn: c, asked: op.mode}
 	r.client, r.handle = r, &c.db.rows
-	r.hold.lock.Work = r
+	r.hold.Lock.Work = r
 	return r
 }
 
@@ -62,16 +63,16 @@ func openOn(sc *serverConn) (all []*rows) {
 	return all
 }
 
-var _ worker = (*rows)(nil)
+var _ locks.Worker = (*rows)(nil)
 
-// InOneCall implements [worker].
+// InOneCall implements [locks.Worker].
 func (r *rows) InOneCall() time.Duration { return r.conn.resident.InOneCall() }
 
-// Quiet implements [worker].
+// Quiet implements [locks.Worker].
 func (r *rows) Quiet() time.Duration { return r.conn.resident.Quiet() }
 
-// BegunBy implements [worker].
-func (r *rows) BegunBy() *thread { return r.conn.resident.BegunBy() }
+// BegunBy implements [locks.Worker].
+func (r *rows) BegunBy() *locks.Thread { return r.conn.resident.BegunBy() }
 
 // enter and leave stand around each call of the inner rows.
 func (r *rows) enter() error { return r.conn.enter() }
@@ -133,7 +134,7 @@ func (r *rows) Close() error {
 		returned := false
 		defer func() {
 			if !returned {
-				r.conn.abandon(&r.hold.userHold, nil)
+				r.conn.abandon(&r.hold.Hold, nil)
 			}
 			r.release()
 		}()
@@ -155,7 +156,7 @@ func (r *rows) isAlone() bool {
 func (r *rows) closeLate() {
 	r.late = true
 	if !r.writes {
-		r.hold.lock.Release()
+		r.hold.Lock.Release()
 	}
 	r.conn.leaveLate()
 }
@@ -181,7 +182,7 @@ func (r *rows) shutNow() {
 func (r *rows) leaveServer() {
 	kept := r.takeOff()
 	defer kept.letGo()
-	r.conn.leaveToLost(&r.hold.userHold)
+	r.conn.leaveToLost(&r.hold.Hold)
 }
 
 func (r *rows) release() {
@@ -195,7 +196,7 @@ func (r *rows) release() {
 		defer settle()
 	}
 	defer r.limit.end()
-	defer r.hold.release()
+	defer r.hold.Release()
 	defer r.unlock()
 	r.leaveServer()
 }
@@ -203,8 +204,8 @@ func (r *rows) release() {
 // unlock gives up the locks, but not the place in a section, which has still to close
 // the rows. It does nothing the second time.
 func (r *rows) unlock() {
-	r.hold.unlist()
-	if r.hold.unlock() { // then they are a connection's
+	r.hold.Unlist()
+	if r.hold.ReleaseLocks() { // then they are a connection's
 		r.conn.pool.walReader.note()
 	}
 }

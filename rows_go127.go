@@ -62,7 +62,7 @@ func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (er
 // brokenScan is for a ScanColumn that has panicked with p, or has ended the goroutine if p is
 // nil. The caller has the connection.
 func (r scannerRows) brokenScan(p any) error {
-	r.conn.abandon(&r.hold.userHold, nil)
+	r.conn.abandon(&r.hold.Hold, nil)
 	if p == nil {
 		return nil
 	}

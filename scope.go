@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -19,20 +20,20 @@ type scope struct {
 	conn     *conn
 	outer    *scope // if it was begun inside another, as some engines allow
 	readOnly bool
-	tagged   bool        // it was begun for a user; then hold, or that of an outer scope, is held
-	inShared bool        // it is inside a shared section, or in another scope that is
-	kept     bool        // it went back to database/sql's pool; who comes then did not mean it
-	hold     userHold    // of the user it was begun for
-	Tx       driver.Tx   // of the inner driver; nil if it is written in SQL, or pending
-	ended    error       // why the end of its section has ended it; else nil
-	late     error       // why it could not be ended yet, see late; else nil
-	joined   []*userHold // the users of its statements that no hold covers yet
-	lost     error       // why the server has ended it, which the program does not know; else nil
+	tagged   bool          // it was begun for a user; then hold, or that of an outer scope, is held
+	inShared bool          // it is inside a shared section, or in another scope that is
+	kept     bool          // it went back to database/sql's pool; who comes then did not mean it
+	hold     locks.Hold    // of the user it was begun for
+	Tx       driver.Tx     // of the inner driver; nil if it is written in SQL, or pending
+	ended    error         // why the end of its section has ended it; else nil
+	late     error         // why it could not be ended yet, see late; else nil
+	joined   []*locks.Hold // the users of its statements that no hold covers yet
+	lost     error         // why the server has ended it, which the program does not know; else nil
 
 	// pending is the transaction itself while it has only been asked for: see txstart.go.
 	pending *tx
 
-	more []*userHold // of the gates of files that were attached in it
+	more []*locks.Hold // of the gates of files that were attached in it
 }
 
 // begin prepares a scope and takes the lock that it needs.
@@ -43,7 +44,7 @@ func (s *scope) begin(op *operation, c *conn, kind rwlock.Kind, readOnly bool, g
 	begun := false
 	defer func() {
 		if !begun {
-			s.hold.release()
+			s.hold.Release()
 		}
 	}()
 	if err := c.lock(op, &s.hold, request{kind: kind, mode: s.mode(), asksGate: gate}); err != nil {
@@ -51,7 +52,7 @@ func (s *scope) begin(op *operation, c *conn, kind rwlock.Kind, readOnly bool, g
 	}
 	c.makeWay(&s.hold, true)
 	begun = true
-	s.tagged = s.hold.hasLock()
+	s.tagged = s.hold.HasLock()
 	if s.outer != nil {
 		s.tagged, s.kept = s.tagged || s.outer.tagged, s.outer.kept
 	}
@@ -87,7 +88,7 @@ func (s *scope) writesReadOnly(op *operation, st sqltext.Statement) bool {
 	if mode, err := op.mode.or(Exclusive); err != nil || mode == Shared {
 		return false
 	}
-	return s.tagged || op.id.user != "" || s.conn.pool.gate != nil
+	return s.tagged || op.id.User != "" || s.conn.pool.gate != nil
 }
 
 // open makes the scope the connection's innermost.
@@ -101,11 +102,11 @@ func (s *scope) open() {
 // that was forgotten on a connection in the pool, a user whose statement runs in it
 // joins it until it ends.
 // In a section it joins by way of that.
-func (s *scope) lock(op *operation, id identity) error {
+func (s *scope) lock(op *operation, id locks.Identity) error {
 	if s.ended != nil {
 		return s.ended
 	}
-	if s.covers(id.user) {
+	if s.covers(id.User) {
 		return nil
 	}
 	// The connection and the gate are the user's from now on, also to the deadlock
@@ -114,13 +115,13 @@ func (s *scope) lock(op *operation, id identity) error {
 	for _, h := range unowned {
 		h.SetOwner(owner)
 	}
-	h, joined := new(userHold), false
+	h, joined := new(locks.Hold), false
 	defer func() {
 		if joined {
 			s.joined = append(s.joined, h)
 			return
 		}
-		h.release()
+		h.Release()
 		for _, h := range unowned {
 			h.SetOwner(s.conn.selfOwner())
 		}
@@ -137,8 +138,8 @@ func (s *scope) unowned() (holds []*rwlock.Hold) {
 		holds = append(holds, slot)
 	}
 	s = s.outermost()
-	if s.hold.owner == nil && s.joined == nil {
-		holds = append(holds, &s.hold.gate.Hold)
+	if s.hold.Owner == nil && s.joined == nil {
+		holds = append(holds, &s.hold.Gate.Hold)
 	}
 	return holds
 }
@@ -150,7 +151,7 @@ func (s *scope) outermost() *scope {
 	return s
 }
 
-func (s *scope) join(op *operation, h *userHold, id identity) error {
+func (s *scope) join(op *operation, h *locks.Hold, id locks.Identity) error {
 	if op.section == nil {
 		return s.lockUser(op, h, id)
 	}
@@ -158,15 +159,15 @@ func (s *scope) join(op *operation, h *userHold, id identity) error {
 	if err != nil {
 		return err
 	}
-	if needs.user != "" {
+	if needs.User != "" {
 		err = s.lockUser(op, h, needs)
 	}
-	return h.entered(id, err)
+	return h.Entered(id, err)
 }
 
 // lockUser takes the lock of the user id; and what the scope asks of the gate with it, if that
 // is still to come.
-func (s *scope) lockUser(op *operation, h *userHold, id identity) error {
+func (s *scope) lockUser(op *operation, h *locks.Hold, id locks.Identity) error {
 	req := request{kind: rwlock.Tx, mode: s.mode(), joins: true}
 	t := s.pending
 	if t == nil || t.atGate != nil {
@@ -186,7 +187,7 @@ func (s *scope) covers(user string) bool {
 		return true
 	}
 	for ; s != nil; s = s.outer {
-		if s.hold.user == user || slices.ContainsFunc(s.joined, func(h *userHold) bool { return h.user == user }) {
+		if s.hold.User == user || slices.ContainsFunc(s.joined, func(h *locks.Hold) bool { return h.User == user }) {
 			return true
 		}
 	}
@@ -220,7 +221,7 @@ func (s *scope) releaseHolds() {
 	}
 	s.joined = nil
 	for _, h := range s.more {
-		h.gate.Leave()
+		h.Gate.Leave()
 	}
 	s.more = nil
 }

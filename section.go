@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -97,7 +98,7 @@ func Pin() SectionOption { return func(r *sectionRequest) { r.pin = true } }
 // A section is a critical section of the program. It is the context that the program
 // works with inside it.
 type section struct {
-	locks lockSection // its life, and what it has
+	locks locks.Section // its life, and what it has
 
 	outer *section // that it was begun inside; nil if in none
 	db    *Connector
@@ -132,7 +133,7 @@ func (s *section) Value(key any) any {
 	switch {
 	case key == marksKey:
 		return &s.marks
-	case key == UserKey && s.locks.Identity().user != "":
+	case key == UserKey && s.locks.Identity().User != "":
 		return s.locks.Identity()
 	}
 	return s.locks.Parent().Value(key)
@@ -152,10 +153,10 @@ func (s *section) refuses(op *operation, user string, st sqltext.Statement) bool
 	return st.Kind == sqltext.Write || op.mode == askedExclusive
 }
 
-// A host is a section as a [sectionHost], which programs do not see.
+// A host is a section as a [locks.Host], which programs do not see.
 type host section
 
-func (h *host) TakeBesideReaders(owner identity, users []string, err error, take func() error) error {
+func (h *host) TakeBesideReaders(owner locks.Identity, users []string, err error, take func() error) error {
 	return h.db.takeBesideReaders(h.locks.Parent(), nil, owner, users, err, take)
 }
 

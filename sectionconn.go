@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -16,7 +17,7 @@ func (c *conn) refusal(op *operation, st sqltext.Statement) error {
 	}
 	if s := op.section; s != nil {
 		id, _ := c.identify(op)
-		if s.refuses(op, id.user, st) {
+		if s.refuses(op, id.User, st) {
 			return errSharedSection
 		}
 	}
@@ -30,19 +31,19 @@ func (c *conn) onlyReads(op *operation) bool {
 		return false
 	}
 	id, _ := c.identify(op)
-	mode, covered := s.locks.Covers(c.pool.users, id.user)
+	mode, covered := s.locks.Covers(c.pool.users, id.User)
 	return covered && mode == rwlock.Shared
 }
 
 // awaitLost waits, on behalf of an operation of the user id in the section, until the server
 // has ended the section's earlier ones that have lost their connections.
-func (c *conn) awaitLost(ctx context.Context, in *section, id identity, mode Mode) error {
-	lost := in.locks.Barriers(c.pool.users, id.user)
+func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mode Mode) error {
+	lost := in.locks.Barriers(c.pool.users, id.User)
 	if len(lost) > 0 && c.busy == idle {
 		c.giveBack() // as whoever waits for a lock
 	}
 	for _, b := range lost {
-		h := rwlock.Hold{Owner: id.lockOwner(), With: c.turnLink(id.lockOwner())}
+		h := rwlock.Hold{Owner: id.LockOwner(), With: c.turnLink(id.LockOwner())}
 		if err := b.Await(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
 			return c.explainClosed(lockError(err, id))
 		}
@@ -152,7 +153,7 @@ type late struct {
 // leaveLate leaves, so that what is late will be done.
 func (c *conn) leaveLate() {
 	c.late.any = true
-	c.resident.due.Store(true)
+	c.resident.Due.Store(true)
 	c.leave()
 }
 
@@ -169,11 +170,11 @@ func (c *conn) leave() {
 	if p != nil {
 		defer p.turn.unlock()
 		c.using = nil
-		c.pins.visit.leave()
+		c.pins.visit.Leave()
 	}
 }
 
-// A sweptConn is a conn as a [sweeper], which programs do not see.
+// A sweptConn is a conn as a [locks.Sweeper], which programs do not see.
 type sweptConn conn
 
 func (c *sweptConn) Sweep() { (*conn)(c).sweep() }
@@ -181,7 +182,7 @@ func (c *sweptConn) Sweep() { (*conn)(c).sweep() }
 // sweep closes what ended sections have left open on c, if that is due. While a call is
 // running it does nothing, since that call does it when it leaves.
 func (c *conn) sweep() {
-	for c.resident.due.Load() && c.mu.TryLock() {
+	for c.resident.Due.Load() && c.mu.TryLock() {
 		if !c.sweepLocked() {
 			return
 		}
@@ -204,7 +205,7 @@ func (c *conn) sweepLocked() (done bool) {
 			c.abandon(nil, nil)
 		}
 	}()
-	c.resident.due.Store(false)
+	c.resident.Due.Store(false)
 	c.endInside()
 	return true
 }
@@ -223,14 +224,14 @@ func (c *conn) endInside() {
 	}
 	var last *scope // the outermost that has to end
 	for s := c.scope; s != nil; s = s.outer {
-		if s.ended == nil && (s.late != nil || s.hold.section().HasEnded()) {
+		if s.ended == nil && (s.late != nil || s.hold.Section().HasEnded()) {
 			last = s
 		}
 	}
 	if last != nil {
 		reason := last.late
 		if reason == nil {
-			reason = c.reason(last.hold.section())
+			reason = c.reason(last.hold.Section())
 		}
 		c.abort(last, reason)
 		c.forgetKeptRaw()
@@ -246,7 +247,7 @@ func (c *conn) endInside() {
 		c.gone = unbound
 		c.giveBack()
 		c.endScopes()
-		c.life.leave()
+		c.life.Leave()
 	}
 }
 
@@ -264,7 +265,7 @@ func (c *conn) openRows() (all []*rows) {
 }
 
 // reason returns the error of what the end of a section has ended.
-func (c *conn) reason(s *lockSection) error {
+func (c *conn) reason(s *locks.Section) error {
 	if c.bound != nil && (s == &c.bound.locks || c.bound.hasEnded()) {
 		return givenBack(c.bound.reason())
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/locks"
 )
 
 // addOne reads and writes with Go code in between, and without a transaction.
@@ -434,7 +436,7 @@ func TestStatementTimeoutKeepsStatements(t *testing.T) {
 				version = expectKeptIdle(t, c)
 			}
 			timeout := time.Duration(i+1) * time.Minute
-			s, err := c.begin(asUser(1), identity{user: "1"}, nil, sectionRequest{mode: Exclusive, timeout: &timeout})
+			s, err := c.begin(asUser(1), locks.Identity{User: "1"}, nil, sectionRequest{mode: Exclusive, timeout: &timeout})
 			must(t, err)
 			must(t, db.QueryRowContext(s, "SELECT n FROM counters WHERE n >= "+c.placeholder(), -1).Scan(new(int64)))
 			s.unlock()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -51,11 +52,11 @@ func appendUsers(users []string, id any) ([]string, error) {
 	_, isStringer := id.(fmt.Stringer)
 	list := reflect.ValueOf(id)
 	if isStringer || list.Kind() != reflect.Slice || list.Type().Elem().Kind() == reflect.Uint8 {
-		user, err := canonicalUser(id)
+		user, err := locks.CanonicalUser(id)
 		return append(users, user), err
 	}
 	for i := range list.Len() {
-		user, err := canonicalUser(list.Index(i).Interface())
+		user, err := locks.CanonicalUser(list.Index(i).Interface())
 		if err != nil {
 			return nil, err
 		}
@@ -107,8 +108,8 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 	}
 	id, tagged := identityFrom(ctx)
 	switch {
-	case id.err != nil:
-		return ctx, nothing, id.err
+	case id.Err != nil:
+		return ctx, nothing, id.Err
 	case !tagged && req.users == nil && !req.all:
 		return ctx, nothing, errSectionOfNobody
 	}
@@ -126,20 +127,20 @@ var (
 
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
-func (c *Connector) begin(ctx context.Context, id identity, bound *section, req sectionRequest) (*section, error) {
+func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section, req sectionRequest) (*section, error) {
 	s := &section{db: c, timeout: req.timeout, gone: req.gone}
 	m := marksFrom(ctx)
 	if s.outer = m.section; !s.outer.isInside(bound) {
 		s.outer = bound
 	}
-	if isSuspect(id.user) {
-		c.warnOfID(id.user)
+	if locks.IsSuspect(id.User) {
+		c.warnOfID(id.User)
 	}
-	if i := slices.IndexFunc(req.users, isSuspect); i >= 0 {
+	if i := slices.IndexFunc(req.users, locks.IsSuspect); i >= 0 {
 		c.warnOfID(req.users[i])
 	}
-	if id.owner == nil {
-		id.owner = m.owner
+	if id.Owner == nil {
+		id.Owner = m.owner
 	}
 	if req.pin {
 		s.pin = &pin{section: s, turn: newTurn()}
@@ -158,13 +159,13 @@ func (c *Connector) begin(ctx context.Context, id identity, bound *section, req 
 		return nil, s.lockError(err)
 	}
 	begun = true
-	s.marks = marks{s, s.locks.Identity().owner, m.mode}
+	s.marks = marks{s, s.locks.Identity().Owner, m.mode}
 	return s, nil
 }
 
 // lockRequest is what the section asks of the lock table.
-func (s *section) lockRequest(id identity, req sectionRequest) lockSectionRequest {
-	r := lockSectionRequest{Identity: id, Mode: rwlock.Mode(req.mode), Users: req.users, All: req.all, Tag: req.tag, Host: (*host)(s)}
+func (s *section) lockRequest(id locks.Identity, req sectionRequest) locks.Request {
+	r := locks.Request{Identity: id, Mode: rwlock.Mode(req.mode), Users: req.users, All: req.all, Tag: req.tag, Host: (*host)(s)}
 	if s.outer != nil {
 		r.Outer = &s.outer.locks
 	}
@@ -172,7 +173,7 @@ func (s *section) lockRequest(id identity, req sectionRequest) lockSectionReques
 		r.Tag = taggedWith(req.tag, callSite())
 	}
 	r.Wait = s.db.wait()
-	r.Wait.Hopeless = hopeless(false)
+	r.Wait.Hopeless = locks.Hopeless(false)
 	if req.try {
 		r.Wait.Timeout = 0
 	}
@@ -201,14 +202,14 @@ func taggedWith(tag, site string) string {
 // It says besides of a wait in vain when it was for a section with the same context.
 func (s *section) lockError(err error) error {
 	var w *rwlock.WaitError
-	if up, ok := err.(*upgradeError); ok {
+	if up, ok := err.(*locks.UpgradeError); ok {
 		return nestedExclusive(up.User)
 	}
 	if !errors.As(err, &w) {
 		return err
 	}
 	err = lockError(err, *s.locks.Identity())
-	by, ok := w.Blocker.Work.(*lockSection)
+	by, ok := w.Blocker.Work.(*locks.Section)
 	if e, is := err.(*LockError); is && ok && e.Err == ErrLockTimeout && s.hasContextOf(by) {
 		e.advice = "it was begun with the same context: if it is the caller's own, pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
 	}
@@ -217,7 +218,7 @@ func (s *section) lockError(err error) error {
 
 // hasContextOf reports whether the section was to be begun with the same context as another, and
 // nobody else has that.
-func (s *section) hasContextOf(other *lockSection) bool {
+func (s *section) hasContextOf(other *locks.Section) bool {
 	ctx := s.locks.Parent()
 	return ctx.Done() != nil && reflect.ValueOf(ctx).Comparable() && other.Parent() == ctx
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -26,7 +27,7 @@ func (c *Connector) tellSlow(s rwlock.SlowWait) {
 // describeWait names what is waited for.
 func (c *Connector) describeWait(s rwlock.SlowWait) string {
 	switch {
-	case s.Key == allUsers:
+	case s.Key == locks.AllUsers:
 		return "the lock of all users"
 	case strings.HasPrefix(s.Key, gateNamePrefix), strings.HasPrefix(s.Key, slotsNamePrefix), s.Key == turnName:
 		return s.Key

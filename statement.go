@@ -85,14 +85,14 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 	returned, opened := false, false
 	defer func() {
 		if !returned {
-			c.abandon(&r.hold.userHold, &adm)
+			c.abandon(&r.hold.Hold, &adm)
 		}
 		if !opened {
 			r.release()
 		}
 	}()
 	defer c.doneAttaching()
-	if err = c.admit(op, &adm, &r.hold.userHold, rwlock.Rows); err == nil {
+	if err = c.admit(op, &adm, &r.hold.Hold, rwlock.Rows); err == nil {
 		err = c.sendQuery(op, s, &adm, r)
 	}
 	if err == nil {
@@ -107,8 +107,8 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 // sendQuery runs a query that has its lock; r are going to be its rows. What it did is settled if
 // it fails, while the rows have the lock; else when they are open.
 func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error {
-	r.inside = r.hold.section()
-	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.gate.IsHeld()
+	r.inside = r.hold.Section()
+	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.Gate.IsHeld()
 	ctx, limit := c.limitStatement(op)
 	r.limit = limit
 	err := c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
@@ -126,7 +126,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		c.settle(adm, err)
 		return shown
 	}
-	if r.hold.gate.HasPassed() {
+	if r.hold.Gate.HasPassed() {
 		c.pool.walReader.note()
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -119,7 +120,7 @@ func Holds(db Handle) ([]HoldInfo, error) {
 func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info) []HoldInfo {
 	for _, i := range infos {
 		h := HoldInfo{what, "", Mode(i.Mode), i.Waiting, i.Kind.String(), i.Tag, i.Since, i.For}
-		if what == "lock" && i.Key != allUsers {
+		if what == "lock" && i.Key != locks.AllUsers {
 			h.User = i.Key
 		}
 		holds = append(holds, h)

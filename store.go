@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
@@ -264,7 +265,7 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 	if ctx == nil {
 		return nil, nil, errNilContext
 	}
-	user, err := canonicalUser(userID)
+	user, err := locks.CanonicalUser(userID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -286,7 +287,7 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 		s.mu.Unlock()
 		release()
 	}
-	sec, err := on.c.begin(ctx, identity{user: user}, nil, req)
+	sec, err := on.c.begin(ctx, locks.Identity{User: user}, nil, req)
 	if err != nil {
 		release()
 		return nil, nil, err
@@ -366,7 +367,7 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	c := ci.(*conn)
-	c.bound, c.resident.bound = b.driver.bound, &b.driver.bound.locks
+	c.bound, c.resident.Bound = b.driver.bound, &b.driver.bound.locks
 	if ended := c.bound.locks.Enter(&c.life, &c.resident); ended != nil {
 		c.Close()
 		return nil, givenBack(ended)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -95,7 +96,7 @@ func turnError(err error) error {
 	if w.Err == context.Canceled || w.Err == context.DeadlineExceeded || errors.Is(w.Err, ErrReleased) {
 		return w.Err
 	}
-	return waitError(w, identity{}, turnName, outOfTurns)
+	return waitError(w, locks.Identity{}, turnName, outOfTurns)
 }
 
 const outOfTurns = "statements of a pinned section run one at a time: end what this one waits for first, or do it in another section"

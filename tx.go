@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -18,10 +19,10 @@ type tx struct {
 	opts     driver.TxOptions
 	userMode Mode
 
-	ownConn bool      // its connection was drawn for it, and has done nothing before
-	gaveUp  bool      // its user's lock, to ask for it again together with the gate
-	atGate  *userHold // that has its part of the gate; nil before it has passed
-	worked  int64     // by its owner when it began: see owner.worked
+	ownConn bool        // its connection was drawn for it, and has done nothing before
+	gaveUp  bool        // its user's lock, to ask for it again together with the gate
+	atGate  *locks.Hold // that has its part of the gate; nil before it has passed
+	worked  int64       // by its owner when it began: see locks.Owner.Worked
 }
 
 // Commit implements [driver.Tx].
@@ -61,9 +62,9 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 // when that returns. Who has the turn perhaps waits for its user's lock.
 func (t *tx) endLate(reason error) error {
 	t.late = reason
-	t.hold.lock.Release()
+	t.hold.Lock.Release()
 	for _, h := range t.joined {
-		h.lock.Release()
+		h.Lock.Release()
 	}
 	t.conn.leaveLate()
 	return reason
@@ -89,9 +90,9 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 			return nil
 		}
 		c.clearForEnd(kind)
-		c.resident.calls.begin()
+		c.resident.Calls.Begin()
 		err := inner(t.Tx) // if it does not return, nobody uses c any more
-		c.resident.calls.end()
+		c.resident.Calls.End()
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {
 				err = t.lost

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -28,15 +29,15 @@ var (
 )
 
 // mayLease tells whether an operation on c is to take the gate on a lease.
-func (c *conn) mayLease(req request, id identity) bool {
+func (c *conn) mayLease(req request, id locks.Identity) bool {
 	g := c.pool.gate
-	return req.asksGate == later && g != nil && g.IsBusy() && req.mode == Exclusive && id.user != "" &&
-		!c.pool.readOnly && c.pool.attached.now.Load() == nil && !id.owner.hasRows()
+	return req.asksGate == later && g != nil && g.IsBusy() && req.mode == Exclusive && id.User != "" &&
+		!c.pool.readOnly && c.pool.attached.now.Load() == nil && !id.Owner.HasRows()
 }
 
 // lockWithLease takes the lock of the user id into h, together with the gate, and that on a lease.
 // If it cannot, nothing is taken.
-func (c *conn) lockWithLease(op *operation, h *userHold, req request, id identity) (leased bool, err error) {
+func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks.Identity) (leased bool, err error) {
 	req.asksGate = atOnce
 	if err := c.gateRequest(op, h, &req, Exclusive); err != nil {
 		return false, err
@@ -49,9 +50,9 @@ func (c *conn) lockWithLease(op *operation, h *userHold, req request, id identit
 	w.Self, w.Hopeless, w.GivesWay = min(w.Self, gateStands), c.gateMoves(), true
 	req.passage.Await()
 	defer func() {
-		req.passage.End(&h.gate, leased)
+		req.passage.End(&h.Gate, leased)
 		if leased {
-			h.gate.Lease(leaseTime)
+			h.Gate.Lease(leaseTime)
 		}
 	}()
 	if err := c.take(op.ctx, h, req, w); err != nil {
@@ -80,7 +81,7 @@ func (c *conn) gateMoves() func([]any, time.Duration, time.Duration) int {
 // still had it.
 func (t *tx) resumeLease() bool {
 	g := t.conn.pool.gate
-	return g != nil && t.hold.gate.Resume(g)
+	return g != nil && t.hold.Gate.Resume(g)
 }
 
 // passOnLease is passGate for who has it so. What may have changed meanwhile is only that files
@@ -90,7 +91,7 @@ func (t *tx) passOnLease() bool {
 		return false
 	}
 	if t.conn.pool.attached.now.Load() != nil {
-		t.hold.gate.Leave()
+		t.hold.Gate.Leave()
 		return false
 	}
 	t.atGate = &t.hold

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -37,7 +38,7 @@ func (c *conn) beginsLater() bool { return c.pool.gate != nil && c.scopeOnServer
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 	t.ctx, t.opts = op.ctx, opts
 	if c.db.trace {
-		t.hold.lock.Tag = callSite()
+		t.hold.Lock.Tag = callSite()
 	}
 	pending := false
 	defer func() {
@@ -55,8 +56,8 @@ func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 	}
 	pending = true
 	t.pending = t
-	t.hold.owner.addPending(1)
-	t.worked = t.hold.owner.worked()
+	t.hold.Owner.AddPending(1)
+	t.worked = t.hold.Owner.Worked()
 	t.open()
 	return nil
 }
@@ -78,7 +79,7 @@ func (t *tx) drawEarly(op *operation) error {
 	} else if passed, err := c.passGateAtOnce(op, &c.leaf); err != nil || !passed {
 		return err
 	}
-	defer c.leaf.gate.Leave()
+	defer c.leaf.Gate.Leave()
 	t.ownConn = !pinned
 	err := c.onServer(op.ctx, op, busy, func(*serverConn) error { return nil })
 	if err == errOtherFiles { // then it is drawn with the right gates
@@ -88,14 +89,14 @@ func (t *tx) drawEarly(op *operation) error {
 }
 
 // passGateAtOnce is passGate without a wait, but for who is the first to learn the journal mode.
-func (c *conn) passGateAtOnce(op *operation, h *userHold) (passed bool, err error) {
+func (c *conn) passGateAtOnce(op *operation, h *locks.Hold) (passed bool, err error) {
 	req := request{kind: rwlock.Leaf, mode: Shared, asksGate: atOnce}
 	if err := c.gateRequest(op, h, &req, Shared); err != nil || req.passage.IsFree() {
 		return err == nil, err
 	}
-	id := identity{owner: op.id.owner}
-	h.describe(id, c.ownerFor(id), req.kind, "", &c.resident)
-	err = h.takeGate(op.ctx, req.passage, rwlock.Wait{})
+	id := locks.Identity{Owner: op.id.Owner}
+	h.Describe(id, c.ownerFor(id), req.kind, "", &c.resident)
+	err = h.TakeGate(op.ctx, req.passage, rwlock.Wait{})
 	if mustWait(err) {
 		return false, nil
 	}
@@ -121,13 +122,13 @@ func (t *tx) start(op *operation) error {
 	}
 	defer func() {
 		if t.pending != nil { // also when the inner driver panics
-			t.atGate.gate.Leave()
+			t.atGate.Gate.Leave()
 			t.atGate = nil
 		}
 	}()
 	c.makeWay(t.atGate, true)
 	if c.drawn.sc == nil {
-		defer t.atGate.gate.StepOut(c.selfOwner())()
+		defer t.atGate.Gate.StepOut(c.selfOwner())()
 	}
 	if err := t.beginOnServer(op); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (t *tx) start(op *operation) error {
 // settled notes that a transaction, which may be nil, is pending no more.
 func (t *tx) settled() {
 	if t != nil {
-		t.hold.owner.addPending(-1)
+		t.hold.Owner.AddPending(-1)
 	}
 }
 
@@ -174,7 +175,7 @@ func (t *tx) passGate(op *operation) error {
 		return nil
 	}
 	c, h := t.conn, &t.hold
-	id := identity{user: h.user, owner: h.owner}
+	id := locks.Identity{User: h.User, Owner: h.Owner}
 	mode := max(t.mode(), t.userMode)
 	req := request{kind: rwlock.Tx, mode: t.userMode, asksGate: atOnce}
 	if err := c.gateRequest(op, h, &req, mode); err != nil {
@@ -189,7 +190,7 @@ func (t *tx) passGate(op *operation) error {
 	}
 	req.passage.Await()
 	passed := false
-	defer func() { req.passage.End(&h.gate, passed) }()
+	defer func() { req.passage.End(&h.Gate, passed) }()
 	if err := t.waitAtGate(op.ctx, req, id); err != nil {
 		return c.lockError(err, id)
 	}
@@ -200,26 +201,26 @@ func (t *tx) passGate(op *operation) error {
 
 // waitAtGate waits for what req asks of the gate, and for the user's lock too if that was given
 // up in an earlier wait.
-func (t *tx) waitAtGate(ctx context.Context, req request, id identity) error {
+func (t *tx) waitAtGate(ctx context.Context, req request, id locks.Identity) error {
 	c, h := t.conn, &t.hold
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	h.gate.Describe(c.ownerFor(id), rwlock.Tx, h.lock.Tag, &c.resident)
-	h.gate.Hold.With = c.turnLink(h.gate.Hold.Owner)
+	h.Gate.Describe(c.ownerFor(id), rwlock.Tx, h.Lock.Tag, &c.resident)
+	h.Gate.Hold.With = c.turnLink(h.Gate.Hold.Owner)
 	if t.wastesConn() {
-		if err := h.takeGate(ctx, req.passage, rwlock.Wait{}); !mustWait(err) {
+		if err := h.TakeGate(ctx, req.passage, rwlock.Wait{}); !mustWait(err) {
 			return err
 		}
 		c.giveBack()
 	}
 	w := c.waitFor(req)
-	w.GivesWay = h.lock.Held() && !t.isReliedOn()
-	err := h.takeGate(ctx, req.passage, w)
+	w.GivesWay = h.Lock.Held() && !t.isReliedOn()
+	err := h.TakeGate(ctx, req.passage, w)
 	if !w.GivesWay || !errors.Is(err, rwlock.ErrDeadlock) || waitsForItself(err, h) {
 		return err
 	}
-	h.unlockUser()
+	h.ReleaseUser()
 	t.gaveUp = true
 	return t.lockAgain(ctx, req)
 }
@@ -242,9 +243,9 @@ func (s *scope) wastesConn() bool {
 }
 
 // isReliedOn tells whether the owner has worked beside the transaction since it was asked for.
-func (t *tx) isReliedOn() bool { return t.hold.owner.worked() != t.worked }
+func (t *tx) isReliedOn() bool { return t.hold.Owner.Worked() != t.worked }
 
-func waitsForItself(err error, h *userHold) bool {
+func waitsForItself(err error, h *locks.Hold) bool {
 	var w *rwlock.WaitError
-	return errors.As(err, &w) && w.Blocker.Owner.InLine(h.lock.Owner) && len(w.Cycle) <= 2
+	return errors.As(err, &w) && w.Blocker.Owner.InLine(h.Lock.Owner) && len(w.Cycle) <= 2
 }

@@ -202,20 +202,6 @@ func TestSameContextIsNamed(t *testing.T) {
 	}
 }
 
-// TestThread: the goroutine that has begun a section is told from others.
-func TestThread(t *testing.T) {
-	done := make(chan struct{})
-	mine := thisThread(done)
-	others := make(chan *thread)
-	go func() { others <- thisThread(done) }()
-	other := <-others
-	if id := mine.id(); id == "" || id != currentThread() || other.id() == "" || other.id() == id {
-		t.Errorf("I am %q, and was %q; the other is %q", currentThread(), id, other.id())
-	}
-	close(done)
-	waitFor(t, func() bool { return mine.id() == "" })
-}
-
 // TestHandleSaysWhatEndedIt: its cancel, its context, or the end of the Store.
 func TestHandleSaysWhatEndedIt(t *testing.T) {
 	s := sqliteStore(t)

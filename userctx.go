@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
@@ -40,11 +41,11 @@ func (k *contextKey) String() string { return "dblocker context value " + k.name
 // type is reported by the first operation that uses the context. One that programs often
 // have for a user who is not logged in, such as 0 or a UUID of zeros, is used and logged.
 func WithUser(ctx context.Context, id any) context.Context {
-	tagged, m := newIdentity(id), marksFrom(ctx)
-	if s := m.section; s != nil && s.locks.Identity().owner == m.owner {
-		tagged.owner = m.owner
+	tagged, m := locks.NewIdentity(id), marksFrom(ctx)
+	if s := m.section; s != nil && s.locks.Identity().Owner == m.owner {
+		tagged.Owner = m.owner
 	} else {
-		tagged.owner = newOwner(m.owner)
+		tagged.Owner = locks.NewOwner(m.owner)
 	}
 	return withIdentity(ctx, m, tagged)
 }
@@ -55,7 +56,7 @@ func WithUser(ctx context.Context, id any) context.Context {
 // user. In a section or a transaction of a user it is work of that user, as any other there.
 func WithoutUser(ctx context.Context) context.Context {
 	m := marksFrom(ctx)
-	return withIdentity(ctx, m, identity{nobody: true, owner: m.owner})
+	return withIdentity(ctx, m, locks.Identity{Nobody: true, Owner: m.owner})
 }
 
 // Fork returns a context for work that a request does in parallel to its other
@@ -67,7 +68,7 @@ func Fork(ctx context.Context) context.Context {
 	if !ok {
 		return ctx
 	}
-	id.owner = newOwner(nil)
+	id.Owner = locks.NewOwner(nil)
 	return withIdentity(ctx, m, id)
 }
 
@@ -96,8 +97,8 @@ func WithMode(ctx context.Context, mode Mode) context.Context {
 // make has those of its parent too, so that one walk up the chain finds all of them. The user
 // is not among them: the program may put that into a context itself.
 type marks struct {
-	section *section // the innermost; nil if there is none
-	owner   *owner   // nil if there is none
+	section *section     // the innermost; nil if there is none
+	owner   *locks.Owner // nil if there is none
 	mode    askedMode
 }
 
@@ -113,12 +114,12 @@ type markedContext struct {
 	context.Context
 	marks   marks
 	hasUser bool // id is the user; else the user is the parent's
-	id      identity
+	id      locks.Identity
 }
 
 // withIdentity returns a context with the user id, and the marks m but for the owner.
-func withIdentity(ctx context.Context, m marks, id identity) context.Context {
-	m.owner = id.owner
+func withIdentity(ctx context.Context, m marks, id locks.Identity) context.Context {
+	m.owner = id.Owner
 	return &markedContext{ctx, m, true, id}
 }
 
@@ -146,18 +147,18 @@ func (c *markedContext) String() string {
 }
 
 // identityFrom returns the user that ctx is tagged with, if any.
-func identityFrom(ctx context.Context) (identity, bool) { return marksFrom(ctx).identity(ctx) }
+func identityFrom(ctx context.Context) (locks.Identity, bool) { return marksFrom(ctx).identity(ctx) }
 
 // identity is identityFrom for a context whose marks are m.
-func (m marks) identity(ctx context.Context) (identity, bool) {
+func (m marks) identity(ctx context.Context) (locks.Identity, bool) {
 	switch v := ctx.Value(UserKey).(type) {
 	case nil:
-		return identity{}, false
-	case *identity:
-		return *v, !v.nobody
+		return locks.Identity{}, false
+	case *locks.Identity:
+		return *v, !v.Nobody
 	default:
-		id := newIdentity(v)
-		id.owner = m.owner
+		id := locks.NewIdentity(v)
+		id.Owner = m.owner
 		return id, true
 	}
 }

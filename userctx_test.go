@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/locks"
 )
 
 type (
@@ -41,11 +43,11 @@ func TestUserIDs(t *testing.T) {
 			"WithValue": context.WithValue(context.Background(), UserKey, tc.id),
 		} {
 			id, ok := identityFrom(ctx)
-			if !ok || id.err != nil || id.user != tc.want {
-				t.Errorf("%s(%T %v): got user %q, error %v; want %q", name, tc.id, tc.id, id.user, id.err, tc.want)
+			if !ok || id.Err != nil || id.User != tc.want {
+				t.Errorf("%s(%T %v): got user %q, error %v; want %q", name, tc.id, tc.id, id.User, id.Err, tc.want)
 			}
-			if (id.owner != nil) != (name == "WithUser") {
-				t.Errorf("%s: owner %p", name, id.owner)
+			if (id.Owner != nil) != (name == "WithUser") {
+				t.Errorf("%s: owner %p", name, id.Owner)
 			}
 		}
 	}
@@ -82,15 +84,15 @@ func FuzzUser(f *testing.F) {
 	f.Add("27", "27", int64(27))
 	f.Add("", "\xff", int64(-1))
 	f.Fuzz(func(t *testing.T, a, b string, n int64) {
-		userA, errA := canonicalUser(a)
-		userB, errB := canonicalUser(namedString(b))
+		userA, errA := locks.CanonicalUser(a)
+		userB, errB := locks.CanonicalUser(namedString(b))
 		if (errA == nil) != (a != "") || (errB == nil) != (b != "") {
 			t.Errorf("%q: %v; %q: %v", a, errA, b, errB)
 		}
 		if (userA == userB) != (a == b) && errA == nil && errB == nil {
 			t.Errorf("%q is user %q, %q is user %q", a, userA, b, userB)
 		}
-		if user, err := canonicalUser(n); err != nil || user == "" {
+		if user, err := locks.CanonicalUser(n); err != nil || user == "" {
 			t.Errorf("%d: user %q, %v", n, user, err)
 		}
 	})
@@ -126,7 +128,7 @@ func TestWithoutUser(t *testing.T) {
 		if holds, err := Holds(db); err != nil || len(holds) > 0 {
 			t.Errorf("%s: got %v, %v; want no locks", policy, holds, err)
 		}
-		if id, ok := identityFrom(WithUser(WithoutUser(asUser(1)), 2)); !ok || id.user != "2" {
+		if id, ok := identityFrom(WithUser(WithoutUser(asUser(1)), 2)); !ok || id.User != "2" {
 			t.Errorf("a user behind WithoutUser: got %v, %v", id, ok)
 		}
 	}

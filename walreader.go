@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -275,9 +276,9 @@ func (r *walRead) close() {
 // makeWay ends the reads of the walReaders, and lets none begin, while h has the gate
 // for itself, if those would be in the way of the statement. Those of an ordinary write
 // are for one of walReaderWrites only.
-func (c *conn) makeWay(h *userHold, ordinary bool) {
-	g := h.gate.Gate()
-	if !h.gate.IsAlone() || ordinary && g.Writes()%walReaderWrites != walReaderWrites-1 {
+func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
+	g := h.Gate.Gate()
+	if !h.Gate.IsAlone() || ordinary && g.Writes()%walReaderWrites != walReaderWrites-1 {
 		return
 	}
 	g.Bar()

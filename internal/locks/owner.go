@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"slices"
@@ -7,19 +7,19 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// An owner is one thread of control of a user, such as a request: what it does
+// An Owner is one thread of control of a user, such as a request: what it does
 // is not kept waiting by what it did before. WithUser makes one.
 //
 // If that is called with a context that has an owner, as when an inner layer of a request tags
 // its context again, the new owner is inside that one. Owners that are so in one line, as
 // package rwlock has it, are one request. Two inside the same are strangers: the context
 // they come from may be that of the whole program.
-type owner struct {
+type Owner struct {
 	rwlock.Owner
-	outer *owner // that it is inside; nil if in none
+	outer *Owner // that it is inside; nil if in none
 
-	rows  rowsList    // the open ones that hold a lock
-	inner []*rowsHold // some of those of the owners inside it, up to maxInner; rows.mu guards it too
+	rows  RowsList    // the open ones that hold a lock
+	inner []*RowsHold // some of those of the owners inside it, up to maxInner; rows.mu guards it too
 
 	ownerWork
 }
@@ -27,10 +27,10 @@ type owner struct {
 // maxInner is enough for one request, and not much for what all requests come from.
 const maxInner = 8
 
-// newOwner returns an owner inside outer, which may be nil. Where contexts are tagged again
+// NewOwner returns an owner inside outer, which may be nil. Where contexts are tagged again
 // without end, as in a loop, the outer one has to do.
-func newOwner(outer *owner) *owner {
-	o := &owner{outer: outer}
+func NewOwner(outer *Owner) *Owner {
+	o := &Owner{outer: outer}
 	if outer != nil && !o.Within(&outer.Owner) {
 		return outer
 	}
@@ -38,27 +38,27 @@ func newOwner(outer *owner) *owner {
 }
 
 // lock returns what the lock table knows of the owner, which may be nil.
-func (o *owner) lock() *rwlock.Owner {
+func (o *Owner) lock() *rwlock.Owner {
 	if o == nil {
 		return nil
 	}
 	return &o.Owner
 }
 
-// hasRows tells whether there are rows that may hold a lock, be it for another in the owner's
+// HasRows tells whether there are rows that may hold a lock, be it for another in the owner's
 // line.
-func (o *owner) hasRows() bool {
-	return o.rowsThat(func(*rowsHold) bool { return true }) != nil
+func (o *Owner) HasRows() bool {
+	return o.RowsThat(func(*RowsHold) bool { return true }) != nil
 }
 
-// hasPassed tells whether there are rows that have passed by the gate.
-func (o *owner) hasPassed(g *gate.Gate) bool {
-	return o.rowsThat(func(h *rowsHold) bool { return h.gate.HasPassed() && h.gate.Gate() == g }) != nil
+// HasPassed tells whether there are rows that have passed by the gate.
+func (o *Owner) HasPassed(g *gate.Gate) bool {
+	return o.RowsThat(func(h *RowsHold) bool { return h.Gate.HasPassed() && h.Gate.Gate() == g }) != nil
 }
 
-// rowsThat returns the holds of those of the rows of the owner's line, as far as they are known,
+// RowsThat returns the holds of those of the rows of the owner's line, as far as they are known,
 // that are so.
-func (o *owner) rowsThat(are func(*rowsHold) bool) (found []*rowsHold) {
+func (o *Owner) RowsThat(are func(*RowsHold) bool) (found []*RowsHold) {
 	if o == nil {
 		return nil
 	}
@@ -75,22 +75,22 @@ func (o *owner) rowsThat(are func(*rowsHold) bool) (found []*rowsHold) {
 	return found
 }
 
-// add and remove keep the list of rows that the owner's line may have to spill.
-func (o *owner) add(h *rowsHold) {
-	o.rows.add(h)
+// Add adds to the rows that the owner's line may have to spill, until these are unlisted.
+func (o *Owner) Add(h *RowsHold) {
+	o.rows.Add(h)
 	for p := o.outer; p != nil; p = p.outer {
 		p.addInner(h)
 	}
 }
 
-func (o *owner) remove(h *rowsHold) {
+func (o *Owner) remove(h *RowsHold) {
 	o.rows.remove(h)
 	for p := o.outer; p != nil; p = p.outer {
 		p.removeInner(h)
 	}
 }
 
-func (o *owner) addInner(h *rowsHold) {
+func (o *Owner) addInner(h *RowsHold) {
 	o.rows.mu.Lock()
 	defer o.rows.mu.Unlock()
 	if len(o.inner) < maxInner {
@@ -98,7 +98,7 @@ func (o *owner) addInner(h *rowsHold) {
 	}
 }
 
-func (o *owner) removeInner(h *rowsHold) {
+func (o *Owner) removeInner(h *RowsHold) {
 	o.rows.mu.Lock()
 	defer o.rows.mu.Unlock()
 	if i := slices.Index(o.inner, h); i >= 0 {

@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"bytes"
@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// A thread knows which goroutine made it. To ask for that costs much, and few ever want to
+// A Thread knows which goroutine made it. To ask for that costs much, and few ever want to
 // know; so it is a goroutine that sleeps until it is asked: its stack names the one that
 // has started it.
-type thread struct {
+type Thread struct {
 	ask  chan chan string // for the answer
 	done <-chan struct{}
 
@@ -17,13 +17,13 @@ type thread struct {
 }
 
 // thisThread returns the goroutine that calls it. It can be asked until done is closed.
-func thisThread(done <-chan struct{}) *thread {
-	t := &thread{ask: make(chan chan string), done: done}
+func thisThread(done <-chan struct{}) *Thread {
+	t := &Thread{ask: make(chan chan string), done: done}
 	go t.answer()
 	return t
 }
 
-func (t *thread) answer() {
+func (t *Thread) answer() {
 	for {
 		select {
 		case answer := <-t.ask:
@@ -35,7 +35,7 @@ func (t *thread) answer() {
 }
 
 // id returns the number of the goroutine; "" if it cannot be asked any more. t may be nil.
-func (t *thread) id() string {
+func (t *Thread) id() string {
 	if t == nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"context"
@@ -7,13 +7,13 @@ import (
 )
 
 // Deadline is that of [context.Context].
-func (s *lockSection) Deadline() (time.Time, bool) { return s.parent.Deadline() }
+func (s *Section) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
 // Done is that of [context.Context].
-func (s *lockSection) Done() <-chan struct{} { return s.done }
+func (s *Section) Done() <-chan struct{} { return s.done }
 
 // Err is that of [context.Context]: the reason for which the section has ended.
-func (s *lockSection) Err() error {
+func (s *Section) Err() error {
 	select {
 	case <-s.done:
 		return s.Reason()
@@ -23,11 +23,11 @@ func (s *lockSection) Err() error {
 }
 
 // Parent returns the context that the section was made from.
-func (s *lockSection) Parent() context.Context { return s.parent }
+func (s *Section) Parent() context.Context { return s.parent }
 
 // AfterFunc is for package context, which looks for it to end the contexts that are
 // made from this one. f must not block.
-func (s *lockSection) AfterFunc(f func()) (stop func() bool) {
+func (s *Section) AfterFunc(f func()) (stop func() bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -43,7 +43,7 @@ func (s *lockSection) AfterFunc(f func()) (stop func() bool) {
 
 // An afterFunc is in section.after until it is called or stopped.
 type afterFunc struct {
-	section *lockSection
+	section *Section
 	call    func()
 }
 

@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"math"
@@ -16,8 +16,8 @@ import (
 // Neither is certain. A statement may take long for other reasons, and somebody else may end
 // the section. So both count only when nothing has moved for self_wait.
 
-// A worker is what is done under a hold: the Hold.Work of users' locks, gates and connections.
-type worker interface {
+// A Worker is what is done under a hold: the Hold.Work of users' locks, gates and connections.
+type Worker interface {
 	// InOneCall returns for how long one and the same call of the inner driver has been
 	// running, and Quiet for how long none has, as far as they were asked before.
 	InOneCall() time.Duration
@@ -25,12 +25,12 @@ type worker interface {
 
 	// BegunBy returns the goroutine that has begun the section of nobody's request that it is,
 	// or is done with the handle of; nil if it is not known.
-	BegunBy() *thread
+	BegunBy() *Thread
 }
 
-// hopeless is the Wait.Hopeless of an operation that joins a transaction which was begun for
+// Hopeless is the Wait.Hopeless of an operation that joins a transaction which was begun for
 // nobody, or does not.
-func hopeless(joins bool) func(holders []any, waited, self time.Duration) int {
+func Hopeless(joins bool) func(holders []any, waited, self time.Duration) int {
 	if joins {
 		return func(holders []any, waited, self time.Duration) int {
 			return max(waitsOnServer(holders, self), inOwnSection(holders, waited, self))
@@ -39,23 +39,23 @@ func hopeless(joins bool) func(holders []any, waited, self time.Duration) int {
 	return inOwnSection
 }
 
-// quiet is the Wait.Quiet of all waits.
-func quiet(work any) time.Duration {
-	if w, ok := work.(worker); ok {
+// Quiet is the Wait.Quiet of all waits.
+func Quiet(work any) time.Duration {
+	if w, ok := work.(Worker); ok {
 		return w.Quiet()
 	}
 	return math.MaxInt64
 }
 
 func waitsOnServer(holders []any, self time.Duration) int {
-	return lastWorker(holders, func(w worker) bool { return w.InOneCall() >= self })
+	return lastWorker(holders, func(w Worker) bool { return w.InOneCall() >= self })
 }
 
 // inOwnSection knows, of a section that the goroutine has passed on to another, that this is
 // so once the other has been seen to work there.
 func inOwnSection(holders []any, waited, self time.Duration) int {
 	caller := ""
-	return lastWorker(holders, func(w worker) bool {
+	return lastWorker(holders, func(w Worker) bool {
 		t := w.BegunBy()
 		if t == nil || t.passedOn.Load() {
 			return false
@@ -78,10 +78,10 @@ func inOwnSection(holders []any, waited, self time.Duration) int {
 }
 
 // lastWorker asks them all, since the time counts from the first question.
-func lastWorker(holders []any, is func(worker) bool) int {
+func lastWorker(holders []any, is func(Worker) bool) int {
 	last := -1
 	for i, h := range holders {
-		if w, ok := h.(worker); ok && is(w) {
+		if w, ok := h.(Worker); ok && is(w) {
 			last = i
 		}
 	}

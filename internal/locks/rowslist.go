@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"sync"
@@ -7,37 +7,38 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// A rowsHold is the hold of open rows, which may make way for others: its Work, a [rwlock.Yielder].
-type rowsHold struct {
-	userHold
-	prev, next *rowsHold // in list, which guards them
-	list       *rowsList // nil if it is in none
+// A RowsHold is the hold of open rows, which may make way for others: its Work, a [rwlock.Yielder].
+type RowsHold struct {
+	Hold
+	prev, next *RowsHold // in list, which guards them
+	list       *RowsList // nil if it is in none
 }
 
-// unlist takes the hold off the list that it is in. It does nothing the second time.
-func (h *rowsHold) unlist() {
+// Unlist takes the hold off the list that it is in. It does nothing the second time.
+func (h *RowsHold) Unlist() {
 	switch {
 	case h.list == nil:
-	case h.owner != nil:
-		h.owner.remove(h)
+	case h.Owner != nil:
+		h.Owner.remove(h)
 	default:
 		h.list.remove(h)
 	}
 }
 
-// A rowsList is a list of the holds of open rows, linked through themselves.
-type rowsList struct {
+// A RowsList is a list of the holds of open rows, linked through themselves.
+type RowsList struct {
 	mu    sync.Mutex // guards first, and the links of the elements
-	first *rowsHold
+	first *RowsHold
 }
 
-func (l *rowsList) empty() bool {
+func (l *RowsList) empty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.first == nil
 }
 
-func (l *rowsList) add(h *rowsHold) {
+// Add adds a hold, which is in no list.
+func (l *RowsList) Add(h *RowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.list = l
@@ -49,7 +50,7 @@ func (l *rowsList) add(h *rowsHold) {
 }
 
 // remove does nothing the second time.
-func (l *rowsList) remove(h *rowsHold) {
+func (l *RowsList) remove(h *RowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -65,19 +66,19 @@ func (l *rowsList) remove(h *rowsHold) {
 }
 
 // AskIn implements [gate.Rows]: it asks the rows to make way when some time has passed, unless it is stopped before.
-func (l *rowsList) AskIn(after time.Duration) (stop func() bool) {
+func (l *RowsList) AskIn(after time.Duration) (stop func() bool) {
 	if l.empty() {
 		return func() bool { return false }
 	}
 	return time.AfterFunc(after, func() {
-		for _, h := range l.which(func(*rowsHold) bool { return true }) {
-			go h.lock.Work.(rwlock.Yielder).Yield()
+		for _, h := range l.which(func(*RowsHold) bool { return true }) {
+			go h.Lock.Work.(rwlock.Yielder).Yield()
 		}
 	}).Stop
 }
 
 // which returns those of the holds for which is reports true.
-func (l *rowsList) which(is func(*rowsHold) bool) (found []*rowsHold) {
+func (l *RowsList) which(is func(*RowsHold) bool) (found []*RowsHold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for h := l.first; h != nil; h = h.next {

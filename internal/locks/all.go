@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"slices"
@@ -7,7 +7,7 @@ import (
 )
 
 // lockAll takes the lock of all users, and those that users have or wait for.
-func (s *lockSection) lockAll(w rwlock.Wait) error {
+func (s *Section) lockAll(w rwlock.Wait) error {
 	for o := s.outer; o != nil; o = o.outer {
 		if o.table == s.table && o.users == nil {
 			return nil
@@ -23,7 +23,7 @@ func (s *lockSection) lockAll(w rwlock.Wait) error {
 	if err == nil {
 		s.more = s.holds(missing)
 		reqs := t.requests(rwlock.Exclusive, s.more, true)
-		reqs = append(reqs, rwlock.Request{Lock: t.all, Mode: rwlock.Exclusive, Hold: &s.hold.lock})
+		reqs = append(reqs, rwlock.Request{Lock: t.all, Mode: rwlock.Exclusive, Hold: &s.hold.Lock})
 		s.borrowShares()
 		err = rwlock.AcquireAll(s.parent, w, reqs...)
 	}
@@ -43,11 +43,11 @@ type borrowedShare struct {
 // borrowShares takes over the shares that the outer sections have, for as long as s lasts.
 // They cannot end before s, so s must not wait for them; they count as its own rows, which
 // no request of an owner waits for.
-func (s *lockSection) borrowShares() {
+func (s *Section) borrowShares() {
 	for o := s.outer; o != nil; o = o.outer {
 		for _, h := range append(o.more[:len(o.more):len(o.more)], &o.hold) {
 			if o.table == s.table && h.all != nil {
-				share := &borrowedShare{rwlock.Hold{Owner: s.hold.lock.Owner, Kind: rwlock.Rows, Tag: h.lock.Tag}, h.all}
+				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Lock.Owner, Kind: rwlock.Rows, Tag: h.Lock.Tag}, h.all}
 				h.all.Move(&share.hold)
 				s.shares = append(s.shares, share)
 			}
@@ -55,7 +55,7 @@ func (s *lockSection) borrowShares() {
 	}
 }
 
-func (s *lockSection) returnShares() {
+func (s *Section) returnShares() {
 	for _, share := range s.shares {
 		share.hold.Move(share.from)
 	}

@@ -1,4 +1,6 @@
-package dblocker
+// Package locks says who has which user's lock: owners, what an operation holds, and sections, in which
+// operations need no lock of their own. It knows gates, but no SQL and no connection.
+package locks
 
 import (
 	"context"
@@ -9,7 +11,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// A lockSection is a critical section of the program, in which its operations need no lock of their own.
+// A Section is a critical section of the program, in which its operations need no lock of their own.
 //
 //	          ended   members   lock
 //	open      nil     any       held; operations enter and leave
@@ -20,34 +22,34 @@ import (
 // what was left open inside is closed then, at once on connections that are not
 // in the middle of a call, and else when that call returns. Then its context is done.
 // The last member to leave an ended section moves it to released.
-type lockSection struct {
+type Section struct {
 	parent context.Context
-	outer  *lockSection // that it was begun inside; nil if in none
-	nested membership
+	outer  *Section // that it was begun inside; nil if in none
+	nested Member
 
-	table *lockTable
-	id    identity // user is "" if its context had none
+	table *Table
+	id    Identity // user is "" if its context had none
 	mode  rwlock.Mode
-	host  sectionHost
+	host  Host
 
 	ofNobody bool // its context has no owner, so it has one of its own
 
 	users  []string         // whose lock it was asked for, sorted; nil for all users
-	hold   userHold         // of its only user, or of all; idle if an outer section has the lock
-	more   []*userHold      // of several users
+	hold   Hold             // of its only user, or of all; idle if an outer section has the lock
+	more   []*Hold          // of several users
 	shares []*borrowedShare // of outer sections, if it has the lock of all users
-	moves  callMark         // of who has entered and left
+	moves  CallMark         // of who has entered and left
 
 	done chan struct{} // closed a moment after it has ended
 
 	// mu guards what follows, and the links of the members. Whoever has it does not call package
 	// rwlock, which asks what goes on in the section with its own mutexes locked.
 	mu       sync.Mutex
-	thread   *thread       // that has begun it, if its context has no owner; else nil
+	thread   *Thread       // that has begun it, if its context has no owner; else nil
 	ended    error         // why it has; else nil
 	stops    []func() bool // end the watch over the contexts that end it
-	members  *membership
-	barriers []*barrier // that what its lock covers has to wait for
+	members  *Member
+	barriers []*Barrier // that what its lock covers has to wait for
 	released bool
 	after    []*afterFunc // to be called when it is ended
 	room     struct {     // for the usual content of the slices
@@ -56,11 +58,11 @@ type lockSection struct {
 	}
 }
 
-// A sectionHost is what a section is of. It knows the connections that are used there.
-type sectionHost interface {
+// A Host is what a section is of. It knows the connections that are used there.
+type Host interface {
 	// TakeBesideReaders goes on with take, of the locks of the users, which was refused with err
 	// since others who read too wait for rows of the section's owner.
-	TakeBesideReaders(owner identity, users []string, err error, take func() error) error
+	TakeBesideReaders(owner Identity, users []string, err error, take func() error) error
 
 	// Contain runs f where no goroutine of the program waits for it, so that a panic of the inner
 	// driver would end the program.
@@ -74,7 +76,7 @@ type sectionHost interface {
 
 // unlockAndRelease unlocks mu, and gives up what the section has if it is ended and
 // empty.
-func (s *lockSection) unlockAndRelease() {
+func (s *Section) unlockAndRelease() {
 	last := s.ended != nil && s.members == nil && !s.released
 	s.released = s.released || last
 	s.mu.Unlock()
@@ -84,9 +86,9 @@ func (s *lockSection) unlockAndRelease() {
 }
 
 // giveUp does all of it, also if the inner driver panics when the pinned connection goes back.
-func (s *lockSection) giveUp() {
+func (s *Section) giveUp() {
 	defer s.host.Gone()
-	defer s.nested.leave()
+	defer s.nested.Leave()
 	defer s.releaseLocks()
 	s.host.Leaving()
 }
@@ -96,7 +98,7 @@ func (s *lockSection) giveUp() {
 //
 // Four steps have mu, and none of what lies between them, which calls the program, the driver or
 // package context: markEnded, Sweep, markDone and tryRelease.
-func (s *lockSection) End(reason error) {
+func (s *Section) End(reason error) {
 	stops, marked := s.markEnded(reason)
 	if !marked {
 		return
@@ -110,7 +112,7 @@ func (s *lockSection) End(reason error) {
 
 // markEnded ends the section for whoever wants to enter. It returns what ends the watch over
 // the contexts that would end it; marked is false if it has ended before.
-func (s *lockSection) markEnded(reason error) (stops []func() bool, marked bool) {
+func (s *Section) markEnded(reason error) (stops []func() bool, marked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil {
@@ -121,14 +123,14 @@ func (s *lockSection) markEnded(reason error) (stops []func() bool, marked bool)
 }
 
 // finish is the end of a section whose members have been told of it.
-func (s *lockSection) finish() {
+func (s *Section) finish() {
 	after := s.markDone()
 	defer s.tryRelease()
 	each.Do(after, func(f *afterFunc) { f.call() })
 }
 
 // markDone ends the section's context, and returns what is to be called after that.
-func (s *lockSection) markDone() (after []*afterFunc) {
+func (s *Section) markDone() (after []*afterFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.done)
@@ -137,38 +139,38 @@ func (s *lockSection) markDone() (after []*afterFunc) {
 }
 
 // tryRelease gives up what the section has, unless members are still in it, the last of whom will.
-func (s *lockSection) tryRelease() {
+func (s *Section) tryRelease() {
 	s.mu.Lock()
 	s.unlockAndRelease()
 }
 
 // endBehind ends the section where no goroutine of the program waits for it.
-func (s *lockSection) endBehind(reason error) {
+func (s *Section) endBehind(reason error) {
 	s.host.Contain(func() { s.End(reason) })
 }
 
 // Sweep ends what was left open inside the section, if that has ended, or inside an ended one
 // that is inside it, on the pinned connection.
-func (s *lockSection) Sweep() {
+func (s *Section) Sweep() {
 	s.mu.Lock()
-	var residents []*resident
+	var residents []*Resident
 	for m := s.members; m != nil; m = m.next {
-		if m.resident != nil && (s.ended != nil || m.resident.due.Load()) {
+		if m.resident != nil && (s.ended != nil || m.resident.Due.Load()) {
 			residents = append(residents, m.resident)
 		}
 	}
 	s.mu.Unlock()
-	each.Do(residents, func(r *resident) {
-		r.due.Store(true)
-		r.conn.Sweep()
+	each.Do(residents, func(r *Resident) {
+		r.Due.Store(true)
+		r.Conn.Sweep()
 	})
 }
 
 // HasEnded reports whether the section, which may be nil, has ended.
-func (s *lockSection) HasEnded() bool { return s != nil && s.Reason() != nil }
+func (s *Section) HasEnded() bool { return s != nil && s.Reason() != nil }
 
 // Reason returns why the section has ended; nil if it has not.
-func (s *lockSection) Reason() error {
+func (s *Section) Reason() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended
@@ -176,7 +178,7 @@ func (s *lockSection) Reason() error {
 
 // Covers tells in which mode a lock of the section, or of those that it is inside, covers in the
 // table an operation of the user, or of nobody; if one does.
-func (s *lockSection) Covers(in *lockTable, user string) (mode rwlock.Mode, covered bool) {
+func (s *Section) Covers(in *Table, user string) (mode rwlock.Mode, covered bool) {
 	if cover := s.covering(in, user); cover != nil {
 		return cover.mode, true
 	}
@@ -185,7 +187,7 @@ func (s *lockSection) Covers(in *lockTable, user string) (mode rwlock.Mode, cove
 
 // covering returns the section, of s and those that it is inside, whose lock in the
 // given table covers an operation of the user, or of nobody; nil if there is none.
-func (s *lockSection) covering(in *lockTable, user string) *lockSection {
+func (s *Section) covering(in *Table, user string) *Section {
 	for ; s != nil; s = s.outer {
 		if s.table == in && (user == "" || s.users == nil || slices.Contains(s.users, user)) {
 			return s
@@ -196,7 +198,7 @@ func (s *lockSection) covering(in *lockTable, user string) *lockSection {
 
 // lender returns the outermost of the sections that cover the operation: the one that has
 // the lock.
-func (s *lockSection) lender(in *lockTable, user string) (outermost *lockSection) {
+func (s *Section) lender(in *Table, user string) (outermost *Section) {
 	for s = s.covering(in, user); s != nil; s = s.outer.covering(in, user) {
 		outermost = s
 	}
@@ -204,4 +206,4 @@ func (s *lockSection) lender(in *lockTable, user string) (outermost *lockSection
 }
 
 // Identity returns whose the section is. The owner is that of its operations.
-func (s *lockSection) Identity() *identity { return &s.id }
+func (s *Section) Identity() *Identity { return &s.id }

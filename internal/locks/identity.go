@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"encoding/hex"
@@ -10,27 +10,27 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// An identity says whose a context is.
-type identity struct {
-	user  string
-	owner *owner // nil if the context was tagged with UserKey only
-	err   error  // a bad ID; reported by the first use
+// An Identity says whose a context is.
+type Identity struct {
+	User  string
+	Owner *Owner // nil if the context was tagged with UserKey only
+	Err   error  // a bad ID; reported by the first use
 
-	nobody  bool // it is meant to be no user's
-	suspect bool // an ID that programs have by mistake; logged by the first use
+	Nobody  bool // it is meant to be no user's
+	Suspect bool // an ID that programs have by mistake; logged by the first use
 }
 
-// lockOwner returns the owner for the lock table.
-func (id identity) lockOwner() *rwlock.Owner { return id.owner.lock() }
+// LockOwner returns the owner for the lock table.
+func (id Identity) LockOwner() *rwlock.Owner { return id.Owner.lock() }
 
-// newIdentity is that of an ID, without an owner.
-func newIdentity(id any) identity {
-	user, err := canonicalUser(id)
-	return identity{user: user, err: err, suspect: isSuspect(user)}
+// NewIdentity is that of an ID, without an owner.
+func NewIdentity(id any) Identity {
+	user, err := CanonicalUser(id)
+	return Identity{User: user, Err: err, Suspect: IsSuspect(user)}
 }
 
-// isSuspect tells of IDs that stand for "none" in many programs.
-func isSuspect(user string) bool {
+// IsSuspect tells of IDs that stand for "none" in many programs.
+func IsSuspect(user string) bool {
 	switch user {
 	case "0", "-1", "00000000-0000-0000-0000-000000000000", "<nil>":
 		return true
@@ -38,8 +38,8 @@ func isSuspect(user string) bool {
 	return false
 }
 
-// canonicalUser reduces an ID to the string that names the user.
-func canonicalUser(id any) (string, error) {
+// CanonicalUser reduces an ID to the string that names the user.
+func CanonicalUser(id any) (string, error) {
 	if v := reflect.ValueOf(id); v.Kind() == reflect.Pointer && v.IsNil() {
 		return "", fmt.Errorf("dblocker: the user ID is a nil %T; give each user an ID of its own, or leave the context untagged for work that belongs to no user", id)
 	}

@@ -1,17 +1,17 @@
-package dblocker
+package locks
 
 import "time"
 
-// A membership is the place of one operation in a section, whose lock it keeps until
+// A Member is the place of one operation in a section, whose lock it keeps until
 // it leaves. It is in the list of section, or in none and section is nil.
-type membership struct {
-	section    *lockSection
-	resident   *resident // that the operation is on; nil if on none
-	prev, next *membership
+type Member struct {
+	section    *Section
+	resident   *Resident // that the operation is on; nil if on none
+	prev, next *Member
 }
 
 // Enter makes m a member, on behalf of an operation on r, which may be nil.
-func (s *lockSection) Enter(m *membership, r *resident) error {
+func (s *Section) Enter(m *Member, r *Resident) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil {
@@ -21,7 +21,7 @@ func (s *lockSection) Enter(m *membership, r *resident) error {
 	return nil
 }
 
-func (s *lockSection) add(m *membership, r *resident) {
+func (s *Section) add(m *Member, r *Resident) {
 	s.moves.move()
 	m.section, m.resident, m.prev, m.next = s, r, nil, s.members
 	if s.members != nil {
@@ -30,7 +30,7 @@ func (s *lockSection) add(m *membership, r *resident) {
 	s.members = m
 }
 
-func (s *lockSection) remove(m *membership) {
+func (s *Section) remove(m *Member) {
 	s.moves.move()
 	if m.prev == nil {
 		s.members = m.next
@@ -40,14 +40,14 @@ func (s *lockSection) remove(m *membership) {
 	if m.next != nil {
 		m.next.prev = m.prev
 	}
-	*m = membership{}
+	*m = Member{}
 }
 
-// isFree tells whether it is in no section.
-func (m *membership) isFree() bool { return m.section == nil }
+// IsFree tells whether it is in no section.
+func (m *Member) IsFree() bool { return m.section == nil }
 
-// leave does nothing the second time.
-func (m *membership) leave() {
+// Leave does nothing the second time.
+func (m *Member) Leave() {
 	s := m.section
 	if s == nil {
 		return
@@ -57,8 +57,8 @@ func (m *membership) leave() {
 	s.unlockAndRelease()
 }
 
-// move passes the membership on to an operation on r, or on no connection.
-func (m *membership) move(to *membership, r *resident) {
+// Move passes the place on to an operation on r, or on no connection.
+func (m *Member) Move(to *Member, r *Resident) {
 	s := m.section
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,18 +66,18 @@ func (m *membership) move(to *membership, r *resident) {
 	s.add(to, r)
 }
 
-var _ worker = (*lockSection)(nil)
+var _ Worker = (*Section)(nil)
 
-// InOneCall implements [worker].
-func (s *lockSection) InOneCall() (longest time.Duration) {
+// InOneCall implements [Worker].
+func (s *Section) InOneCall() (longest time.Duration) {
 	for _, r := range s.residents() {
 		longest = max(longest, r.InOneCall())
 	}
 	return longest
 }
 
-// Quiet implements [worker]. It is as if to enter the section, and to leave it, were a call.
-func (s *lockSection) Quiet() time.Duration {
+// Quiet implements [Worker]. It is as if to enter the section, and to leave it, were a call.
+func (s *Section) Quiet() time.Duration {
 	_, least := s.moves.look()
 	for _, r := range s.residents() {
 		least = min(least, r.Quiet())
@@ -85,15 +85,15 @@ func (s *lockSection) Quiet() time.Duration {
 	return least
 }
 
-// BegunBy implements [worker].
-func (s *lockSection) BegunBy() *thread {
+// BegunBy implements [Worker].
+func (s *Section) BegunBy() *Thread {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.thread
 }
 
 // residents returns the client connections that are in the middle of something in the section.
-func (s *lockSection) residents() (all []*resident) {
+func (s *Section) residents() (all []*Resident) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for m := s.members; m != nil; m = m.next {

@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import (
 	"context"
@@ -8,28 +8,28 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
-// A lockSectionRequest is what a section is to be.
-type lockSectionRequest struct {
-	Outer    *lockSection // that it is begun inside; nil if in none
-	Identity identity     // without an owner it gets one of its own
+// A Request is what a section is to be.
+type Request struct {
+	Outer    *Section // that it is begun inside; nil if in none
+	Identity Identity // without an owner it gets one of its own
 	Mode     rwlock.Mode
 	Users    []string // sorted; nil for the user of the identity
 	All      bool     // every user instead
 	Tag      string
 	Wait     rwlock.Wait
-	Host     sectionHost
+	Host     Host
 }
 
 // Begin begins the section s, which is to be the zero value, with a context that was made from ctx.
-func (s *lockSection) Begin(ctx context.Context, t *lockTable, req lockSectionRequest) error {
+func (s *Section) Begin(ctx context.Context, t *Table, req Request) error {
 	s.parent, s.table, s.outer, s.id, s.mode, s.users, s.host = ctx, t, req.Outer, req.Identity, req.Mode, req.Users, req.Host
 	s.done = make(chan struct{})
 	s.after = s.room.after[:0]
-	if s.id.owner == nil {
-		s.id.owner, s.ofNobody = newOwner(nil), true
+	if s.id.Owner == nil {
+		s.id.Owner, s.ofNobody = NewOwner(nil), true
 	}
 	if req.Users == nil && !req.All {
-		s.room.users[0] = req.Identity.user
+		s.room.users[0] = req.Identity.User
 		s.users = s.room.users[:]
 	}
 	if err := s.lock(req); err != nil {
@@ -42,17 +42,18 @@ func (s *lockSection) Begin(ctx context.Context, t *lockTable, req lockSectionRe
 	return nil
 }
 
-// An upgradeError is of an exclusive section of a user inside a shared one: two of them would wait
+// An UpgradeError is of an exclusive section of a user inside a shared one: two of them would wait
 // for each other for ever.
-type upgradeError struct{ User string }
+type UpgradeError struct{ User string }
 
-func (e *upgradeError) Error() string {
+// Error implements [error].
+func (e *UpgradeError) Error() string {
 	return fmt.Sprintf("an exclusive section of user %q inside a shared one", e.User)
 }
 
 // begins notes which goroutine begins the section. If that asks for another one, no owner
 // tells that it is the same request.
-func (s *lockSection) begins() {
+func (s *Section) begins() {
 	t := thisThread(s.done)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +62,7 @@ func (s *lockSection) begins() {
 
 // watch makes the section end with the context that it was made from, and at once with
 // the section that it is inside.
-func (s *lockSection) watch() {
+func (s *Section) watch() {
 	var stops []func() bool
 	done := s.parent.Done()
 	if s.outer != nil {
@@ -85,18 +86,18 @@ func (s *lockSection) watch() {
 }
 
 // lock enters the outer section, and takes what that one does not have.
-func (s *lockSection) lock(req lockSectionRequest) error {
+func (s *Section) lock(req Request) error {
 	if s.outer != nil {
 		if err := s.outer.Enter(&s.nested, nil); err != nil {
 			return err
 		}
 	}
-	s.hold.lock.Owner, s.hold.owner, s.hold.lock.Kind, s.hold.lock.Tag, s.hold.lock.Work = s.id.lockOwner(), s.id.owner, rwlock.Section, req.Tag, s
+	s.hold.Lock.Owner, s.hold.Owner, s.hold.Lock.Kind, s.hold.Lock.Tag, s.hold.Lock.Work = s.id.LockOwner(), s.id.Owner, rwlock.Section, req.Tag, s
 	locked := false
 	defer func() {
 		if !locked { // also if the inner driver panics, whose rows made way
 			s.releaseHolds()
-			s.nested.leave()
+			s.nested.Leave()
 		}
 	}()
 	var err error
@@ -110,7 +111,7 @@ func (s *lockSection) lock(req lockSectionRequest) error {
 }
 
 // lockUsers takes the locks of the section's users that no outer section has.
-func (s *lockSection) lockUsers(w rwlock.Wait) error {
+func (s *Section) lockUsers(w rwlock.Wait) error {
 	missing, err := s.users, error(nil)
 	if s.outer != nil {
 		missing, err = s.missing(s.users)
@@ -118,39 +119,41 @@ func (s *lockSection) lockUsers(w rwlock.Wait) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	acquire := func(w rwlock.Wait) error {
-		return s.table.acquire(s.parent, missing[0], s.mode, &s.hold, nil, w)
-	}
 	if len(missing) > 1 {
 		s.more = s.holds(missing)
-		acquire = func(w rwlock.Wait) error {
-			return s.table.acquireTogether(s.parent, s.mode, w, s.more...)
-		}
 	}
-	s.id.owner.noteWork()
+	s.id.Owner.NoteWork()
 	if s.ofNobody && s.mode == rwlock.Shared {
-		if err := acquire(rwlock.Wait{}); !errors.Is(err, rwlock.ErrTimeout) || w.Timeout <= 0 {
+		if err := s.take(missing, rwlock.Wait{}); !errors.Is(err, rwlock.ErrTimeout) || w.Timeout <= 0 {
 			return err
 		}
 		s.joinOwnReader(missing[0])
 	}
-	err = acquire(w)
+	err = s.take(missing, w)
 	if s.mode == rwlock.Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		// As for a statement, the owner's open rows make way if others read too.
-		err = s.host.TakeBesideReaders(s.id, missing, err, func() error { return acquire(w) })
+		return s.host.TakeBesideReaders(s.id, missing, err, func() error { return s.take(missing, w) })
 	}
 	return err
+}
+
+// take acquires the locks of the users: into hold, or into more if they are several.
+func (s *Section) take(users []string, w rwlock.Wait) error {
+	if len(users) > 1 {
+		return s.table.acquireTogether(s.parent, s.mode, w, s.more...)
+	}
+	return s.table.Acquire(s.parent, users[0], s.mode, &s.hold, nil, w)
 }
 
 // joinOwnReader is for a shared section that has to wait, though perhaps only for its turn behind
 // a writer who waits for a shared section that the same goroutine has begun. It reads beside
 // that as one of the same owner.
-func (s *lockSection) joinOwnReader(user string) {
+func (s *Section) joinOwnReader(user string) {
 	caller := currentThread()
 	for _, work := range s.table.users.Work(user) {
-		if o, ok := work.(*lockSection); ok && o.mode == rwlock.Shared && o.BegunBy().id() == caller {
-			s.id.owner = o.id.owner
-			s.hold.lock.Owner, s.hold.owner = s.id.lockOwner(), s.id.owner
+		if o, ok := work.(*Section); ok && o.mode == rwlock.Shared && o.BegunBy().id() == caller {
+			s.id.Owner = o.id.Owner
+			s.hold.Lock.Owner, s.hold.Owner = s.id.LockOwner(), s.id.Owner
 			return
 		}
 	}
@@ -158,31 +161,31 @@ func (s *lockSection) joinOwnReader(user string) {
 
 // missing returns those of the users whose lock no outer section has. It is an error if
 // one has it and s wants more.
-func (s *lockSection) missing(users []string) (missing []string, err error) {
+func (s *Section) missing(users []string) (missing []string, err error) {
 	for _, user := range users {
 		switch o := s.outer.covering(s.table, user); {
 		case o == nil:
 			missing = append(missing, user)
 		case s.mode == rwlock.Exclusive && o.mode == rwlock.Shared:
-			return nil, &upgradeError{user}
+			return nil, &UpgradeError{user}
 		}
 	}
 	return missing, nil
 }
 
 // holds returns new holds like that of the section, for several users.
-func (s *lockSection) holds(users []string) []*userHold {
-	holds := make([]*userHold, len(users))
+func (s *Section) holds(users []string) []*Hold {
+	holds := make([]*Hold, len(users))
 	for i, user := range users {
-		holds[i] = &userHold{user: user, owner: s.hold.owner}
-		holds[i].lock.Owner, holds[i].lock.Kind, holds[i].lock.Tag, holds[i].lock.Work = s.hold.lock.Owner, s.hold.lock.Kind, s.hold.lock.Tag, s
+		holds[i] = &Hold{User: user, Owner: s.hold.Owner}
+		holds[i].Lock.Owner, holds[i].Lock.Kind, holds[i].Lock.Tag, holds[i].Lock.Work = s.hold.Lock.Owner, s.hold.Lock.Kind, s.hold.Lock.Tag, s
 	}
 	return holds
 }
 
 // releaseLocks gives up the locks that the section has taken itself.
-func (s *lockSection) releaseLocks() {
-	all := s.users == nil && s.hold.lock.Held()
+func (s *Section) releaseLocks() {
+	all := s.users == nil && s.hold.Lock.Held()
 	s.releaseHolds()
 	s.returnShares()
 	if all {
@@ -190,9 +193,9 @@ func (s *lockSection) releaseLocks() {
 	}
 }
 
-func (s *lockSection) releaseHolds() {
+func (s *Section) releaseHolds() {
 	for _, h := range s.more {
-		h.release()
+		h.Release()
 	}
-	s.hold.release()
+	s.hold.Release()
 }

@@ -1,4 +1,4 @@
-package dblocker
+package locks
 
 import "sync/atomic"
 
@@ -11,8 +11,8 @@ type ownerWork struct {
 	work, workInside atomic.Int64
 }
 
-// noteWork notes that the owner, which may be nil, has taken a lock.
-func (o *owner) noteWork() {
+// NoteWork notes that the owner, which may be nil, has taken a lock.
+func (o *Owner) NoteWork() {
 	if o == nil {
 		return
 	}
@@ -26,16 +26,16 @@ func (o *owner) noteWork() {
 	}
 }
 
-// addPending notes n transactions that are pending, more or less than before.
-func (o *owner) addPending(n int32) {
+// AddPending notes n transactions that are pending, more or less than before.
+func (o *Owner) AddPending(n int32) {
 	for ; o != nil; o = o.outer {
 		o.pending.Add(n)
 	}
 }
 
-// worked returns how many locks the line of the owner has taken while there was something
+// Worked returns how many locks the line of the owner has taken while there was something
 // pending in it. It is compared only while something is.
-func (o *owner) worked() (n int64) {
+func (o *Owner) Worked() (n int64) {
 	if o == nil {
 		return 0
 	}
