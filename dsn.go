@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/dsnparts"
-	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/engines"
 )
 
 // target is what a data source name of the driver "dblocker" comes to.
@@ -47,34 +47,19 @@ func parseDSN(dsn string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	keys := dsnparts.Names(strings.Split(query, "&"))
-	if path, ok := strings.CutPrefix(inner, "//"); ok {
-		switch name {
-		case "postgres", "postgresql", "mysql":
-			return newTarget(name, opts, keys, name+":"+inner)
-		case "sqlite3", "sqlite":
-			t := target{driver: name, opts: opts, keys: keys, dsn: path, fromURL: true}
-			return t, t.takeOptions()
-		}
-	}
-	return newTarget(name, opts, keys, inner)
+	t := target{opts: opts, keys: dsnparts.Names(strings.Split(query, "&"))}
+	t.driver, t.dsn, t.fromURL = engines.Inner(name, inner)
+	return t.completed()
 }
 
-// newTarget accepts the other name of PostgreSQL's URLs, and the URL form of a
-// MySQL DSN, which go-sql-driver does not.
-func newTarget(name string, opts []Option, keys []string, inner string) (target, error) {
-	if name == "postgresql" {
-		name = "postgres"
+// completed takes the options that stand in the inner DSN, and leaves a DSN that the driver reads.
+func (t target) completed() (target, error) {
+	err := t.takeOptions()
+	if err == nil {
+		t.dsn, err = engines.ForDriver(t.driver, t.dsn)
 	}
-	t := target{driver: name, opts: opts, keys: keys, dsn: inner}
-	if err := t.takeOptions(); err != nil {
+	if err != nil {
 		return target{}, err
-	}
-	if name == "mysql" && strings.HasPrefix(t.dsn, "mysql://") {
-		var err error
-		if t.dsn, err = mysql.FromURL(t.dsn); err != nil {
-			return target{}, err
-		}
 	}
 	return t, nil
 }

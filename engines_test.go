@@ -12,9 +12,9 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
-// engines are the databases that the contract is tested on. dsn makes a new one
+// testedEngines are the databases that the contract is tested on. dsn makes a new one
 // and returns its driver and DSN.
-var engines = []struct {
+var testedEngines = []struct {
 	name string
 	dsn  func(t testing.TB) (driver, dsn string)
 }{
@@ -28,7 +28,7 @@ var engines = []struct {
 // onEngines runs a test on each engine, on a table counters with a row for each
 // user. options are those of a DSN.
 func onEngines(t *testing.T, options string, test func(t *testing.T, db *sql.DB, c *Connector)) {
-	for _, e := range engines {
+	for _, e := range testedEngines {
 		t.Run(e.name, func(t *testing.T) {
 			testdb.NoLeaks(t)
 			driver, dsn := e.dsn(t)

@@ -34,10 +34,12 @@ var order = []struct {
 	{"internal/sqlite", []string{"internal/drivers", "internal/seen", "internal/sqltext"}},
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/sqltext"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact"}},
+	{"internal/engines", []string{"internal/mysql", "internal/postgres"}},
 	{".", append([]string{
 		"internal/drivers",
 		"internal/dsnparts",
 		"internal/each",
+		"internal/engines",
 		"internal/gate",
 		"internal/locks",
 		"internal/mysql",

@@ -59,7 +59,7 @@ var placeholder = map[string]string{"sqlite3": "?", "postgres": "$1", "mysql": "
 // TestSchemaChangesOfOtherProcesses: a statement that is kept when another program
 // changes its table is prepared anew, and the program notices nothing.
 func TestSchemaChangesOfOtherProcesses(t *testing.T) {
-	for _, e := range engines {
+	for _, e := range testedEngines {
 		t.Run(e.name, func(t *testing.T) {
 			testdb.NoLeaks(t)
 			driver, dsn := e.dsn(t)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/dsnparts"
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/postgres"
 )
@@ -19,7 +20,7 @@ import (
 // takeOptions moves the options that stand in the query of a URL to opts. The rest of the URL
 // stays byte for byte.
 func (t *target) takeOptions() error {
-	if !t.isURL() {
+	if !t.fromURL && !engines.IsURL(t.dsn) {
 		return nil
 	}
 	head, query, found := strings.Cut(t.dsn, "?")
@@ -48,21 +49,12 @@ func (t *target) takeOptions() error {
 	return nil
 }
 
-// isURL tells whether the inner DSN is a URL of an engine that dblocker knows.
-func (t *target) isURL() bool {
-	if t.fromURL {
-		return true
-	}
-	scheme, _, found := strings.Cut(t.dsn, "://")
-	return found && slices.Contains([]string{"postgres", "postgresql", "mysql"}, scheme)
-}
-
 // splitQuery tells the options of dblocker in a query from the rest of it.
 func (t *target) splitQuery(query string) (own, rest []string) {
-	isPostgres := strings.HasPrefix(t.dsn, "postgres")
+	ofServer := engines.ParamsOfServer(t.dsn)
 	for _, pair := range strings.Split(query, "&") {
 		name := dsnparts.Name(pair)
-		if isOption(name) && !(isPostgres && slices.Contains(postgres.OwnParams, name)) {
+		if isOption(name) && !slices.Contains(ofServer, name) {
 			own = append(own, pair)
 		} else {
 			rest = append(rest, pair)

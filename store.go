@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
@@ -164,7 +165,7 @@ func storeDriver(name, dsn string) (*Driver, string, error) {
 			return &Driver{name: d.name, inner: d.inner, opts: d.opts}, dsn, nil
 		}
 	}
-	t, err := newTarget(name, nil, nil, dsn)
+	t, err := target{driver: engines.DriverName(name), dsn: dsn}.completed()
 	return &Driver{name: t.driver, opts: t.opts}, t.dsn, err
 }
 

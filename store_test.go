@@ -39,7 +39,7 @@ func sqliteStore(t testing.TB, opts ...Option) *Store {
 
 // onStores runs a test on a Store of each engine.
 func onStores(t *testing.T, test func(t *testing.T, s *Store, driver string)) {
-	for _, e := range engines {
+	for _, e := range testedEngines {
 		t.Run(e.name, func(t *testing.T) {
 			testdb.NoLeaks(t)
 			driver, dsn := e.dsn(t)

@@ -136,7 +136,7 @@ var inNone = map[string]func(ctx context.Context, conn *sql.Conn) error{
 // TestNoConnectionGoesBackInATransaction: a session that is in a transaction is its client
 // connection's, and a warning says so, or it is closed. None is left where anybody may draw it.
 func TestNoConnectionGoesBackInATransaction(t *testing.T) {
-	for _, e := range engines {
+	for _, e := range testedEngines {
 		driver, dsn := e.dsn(t)
 		if driver == "mysql" {
 			dsn += "&multiStatements=true"
@@ -245,7 +245,7 @@ type wrappedConn struct {
 // TestDriversTellOfTransactions fails when a driver no longer has the field that is read by
 // reflection.
 func TestDriversTellOfTransactions(t *testing.T) {
-	for _, e := range engines {
+	for _, e := range testedEngines {
 		if e.name == "sqlite" {
 			continue
 		}
