@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // distrust is for lib/pq, which answers [driver.ErrBadConn], that nothing was sent, also when the connection
@@ -39,10 +40,10 @@ func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
 }
 
 // isGone asks the server whether it has ended a session.
-func (ls *lostSessions) isGone(ctx context.Context, s session) (bool, error) {
+func (ls *lostSessions) isGone(ctx context.Context, s server.Session) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, ls.pool.connector.cfg.cancelGrace)
 	defer cancel()
-	sc, alive, err := ls.ask(ctx, nil, []session{s})
+	sc, alive, err := ls.ask(ctx, nil, []server.Session{s})
 	closeReserved(sc)
 	return len(alive) == 0 && err == nil, err
 }

@@ -319,7 +319,7 @@ func TestSocketOfLibPQ(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { sc.peek() }); n != 0 {
 		t.Errorf("a look allocates %v times", n)
 	}
-	_, err = s.bare.Exec("SELECT pg_terminate_backend($1::int)", strings.TrimSpace(sc.session.id))
+	_, err = s.bare.Exec("SELECT pg_terminate_backend($1::int)", strings.TrimSpace(sc.session.ID))
 	must(t, err)
 	waitFor(t, func() bool { ended, known := sc.peek(); return ended && known })
 }

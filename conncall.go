@@ -154,7 +154,7 @@ func (c *conn) endRows(all []*rows) {
 // leaveAll leaves all that is held for work on the server connection to its session.
 func (c *conn) leaveAll(h *locks.Hold) {
 	sc := c.drawn.sc
-	if sc.session == (session{}) {
+	if sc.session == (server.Session{}) {
 		return
 	}
 	if h != nil {

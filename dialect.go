@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -41,7 +42,7 @@ type dialect struct {
 	// of those that have lost their connections the server has not ended, and may
 	// help to end them. If nil, no statement goes on without its connection.
 	identify  func(ctx context.Context, sc *serverConn) error
-	survivors func(ctx context.Context, sc *serverConn, lost []session) ([]session, error)
+	survivors func(ctx context.Context, sc *serverConn, lost []server.Session) ([]server.Session, error)
 
 	// tellsTx finds in a connection of the driver, or in what wraps one, how it tells
 	// whether it is in a transaction; nil if it does not. asksTx: after an error the

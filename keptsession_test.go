@@ -291,7 +291,7 @@ func TestDriverInternals(t *testing.T) {
 			defer db.Close()
 			must(t, db.Ping())
 			onServerConn(t, inner, func(sc *serverConn) {
-				if sc.session.id == "" {
+				if sc.session.ID == "" {
 					t.Error("the session of a connection is not known")
 				}
 				if sc.keepFrom != 1 || sc.cache.size != defaultStmtCache {

@@ -8,14 +8,8 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
-
-// A session is the server's side of a connection. The zero session is one that is
-// not known.
-type session struct {
-	id     string // the server's number for it
-	client string // the client's address, where numbers may come again
-}
 
 // A lostSession is one whose connection was lost: closed by the driver because
 // a context ended, or broken. The server may still be at work for it, on a
@@ -25,7 +19,7 @@ type session struct {
 // It is in lostSessions.list, and then has the lock, a timer that runs and a reference
 // to the pool; or it is over, for good. end makes it so.
 type lostSession struct {
-	session session
+	session server.Session
 	hold    locks.Hold // for nobody: its former owner has to wait too
 	until   time.Time
 	timer   *time.Timer // ends it at that time
@@ -46,7 +40,7 @@ type lostSessions struct {
 }
 
 // adopt takes a session for lost, with the grant of h.
-func (ls *lostSessions) adopt(s session, h *locks.Hold) {
+func (ls *lostSessions) adopt(s server.Session, h *locks.Hold) {
 	o := &lostSession{session: s}
 	o.hold.Lock.Kind, o.hold.Lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
 	if !h.MoveTo(&o.hold, nil) {
@@ -118,7 +112,7 @@ func (ls *lostSessions) look(ctx context.Context, sc *serverConn, watching []*lo
 		defer ls.mu.Unlock()
 		ls.err = err
 	}()
-	lost := make([]session, len(watching))
+	lost := make([]server.Session, len(watching))
 	for i, o := range watching {
 		lost[i] = o.session
 	}
@@ -137,9 +131,9 @@ func (ls *lostSessions) look(ctx context.Context, sc *serverConn, watching []*lo
 // ask asks the server which of the sessions are left, through sc, or through a new connection,
 // which it returns. It returns in time even if the driver does not: some heed no context while
 // they connect.
-func (ls *lostSessions) ask(ctx context.Context, sc *serverConn, lost []session) (*serverConn, []session, error) {
+func (ls *lostSessions) ask(ctx context.Context, sc *serverConn, lost []server.Session) (*serverConn, []server.Session, error) {
 	c := ls.pool.connector
-	var alive []session
+	var alive []server.Session
 	through, err := awaitDial(ctx, c.cfg.logger, 0, nil, func(ctx context.Context) (*serverConn, error) {
 		through := sc
 		if through == nil {
@@ -192,7 +186,7 @@ func (ls *lostSessions) giveUp(o *lostSession) {
 		return
 	}
 	cfg := ls.pool.connector.cfg
-	args := []any{"user", o.hold.User, "session", o.session.id, "cancel_grace", cfg.cancelGrace}
+	args := []any{"user", o.hold.User, "session", o.session.ID, "cancel_grace", cfg.cancelGrace}
 	if err != nil {
 		args = append(args, "error", err)
 	}

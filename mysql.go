@@ -13,6 +13,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -100,7 +101,7 @@ func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
 func mysqlIdentify(ctx context.Context, sc *serverConn) error {
 	rows, err := sc.queryText(ctx, "SELECT id, host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
 	if err == nil && len(rows) == 1 && len(rows[0]) >= 2 {
-		sc.session = session{id: rows[0][0], client: rows[0][1]}
+		sc.session = server.Session{ID: rows[0][0], Client: rows[0][1]}
 	}
 	return err
 }
@@ -109,25 +110,25 @@ func mysqlIdentify(ctx context.Context, sc *serverConn) error {
 // gone before the statement ends by itself. A session is in the list until it has
 // been rolled back.
 // https://mariadb.com/docs/server/reference/sql-statements/administrative-sql-statements/kill
-func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]session, error) {
+func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []server.Session) ([]server.Session, error) {
 	// Id, User, Host, and so on; information_schema would make a temporary table.
 	rows, err := sc.queryText(ctx, "SHOW PROCESSLIST")
 	if err != nil {
 		return nil, err
 	}
-	var alive []session
+	var alive []server.Session
 	for _, row := range rows {
 		if len(row) < 3 {
 			return nil, fmt.Errorf("SHOW PROCESSLIST has %d columns", len(row))
 		}
-		s := session{id: row[0], client: row[2]}
+		s := server.Session{ID: row[0], Client: row[2]}
 		if !slices.Contains(lost, s) {
 			continue
 		}
 		alive = append(alive, s)
-		if strings.Contains(s.client, ":") { // else a Unix socket, and it may be a stranger
+		if strings.Contains(s.Client, ":") { // else a Unix socket, and it may be a stranger
 			// Should it fail, the session is still there at the next look.
-			sc.ExecContext(ctx, "KILL "+s.id, nil)
+			sc.ExecContext(ctx, "KILL "+s.ID, nil)
 		}
 	}
 	return alive, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -80,9 +81,9 @@ func postgresIsPooled(ctx context.Context, sc *serverConn) (bool, error) {
 // which may run each transaction in another process.
 func postgresIdentify(_ context.Context, sc *serverConn) error {
 	if pgx, ok := postgres.Pgx(sc.ci); ok {
-		sc.session.id = fmt.Sprint(pgx.PID())
+		sc.session.ID = fmt.Sprint(pgx.PID())
 		sc.isClosed = pgx.IsClosed
-	} else if sc.session.id = postgres.Process(sc.ci); sc.session.id != "" {
+	} else if sc.session.ID = postgres.Process(sc.ci); sc.session.ID != "" {
 		sc.distrust()
 	}
 	return nil
@@ -92,14 +93,14 @@ func postgresIdentify(_ context.Context, sc *serverConn) error {
 // request; pgx sends one in the background when it closes the connection; and the
 // server ends a session that has no client and nothing to do. A process that got
 // the ID of one that is gone is waited for in vain, but is not harmed.
-func postgresSurvivors(ctx context.Context, sc *serverConn, lost []session) ([]session, error) {
+func postgresSurvivors(ctx context.Context, sc *serverConn, lost []server.Session) ([]server.Session, error) {
 	rows, err := sc.queryText(ctx, "SELECT pid FROM pg_stat_activity")
 	if err != nil {
 		return nil, err
 	}
-	var alive []session
+	var alive []server.Session
 	for _, row := range rows {
-		if s := (session{id: row[0]}); slices.Contains(lost, s) {
+		if s := (server.Session{ID: row[0]}); slices.Contains(lost, s) {
 			alive = append(alive, s)
 		}
 	}

@@ -64,7 +64,7 @@ func (sc *serverConn) validate() (valid bool) {
 // session fares is to be learned from the server only. It must not be asked while
 // rows are open.
 func (sc *serverConn) lost() bool {
-	if sc.session == (session{}) {
+	if sc.session == (server.Session{}) {
 		return false
 	}
 	if sc.isClosed != nil {

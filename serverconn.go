@@ -62,7 +62,7 @@ type serverConn struct {
 
 	// session is the server's side of the connection, if the dialect knows it.
 	// Together with isClosed it is set when the connection is made.
-	session  session
+	session  server.Session
 	isClosed func() bool // for drivers without driver.Validator; else nil
 
 	// mayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
