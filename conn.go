@@ -253,7 +253,7 @@ func (c *conn) wait() rwlock.Wait {
 func (c *conn) release(h *locks.Hold) {
 	defer func() {
 		if h.Release() {
-			c.pool.walReader.note()
+			c.pool.walReader.Note()
 		}
 	}()
 	c.leaveToLost(h)

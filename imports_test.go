@@ -31,7 +31,7 @@ var order = []struct {
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},
 	{"internal/server", nil},
-	{"internal/sqlite", []string{"internal/drivers", "internal/seen", "internal/sqltext"}},
+	{"internal/sqlite", []string{"internal/drivers", "internal/gate", "internal/rwlock", "internal/seen", "internal/server", "internal/sqltext"}},
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/sqltext"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact"}},
 	{"internal/engines", []string{"internal/mysql", "internal/postgres"}},

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // Internal tests see the inside of a handle through what is in this file, so that a
@@ -62,7 +63,7 @@ func gateOf(t testing.TB, handle any) *gate.Gate {
 }
 
 // walReaderOf returns the handle's; nil if there is to be none.
-func walReaderOf(t testing.TB, handle any) *walReader {
+func walReaderOf(t testing.TB, handle any) *sqlite.WALReader {
 	t.Helper()
 	return openPool(t, handle).walReader
 }

@@ -31,7 +31,7 @@ type pool struct {
 
 	attached attachments // the files that connections have attached
 
-	walReader *walReader // nil if there is to be none
+	walReader *sqlite.WALReader // nil if there is to be none
 
 	connected atomic.Bool // the first connection has been drawn, or is being opened
 
@@ -131,7 +131,7 @@ func (p *pool) release() {
 func (p *pool) close() error {
 	defer p.release()
 	p.leaveGate()
-	p.walReader.close(true)
+	p.walReader.Close(true)
 	if s, ok := p.connector.inner.(*sqlite.Connector); ok {
 		s.Stop()
 	}
@@ -140,11 +140,11 @@ func (p *pool) close() error {
 }
 
 // Rest implements [gate.Visitor].
-func (p *pool) Rest() { p.walReader.rest() }
+func (p *pool) Rest() { p.walReader.Rest() }
 
 // CloseIdle implements [gate.Visitor].
 func (p *pool) CloseIdle() (left int) {
-	left = p.walReader.close(false)
+	left = p.walReader.Close(false)
 	db := p.inner.db()
 	db.SetMaxIdleConns(0)
 	left += db.Stats().OpenConnections

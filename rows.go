@@ -206,7 +206,7 @@ func (r *rows) release() {
 func (r *rows) unlock() {
 	r.hold.Unlist()
 	if r.hold.ReleaseLocks() { // then they are a connection's
-		r.conn.pool.walReader.note()
+		r.conn.pool.walReader.Note()
 	}
 }
 

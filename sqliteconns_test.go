@@ -68,7 +68,7 @@ func TestRecoveredOnce(t *testing.T) {
 	must(t, db.Ping())
 	for range 20 {
 		// One that is kept open beside reads would know the file from before.
-		waitFor(t, func() bool { return walReaderOf(t, db).close(false) == 0 })
+		waitFor(t, func() bool { return walReaderOf(t, db).Close(false) == 0 })
 		for _, suffix := range []string{"", "-wal"} {
 			content, err := os.ReadFile(crashed + suffix)
 			must(t, err)

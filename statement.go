@@ -127,7 +127,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		return shown
 	}
 	if r.hold.Gate.HasPassed() {
-		c.pool.walReader.note()
+		c.pool.walReader.Note()
 	}
 	return nil
 }

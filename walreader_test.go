@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // openWAL opens a file in WAL mode, with a table t, through dblocker. SQLite itself waits for
-// nothing there, not for the disk either: a walReader begins only if there is much to do in a
+// nothing there, not for the disk either: a WALReader begins only if there is much to do in a
 // short time.
 func openWAL(t *testing.T, options string) (db *sql.DB, path string) {
 	t.Helper()
@@ -25,21 +26,21 @@ func openWAL(t *testing.T, options string) (db *sql.DB, path string) {
 	return db, path
 }
 
-// readUntilKept reads until the walReader of the handle is inside a read.
-func readUntilKept(t *testing.T, db *sql.DB) *walReader {
+// readUntilKept reads until the WALReader of the handle is inside a read.
+func readUntilKept(t *testing.T, db *sql.DB) *sqlite.WALReader {
 	t.Helper()
 	readFirst(t, db) // else there are no connections at all
 	w := walReaderOf(t, db)
-	callUntil(t, func() { readFirst(t, db) }, func() bool { return w.seen.Load() != noRead })
+	callUntil(t, func() { readFirst(t, db) }, func() bool { return w.IsReading() })
 	return w
 }
 
-// callUntil is waitFor with calls in quick succession, as a walReader needs them: the pauses of
+// callUntil is waitFor with calls in quick succession, as a WALReader needs them: the pauses of
 // waitFor are long on a busy machine.
 func callUntil(t *testing.T, call func(), condition func() bool) {
 	t.Helper()
 	waitFor(t, func() bool {
-		for range 2 * walReaderCalls {
+		for range 2 * sqlite.WALReaderCalls {
 			call()
 			if condition() {
 				return true
@@ -107,7 +108,7 @@ func TestWALReaderEndsForOthers(t *testing.T) {
 	}
 	cancel()
 	reading.Wait()
-	waitFor(t, func() bool { return w.seen.Load() == noRead }) // although nobody reads
+	waitFor(t, func() bool { return !w.IsReading() }) // although nobody reads
 }
 
 // TestWALStaysSmall tests that reads beside writes do not let the WAL grow: SQLite begins
@@ -139,10 +140,10 @@ func TestWALReaderIsClosed(t *testing.T) {
 	db, path := openWAL(t, "")
 	w := readUntilKept(t, db)
 	must(t, db.Close())
-	for range 2 * walReaderCalls {
-		w.note()
+	for range 2 * sqlite.WALReaderCalls {
+		w.Note()
 	}
-	if w.reads[0].conn != nil || w.seen.Load() != noRead {
+	if w.HasConn() || w.IsReading() {
 		t.Error("the closed handle has a connection")
 	}
 	files, err := filepath.Glob(path + "-*")
@@ -163,38 +164,38 @@ func TestWALReaderKeepsLimits(t *testing.T) {
 	mustExec(t, alone, "CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
 	mustExec(t, alone, "INSERT INTO t VALUES (1, 'one')")
 	for _, db := range []*sql.DB{limited, memory, alone} {
-		for range 10 * walReaderCalls {
+		for range 10 * sqlite.WALReaderCalls {
 			readFirst(t, db)
 		}
-		if w := walReaderOf(t, db); w != nil && w.reads[0].conn != nil {
+		if w := walReaderOf(t, db); w.HasConn() {
 			t.Error("there is one connection more than the handle may have")
 		}
 	}
 }
 
-// TestWALReaderLeavesWritesAlone tests that, one time in walReaderWrites, no read begins
+// TestWALReaderLeavesWritesAlone tests that, one time in sqlite.WALReaderWrites, no read begins
 // before the write is over.
 func TestWALReaderLeavesWritesAlone(t *testing.T) {
 	db, _ := openWAL(t, "")
 	w := readUntilKept(t, db)
 	alone := 0
-	for range 2 * walReaderWrites {
+	for range 2 * sqlite.WALReaderWrites {
 		tx, err := db.Begin()
 		must(t, err)
 		must(t, tx.QueryRow("SELECT 1").Scan(new(int)))
 		for range 3 {
 			readFirst(t, db)
 		}
-		if w.gate.IsBarred() {
+		if gateOf(t, db).IsBarred() {
 			alone++
-			if w.seen.Load() != noRead {
+			if w.IsReading() {
 				t.Error("a read stays beside the write that is to be alone")
 			}
 		}
 		must(t, tx.Rollback())
 	}
 	if alone != 2 {
-		t.Errorf("%d of %d writes were alone, want 2", alone, 2*walReaderWrites)
+		t.Errorf("%d of %d writes were alone, want 2", alone, 2*sqlite.WALReaderWrites)
 	}
 }
 
@@ -206,7 +207,7 @@ func TestWALReaderTakesAllMarks(t *testing.T) {
 	callUntil(t, func() {
 		mustExec(t, db, "UPDATE t SET v = v || '.' WHERE id = 1")
 		readFirst(t, db)
-	}, func() bool { return w.seen.Load() == allMarks })
+	}, func() bool { return w.HasAllMarks() })
 }
 
 // TestWALReaderConnectsBesideWrites: what its connections cost to open, nobody waits for who
@@ -258,7 +259,7 @@ func TestWALReaderConnectsBesideWrites(t *testing.T) {
 	case err := <-done:
 		must(t, err)
 	case <-ctx.Done():
-		t.Error("a write waits with the gate for a connection of the walReader")
+		t.Error("a write waits with the gate for a connection of the WALReader")
 	}
 	close(hook.free)
 	<-read
