@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/calmdocs/dblocker/internal/postgres"
-	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // distrust is for lib/pq, which answers [driver.ErrBadConn], that nothing was sent, also when the connection
@@ -36,14 +35,5 @@ func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
 	if !mayBeStale {
 		return false, nil
 	}
-	return c.pool.lost.isGone(ctx, sc.session)
-}
-
-// isGone asks the server whether it has ended a session.
-func (ls *lostSessions) isGone(ctx context.Context, s server.Session) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, ls.pool.connector.cfg.cancelGrace)
-	defer cancel()
-	sc, alive, err := ls.ask(ctx, nil, []server.Session{s})
-	closeReserved(sc)
-	return len(alive) == 0 && err == nil, err
+	return c.pool.lost.IsGone(ctx, sc.session)
 }

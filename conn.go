@@ -263,7 +263,7 @@ func (c *conn) release(h *locks.Hold) {
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *locks.Hold) {
 	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
-		c.pool.lost.adopt(sc.session, h)
+		c.pool.lost.Adopt(sc.session, h)
 	}
 }
 

@@ -158,15 +158,15 @@ func (c *conn) leaveAll(h *locks.Hold) {
 		return
 	}
 	if h != nil {
-		c.pool.lost.adopt(sc.session, h)
+		c.pool.lost.Adopt(sc.session, h)
 	}
 	for _, r := range openOn(sc) {
-		c.pool.lost.adopt(sc.session, &r.hold.Hold)
+		c.pool.lost.Adopt(sc.session, &r.hold.Hold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
-		c.pool.lost.adopt(sc.session, &s.hold)
+		c.pool.lost.Adopt(sc.session, &s.hold)
 		for _, h := range s.joined {
-			c.pool.lost.adopt(sc.session, h)
+			c.pool.lost.Adopt(sc.session, h)
 		}
 	}
 }

@@ -112,13 +112,7 @@ func serverConnOn(t testing.TB, handle any, ci driver.Conn) *serverConn {
 // a section waits for one.
 func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	t.Helper()
-	ls := &openPool(t, handle).lost
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	for _, o := range ls.list {
-		barred = barred || o.barrier.IsRaised()
-	}
-	return len(ls.list), barred
+	return openPool(t, handle).lost.InUse()
 }
 
 // openDatabases returns those that the process has.

@@ -11,6 +11,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/lost"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -35,7 +36,7 @@ type pool struct {
 
 	connected atomic.Bool // the first connection has been drawn, or is being opened
 
-	lost lostSessions // what lost connections have left on the server
+	lost *lost.Sessions // what lost connections have left on the server
 }
 
 const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
@@ -73,7 +74,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.connector.attached = &p.attached
 	p.connector.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
 	p.useWALReader(c)
-	p.lost = lostSessions{pool: &p, emptied: make(chan struct{}, 1)}
+	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
 	p.inner.connector, p.inner.limits = p.connector, limits
 	if !isSQLite || !limits.mayBeLone() {
 		p.inner.db()
