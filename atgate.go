@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -22,12 +23,12 @@ func gateName(id string) string {
 }
 
 // useGate gives the pool the gate of its database, if it needs one.
-func (p *pool) useGate(c *Connector) {
-	if !c.dialect.gated {
+func (p *pool) useGate(d *dialect, inner driver.Connector) {
+	if !d.gated {
 		return
 	}
 	p.gate = p.database.gate
-	s, ok := c.inner.(*sqlite.Connector)
+	s, ok := inner.(*sqlite.Connector)
 	if !ok {
 		return
 	}

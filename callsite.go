@@ -10,7 +10,7 @@ import (
 
 // warnUntagged logs the place in the program that runs an operation without a user,
 // the first time it does.
-func (c *Connector) warnUntagged() {
+func (c *handle) warnUntagged() {
 	if site := callSite(); c.calls.IsNew(site) {
 		c.logger.Warn("dblocker: a database operation without a user; tag its context with dblocker.WithUser, or with dblocker.WithoutUser if it belongs to none", "at", site)
 	}
@@ -21,7 +21,7 @@ func (c *Connector) warnUntagged() {
 var suspectIDs seen.Set
 
 // warnOfID logs, once for each, an ID that programs have by mistake.
-func (c *Connector) warnOfID(user string) {
+func (c *handle) warnOfID(user string) {
 	if suspectIDs.IsNew(fmt.Sprintf("%p %s", c.logger, user)) {
 		c.logger.Warn("dblocker: the user ID is one that programs often have for a user who is not logged in; all of these share one lock. "+
 			"Give each user an ID of its own, or use dblocker.WithoutUser", "user", user, "at", callSite())

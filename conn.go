@@ -45,7 +45,7 @@ type RawConn interface {
 // has ended. The end of a section and a fill of rows come from other goroutines: mu
 // keeps them and the calls apart. The grant of a lock does too, but touches only the hold.
 type conn struct {
-	db    *Connector
+	db    *handle
 	pool  *pool    // whose shared parts it retains until Close
 	bound *section // that all its work is inside; nil if it is as each context says
 

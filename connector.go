@@ -2,53 +2,41 @@ package dblocker
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/mysql"
-	"github.com/calmdocs/dblocker/internal/rwlock"
-	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 // A Connector is one handle on a database: what [sql.OpenDB] makes a sql.DB of.
 // It is opened by its first Connect and closed for good by Close.
 type Connector struct {
-	*config
+	handle
 	driver *Driver
 	inner  driver.Connector
 	dsn    *string // nil if it is not known
-	texts  *sqltext.Cache
-	calls  seen.Set // places in the program that were warned of
-	closed chan struct{}
-
-	outer outerPool
-	slow  func(rwlock.SlowWait) // tellSlow, made once
-
-	lockWaits, connWaits rwlock.WaitStats
-	spills               atomic.Int64
-
-	rows handleRows
-
-	copiesRows   bool // whether the inner driver reuses the bytes of a row
-	plainValuers bool // whether the inner driver leaves a driver.Valuer to database/sql
 
 	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
 	pool *pool      // set by the first Connect
 }
 
 func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
-	c := &Connector{
-		config: cfg,
-		driver: &d,
-		inner:  inner,
-		dsn:    dsn,
-		texts:  textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysql.HidesBackslashes(*dsn)),
-		closed: make(chan struct{}),
+	c := &Connector{driver: &d, inner: inner, dsn: dsn}
+	c.handle = handle{
+		config:    cfg,
+		connector: c,
+		texts:     textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysql.HidesBackslashes(*dsn)),
+		closed:    make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
 		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
@@ -92,8 +80,8 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.outer.noteOpened(c)
-	cn := &conn{db: c, pool: p}
+	c.outer.noteOpened(&c.handle)
+	cn := &conn{db: &c.handle, pool: p}
 	cn.resident.Conn = (*sweptConn)(cn)
 	return cn, nil
 }
@@ -138,11 +126,6 @@ func (c *Connector) Close() error {
 	return p.close()
 }
 
-// wait is how the handle's operations wait for a user's lock.
-func (c *Connector) wait() rwlock.Wait {
-	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: locks.Quiet}
-}
-
 // lockTable returns the users' locks of an open handle; nil if it has not been used yet.
 func (c *Connector) lockTable() *locks.Table {
 	c.mu.Lock()
@@ -151,4 +134,62 @@ func (c *Connector) lockTable() *locks.Table {
 		return nil
 	}
 	return c.pool.users
+}
+
+// connectorOf finds the Connector behind a handle, and the section that the handle is
+// bound to, if it is one of a Store. It draws no server connection.
+func connectorOf(ctx context.Context, db Handle) (c *Connector, bound *section, err error) {
+	if x, ok := db.(*sqlx.DB); ok && x != nil && x.DB == nil || db == nil || isNilPointer(db) {
+		return nil, nil, errors.New("dblocker: the database handle is nil; pass the *sql.DB or *sqlx.DB that was opened through dblocker")
+	}
+	if h, ok := db.(interface{ Driver() driver.Driver }); ok {
+		if d, ok := h.Driver().(*Driver); ok && d.handle != nil {
+			d.handle.warnOuterLimit(db)
+			return d.handle, d.bound, nil
+		}
+	}
+	return connectorBehind(ctx, db)
+}
+
+func isNilPointer(id any) bool {
+	v := reflect.ValueOf(id)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// connectorBehind looks at a connection of a handle whose driver is not ours, since
+// that may be a wrapper around ours.
+func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *section, err error) {
+	dc, err := db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dc.Close()
+	err = dc.Raw(func(ci any) error {
+		for {
+			switch c := ci.(type) {
+			case *conn:
+				found, bound = c.db.connector.(*Connector), c.bound
+				return nil
+			case interface{ Raw() driver.Conn }:
+				ci = c.Raw()
+			case interface{ Unwrap() driver.Conn }:
+				ci = c.Unwrap()
+			default:
+				return fmt.Errorf(`dblocker: the database was not opened through dblocker, or is wrapped so that its connections, which are %T, cannot be unwrapped; `+
+					`open it with sql.Open("dblocker", ...), %s, and put dblocker outermost, with other wrappers between it and the driver`, ci, dsnExample)
+			}
+		}
+	})
+	if found != nil {
+		found.warnOuterLimit(db)
+	}
+	return found, bound, err
+}
+
+// warnOuterLimit warns, once, of what is set on the program's handle instead of in options.
+func (c *Connector) warnOuterLimit(db Handle) {
+	h, ok := db.(interface{ Stats() sql.DBStats })
+	if ok && !(c.outer.toldLimit.Load() && c.outer.toldIdle.Load()) {
+		c.outer.lookAt(&c.handle, h.Stats())
+	}
 }

@@ -119,14 +119,17 @@ func (d *Driver) Open(dsn string) (driver.Conn, error) {
 		c.(*Connector).Close()
 		return nil, err
 	}
-	return soleConn{ci.(*conn)}, nil
+	return soleConn{ci.(*conn), c.(*Connector)}, nil
 }
 
 // soleConn is a connection without a sql.DB: it closes the handle that was
 // opened for it.
-type soleConn struct{ *conn }
+type soleConn struct {
+	*conn
+	of *Connector
+}
 
-func (c soleConn) Close() error { return errors.Join(c.conn.Close(), c.conn.db.Close()) }
+func (c soleConn) Close() error { return errors.Join(c.conn.Close(), c.of.Close()) }
 
 // OpenConnector implements [driver.DriverContext].
 func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {

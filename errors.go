@@ -200,7 +200,7 @@ func lockError(err error, id locks.Identity) error {
 }
 
 // connectError does the same for the wait for a server connection.
-func (c *Connector) connectError(err error) error {
+func (c *handle) connectError(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -7,10 +7,10 @@ import (
 )
 
 // spillLimits are those for rows that need not make way.
-func (c *Connector) spillLimits() fillLimit { return fillLimit{c.spillLimit, c.spillTotal} }
+func (c *handle) spillLimits() fillLimit { return fillLimit{c.spillLimit, c.spillTotal} }
 
 // mustSpill are those for rows without whose end the program cannot go on.
-func (c *Connector) mustSpill() fillLimit { return fillLimit{c.spillLimit, 1 << 62} }
+func (c *handle) mustSpill() fillLimit { return fillLimit{c.spillLimit, 1 << 62} }
 
 // fill reads on in the rows, as fillMemory does. Rows that have ended give up their locks. The caller has
 // the connection, and the rows are open on it.

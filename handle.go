@@ -4,11 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
-	"fmt"
-	"reflect"
+	"sync/atomic"
 
-	"github.com/jmoiron/sqlx"
+	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/seen"
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 // A Handle is a database handle that was opened through dblocker: a *[sql.DB], a
@@ -17,60 +18,27 @@ type Handle interface {
 	Conn(ctx context.Context) (*sql.Conn, error)
 }
 
-// connectorOf finds the Connector behind a handle, and the section that the handle is
-// bound to, if it is one of a Store. It draws no server connection.
-func connectorOf(ctx context.Context, db Handle) (c *Connector, bound *section, err error) {
-	if x, ok := db.(*sqlx.DB); ok && x != nil && x.DB == nil || db == nil || isNilPointer(db) {
-		return nil, nil, errors.New("dblocker: the database handle is nil; pass the *sql.DB or *sqlx.DB that was opened through dblocker")
-	}
-	if h, ok := db.(interface{ Driver() driver.Driver }); ok {
-		if d, ok := h.Driver().(*Driver); ok && d.handle != nil {
-			d.handle.warnOuterLimit(db)
-			return d.handle, d.bound, nil
-		}
-	}
-	return connectorBehind(ctx, db)
+// A handle is what the client connections of a Connector have in common, but for what it has open.
+type handle struct {
+	*config
+	connector driver.Connector // the Connector
+	texts     *sqltext.Cache
+	calls     seen.Set      // places in the program that were warned of
+	closed    chan struct{} // closed with the Connector
+
+	outer outerPool
+	slow  func(rwlock.SlowWait) // tellSlow, made once
+
+	lockWaits, connWaits rwlock.WaitStats
+	spills               atomic.Int64
+
+	rows handleRows
+
+	copiesRows   bool // whether the inner driver reuses the bytes of a row
+	plainValuers bool // whether the inner driver leaves a driver.Valuer to database/sql
 }
 
-func isNilPointer(id any) bool {
-	v := reflect.ValueOf(id)
-	return v.Kind() == reflect.Pointer && v.IsNil()
-}
-
-// connectorBehind looks at a connection of a handle whose driver is not ours, since
-// that may be a wrapper around ours.
-func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *section, err error) {
-	dc, err := db.Conn(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer dc.Close()
-	err = dc.Raw(func(ci any) error {
-		for {
-			switch c := ci.(type) {
-			case *conn:
-				found, bound = c.db, c.bound
-				return nil
-			case interface{ Raw() driver.Conn }:
-				ci = c.Raw()
-			case interface{ Unwrap() driver.Conn }:
-				ci = c.Unwrap()
-			default:
-				return fmt.Errorf(`dblocker: the database was not opened through dblocker, or is wrapped so that its connections, which are %T, cannot be unwrapped; `+
-					`open it with sql.Open("dblocker", ...), %s, and put dblocker outermost, with other wrappers between it and the driver`, ci, dsnExample)
-			}
-		}
-	})
-	if found != nil {
-		found.warnOuterLimit(db)
-	}
-	return found, bound, err
-}
-
-// warnOuterLimit warns, once, of what is set on the program's handle instead of in options.
-func (c *Connector) warnOuterLimit(db Handle) {
-	h, ok := db.(interface{ Stats() sql.DBStats })
-	if ok && !(c.outer.toldLimit.Load() && c.outer.toldIdle.Load()) {
-		c.outer.lookAt(c, h.Stats())
-	}
+// wait is how the handle's operations wait for a user's lock.
+func (c *handle) wait() rwlock.Wait {
+	return rwlock.Wait{Timeout: c.lockTimeout, Self: c.selfWait, Closed: c.closed, Stats: &c.lockWaits, Slow: c.slow, Quiet: locks.Quiet}
 }

@@ -127,7 +127,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 	take := func() error { return c.take(ctx, h, req, c.waitFor(req)) }
 	err := take()
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
-		err = c.db.takeBesideReaders(ctx, c, id, []string{id.User}, err, take)
+		err = takeBesideReaders(ctx, c.db, c, id, []string{id.User}, err, take)
 	}
 	return c.lockError(err, id)
 }

@@ -26,7 +26,7 @@ type outerPool struct {
 
 // noteOpened is called for each new client connection. database/sql has a goroutine that opens
 // connections only for those who wait because of SetMaxOpenConns.
-func (o *outerPool) noteOpened(c *Connector) {
+func (o *outerPool) noteOpened(c *handle) {
 	const few = 2 // of a handle for one request: its first, and another after an Exec
 	o.open.Add(1)
 	if n := o.opened.Add(1); n > few && !o.toldLimit.Load() && isSampled(n) && calledBy(shallow, "connectionOpener") != "" {
@@ -35,7 +35,7 @@ func (o *outerPool) noteOpened(c *Connector) {
 }
 
 // noteClosed is called for each client connection that is closed though it could be used again.
-func (o *outerPool) noteClosed(c *Connector) {
+func (o *outerPool) noteClosed(c *handle) {
 	if o.toldLifetime.Load() && o.toldIdle.Load() || !isSampled(o.closed.Add(1)) {
 		return
 	}
@@ -58,7 +58,7 @@ func (o *outerPool) noteClosed(c *Connector) {
 	}
 }
 
-func (o *outerPool) tellIdle(c *Connector) {
+func (o *outerPool) tellIdle(c *handle) {
 	if o.toldIdle.CompareAndSwap(false, true) {
 		c.logger.Warn("dblocker: SetMaxIdleConns, or a very short SetConnMaxLifetime, is set on a handle of dblocker, where it is for client connections only, which cost nothing; " +
 			"for the connections to the server use the options max_idle_conns and conn_max_lifetime")
@@ -66,7 +66,7 @@ func (o *outerPool) tellIdle(c *Connector) {
 }
 
 // lookAt looks at a handle that the program has shown.
-func (o *outerPool) lookAt(c *Connector, st sql.DBStats) {
+func (o *outerPool) lookAt(c *handle, st sql.DBStats) {
 	const kept = 2 // by default
 	if st.MaxOpenConnections > 0 {
 		c.warnOfLimit(st.MaxOpenConnections)
@@ -77,7 +77,7 @@ func (o *outerPool) lookAt(c *Connector, st sql.DBStats) {
 }
 
 // warnOfLimit warns, once, of SetMaxOpenConns.
-func (c *Connector) warnOfLimit(n int) {
+func (c *handle) warnOfLimit(n int) {
 	if !c.outer.toldLimit.CompareAndSwap(false, true) {
 		return
 	}

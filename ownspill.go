@@ -22,7 +22,7 @@ const (
 // too, wait for rows of the owner. These are read into memory. If they are too large, the
 // others' rows may still make way; if not, it cannot go on. c is the connection that take
 // is for, or nil.
-func (db *Connector) takeBesideReaders(ctx context.Context, c *conn, id locks.Identity, users []string, err error, take func() error) error {
+func takeBesideReaders(ctx context.Context, db *handle, c *conn, id locks.Identity, users []string, err error, take func() error) error {
 	var w *rwlock.WaitError
 	if id.Owner == nil || !id.Owner.HasRows() || errors.As(err, &w) && id.LockOwner().InLine(w.Blocker.Owner) {
 		return err // or it has waited for itself

@@ -58,7 +58,7 @@ func newPool(c *Connector) (*pool, error) {
 		database.retain() // as lockspace, for close to be the same
 	}
 	p.users = p.lockspace.users
-	p.useGate(c)
+	p.useGate(c.dialect, c.inner)
 	limits := c.limits
 	p.connector = &serverConnector{inner: c.inner, cfg: &c.serverConfig, dsn: c.dsn, schema: &database.schema, gate: p.gate,
 		timeout: max(c.connTimeout, c.selfWait), limited: limits.maxOpenConns > 0}
@@ -73,7 +73,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.attached.pool = &p
 	p.connector.attached = &p.attached
 	p.connector.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
-	p.useWALReader(c)
+	p.useWALReader(c.config, c.dsn)
 	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
 	p.inner.connector, p.inner.limits = p.connector, limits
 	if !isSQLite || !limits.mayBeLone() {

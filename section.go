@@ -101,7 +101,7 @@ type section struct {
 	locks locks.Section // its life, and what it has
 
 	outer *section // that it was begun inside; nil if in none
-	db    *Connector
+	db    *handle
 	pool  *pool // whose shared parts it retains until it is released
 	marks marks // of its context
 	pin   *pin  // nil if it is not pinned
@@ -157,7 +157,7 @@ func (s *section) refuses(op *operation, user string, st sqltext.Statement) bool
 type host section
 
 func (h *host) TakeBesideReaders(owner locks.Identity, users []string, err error, take func() error) error {
-	return h.db.takeBesideReaders(h.locks.Parent(), nil, owner, users, err, take)
+	return takeBesideReaders(h.locks.Parent(), h.db, nil, owner, users, err, take)
 }
 
 func (h *host) Contain(f func()) { h.db.contain(f) }

@@ -128,7 +128,7 @@ var (
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
 func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section, req sectionRequest) (*section, error) {
-	s := &section{db: c, timeout: req.timeout, gone: req.gone}
+	s := &section{db: &c.handle, timeout: req.timeout, gone: req.gone}
 	m := marksFrom(ctx)
 	if s.outer = m.section; !s.outer.isInside(bound) {
 		s.outer = bound
@@ -155,7 +155,7 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 			s.pool.release()
 		}
 	}()
-	if err := s.locks.Begin(ctx, s.pool.users, s.lockRequest(id, req)); err != nil {
+	if err := s.locks.Begin(ctx, s.pool.users, lockRequest(s, id, req)); err != nil {
 		return nil, s.lockError(err)
 	}
 	begun = true
@@ -164,7 +164,7 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 }
 
 // lockRequest is what the section asks of the lock table.
-func (s *section) lockRequest(id locks.Identity, req sectionRequest) locks.Request {
+func lockRequest(s *section, id locks.Identity, req sectionRequest) locks.Request {
 	r := locks.Request{Identity: id, Mode: rwlock.Mode(req.mode), Users: req.users, All: req.all, Tag: req.tag, Host: (*host)(s)}
 	if s.outer != nil {
 		r.Outer = &s.outer.locks

@@ -10,7 +10,7 @@ import (
 
 // tellSlow logs a wait that has lasted for five seconds, while it lasts: what is in the way, since
 // when, where it began if that is known, and how to get it out.
-func (c *Connector) tellSlow(s rwlock.SlowWait) {
+func (c *handle) tellSlow(s rwlock.SlowWait) {
 	args := []any{
 		"for", c.describeWait(s),
 		"in_the_way", describeBlocker(s.Blocker, "", false),
@@ -25,7 +25,7 @@ func (c *Connector) tellSlow(s rwlock.SlowWait) {
 }
 
 // describeWait names what is waited for.
-func (c *Connector) describeWait(s rwlock.SlowWait) string {
+func (c *handle) describeWait(s rwlock.SlowWait) string {
 	switch {
 	case s.Key == locks.AllUsers:
 		return "the lock of all users"
@@ -37,6 +37,6 @@ func (c *Connector) describeWait(s rwlock.SlowWait) string {
 
 // mayLackClientConns tells whether the calls that wait, and what is in their way, may have all the
 // client connections that the program allows its handle, so that what is in the way cannot go on.
-func (c *Connector) mayLackClientConns(s rwlock.SlowWait) bool {
+func (c *handle) mayLackClientConns(s rwlock.SlowWait) bool {
 	return !c.outer.toldLimit.Load() && s.Blocker.Kind != rwlock.Leaf && int64(s.Waiting)+1 >= c.outer.open.Load()
 }

@@ -14,14 +14,14 @@ import (
 // useWALReader gives the pool a WALReader if its handle may have one: a limit of
 // connections leaves none for it, nor does a locking_mode that lets in only one; and what
 // cannot write may not be let near the WAL.
-func (p *pool) useWALReader(c *Connector) {
-	if p.gate == nil || p.readOnly || c.limits.maxOpenConns > 0 {
+func (p *pool) useWALReader(cfg *config, dsn *string) {
+	if p.gate == nil || p.readOnly || cfg.limits.maxOpenConns > 0 {
 		return
 	}
-	if c.dsn == nil || sqltext.Contains(*c.dsn, "locking_mode") {
+	if dsn == nil || sqltext.Contains(*dsn, "locking_mode") {
 		return
 	}
-	p.walReader = sqlite.NewWALReader(p.gate, p.connector, c.logger)
+	p.walReader = sqlite.NewWALReader(p.gate, p.connector, cfg.logger)
 }
 
 // A walConn is a connection of a WALReader, outside of the pool.
