@@ -5,22 +5,23 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 // An admission is a statement on its way: first to its lock, then to the server.
 type admission struct {
-	sending
+	server.Call
 	raw *rawTx // the transaction that it may begin; nil if it begins none
 }
 
 // read makes it that of a statement, prepared as s or else given as text.
 func (adm *admission) read(c *conn, s *stmt, query string, args []driver.NamedValue) {
-	adm.query, adm.args = query, args
+	adm.Query, adm.Args = query, args
 	if s != nil {
-		adm.statement = s.statement
+		adm.Statement = s.statement
 	} else {
-		adm.statement = c.db.texts.Classify(query)
+		adm.Statement = c.db.texts.Classify(query)
 	}
 }
 
@@ -43,7 +44,7 @@ func (adm *admission) read(c *conn, s *stmt, query string, args []driver.NamedVa
 //  8. What remains is for who has the gate: the readers that keep the log of a file in WAL mode are
 //     ended, and for one that leaves that mode the other connections are closed.
 func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.Kind) (err error) {
-	st := adm.statement
+	st := adm.Statement
 	if err := c.mayRun(op, adm); err != nil {
 		return err
 	}
@@ -72,12 +73,12 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 		return err
 	}
 	c.makeWay(h, writesRows(st))
-	if err := c.clearDatabase(op, h, req, st, adm.query); err != nil {
+	if err := c.clearDatabase(op, h, req, st, adm.Query); err != nil {
 		h.Release()
 		return err
 	}
 	adm.raw = c.mayBeginRaw(st, h)
-	adm.inTx = c.scopeOnServer() != nil
+	adm.InTx = c.scopeOnServer() != nil
 	return nil
 }
 
@@ -85,9 +86,9 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 // in SQL, which is over already, ends it for the program too; that comes first, since in such a
 // transaction all else is refused.
 func (c *conn) mayRun(op *operation, adm *admission) error {
-	st := adm.statement
+	st := adm.Statement
 	if st.Kind != sqltext.Read {
-		c.expectAttached(st, adm.query, adm.args)
+		c.expectAttached(st, adm.Query, adm.Args)
 		if err := c.settleEnded(st); err != nil {
 			return err
 		}
@@ -105,5 +106,5 @@ func (adm *admission) drop(p *pool) {
 	if adm.raw != nil {
 		adm.raw.hold.Release()
 	}
-	p.forgetJournal(adm.statement, adm.query)
+	p.forgetJournal(adm.Statement, adm.Query)
 }

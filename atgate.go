@@ -8,6 +8,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -23,8 +24,8 @@ func gateName(id string) string {
 }
 
 // useGate gives the pool the gate of its database, if it needs one.
-func (p *pool) useGate(d *dialect, inner driver.Connector) {
-	if !d.gated {
+func (p *pool) useGate(d *server.Engine, inner driver.Connector) {
+	if !d.Gated {
 		return
 	}
 	p.gate = p.database.gate
@@ -128,13 +129,13 @@ func (c *conn) clearForEnd(kind sqltext.Kind) {
 	if err == nil {
 		return
 	}
-	for _, r := range openOn(c.drawn.sc) {
+	for _, r := range openOn(c.drawn.Conn) {
 		r.end(err)
 	}
 }
 
 // spillOn spills those of the open rows on a server connection, which may be nil, that are in the way.
-func (c *conn) spillOn(ctx context.Context, sc *serverConn, inTheWay func(*rows) bool) error {
+func (c *conn) spillOn(ctx context.Context, sc *server.Conn, inTheWay func(*rows) bool) error {
 	if sc == nil {
 		return nil
 	}
@@ -179,12 +180,12 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
-	d, err := c.pool.draw(ctx, &slot, c.waitForConn(id.User))
+	d, err := c.pool.servers.Draw(ctx, &slot, c.waitForConn(id.User))
 	if err != nil {
 		return c.db.connectError(err)
 	}
 	defer slot.Release()
-	d.giveBack()
+	d.GiveBack()
 	return nil
 }
 
@@ -195,16 +196,16 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 // meet the reason itself.
 func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
 	p := c.pool
-	if mode != Exclusive || p.connected.Load() || c.drawn.sc != nil || p.slots != nil || p.inner.limits.maxIdleConns == 0 {
+	if mode != Exclusive || p.servers.IsConnected() || c.drawn.Conn != nil || p.servers.Slots != nil || p.servers.Limits().MaxIdleConns == 0 {
 		return
 	}
 	var at gate.Place
 	defer at.Leave()
 	at.Come(g)
-	if !at.PassBy(false) || !p.connected.CompareAndSwap(false, true) {
+	if !at.PassBy(false) || !p.servers.ClaimFirst() {
 		return
 	}
-	if d, err := p.connect(ctx); err == nil {
-		d.giveBack()
+	if d, err := p.servers.Connect(ctx); err == nil {
+		d.GiveBack()
 	}
 }

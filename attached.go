@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -101,11 +102,11 @@ func (a *attachments) disappoint(id string) {
 }
 
 // look finds out which files the connection has attached.
-func (a *attachments) look(ctx context.Context, sc *serverConn) error {
+func (a *attachments) look(ctx context.Context, sc *server.Conn) error {
 	if a == nil || a.pool.gate == nil {
 		return nil
 	}
-	list, err := sc.queryText(ctx, "PRAGMA database_list")
+	list, err := sc.QueryText(ctx, "PRAGMA database_list")
 	if err != nil {
 		return err
 	}
@@ -129,21 +130,21 @@ func (a *attachments) look(ctx context.Context, sc *serverConn) error {
 }
 
 // change notes that the connection has these files attached, and no others.
-func (a *attachments) change(sc *serverConn, schemas map[string]string) {
-	if len(schemas) == 0 && sc.attached == nil {
+func (a *attachments) change(sc *server.Conn, schemas map[string]string) {
+	if len(schemas) == 0 && sc.Attached == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	had := sc.attached
-	sc.attached = nil
+	had := sc.Attached
+	sc.Attached = nil
 	for id := range schemas {
 		if slices.Contains(had, id) || a.add(id) {
-			sc.attached = append(sc.attached, id)
+			sc.Attached = append(sc.Attached, id)
 		}
 	}
 	for _, id := range had {
-		if !slices.Contains(sc.attached, id) {
+		if !slices.Contains(sc.Attached, id) {
 			a.leave(id, true)
 		}
 	}
@@ -151,16 +152,16 @@ func (a *attachments) change(sc *serverConn, schemas map[string]string) {
 }
 
 // closed notes that the connection is.
-func (a *attachments) closed(sc *serverConn) {
-	if a == nil || sc.attached == nil {
+func (a *attachments) closed(sc *server.Conn) {
+	if a == nil || sc.Attached == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, id := range sc.attached {
+	for _, id := range sc.Attached {
 		a.leave(id, false)
 	}
-	sc.attached = nil
+	sc.Attached = nil
 	a.publish()
 }
 
@@ -283,7 +284,7 @@ func (c *conn) anew(call func() error) error {
 
 // checkAttached is for a connection that was just drawn.
 func (c *conn) checkAttached() error {
-	if sc := c.drawn.sc; sc.attached == nil || c.pool.gate == nil || c.gates.covers(sc.attached) {
+	if sc := c.drawn.Conn; sc.Attached == nil || c.pool.gate == nil || c.gates.covers(sc.Attached) {
 		return nil
 	}
 	c.giveBack()
@@ -294,23 +295,23 @@ func (c *conn) checkAttached() error {
 // what is. In r, which may be nil, are its
 // rows: some drivers execute it no earlier than these are read.
 func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
-	sc := c.drawn.sc
-	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.attached == nil || !setsJournal(st, text)) {
+	sc := c.drawn.Conn
+	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !setsJournal(st, text)) {
 		return
 	}
-	if r != nil && r.inner != nil {
-		r.fillMemory(c.db.mustSpill(), func() bool { return false })
+	if r != nil && r.Inner != nil {
+		r.Fill(c.db.mustSpill(), func() bool { return false })
 	}
 	c.lookAttached(ctx, sc)
 }
 
 // lookAttached looks what is attached. A connection that cannot tell is not used again.
-func (c *conn) lookAttached(ctx context.Context, sc *serverConn) {
-	if sc.broken || c.pool.gate == nil {
+func (c *conn) lookAttached(ctx context.Context, sc *server.Conn) {
+	if sc.HasFailed() || c.pool.gate == nil {
 		return
 	}
 	if err := c.pool.attached.look(context.WithoutCancel(ctx), sc); err != nil {
-		sc.broken = true
+		sc.Fail()
 	}
 }
 
@@ -318,11 +319,11 @@ func (c *conn) lookAttached(ctx context.Context, sc *serverConn) {
 // gate: it passes those of the new ones too.
 func (c *conn) passMore(ctx context.Context) error {
 	sc, s := c.server(), c.scopeOnServer()
-	if sc == nil || s == nil || c.pool.gate == nil || sc.attached == nil && c.expected == nil {
+	if sc == nil || s == nil || c.pool.gate == nil || sc.Attached == nil && c.expected == nil {
 		return nil
 	}
 	in := s.conn
-	if in.gates.covers(sc.attached) && in.gates.covers(c.expected) {
+	if in.gates.covers(sc.Attached) && in.gates.covers(c.expected) {
 		return nil
 	}
 	set := c.pool.attached.now.Load()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -268,9 +269,9 @@ func (s *cutScene) warmUp(n int, peeks bool) {
 		conns = append(conns, conn)
 	}
 	for _, out := range conns {
-		onDrawn(s.T, out, func(sc *serverConn) {
+		onDrawn(s.T, out, func(sc *server.Conn) {
 			if !peeks {
-				sc.peek = nil // as behind TLS, which may hide the end
+				sc.Peek = nil // as behind TLS, which may hide the end
 			}
 		})
 		must(s.T, out.Close())
@@ -309,17 +310,18 @@ func TestSocketOfLibPQ(t *testing.T) {
 	must(t, err)
 	defer ci.Close()
 	sc := serverConnOn(s.T, s.c, ci)
-	must(t, postgresIdentify(ctx, sc))
-	if !sc.mayHaveSent || sc.peek == nil {
-		t.Fatalf("mayHaveSent %v, with peek %v; want both", sc.mayHaveSent, sc.peek != nil)
+	sc.Peer, err = postgresIdentify(ctx, sc)
+	must(t, err)
+	if !sc.MayHaveSent || sc.Peek == nil {
+		t.Fatalf("mayHaveSent %v, with peek %v; want both", sc.MayHaveSent, sc.Peek != nil)
 	}
-	if ended, known := sc.peek(); ended || !known {
+	if ended, known := sc.Peek(); ended || !known {
 		t.Errorf("an idle connection: ended %v, known %v", ended, known)
 	}
-	if n := testing.AllocsPerRun(100, func() { sc.peek() }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { sc.Peek() }); n != 0 {
 		t.Errorf("a look allocates %v times", n)
 	}
-	_, err = s.bare.Exec("SELECT pg_terminate_backend($1::int)", strings.TrimSpace(sc.session.ID))
+	_, err = s.bare.Exec("SELECT pg_terminate_backend($1::int)", strings.TrimSpace(sc.Session.ID))
 	must(t, err)
-	waitFor(t, func() bool { ended, known := sc.peek(); return ended && known })
+	waitFor(t, func() bool { ended, known := sc.Peek(); return ended && known })
 }

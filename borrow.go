@@ -2,39 +2,14 @@ package dblocker
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
-
-// A borrower makes connections by taking them out of the pool of a handle that is not
-// ours, to which they go back when they are closed.
-type borrower struct{ db *sql.DB }
-
-func (b borrower) Driver() driver.Driver { return b.db.Driver() }
-
-func (b borrower) Connect(ctx context.Context) (driver.Conn, error) {
-	home, err := b.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := &borrowedConn{home: home}
-	if err := home.Raw(func(dc any) error { c.Conn = dc.(driver.Conn); return nil }); err != nil {
-		home.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
-// A borrowedConn is a connection of another pool.
-type borrowedConn struct {
-	driver.Conn
-	home *sql.Conn
-}
 
 // checkConnected refuses what a ConnectFunc must not return.
 func checkConnected(db *sqlx.DB, user string) error {
@@ -87,7 +62,7 @@ func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*storeDB, erro
 		return nil, err
 	}
 	d := Driver{inner: db.Driver(), opened: db.Driver()}
-	on := newStoreDB(newConnector(d, cfg, borrower{db.DB}, dsn), nil, db.DriverName())
+	on := newStoreDB(newConnector(d, cfg, server.Borrow(db.DB), dsn), nil, db.DriverName())
 	on.db = db
 	on.borrowed = true
 	return on, nil

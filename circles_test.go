@@ -275,7 +275,7 @@ func takeSlot(t *testing.T, db *sql.DB, ctx context.Context) (giveBack func()) {
 	defer p.release()
 	id, _ := identityFrom(ctx)
 	slot := &rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Session}
-	must(t, p.slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
+	must(t, p.servers.Slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
 	return slot.Release
 }
 
@@ -301,7 +301,7 @@ func waitingForConn(t *testing.T, db *sql.DB) (n int) {
 	_, p, err := poolOf(db)
 	must(t, err)
 	defer p.release()
-	for _, info := range p.slots.Snapshot() {
+	for _, info := range p.servers.Slots.Snapshot() {
 		if info.Waiting {
 			n++
 		}

@@ -77,12 +77,12 @@ type conn struct {
 	using *pin         // whose turn the call has; else nil
 	pins  *pinUse      // nil until using, or pinned, is set for the first time
 
-	drawn    draw        // has no sc unless a server connection is drawn
-	pinned   *pin        // whose connection that is; nil if c has drawn it itself
-	gates    *gateSet    // of attached files, that the operation or the open transaction has passed
-	expected []string    // the files that the running statement may attach
-	slot     rwlock.Hold // held while it is, if their number is limited
-	stmts    []*stmt     // those with an inner statement on it
+	drawn    server.Lease // has no sc unless a server connection is drawn
+	pinned   *pin         // whose connection that is; nil if c has drawn it itself
+	gates    *gateSet     // of attached files, that the operation or the open transaction has passed
+	expected []string     // the files that the running statement may attach
+	slot     rwlock.Hold  // held while it is, if their number is limited
+	stmts    []*stmt      // those with an inner statement on it
 
 	// self is the owner of what c has where nobody else is. Its calls run one at a time, so
 	// while one of them waits, all of that is stuck: the deadlock search is to know.
@@ -104,7 +104,7 @@ func (c *conn) Ping(ctx context.Context) error {
 			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
-			return c.onServer(ctx, &op, idle, func(sc *serverConn) error { return sc.Ping(ctx) })
+			return c.onServer(ctx, &op, idle, func(sc *server.Conn) error { return sc.Ping(ctx) })
 		})
 	})
 }
@@ -138,8 +138,8 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 				return err
 			}
 			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
-			snd := sending{statement: s.statement, query: query, inTx: c.scopeOnServer() != nil}
-			err := c.onServer(ctx, &op, idle, func(sc *serverConn) error {
+			snd := server.Call{Statement: s.statement, Query: query, InTx: c.scopeOnServer() != nil}
+			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
 				_, err := s.on(ctx, sc, &snd)
 				return err
 			})
@@ -196,17 +196,17 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 		c.noteRaw()
 		if !returned {
 			c.abandon(nil, nil) // as database/sql is about to
-		} else if sc == c.drawn.sc {
+		} else if sc == c.drawn.Conn {
 			c.lookAttached(context.Background(), sc)
 		}
 	}()
-	err = f(sc.ci)
+	err = f(sc.Inner())
 	returned = true
 	return err
 }
 
 // lend draws a server connection for Raw, whose callback may call c again.
-func (c *conn) lend() (sc *serverConn, err error) {
+func (c *conn) lend() (sc *server.Conn, err error) {
 	op := c.background()
 	err = c.call(&op, func() error {
 		if err := c.anew(func() error { return c.startTx(&op) }); err != nil {
@@ -216,8 +216,10 @@ func (c *conn) lend() (sc *serverConn, err error) {
 			return err
 		}
 		c.busy, c.lent = true, true
-		sc = c.drawn.sc
-		sc.doubtful = sc.doubtful || c.pool.gate != nil // others tell by themselves, or are not asked for so little
+		sc = c.drawn.Conn
+		if c.pool.gate != nil { // others tell by themselves, or are not asked for so little
+			sc.Doubt()
+		}
 		return nil
 	})
 	return sc, err
@@ -225,7 +227,7 @@ func (c *conn) lend() (sc *serverConn, err error) {
 
 // drawForRaw passes the gate while a new connection may read the schema.
 func (c *conn) drawForRaw(op *operation) error {
-	if c.drawn.sc != nil {
+	if c.drawn.Conn != nil {
 		return nil
 	}
 	return c.anew(func() error {
@@ -262,8 +264,8 @@ func (c *conn) release(h *locks.Hold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *locks.Hold) {
-	if sc := c.drawn.sc; sc != nil && sc.open == nil && sc.lost() {
-		c.pool.lost.Adopt(sc.session, h)
+	if sc := c.drawn.Conn; sc != nil && !sc.HasRows() && sc.IsLost() {
+		c.pool.lost.Adopt(sc.Session, h)
 	}
 }
 
@@ -279,8 +281,8 @@ func (c *conn) ResetSession(ctx context.Context) error {
 		return driver.ErrBadConn
 	}
 	return c.guard(func() error {
-		if c.drawn.sc != nil {
-			return c.drawn.sc.reset(ctx)
+		if c.drawn.Conn != nil {
+			return c.drawn.Conn.Reset(ctx)
 		}
 		return nil
 	})
@@ -296,7 +298,7 @@ func (c *conn) IsValid() (valid bool) {
 	}
 	c.guard(func() error {
 		if c.keepRaw() {
-			valid = c.drawn.sc.validate()
+			valid = c.drawn.Conn.Validate()
 			return nil
 		}
 		c.endScopes()

@@ -29,7 +29,7 @@ func (c *conn) callHeld(op *operation, f func() error) error {
 	if err := c.enterFor(op); err != nil {
 		return err
 	}
-	closes := c.scope == nil && (c.drawn.sc == nil || c.drawn.sc.open == nil)
+	closes := c.scope == nil && (c.drawn.Conn == nil || !c.drawn.Conn.HasRows())
 	return c.raiseWhenClosed(closes, c.guardHeld(f))
 }
 
@@ -128,17 +128,17 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 // before anything was sent, where database/sql goes on.
 func (c *conn) abandon(h *locks.Hold, adm *admission) {
 	defer adm.drop(c.pool)
-	if c.gone != inUse || c.drawn.sc.stopConverting() && c.goesOn {
+	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
 		return
 	}
 	c.gone = abandoned
 	defer c.giveUp()
 	defer c.endScopes()
-	sc := c.drawn.sc
+	sc := c.drawn.Conn
 	if sc == nil {
 		return
 	}
-	sc.broken = true
+	sc.Fail()
 	c.leaveAll(h)
 	defer c.discard()
 	c.endRows(openOn(sc))
@@ -147,26 +147,26 @@ func (c *conn) abandon(h *locks.Hold, adm *admission) {
 // endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
 func (c *conn) endRows(all []*rows) {
 	each.Do(all, func(r *rows) {
-		c.db.contain(func() { r.end(errAbandoned) })
+		server.Contain(c.db.logger, func() { r.end(errAbandoned) })
 	})
 }
 
 // leaveAll leaves all that is held for work on the server connection to its session.
 func (c *conn) leaveAll(h *locks.Hold) {
-	sc := c.drawn.sc
-	if sc.session == (server.Session{}) {
+	sc := c.drawn.Conn
+	if sc.Session == (server.Session{}) {
 		return
 	}
 	if h != nil {
-		c.pool.lost.Adopt(sc.session, h)
+		c.pool.lost.Adopt(sc.Session, h)
 	}
 	for _, r := range openOn(sc) {
-		c.pool.lost.Adopt(sc.session, &r.hold.Hold)
+		c.pool.lost.Adopt(sc.Session, &r.hold.Hold)
 	}
 	for s := c.scope; s != nil; s = s.outer {
-		c.pool.lost.Adopt(sc.session, &s.hold)
+		c.pool.lost.Adopt(sc.Session, &s.hold)
 		for _, h := range s.joined {
-			c.pool.lost.Adopt(sc.session, h)
+			c.pool.lost.Adopt(sc.Session, h)
 		}
 	}
 }

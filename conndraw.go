@@ -7,6 +7,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -24,9 +25,9 @@ const (
 // work are replaced while the lock is held.
 //
 // ctx is that of the operation, or ends earlier.
-func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*serverConn) error) error {
-	if sc := c.drawn.sc; sc != nil {
-		if sc.broken { // as database/sql, which would no longer let it be used
+func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*server.Conn) error) error {
+	if sc := c.drawn.Conn; sc != nil {
+		if sc.HasFailed() { // as database/sql, which would no longer let it be used
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
@@ -40,13 +41,13 @@ func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*
 			return err
 		}
 		c.busy = u
-		mayBeStale := c.drawn.mayBeStale
+		mayBeStale := c.drawn.MayBeStale
 		replace, err := c.first(ctx, op, u, call)
 		if !replace {
 			return err
 		}
 		c.discard() // now, since nothing was done on it that could go on
-		if !mayBeStale || tries >= c.db.limits.maxIdleConns {
+		if !mayBeStale || tries >= c.db.limits.MaxIdleConns {
 			return err
 		}
 	}
@@ -55,9 +56,9 @@ func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*
 // first runs the call that a server connection was drawn for, having set the limit for its
 // statements. If the connection turns out to be bad before it has done any work, it is to be
 // replaced.
-func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*serverConn) error) (replace bool, err error) {
-	sc, mayBeStale := c.drawn.sc, c.drawn.mayBeStale
-	ended, known := c.drawn.hasEnded()
+func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*server.Conn) error) (replace bool, err error) {
+	sc, mayBeStale := c.drawn.Conn, c.drawn.MayBeStale
+	ended, known := c.drawn.HasEnded()
 	if ended {
 		return true, driver.ErrBadConn
 	}
@@ -75,22 +76,22 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 	}
 	replace, asked := c.sentNothing(ctx, mayBeStale && !known)
 	if asked != nil {
-		sc.broken = true
+		sc.Fail()
 		err = asked
 	}
 	return replace, err
 }
 
 // callInner calls the inner driver. Others see how long that takes.
-func (c *conn) callInner(sc *serverConn, call func(*serverConn) error) error {
+func (c *conn) callInner(sc *server.Conn, call func(*server.Conn) error) error {
 	c.resident.Calls.Begin()
 	defer c.resident.Calls.End()
-	return sc.heed(call(sc))
+	return sc.Heed(call(sc))
 }
 
 // draw makes sure that c has a server connection.
 func (c *conn) draw(ctx context.Context, op *operation) error {
-	if c.drawn.sc != nil {
+	if c.drawn.Conn != nil {
 		return nil
 	}
 	if op.pin != nil {
@@ -104,9 +105,9 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 
 // drawFor draws a server connection, for which slot waits as a part of a call of id, when it is
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
-func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity, user string) (draw, error) {
-	if c.pool.slots == nil { // there is nothing to wait for
-		return c.pool.connect(ctx)
+func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity, user string) (server.Lease, error) {
+	if c.pool.servers.Slots == nil { // there is nothing to wait for
+		return c.pool.servers.Connect(ctx)
 	}
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)
@@ -114,7 +115,7 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 		c.leaf.Lock.With = slot.With
 		slot.With = leaf
 	}
-	return c.pool.draw(ctx, slot, c.waitForConn(user))
+	return c.pool.servers.Draw(ctx, slot, c.waitForConn(user))
 }
 
 func (c *conn) waitForConn(user string) rwlock.Wait {
@@ -126,26 +127,26 @@ func (c *conn) waitForConn(user string) rwlock.Wait {
 // giveBack returns the server connection, if any, to the inner pool; a pinned one stays with
 // its pin.
 func (c *conn) giveBack() {
-	c.undraw(func(d draw, p *pin) {
+	c.undraw(func(d server.Lease, p *pin) {
 		if p == nil {
-			d.giveBack()
+			d.GiveBack()
 		}
 	})
 }
 
 // discard closes the server connection, if any.
 func (c *conn) discard() {
-	c.undraw(func(d draw, p *pin) {
+	c.undraw(func(d server.Lease, p *pin) {
 		if p == nil {
-			d.discard()
+			d.Discard()
 		} else {
 			p.discard()
 		}
 	})
 }
 
-func (c *conn) undraw(end func(draw, *pin)) {
-	if c.drawn.sc == nil {
+func (c *conn) undraw(end func(server.Lease, *pin)) {
+	if c.drawn.Conn == nil {
 		return
 	}
 	d, p := c.drawn, c.pinned
@@ -157,17 +158,17 @@ func (c *conn) undraw(end func(draw, *pin)) {
 	defer c.slot.Release()
 	defer end(d, p)
 	if p == nil || c.using != nil && p.scope == nil { // else it is not for c alone: see lockReturn
-		c.noteEnd(d.sc) // should a transaction have ended unseen
+		d.Conn.EndTx() // should a transaction have ended unseen
 	}
 	for len(c.stmts) > 0 {
 		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
-	c.drawn, c.pinned = draw{}, nil
+	c.drawn, c.pinned = server.Lease{}, nil
 }
 
 // detach leaves the pin whose connection c had; nil if it was another.
 func (c *conn) detach(p *pin) {
-	c.drawn, c.pinned = draw{}, nil
+	c.drawn, c.pinned = server.Lease{}, nil
 	switch u := c.pins; {
 	case u == nil:
 	case c.using != nil && c.using == p && u.visit.IsFree():

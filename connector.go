@@ -35,14 +35,14 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.handle = handle{
 		config:    cfg,
 		connector: c,
-		texts:     textsOf(cfg.dialect.text, dsn != nil && cfg.dialect == mysqlDialect && mysql.HidesBackslashes(*dsn)),
+		texts:     textsOf(cfg.dialect.Text, dsn != nil && cfg.dialect == mysqlDialect && mysql.HidesBackslashes(*dsn)),
 		closed:    make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
 		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
 	}
-	c.rows.skipsNoSet = slices.Contains(drivers.EndedSets, drivers.Package(d.opened))
-	c.rows.closeTells = cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect
+	c.rows.SkipsNoSet = slices.Contains(drivers.EndedSets, drivers.Package(d.opened))
+	c.rows.CloseTells = cfg.dialect == postgresDialect || cfg.dialect == mysqlDialect
 	c.driver.handle = c
 	c.slow = c.tellSlow
 	return c

@@ -29,7 +29,7 @@ func init() {
 	sql.Register("dblocker", &Driver{})
 	for name := range drivers.Named {
 		sql.Register(name+wrappedSuffix, &Driver{name: name})
-		sqlx.BindDriver(name+wrappedSuffix, detectDialect(nil, name).bindType)
+		sqlx.BindDriver(name+wrappedSuffix, detectDialect(nil, name).BindType)
 	}
 }
 
@@ -56,7 +56,7 @@ func Register(name string, inner driver.Driver, opts ...Option) error {
 		return err
 	}
 	sql.Register(name, &Driver{name: name, inner: inner, opts: opts})
-	sqlx.BindDriver(name, cfg.dialect.bindType)
+	sqlx.BindDriver(name, cfg.dialect.BindType)
 	return nil
 }
 
@@ -156,7 +156,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err := refuseMisplaced(cfg.dialect, t.dsn, cfg.logger); err != nil {
 		return nil, err
 	}
-	ci, err := cfg.dialect.open(cfg.logger, inner, t.dsn)
+	ci, err := cfg.dialect.Open(cfg.logger, inner, t.dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)
 	}

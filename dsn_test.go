@@ -60,8 +60,8 @@ func TestOptionsBeforeTheSlashesOfAURL(t *testing.T) {
 		must(t, err)
 		cfg, err := newConfig(generic, got.opts)
 		must(t, err)
-		if cfg.lockTimeout != 7*time.Second || cfg.limits.maxOpenConns != 3 {
-			t.Errorf("%s: lock_timeout %v, max_open_conns %d; want 7s, 3", dsn, cfg.lockTimeout, cfg.limits.maxOpenConns)
+		if cfg.lockTimeout != 7*time.Second || cfg.limits.MaxOpenConns != 3 {
+			t.Errorf("%s: lock_timeout %v, max_open_conns %d; want 7s, 3", dsn, cfg.lockTimeout, cfg.limits.MaxOpenConns)
 		}
 		for _, bad := range []string{scheme + "?lock_timeout=5://host/app", scheme + "?max_open_conns=2://host/app?max_open_conns=3"} {
 			if got, err := parseDSN(bad); err == nil {
@@ -120,7 +120,7 @@ func FuzzDSN(f *testing.F) {
 			t.Errorf("%q: the error shows the password: %v", dsn, err)
 		}
 		for _, d := range dialects {
-			d.database(dsn)
+			d.Database(dsn)
 		}
 	})
 }

@@ -206,7 +206,7 @@ func (c *handle) connectError(err error) error {
 	}
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
-		return waitError(w, locks.Identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.maxOpenConns), outOfConnections)
+		return waitError(w, locks.Identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.MaxOpenConns), outOfConnections)
 	}
 	return err
 }

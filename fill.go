@@ -4,19 +4,25 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // spillLimits are those for rows that need not make way.
-func (c *handle) spillLimits() fillLimit { return fillLimit{c.spillLimit, c.spillTotal} }
+func (c *handle) spillLimits() server.FillLimit {
+	return server.FillLimit{Each: c.spillLimit, Total: c.spillTotal}
+}
 
 // mustSpill are those for rows without whose end the program cannot go on.
-func (c *handle) mustSpill() fillLimit { return fillLimit{c.spillLimit, 1 << 62} }
+func (c *handle) mustSpill() server.FillLimit {
+	return server.FillLimit{Each: c.spillLimit, Total: 1 << 62}
+}
 
 // fill reads on in the rows, as fillMemory does. Rows that have ended give up their locks. The caller has
 // the connection, and the rows are open on it.
-func (r *rows) fill(limit fillLimit, stop func() bool) fillEnd {
-	end := r.fillMemory(limit, stop)
-	if end == fillDone {
+func (r *rows) fill(limit server.FillLimit, stop func() bool) server.FillEnd {
+	end := r.Fill(limit, stop)
+	if end == server.FillDone {
 		r.tryFinish()
 	}
 	return end
@@ -27,9 +33,9 @@ func (r *rows) tryFinish() {
 	returned := false
 	defer func() {
 		if !returned {
-			r.raiseAtClose(recover())
-			if sc := r.conn.drawn.sc; sc != nil {
-				sc.broken = true
+			r.RaiseAtClose(recover())
+			if sc := r.conn.drawn.Conn; sc != nil {
+				sc.Fail()
 			}
 		}
 	}()
@@ -41,7 +47,7 @@ func (r *rows) tryFinish() {
 // but what WithMode has made exclusive lasts until they are closed.
 func (r *rows) finish() {
 	defer r.giveUp()
-	if r.failure() != nil || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
+	if r.Failure() != nil || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutNow()
 	}
 	if settle := r.settle; settle != nil {
@@ -64,14 +70,14 @@ func (r *rows) keepsLock() bool { return r.asked == askedExclusive }
 // spill is fill for rows that have to make way for a statement of the same connection, or
 // of the same owner. Those that exceed the limit keep what they hold: what has been read is
 // served first, and then the rest.
-func (r *rows) spill(limit fillLimit, stop func() bool) error {
-	if r.isClosed() || !r.opened {
+func (r *rows) spill(limit server.FillLimit, stop func() bool) error {
+	if r.IsClosed() || !r.opened {
 		return nil
 	}
 	switch r.fill(limit, stop) {
-	case fillFull:
-		return limit.exceeded()
-	case fillStopped:
+	case server.FillFull:
+		return exceeded(limit)
+	case server.FillStopped:
 		return errInCall
 	}
 	r.count()
@@ -79,7 +85,7 @@ func (r *rows) spill(limit fillLimit, stop func() bool) error {
 }
 
 // spillWithin is spill for a call with ctx that has the connection.
-func (r *rows) spillWithin(ctx context.Context, limit fillLimit) error {
+func (r *rows) spillWithin(ctx context.Context, limit server.FillLimit) error {
 	err := r.spill(limit, func() bool { return ctx.Err() != nil })
 	if err == errInCall {
 		return ctx.Err()
@@ -87,8 +93,8 @@ func (r *rows) spillWithin(ctx context.Context, limit fillLimit) error {
 	return err
 }
 
-func (l fillLimit) exceeded() error {
-	return fmt.Errorf("%w: more than spill_limit=%d bytes, or spill_total=%d with those of others; read them to the end or close them first, or raise the limit", ErrSpillLimit, l.each, l.total)
+func exceeded(l server.FillLimit) error {
+	return fmt.Errorf("%w: more than spill_limit=%d bytes, or spill_total=%d with those of others; read them to the end or close them first, or raise the limit", ErrSpillLimit, l.Each, l.Total)
 }
 
 // count counts the rows as spilled, once.
@@ -133,14 +139,14 @@ func (r *rows) yieldOnce(stop func() bool) (done bool) {
 		return true
 	}
 	end := r.fill(r.conn.db.spillLimits(), stop)
-	if end == fillDone {
+	if end == server.FillDone {
 		r.count()
 	}
-	return end != fillStopped
+	return end != server.FillStopped
 }
 
 // mayYield tells whether the rows may make way for others. The caller has the connection.
 func (r *rows) mayYield() bool {
 	c := r.conn
-	return r.opened && !r.isClosed() && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
+	return r.opened && !r.IsClosed() && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/seen"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -32,7 +33,7 @@ type handle struct {
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
 
-	rows handleRows
+	rows server.HandleRows
 
 	copiesRows   bool // whether the inner driver reuses the bytes of a row
 	plainValuers bool // whether the inner driver leaves a driver.Valuer to database/sql

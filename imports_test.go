@@ -30,7 +30,7 @@ var order = []struct {
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},
-	{"internal/server", nil},
+	{"internal/server", []string{"internal/drivers", "internal/rwlock", "internal/sqltext"}},
 	{"internal/lost", []string{"internal/locks", "internal/rwlock", "internal/server"}},
 	{"internal/sqlite", []string{"internal/drivers", "internal/gate", "internal/rwlock", "internal/seen", "internal/server", "internal/sqltext"}},
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/sqltext"}},

@@ -486,7 +486,7 @@ func lockAllOnce(ctx context.Context, db *sql.DB) error {
 
 // drawAll draws as many connections as there may be.
 func (a *attempt) drawAll(ctx context.Context) error {
-	for user := range a.c.limits.maxOpenConns {
+	for user := range a.c.limits.MaxOpenConns {
 		rows, err := a.db.QueryContext(WithUser(ctx, 100+user), "SELECT v FROM t")
 		if err != nil {
 			return err

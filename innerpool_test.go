@@ -7,16 +7,17 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 // innerOf returns the server connections of a handle, which it opens.
-func innerOf(t *testing.T, handle any) *innerPool {
+func innerOf(t *testing.T, handle any) *server.Pool {
 	t.Helper()
 	p, err := connectorIn(t, handle).open()
 	must(t, err)
 	p.release()
-	return &p.inner
+	return &p.servers
 }
 
 func wantConns(t *testing.T, when string, st sql.DBStats, inUse, idle int) {
@@ -42,8 +43,8 @@ func TestLoneConnection(t *testing.T) {
 		if !inUse {
 			must(t, conn.Close())
 		}
-		if opened != 1 || inner.made.Load() != nil {
-			t.Fatalf("%d connections were opened for one after the other; a sql.DB is there: %v", opened, inner.made.Load() != nil)
+		if opened != 1 || inner.HasDB() {
+			t.Fatalf("%d connections were opened for one after the other; a sql.DB is there: %v", opened, inner.HasDB())
 		}
 		st, err := Stats(db)
 		must(t, err)
@@ -55,10 +56,10 @@ func TestLoneConnection(t *testing.T) {
 		must(t, second(conn.ExecContext(ctx, "INSERT INTO own VALUES (1)")))
 		rows, err := db.QueryContext(ctx, "SELECT v FROM t")
 		must(t, err)
-		wantConns(t, "two in use", inner.db().Stats(), 2, 0)
+		wantConns(t, "two in use", inner.DB().Stats(), 2, 0)
 		must(t, conn.Close())
 		must(t, rows.Close())
-		wantConns(t, "two idle", inner.db().Stats(), 0, 2)
+		wantConns(t, "two idle", inner.DB().Stats(), 0, 2)
 		if opened != 2 {
 			t.Errorf("%d connections were opened for two at a time", opened)
 		}
@@ -81,14 +82,14 @@ func TestLoneConnectionWhileItIsOpened(t *testing.T) {
 	hook.closed.Store(false)
 	rows, err := db.Query("SELECT v FROM t")
 	must(t, err)
-	wantConns(t, "beside the opening", inner.db().Stats(), 1, 0)
+	wantConns(t, "beside the opening", inner.DB().Stats(), 1, 0)
 	close(hook.free)
 	must(t, <-done)
-	wantConns(t, "after it", inner.db().Stats(), 1, 1)
+	wantConns(t, "after it", inner.DB().Stats(), 1, 1)
 	must(t, rows.Close())
-	wantConns(t, "at the end", inner.db().Stats(), 0, 2)
+	wantConns(t, "at the end", inner.DB().Stats(), 0, 2)
 	must(t, db.Close())
-	wantConns(t, "closed", inner.db().Stats(), 0, 0)
+	wantConns(t, "closed", inner.DB().Stats(), 0, 0)
 }
 
 // TestLoneConnectionIsClosed with the handle, or when it is given back after that, also if the sql.DB
@@ -98,7 +99,7 @@ func TestLoneConnectionIsClosed(t *testing.T) {
 	dsn := "file:" + testdb.SQLite(t) + "?_journal_mode=WAL"
 	var last *sqlite3.SQLiteConn
 	isClosed := func() bool { return last.Ping(ctx) != nil }
-	open := func() (*Connector, *innerPool) {
+	open := func() (*Connector, *server.Pool) {
 		d := &Driver{name: "sqlite3", inner: &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error { last = c; return nil }}}
 		ci, err := d.OpenConnector(dsn)
 		must(t, err)
@@ -107,9 +108,9 @@ func TestLoneConnectionIsClosed(t *testing.T) {
 	}
 
 	c, inner := open()
-	d, err := inner.draw(ctx)
+	d, err := inner.Connect(ctx)
 	must(t, err)
-	d.goBack()
+	d.GiveBack()
 	must(t, c.Close())
 	if !isClosed() {
 		t.Error("an idle connection is open after the handle is closed")
@@ -117,36 +118,36 @@ func TestLoneConnectionIsClosed(t *testing.T) {
 
 	for _, asked := range []bool{false, true} {
 		c, inner = open()
-		d, err = inner.draw(ctx)
+		d, err = inner.Connect(ctx)
 		must(t, err)
 		must(t, c.Close())
 		if isClosed() {
 			t.Error("a connection is closed while it is in use")
 		}
 		if asked {
-			inner.db()
+			inner.DB()
 		}
-		if _, err := inner.draw(ctx); err == nil || err.Error() != errClosed.Error() {
+		if _, err := inner.Connect(ctx); err == nil || err.Error() != errClosed.Error() {
 			t.Errorf("a closed handle gives another connection: %v", err)
 		}
-		d.goBack()
+		d.GiveBack()
 		if !isClosed() {
 			t.Errorf("a connection is open that was given back to a closed handle; the sql.DB was asked for: %v", asked)
 		}
 	}
 
 	c, inner = open()
-	d, err = inner.draw(ctx)
+	d, err = inner.Connect(ctx)
 	must(t, err)
-	d.sc.broken = true
-	d.goBack()
+	d.Conn.Fail()
+	d.GiveBack()
 	if !isClosed() {
 		t.Error("a broken connection is open after it was given back")
 	}
 	first := last
-	d, err = inner.draw(ctx)
+	d, err = inner.Connect(ctx)
 	must(t, err)
-	d.goBack()
+	d.GiveBack()
 	if last == first || isClosed() {
 		t.Error("no new connection replaces one that was broken")
 	}
@@ -165,7 +166,7 @@ func TestLimitsOfConnectionsNeedASQLDB(t *testing.T) {
 		"conn_max_idle_time=30m": true,
 	} {
 		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+path)
-		if got := innerOf(t, db).made.Load() != nil; got != want {
+		if got := innerOf(t, db).HasDB(); got != want {
 			t.Errorf("%q: a sql.DB is there: %v; want %v", options, got, want)
 		}
 	}

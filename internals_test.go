@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
@@ -71,41 +72,42 @@ func walReaderOf(t testing.TB, handle any) *sqlite.WALReader {
 // statsOf returns the statistics of the inner pool.
 func statsOf(t testing.TB, handle any) sql.DBStats {
 	t.Helper()
-	return openPool(t, handle).inner.db().Stats()
+	return openPool(t, handle).servers.DB().Stats()
 }
 
 // drawFrom takes a connection out of the inner pool, until it is closed.
 func drawFrom(t testing.TB, handle any) *sql.Conn {
 	t.Helper()
-	conn, err := openPool(t, handle).inner.db().Conn(context.Background())
+	conn, err := openPool(t, handle).servers.DB().Conn(context.Background())
 	must(t, err)
 	return conn
 }
 
 // onServerConn calls f with a connection of the inner pool.
-func onServerConn(t testing.TB, handle any, f func(*serverConn)) {
+func onServerConn(t testing.TB, handle any, f func(*server.Conn)) {
 	t.Helper()
 	conn := drawFrom(t, handle)
 	defer conn.Close()
 	must(t, conn.Raw(func(dc any) error {
-		f(dc.(*serverConn))
+		f(dc.(*server.Conn))
 		return nil
 	}))
 }
 
 // onDrawn calls f with the server connection that a connection of the program has.
-func onDrawn(t testing.TB, of *sql.Conn, f func(*serverConn)) {
+func onDrawn(t testing.TB, of *sql.Conn, f func(*server.Conn)) {
 	t.Helper()
 	must(t, of.Raw(func(dc any) error {
-		f(dc.(*conn).drawn.sc)
+		f(dc.(*conn).drawn.Conn)
 		return nil
 	}))
 }
 
 // serverConnOn makes a server connection of one of the inner driver.
-func serverConnOn(t testing.TB, handle any, ci driver.Conn) *serverConn {
+func serverConnOn(t testing.TB, handle any, ci driver.Conn) *server.Conn {
 	t.Helper()
-	return newServerConn(ci, &connectorIn(t, handle).serverConfig)
+	cfg := connectorIn(t, handle).forServers()
+	return server.NewConn(ci, &cfg)
 }
 
 // lostOf returns how many sessions the handle takes for lost, and barred tells whether
@@ -136,11 +138,11 @@ func locksInUse(p *pool, open int) string {
 	}
 	add("users' locks", len(p.users.Snapshot()))
 	add("the lock of all users", len(p.users.SnapshotAll()))
-	add("slots", p.slots.Len())
+	add("slots", p.servers.Slots.Len())
 	if g := p.gate; g != nil {
 		g.InUse(add)
 	}
-	stats := p.inner.db().Stats()
+	stats := p.servers.DB().Stats()
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")

@@ -98,7 +98,7 @@ func (c *conn) pause(ctx context.Context, d time.Duration) error {
 // noteJournal follows what a statement on c, which has the gate, did to the journal, be
 // it that it failed. If c has no server connection it did not come to be executed.
 func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text string) {
-	g, sc := c.pool.gate, c.drawn.sc
+	g, sc := c.pool.gate, c.drawn.Conn
 	switch {
 	case g == nil || !setsJournal(st, text):
 	case sc == nil:
@@ -123,8 +123,8 @@ func (c *conn) noteJournalOf(ctx context.Context, r *rows, st sqltext.Statement,
 	if c.pool.gate == nil || !setsJournal(st, text) {
 		return
 	}
-	if r.inner != nil {
-		r.fillMemory(c.db.mustSpill(), func() bool { return false })
+	if r.Inner != nil {
+		r.Fill(c.db.mustSpill(), func() bool { return false })
 	}
 	c.noteJournal(ctx, st, text)
 }

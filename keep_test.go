@@ -12,6 +12,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -329,6 +330,6 @@ func TestPoolerIsNoticed(t *testing.T) {
 // keeps returns how many statements a server connection keeps.
 func keeps(t *testing.T, handle any) (size int) {
 	t.Helper()
-	onServerConn(t, handle, func(sc *serverConn) { size = sc.cache.size })
+	onServerConn(t, handle, func(sc *server.Conn) { size = sc.Cached().Size })
 	return size
 }

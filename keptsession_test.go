@@ -15,6 +15,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -80,7 +81,7 @@ func TestOwnSettingsCostNoStatement(t *testing.T) {
 	if second := request(4); first != second || first == "" {
 		t.Errorf("prepared at %s, and at the next request at %s", first, second)
 	}
-	for tenant := range 2 * customPlans {
+	for tenant := range 2 * server.CustomPlans {
 		request(tenant)
 	}
 	if last := request(1); last == first {
@@ -162,9 +163,9 @@ func TestSchemaChangeInStringThatBegins(t *testing.T) {
 // TestTableOfAnotherProgramEarlierInThePath is not told by the server: it is seen when what is kept has become too old.
 func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN() + " search_path=a,public"
-	keepsFor := postgresDialect.keepsFor
-	postgresDialect.keepsFor = 50 * time.Millisecond
-	defer func() { postgresDialect.keepsFor = keepsFor }()
+	keepsFor := postgresDialect.KeepsFor
+	postgresDialect.KeepsFor = 50 * time.Millisecond
+	defer func() { postgresDialect.KeepsFor = keepsFor }()
 	db, other := openKept(t, "postgres", "", dsn), openBare(t, "postgres", dsn)
 	for _, query := range []string{"CREATE SCHEMA a", "CREATE TABLE public.t AS SELECT 1 AS v"} {
 		mustRun(t, other, query)
@@ -179,9 +180,9 @@ func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 
 // TestStatementsAreKeptForATime, if the dialect says so, and then prepared anew.
 func TestStatementsAreKeptForATime(t *testing.T) {
-	keepsFor := sqliteDialect.keepsFor
-	sqliteDialect.keepsFor = time.Minute
-	defer func() { sqliteDialect.keepsFor = keepsFor }()
+	keepsFor := sqliteDialect.KeepsFor
+	sqliteDialect.KeepsFor = time.Minute
+	defer func() { sqliteDialect.KeepsFor = keepsFor }()
 	bubble(t, func(t *testing.T) {
 		p := new(preparing)
 		db := openPreparing(t, p, 8)
@@ -215,7 +216,7 @@ func TestNothingIsPreparedInVain(t *testing.T) {
 	if len(p.prepared) > 15 {
 		t.Errorf("%d statements were prepared in 200 rounds, each to become stale at once", len(p.prepared))
 	}
-	for range 2 << maxInVain {
+	for range 2 << server.MaxInVain {
 		runAll(t, db, "SELECT a")
 	}
 	p.direct = 0
@@ -251,7 +252,7 @@ func TestVersionIsAskedOnce(t *testing.T) {
 	}}
 	ci, err := s.Connect(t.Context())
 	must(t, err)
-	sc := newServerConn(ci, &serverConfig{dialect: mysqlDialect})
+	sc := server.NewConn(ci, &server.Config{Engine: mysqlDialect})
 	for i := range 4 {
 		must(t, mysqlLimitStatements(t.Context(), sc, time.Duration(i)*time.Second))
 	}
@@ -264,19 +265,19 @@ func TestVersionIsAskedOnce(t *testing.T) {
 // TestDriverInternals: what is read of a driver by the names of its fields is still there. If it is not, statements
 // are no longer kept, or locks no longer kept for those that lost their connection, without an error.
 func TestDriverInternals(t *testing.T) {
-	for driverName, check := range map[string]func(t *testing.T, sc *serverConn){
-		"postgres": func(t *testing.T, sc *serverConn) {
-			rows, err := sc.queryText(t.Context(), "SELECT pg_backend_pid()")
+	for driverName, check := range map[string]func(t *testing.T, sc *server.Conn){
+		"postgres": func(t *testing.T, sc *server.Conn) {
+			rows, err := sc.QueryText(t.Context(), "SELECT pg_backend_pid()")
 			must(t, err)
-			if got := postgres.Process(sc.ci); got != rows[0][0] {
+			if got := postgres.Process(sc.Inner()); got != rows[0][0] {
 				t.Errorf("lib/pq: process %q, want %s", got, rows[0][0])
 			}
-			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.ci), "cfg"), "BinaryParameters")
+			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.Inner()), "cfg"), "BinaryParameters")
 			mustHaveField[string](t, reflect.ValueOf(new(pq.Error)), "Routine")
 			mustHaveField[string](t, reflect.ValueOf(new(pq.Error)), "Where")
 		},
-		"mysql": func(t *testing.T, sc *serverConn) {
-			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.ci), "cfg"), "InterpolateParams")
+		"mysql": func(t *testing.T, sc *server.Conn) {
+			mustHaveField[bool](t, drivers.Field(reflect.ValueOf(sc.Inner()), "cfg"), "InterpolateParams")
 			mustHaveField[uint16](t, reflect.ValueOf(new(mysqldriver.MySQLError)), "Number")
 		},
 	} {
@@ -290,12 +291,12 @@ func TestDriverInternals(t *testing.T) {
 			db := sql.OpenDB(inner)
 			defer db.Close()
 			must(t, db.Ping())
-			onServerConn(t, inner, func(sc *serverConn) {
-				if sc.session.ID == "" {
+			onServerConn(t, inner, func(sc *server.Conn) {
+				if sc.Session.ID == "" {
 					t.Error("the session of a connection is not known")
 				}
-				if sc.keepFrom != 1 || sc.cache.size != defaultStmtCache {
-					t.Errorf("statements are kept from %d arguments on, and %d of them; want 1 and %d", sc.keepFrom, sc.cache.size, defaultStmtCache)
+				if kept := sc.Cached(); kept.KeepFrom != 1 || kept.Size != defaultStmtCache {
+					t.Errorf("statements are kept from %d arguments on, and %d of them; want 1 and %d", kept.KeepFrom, kept.Size, defaultStmtCache)
 				}
 				check(t, sc)
 			})

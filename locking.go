@@ -145,7 +145,7 @@ func (c *conn) describe(h *locks.Hold, req request, id locks.Identity) {
 
 // wastesConn tells whether c has a connection that others could use while it waits for a lock.
 func (c *conn) wastesConn() bool {
-	return c.drawn.sc != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
+	return c.drawn.Conn != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
 }
 
 // mustWait tells of the error of a try whether it is for want of a wait.

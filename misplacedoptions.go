@@ -10,6 +10,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
@@ -78,8 +79,8 @@ func firstCommon(a, b []string) string {
 
 // refuseMisplaced returns an error for an option of dblocker that is left in the inner DSN. Of
 // the parameters of PostgreSQL that are called like options the log says where those go.
-func refuseMisplaced(d *dialect, dsn string, logger *slog.Logger) error {
-	for _, name := range d.paramNames(dsn) {
+func refuseMisplaced(d *server.Engine, dsn string, logger *slog.Logger) error {
+	for _, name := range paramNames(d, dsn) {
 		switch {
 		case !isOption(name):
 		case d == postgresDialect && slices.Contains(postgres.OwnParams, name):
@@ -87,14 +88,14 @@ func refuseMisplaced(d *dialect, dsn string, logger *slog.Logger) error {
 				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
 		default:
 			return fmt.Errorf("dblocker: %s is an option of dblocker, and it stands in the DSN of the inner driver, where it does nothing; "+
-				"with the driver name dblocker write it before the colon, for example %q; with another driver name give it to dblocker.Register", name, d.optionExample(name))
+				"with the driver name dblocker write it before the colon, for example %q; with another driver name give it to dblocker.Register", name, optionExample(d, name))
 		}
 	}
 	return nil
 }
 
 // optionExample is a DSN with the option in its place.
-func (d *dialect) optionExample(name string) string {
+func optionExample(d *server.Engine, name string) string {
 	value := "..."
 	switch name {
 	case "lock_timeout":
@@ -102,7 +103,7 @@ func (d *dialect) optionExample(name string) string {
 	case "max_open_conns":
 		value = "20"
 	}
-	inner := map[*dialect]string{sqliteDialect: "sqlite3?%s=%s:app.db", mysqlDialect: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
+	inner := map[*server.Engine]string{sqliteDialect: "sqlite3?%s=%s:app.db", mysqlDialect: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
 	if inner == "" {
 		inner = "postgres?%s=%s:postgres://user@host/app"
 	}
@@ -110,7 +111,7 @@ func (d *dialect) optionExample(name string) string {
 }
 
 // paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
-func (d *dialect) paramNames(dsn string) []string {
+func paramNames(d *server.Engine, dsn string) []string {
 	switch d {
 	case sqliteDialect:
 		return dsnparts.QueryNames(dsn)

@@ -37,8 +37,8 @@ func TestOptionsInURLs(t *testing.T) {
 		if tc.timeout == 0 {
 			want[2] = time.Hour
 		}
-		if got.dsn != want[0] || c.limits.maxOpenConns != want[1] || c.lockTimeout != want[2] {
-			t.Errorf("%s: got %q, %d, %v; want %v", tc.dsn, got.dsn, c.limits.maxOpenConns, c.lockTimeout, want)
+		if got.dsn != want[0] || c.limits.MaxOpenConns != want[1] || c.lockTimeout != want[2] {
+			t.Errorf("%s: got %q, %d, %v; want %v", tc.dsn, got.dsn, c.limits.MaxOpenConns, c.lockTimeout, want)
 		}
 	}
 }

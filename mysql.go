@@ -18,44 +18,44 @@ import (
 )
 
 // mysqlDialect is MySQL and MariaDB.
-var mysqlDialect = &dialect{
-	name:     "mysql",
-	text:     sqltext.MySQL,
-	marks:    []string{"mysql", "mariadb"},
-	bindType: sqlx.QUESTION,
-	limits: poolLimits{
+var mysqlDialect = &server.Engine{
+	Name:     "mysql",
+	Text:     sqltext.MySQL,
+	Marks:    []string{"mysql", "mariadb"},
+	BindType: sqlx.QUESTION,
+	Limits: server.Limits{
 		// The server's max_connections is 151 by default: leave some to others.
 		// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html
-		maxOpenConns: 120,
-		maxIdleConns: defaultIdleConns,
+		MaxOpenConns: 120,
+		MaxIdleConns: defaultIdleConns,
 		// Middleware closes connections after five minutes, says the driver:
 		// https://github.com/go-sql-driver/mysql#important-settings
-		connMaxLifetime: 3 * time.Minute,
-		connMaxIdleTime: 5 * time.Minute,
+		ConnMaxLifetime: 3 * time.Minute,
+		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	database:         mysql.Database,
-	limitStatements:  mysqlLimitStatements,
-	identify:         mysqlIdentify,
-	survivors:        mysqlSurvivors,
-	tellsTx:          mysql.TellsTx,
-	asksTx:           true,
-	enforcesReadOnly: true,
+	Database:         mysql.Database,
+	LimitStatements:  mysqlLimitStatements,
+	Identify:         mysqlIdentify,
+	Survivors:        mysqlSurvivors,
+	TellsTx:          mysql.TellsTx,
+	AsksTx:           true,
+	EnforcesReadOnly: true,
 
-	stmtCache: defaultStmtCache,
-	keepFrom: func(ci driver.Conn) int {
+	StmtCache: defaultStmtCache,
+	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments the driver uses the text protocol, which gives other
 		// types; with interpolateParams always.
 		if drivers.Package(ci) != "github.com/go-sql-driver/mysql" || drivers.Flag(ci, "InterpolateParams") {
-			return neverKeep
+			return server.NeverKeep
 		}
 		return 1
 	},
 	// ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE; ER_MAX_PREPARED_STMT_COUNT_REACHED.
 	// Nothing was executed then.
 	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
-	staleStmt: func(err error) bool { n := mysql.ErrorNumber(err); return n == 1243 || n == 1615 },
-	stmtsFull: func(err error) bool { return mysql.ErrorNumber(err) == 1461 },
-	keepsFor:  time.Minute, // for a trigger that changes the session
+	IsStale:  func(err error) bool { n := mysql.ErrorNumber(err); return n == 1243 || n == 1615 },
+	IsFull:   func(err error) bool { return mysql.ErrorNumber(err) == 1461 },
+	KeepsFor: time.Minute, // for a trigger that changes the session
 }
 
 // mysqlLimitStatements sets the limit for all statements on MariaDB, which
@@ -63,7 +63,7 @@ var mysqlDialect = &dialect{
 // milliseconds:
 // https://mariadb.com/docs/server/ha-and-performance/optimization-and-tuning/query-optimizations/aborting-statements
 // https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_execution_time
-func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) error {
+func mysqlLimitStatements(ctx context.Context, sc *server.Conn, d time.Duration) error {
 	version, err := mysqlVersion(ctx, sc)
 	if err != nil {
 		return err
@@ -80,39 +80,39 @@ func mysqlLimitStatements(ctx context.Context, sc *serverConn, d time.Duration) 
 }
 
 // mysqlVersion asks once for each connection.
-func mysqlVersion(ctx context.Context, sc *serverConn) (string, error) {
-	if sc.serverVersion != "" {
-		return sc.serverVersion, nil
+func mysqlVersion(ctx context.Context, sc *server.Conn) (string, error) {
+	if sc.ServerVersion != "" {
+		return sc.ServerVersion, nil
 	}
-	rows, err := sc.queryText(ctx, "SELECT VERSION()")
+	rows, err := sc.QueryText(ctx, "SELECT VERSION()")
 	if err != nil {
 		return "", err
 	}
 	if len(rows) != 1 {
 		return "", io.EOF
 	}
-	sc.serverVersion = rows[0][0]
-	return sc.serverVersion, nil
+	sc.ServerVersion = rows[0][0]
+	return sc.ServerVersion, nil
 }
 
 // mysqlIdentify asks for the client's port besides the number: a server that was
 // restarted gives the same numbers anew, and the other servers behind one address
 // have them too.
-func mysqlIdentify(ctx context.Context, sc *serverConn) error {
-	rows, err := sc.queryText(ctx, "SELECT id, host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
+func mysqlIdentify(ctx context.Context, sc *server.Conn) (peer server.Peer, err error) {
+	rows, err := sc.QueryText(ctx, "SELECT id, host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
 	if err == nil && len(rows) == 1 && len(rows[0]) >= 2 {
-		sc.session = server.Session{ID: rows[0][0], Client: rows[0][1]}
+		peer.Session = server.Session{ID: rows[0][0], Client: rows[0][1]}
 	}
-	return err
+	return peer, err
 }
 
 // mysqlSurvivors kills what it finds: the server does not notice that a client is
 // gone before the statement ends by itself. A session is in the list until it has
 // been rolled back.
 // https://mariadb.com/docs/server/reference/sql-statements/administrative-sql-statements/kill
-func mysqlSurvivors(ctx context.Context, sc *serverConn, lost []server.Session) ([]server.Session, error) {
+func mysqlSurvivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
 	// Id, User, Host, and so on; information_schema would make a temporary table.
-	rows, err := sc.queryText(ctx, "SHOW PROCESSLIST")
+	rows, err := sc.QueryText(ctx, "SHOW PROCESSLIST")
 	if err != nil {
 		return nil, err
 	}

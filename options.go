@@ -127,7 +127,12 @@ const (
 
 // config is what the options of one handle come to.
 type config struct {
-	serverConfig
+	dialect          *server.Engine
+	logger           *slog.Logger
+	statementTimeout time.Duration
+	cancelGrace      time.Duration
+	stmtCache        int
+	stmtCacheSet     bool // by an option
 
 	lockTimeout time.Duration // of waits for users' locks and gates
 	connTimeout time.Duration // of waits for server connections
@@ -135,31 +140,12 @@ type config struct {
 	spillLimit  int64
 	spillTotal  int64
 	trace       bool
-	limits      poolLimits
+	limits      server.Limits
 	untagged    UntaggedPolicy
 	lockspace   string
 	debugAfter  time.Duration
 	connect     Connect
 	shardDSN    func(ctx context.Context, user string) (string, error)
-}
-
-// A serverConfig is what server connections know of it.
-type serverConfig struct {
-	dialect          *dialect
-	logger           *slog.Logger
-	statementTimeout time.Duration
-	cancelGrace      time.Duration
-	stmtCache        int
-	stmtCacheSet     bool // by an option
-}
-
-// poolLimits bound the pool of server connections. The fields mean what the
-// setters of sql.DB with the same names mean.
-type poolLimits struct {
-	maxOpenConns    int
-	maxIdleConns    int
-	connMaxLifetime time.Duration
-	connMaxIdleTime time.Duration
 }
 
 // longTimeout is the default bound of the waits that only end by themselves: for a server
@@ -169,26 +155,24 @@ const longTimeout = 2 * time.Minute
 
 // newConfig applies opts over the defaults of the engine: the one that the
 // option dialect names, or else the detected one.
-func newConfig(detected *dialect, opts []Option) (*config, error) {
-	c := &config{serverConfig: serverConfig{dialect: detected}}
+func newConfig(detected *server.Engine, opts []Option) (*config, error) {
+	c := &config{dialect: detected}
 	if err := c.apply(opts); err != nil {
 		return nil, err
 	}
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
-		serverConfig: serverConfig{
-			dialect:     c.dialect,
-			logger:      slog.Default(),
-			cancelGrace: 10 * time.Second,
-			stmtCache:   c.dialect.stmtCache,
-		},
+		dialect:     c.dialect,
+		logger:      slog.Default(),
+		cancelGrace: 10 * time.Second,
+		stmtCache:   c.dialect.StmtCache,
 		lockTimeout: 30 * time.Second,
 		connTimeout: longTimeout,
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
 		spillTotal:  256 << 20,
 		untagged:    PassUntagged,
-		limits:      c.dialect.limits,
+		limits:      c.dialect.Limits,
 		debugAfter:  10 * time.Second,
 	}
 	return c, c.apply(opts)
@@ -243,10 +227,10 @@ var optionTable = []optionSpec{
 		c.stmtCacheSet = true
 		return count(func(c *config) *int { return &c.stmtCache })(c, v)
 	}},
-	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.maxOpenConns })},
-	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.maxIdleConns })},
-	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxLifetime })},
-	{"conn_max_idle_time", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.connMaxIdleTime })},
+	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.MaxOpenConns })},
+	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.MaxIdleConns })},
+	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.ConnMaxLifetime })},
+	{"conn_max_idle_time", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.ConnMaxIdleTime })},
 	{"debug_after", wantDuration, duration(func(c *config) *time.Duration { return &c.debugAfter })},
 	{"untagged", "pass, warn or error", func(c *config, v string) error {
 		switch p := UntaggedPolicy(v); p {
@@ -265,7 +249,7 @@ var optionTable = []optionSpec{
 	}},
 	{"dialect", "one of " + dialectNames(), func(c *config, v string) error {
 		for _, d := range dialects {
-			if d.name == v {
+			if d.Name == v {
 				c.dialect = d
 				return nil
 			}
@@ -343,5 +327,14 @@ func parseCount(v string) (int64, error) {
 	return n, nil
 }
 
-// contain is server.Contain with the logger of the handle.
-func (c *serverConfig) contain(f func()) error { return server.Contain(c.logger, f) }
+// forServers is what server connections know of the options.
+func (c *config) forServers() server.Config {
+	return server.Config{
+		Engine:           c.dialect,
+		Logger:           c.logger,
+		StatementTimeout: c.statementTimeout,
+		CancelGrace:      c.cancelGrace,
+		StmtCache:        c.stmtCache,
+		StmtCacheSet:     c.stmtCacheSet,
+	}
+}

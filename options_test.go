@@ -19,13 +19,13 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		{"trace=on", Trace(true), func(c *config) any { return c.trace }, false},
 		{"statement_timeout=5s", StatementTimeout(5 * time.Second), func(c *config) any { return c.statementTimeout }, time.Duration(0)},
 		{"cancel_grace=5s", CancelGrace(5 * time.Second), func(c *config) any { return c.cancelGrace }, 10 * time.Second},
-		{"max_open_conns=5", MaxOpenConns(5), func(c *config) any { return c.limits.maxOpenConns }, 0},
-		{"max_idle_conns=5", MaxIdleConns(5), func(c *config) any { return c.limits.maxIdleConns }, 16},
-		{"conn_max_lifetime=5s", ConnMaxLifetime(5 * time.Second), func(c *config) any { return c.limits.connMaxLifetime }, time.Duration(0)},
-		{"conn_max_idle_time=5s", ConnMaxIdleTime(5 * time.Second), func(c *config) any { return c.limits.connMaxIdleTime }, time.Duration(0)},
+		{"max_open_conns=5", MaxOpenConns(5), func(c *config) any { return c.limits.MaxOpenConns }, 0},
+		{"max_idle_conns=5", MaxIdleConns(5), func(c *config) any { return c.limits.MaxIdleConns }, 16},
+		{"conn_max_lifetime=5s", ConnMaxLifetime(5 * time.Second), func(c *config) any { return c.limits.ConnMaxLifetime }, time.Duration(0)},
+		{"conn_max_idle_time=5s", ConnMaxIdleTime(5 * time.Second), func(c *config) any { return c.limits.ConnMaxIdleTime }, time.Duration(0)},
 		{"untagged=warn", Untagged(WarnUntagged), func(c *config) any { return c.untagged }, PassUntagged},
 		{"lockspace=a%3Ab", Lockspace("a:b"), func(c *config) any { return c.lockspace }, ""},
-		{"dialect=mysql", Dialect("mysql"), func(c *config) any { return c.dialect.name }, "sqlite"},
+		{"dialect=mysql", Dialect("mysql"), func(c *config) any { return c.dialect.Name }, "sqlite"},
 	} {
 		parsed, err := parseDSN("sqlite3?" + tc.dsn + ":app.db")
 		must(t, err)
@@ -76,10 +76,10 @@ func TestLockTimeouts(t *testing.T) {
 
 func TestDefaultsFollowTheDialect(t *testing.T) {
 	for _, d := range dialects {
-		c, err := newConfig(generic, []Option{Dialect(d.name)})
+		c, err := newConfig(generic, []Option{Dialect(d.Name)})
 		must(t, err)
-		if c.limits != d.limits {
-			t.Errorf("%s: got %+v, want %+v", d.name, c.limits, d.limits)
+		if c.limits != d.Limits {
+			t.Errorf("%s: got %+v, want %+v", d.Name, c.limits, d.Limits)
 		}
 	}
 }

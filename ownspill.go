@@ -8,6 +8,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // How long a request that would be in a circle with others, and whose rows are too large to
@@ -61,7 +62,7 @@ var errInCall = errors.New("the connection is in a call")
 // an operation of its on c, or of a section if c is nil, by reading the rest of them into
 // memory. Rows on other connections are left alone while these are in a call, and errInCall
 // tells of that. The operation does not wait long for rows whose driver takes its time.
-func (c *conn) spillOwn(ctx context.Context, o *locks.Owner, limit fillLimit, inTheWay func(*rows) bool) error {
+func (c *conn) spillOwn(ctx context.Context, o *locks.Owner, limit server.FillLimit, inTheWay func(*rows) bool) error {
 	var elsewhere []*rows
 	for _, h := range o.RowsThat(func(h *locks.RowsHold) bool { return inTheWay(h.Lock.Work.(*rows)) }) {
 		r := h.Lock.Work.(*rows)
@@ -101,7 +102,7 @@ func (c *conn) hasOpen(r *rows) bool {
 }
 
 // spillFromElsewhere spills the rows unless a call has their connection.
-func (r *rows) spillFromElsewhere(limit fillLimit) error {
+func (r *rows) spillFromElsewhere(limit server.FillLimit) error {
 	if !r.conn.tryEnter() {
 		return errInCall
 	}

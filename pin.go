@@ -7,6 +7,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A pin is the one server connection of a section. Client connections that work inside
@@ -17,7 +18,7 @@ type pin struct {
 
 	turn   turn         // held during each call on the server connection; guards what follows
 	wanted atomic.Int32 // so many calls wait for the turn
-	drawn  draw         // has no sc until the first call
+	drawn  server.Lease // has no sc until the first call
 	scope  *scope       // the innermost transaction on it, of one of the client connections that have it; or nil
 	slot   rwlock.Hold
 	used   bool // somebody had it before; if it is lost then, so is what was set up on it
@@ -63,9 +64,9 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if err := p.section.locks.Enter(&c.pins.attached, &c.resident); err != nil {
 		return err
 	}
-	if p.drawn.sc == nil {
+	if p.drawn.Conn == nil {
 		defer func() {
-			if p.drawn.sc == nil { // also when the inner driver panics
+			if p.drawn.Conn == nil { // also when the inner driver panics
 				c.pins.attached.Leave()
 			}
 		}()
@@ -80,7 +81,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	}
 	p.used = true
 	c.drawn, c.pinned = p.drawn, p
-	c.drawn.mayBeStale = false
+	c.drawn.MayBeStale = false
 	return nil
 }
 
@@ -88,20 +89,20 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 // call.
 func (p *pin) discard() {
 	d := p.drawn
-	p.drawn, p.lost = draw{}, p.used
-	if d.sc != nil {
+	p.drawn, p.lost = server.Lease{}, p.used
+	if d.Conn != nil {
 		defer p.slot.Release()
-		d.discard()
+		d.Discard()
 	}
 }
 
 // close gives the connection back when the section is released. It does not take the turn,
 // which the last member may hold who is just leaving: whoever has the turn is a member.
 func (p *pin) close() {
-	if d := p.drawn; d.sc != nil {
-		p.drawn = draw{}
+	if d := p.drawn; d.Conn != nil {
+		p.drawn = server.Lease{}
 		defer p.slot.Release()
-		p.section.pool.noteEnd(d.sc)
-		d.giveBack()
+		d.Conn.EndTx()
+		d.GiveBack()
 	}
 }

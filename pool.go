@@ -1,12 +1,10 @@
 package dblocker
 
 import (
-	"context"
-	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
-	"sync/atomic"
+	"reflect"
+	"strings"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -20,9 +18,11 @@ import (
 // A pool is the server connections of an open handle, and the locks in front of
 // them.
 type pool struct {
-	connector *serverConnector
-	inner     innerPool
-	slots     *rwlock.Lock // one for each connection that may be drawn; nil: no limit
+	config    *config
+	inner     driver.Connector
+	dsn       *string // nil if it is not known
+	connector server.Connector
+	servers   server.Pool
 	database  *database    // that the handle has open
 	lockspace *database    // whose locks it uses
 	users     *locks.Table // of that
@@ -32,9 +32,10 @@ type pool struct {
 
 	attached attachments // the files that connections have attached
 
-	walReader *sqlite.WALReader // nil if there is to be none
+	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
+	opensAttached bool        // connections may have files attached from the start
 
-	connected atomic.Bool // the first connection has been drawn, or is being opened
+	walReader *sqlite.WALReader // nil if there is to be none
 
 	lost *lost.Sessions // what lost connections have left on the server
 }
@@ -42,7 +43,7 @@ type pool struct {
 const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
 
 func newPool(c *Connector) (*pool, error) {
-	var p pool
+	p := pool{config: c.config, inner: c.inner, dsn: c.dsn}
 	library := drivers.Package(c.driver.Unwrap())
 	database, err := c.openDatabase(library)
 	if err != nil {
@@ -59,31 +60,46 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.users = p.lockspace.users
 	p.useGate(c.dialect, c.inner)
-	limits := c.limits
-	p.connector = &serverConnector{inner: c.inner, cfg: &c.serverConfig, dsn: c.dsn, schema: &database.schema, gate: p.gate,
-		timeout: max(c.connTimeout, c.selfWait), limited: limits.maxOpenConns > 0}
-	if isPgxPool(c.inner) {
-		limits.maxIdleConns, p.connector.timeout = 0, c.connTimeout
-	}
-	_, isSQLite := c.inner.(*sqlite.Connector)
-	if isSQLite && p.gate != nil { // another may wait for what we close
-		p.connector.conns = &p.gate.Conns
-		p.connector.wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
-	}
 	p.attached.pool = &p
-	p.connector.attached = &p.attached
-	p.connector.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
+	c.prepareServers(&p)
 	p.useWALReader(c.config, c.dsn)
 	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
-	p.inner.connector, p.inner.limits = p.connector, limits
-	if !isSQLite || !limits.mayBeLone() {
-		p.inner.db()
-	}
-	if limits.maxOpenConns > 0 {
-		p.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.maxOpenConns), limits.maxOpenConns)
-	}
 	p.leaveGate = database.gate.Register(&p)
 	return &p, nil
+}
+
+// prepareServers prepares the server connections of the pool.
+func (c *Connector) prepareServers(p *pool) {
+	limits := c.limits
+	_, isSQLite := c.inner.(*sqlite.Connector)
+	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.schema,
+		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: isSQLite}
+	if isPgxPool(c.inner) {
+		limits.MaxIdleConns, p.connector.Timeout = 0, c.connTimeout
+	}
+	if isSQLite && p.gate != nil { // another may wait for what we close
+		p.conns = &p.gate.Conns
+		p.connector.Wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
+	}
+	p.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
+	if limits.MaxOpenConns > 0 {
+		p.servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
+	}
+	p.servers.Open(&p.connector, limits)
+}
+
+// isPgxPool tells whether connections are borrowed from a pool of pgx, in which a connection that
+// is idle here is one that its other users cannot have.
+func isPgxPool(c driver.Connector) bool {
+	v := reflect.ValueOf(c)
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct || !strings.HasPrefix(v.Type().PkgPath(), "github.com/jackc/pgx/") {
+		return false
+	}
+	pool := v.FieldByName("pool")
+	return pool.Kind() == reflect.Pointer && !pool.IsNil()
 }
 
 // openDatabase returns the handle's database, which it retains for the pool.
@@ -106,14 +122,14 @@ func (c *Connector) databaseID(library string) string {
 	if s, ok := c.inner.(*sqlite.Connector); ok {
 		dsn = s.GivenDSN()
 	}
-	id := c.dialect.database(dsn)
+	id := c.dialect.Database(dsn)
 	if id == "" {
 		return ""
 	}
 	if c.dialect == generic || sqlite.InMemory(id) {
 		id += " of " + library // nothing that another driver could open
 	}
-	return c.dialect.name + ":" + id
+	return c.dialect.Name + ":" + id
 }
 
 // retain keeps what handles share for as long as a client connection lives, which
@@ -133,11 +149,11 @@ func (p *pool) close() error {
 	defer p.release()
 	p.leaveGate()
 	p.walReader.Close(true)
-	if s, ok := p.connector.inner.(*sqlite.Connector); ok {
+	if s, ok := p.connector.Inner.(*sqlite.Connector); ok {
 		s.Stop()
 	}
 	defer p.attached.close()
-	return p.inner.close()
+	return p.servers.Close()
 }
 
 // Rest implements [gate.Visitor].
@@ -145,103 +161,5 @@ func (p *pool) Rest() { p.walReader.Rest() }
 
 // CloseIdle implements [gate.Visitor].
 func (p *pool) CloseIdle() (left int) {
-	left = p.walReader.Close(false)
-	db := p.inner.db()
-	db.SetMaxIdleConns(0)
-	left += db.Stats().OpenConnections
-	db.SetMaxIdleConns(p.inner.limits.maxIdleConns)
-	return left
-}
-
-// A draw is a server connection that is taken out of the pool.
-type draw struct {
-	conn *sql.Conn
-	lone *innerPool // that sc is the lone connection of; then conn is nil
-	sc   *serverConn
-
-	// mayBeStale tells that the connection has been in the pool, where it may
-	// have gone bad.
-	mayBeStale bool
-}
-
-// draw takes a server connection out of the pool, for the holder of slot.
-func (p *pool) draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d draw, err error) {
-	if p.slots != nil {
-		slot.Kind = rwlock.Session // until it is given back, whatever it is used for
-		if err := p.slots.Acquire(ctx, rwlock.Shared, slot, w); err != nil {
-			return draw{}, err
-		}
-	}
-	defer func() {
-		if d.sc == nil { // also when the inner driver panics
-			slot.Release()
-		}
-	}()
-	return p.connect(ctx)
-}
-
-// connect relies on the pool to leave a connection alone while it is out, so
-// that it may be used after the callback in which Raw shows it; to enter Raw for
-// every row would cost more than many a driver needs to fetch one.
-func (p *pool) connect(ctx context.Context) (draw, error) {
-	for {
-		d, err := p.drawOne(ctx)
-		if err != nil || !d.mayBeStale {
-			return d, err
-		}
-		if err := d.reset(ctx); !errors.Is(err, driver.ErrBadConn) {
-			return d, nil // as database/sql, to which no other error matters
-		}
-	}
-}
-
-func (p *pool) drawOne(ctx context.Context) (draw, error) {
-	d, err := p.inner.draw(ctx)
-	if err != nil {
-		server.Raise(err)
-		return draw{}, err
-	}
-	if !p.connected.Load() {
-		p.connected.Store(true)
-	}
-	if d.mayBeStale, d.sc.used = d.sc.used, true; !d.mayBeStale {
-		p.database.look()
-	}
-	return d, nil
-}
-
-// reset resets the session of a connection that has been in the pool. One that is bad it discards.
-func (d draw) reset(ctx context.Context) error {
-	err := driver.ErrBadConn
-	defer func() {
-		if errors.Is(err, driver.ErrBadConn) { // also if the driver ends the goroutine
-			d.discard()
-		}
-	}()
-	err = d.sc.reset(ctx)
-	return err
-}
-
-// giveBack returns the connection to the pool, if it is still good.
-func (d draw) giveBack() {
-	defer d.goBack()
-	if d.sc.validate() {
-		d.sc.leaveTransaction()
-	}
-}
-
-// goBack puts the connection back into the pool, which closes it if it is broken.
-func (d draw) goBack() {
-	if d.lone != nil {
-		d.lone.putLone(d.sc)
-		return
-	}
-	d.conn.Close()
-}
-
-// discard closes the connection.
-func (d draw) discard() {
-	d.sc.broken = true
-	defer d.goBack()
-	d.sc.shut() // so that nothing of the driver's is called in the middle of the pool
+	return p.walReader.Close(false) + p.servers.CloseIdle()
 }

@@ -15,22 +15,22 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-var postgresDialect = &dialect{
-	name:     "postgres",
-	text:     sqltext.PostgreSQL,
-	marks:    []string{"postgres", "pgx", "lib/pq", "pgdriver"},
-	bindType: sqlx.DOLLAR,
-	limits: poolLimits{
+var postgresDialect = &server.Engine{
+	Name:     "postgres",
+	Text:     sqltext.PostgreSQL,
+	Marks:    []string{"postgres", "pgx", "lib/pq", "pgdriver"},
+	BindType: sqlx.DOLLAR,
+	Limits: server.Limits{
 		// The server's max_connections is 100 by default, three of which are
 		// kept for superusers: leave some to other programs.
 		// https://www.postgresql.org/docs/current/runtime-config-connection.html
-		maxOpenConns: 80,
-		maxIdleConns: defaultIdleConns,
+		MaxOpenConns: 80,
+		MaxIdleConns: defaultIdleConns,
 		// Every connection is a process of the server.
-		connMaxIdleTime: 5 * time.Minute,
+		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	database: postgres.Database,
-	limitStatements: func(ctx context.Context, sc *serverConn, d time.Duration) error {
+	Database: postgres.Database,
+	LimitStatements: func(ctx context.Context, sc *server.Conn, d time.Duration) error {
 		// In milliseconds; 0 would turn the limit off.
 		// https://www.postgresql.org/docs/current/runtime-config-client.html
 		value := "DEFAULT"
@@ -40,61 +40,63 @@ var postgresDialect = &dialect{
 		_, err := sc.ExecContext(ctx, "SET statement_timeout = "+value, nil)
 		return err
 	},
-	identify:         postgresIdentify,
-	survivors:        postgresSurvivors,
-	tellsTx:          postgres.TellsTx,
-	enforcesReadOnly: true,
+	Identify:         postgresIdentify,
+	Survivors:        postgresSurvivors,
+	TellsTx:          postgres.TellsTx,
+	EnforcesReadOnly: true,
 
-	stmtCache: defaultStmtCache,
-	keepFrom: func(ci driver.Conn) int {
+	StmtCache: defaultStmtCache,
+	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments lib/pq uses the simple protocol, which takes several
 		// statements; with binary_parameters it has one round trip as it is. pgx has a
 		// cache of its own.
 		if drivers.Package(ci) != "github.com/lib/pq" || drivers.Flag(ci, "BinaryParameters") {
-			return neverKeep
+			return server.NeverKeep
 		}
 		return 1
 	},
 	// The server does not tell of a table, function or type that another program makes
 	// earlier in the search path, nor of a trigger that changes the session.
-	keepsFor:    time.Minute,
-	staleStmt:   postgres.StaleStmt,
-	unknownStmt: postgres.UnknownStmt,
-	isPooled:    postgresIsPooled,
+	KeepsFor:  time.Minute,
+	IsStale:   postgres.StaleStmt,
+	IsUnknown: postgres.UnknownStmt,
+	IsPooled:  postgresIsPooled,
 }
 
 // postgresIsPooled compares the process that the connection was said to be served
 // by, when it was opened, with the one that serves it.
-func postgresIsPooled(ctx context.Context, sc *serverConn) (bool, error) {
-	if sc.keepFrom == neverKeep {
-		return false, nil
-	}
-	rows, err := sc.queryText(ctx, "SELECT pg_backend_pid()")
+func postgresIsPooled(ctx context.Context, sc *server.Conn) (bool, error) {
+	rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid()")
 	if err != nil || len(rows) != 1 {
 		return true, err
 	}
-	return rows[0][0] != postgres.Process(sc.ci), nil
+	return rows[0][0] != postgres.Process(sc.Inner()), nil
 }
 
 // postgresIdentify has the process ID that the server sent at connect from the
 // driver, lib/pq or pgx, by reflection: pgx is not among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
 // which may run each transaction in another process.
-func postgresIdentify(_ context.Context, sc *serverConn) error {
-	if pgx, ok := postgres.Pgx(sc.ci); ok {
-		sc.session.ID = fmt.Sprint(pgx.PID())
-		sc.isClosed = pgx.IsClosed
-	} else if sc.session.ID = postgres.Process(sc.ci); sc.session.ID != "" {
-		sc.distrust()
+//
+// lib/pq answers [driver.ErrBadConn], that nothing was sent, also when the connection
+// ends in the middle of a statement. The server may go on with that, so it must not be sent again
+// before the session has ended.
+func postgresIdentify(_ context.Context, sc *server.Conn) (peer server.Peer, err error) {
+	if pgx, ok := postgres.Pgx(sc.Inner()); ok {
+		peer.Session.ID = fmt.Sprint(pgx.PID())
+		peer.IsClosed = pgx.IsClosed
+	} else if peer.Session.ID = postgres.Process(sc.Inner()); peer.Session.ID != "" {
+		peer.MayHaveSent = true
+		peer.Peek = postgres.Peek(sc.Inner())
 	}
-	return nil
+	return peer, nil
 }
 
 // postgresSurvivors only looks. lib/pq waits for the server's answer to a cancel
 // request; pgx sends one in the background when it closes the connection; and the
 // server ends a session that has no client and nothing to do. A process that got
 // the ID of one that is gone is waited for in vain, but is not harmed.
-func postgresSurvivors(ctx context.Context, sc *serverConn, lost []server.Session) ([]server.Session, error) {
-	rows, err := sc.queryText(ctx, "SELECT pid FROM pg_stat_activity")
+func postgresSurvivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
+	rows, err := sc.QueryText(ctx, "SELECT pid FROM pg_stat_activity")
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -58,7 +59,7 @@ func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
 
 // guard makes sure on the connection, before the transaction is begun there, that it does not
 // write if it only reads. raw may be nil.
-func (raw *rawTx) guard(ctx context.Context, sc *serverConn) error {
+func (raw *rawTx) guard(ctx context.Context, sc *server.Conn) error {
 	if raw == nil || raw.conn.pool.gate == nil || !raw.readOnly {
 		return nil
 	}
@@ -69,7 +70,7 @@ func (raw *rawTx) guard(ctx context.Context, sc *serverConn) error {
 // end gives up what the transaction has, which is over.
 func (raw *rawTx) end() {
 	defer raw.release()
-	if g := raw.readGuard; g != nil && g.sc == raw.conn.drawn.sc {
+	if g := raw.readGuard; g != nil && g.sc == raw.conn.drawn.Conn {
 		g.lift()
 	}
 	raw.readGuard = nil
@@ -116,7 +117,7 @@ func (c *conn) settleNewRaw(raw *rawTx, st sqltext.Statement, err error) {
 			raw.hold.Release()
 		}
 	}()
-	raw.state = raw.after(c.drawn.sc, st, err)
+	raw.state = raw.after(c.drawn.Conn, st, err)
 	lost := raw.state == rawNone && raw.isLost(st, err)
 	if lost {
 		raw.lost = lossOf(err)
@@ -137,7 +138,7 @@ func (c *conn) settleOpenRaw(raw *rawTx, st sqltext.Statement, err error) {
 	if raw.lost != nil && st.Kind != sqltext.Commit && st.Kind != sqltext.Rollback {
 		return
 	}
-	if raw.state = raw.after(c.drawn.sc, st, err); raw.state == rawNone {
+	if raw.state = raw.after(c.drawn.Conn, st, err); raw.state == rawNone {
 		c.endRaw(raw)
 	}
 }
@@ -164,23 +165,23 @@ func (c *conn) forgetLost(st sqltext.Statement) {
 
 // after returns the state after a statement: the inner driver's word for it if it
 // gives one, else what the text says.
-func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawState {
+func (raw *rawTx) after(sc *server.Conn, st sqltext.Statement, err error) rawState {
 	if sc == nil { // it did not come to be executed
 		return raw.state
 	}
-	if none, told := sqlite.Autocommit(sc.ci); told {
+	if none, told := sqlite.Autocommit(sc.Inner()); told {
 		if none {
 			return rawNone
 		}
 		return rawOpen
 	}
-	if told := raw.conn.db.dialect.autocommit; told != nil && (err != nil || st.MayBegin || st.MayEnd) {
+	if told := raw.conn.db.dialect.Autocommit; told != nil && (err != nil || st.MayBegin || st.MayEnd) {
 		if told(sc) {
 			return rawNone
 		}
 		return rawOpen
 	}
-	if sc.tellsTx != nil && sc.open == nil && (err == nil || sc.askTx()) { // while rows are open, it does not know yet
+	if sc.KnowsTx() && !sc.HasRows() && (err == nil || sc.AskTx()) { // while rows are open, it does not know yet
 		return raw.afterTold(sc, st)
 	}
 	switch {
@@ -198,10 +199,10 @@ func (raw *rawTx) after(sc *serverConn, st sqltext.Statement, err error) rawStat
 
 // afterTold is after where the inner driver knows of a transaction. What it does not know of is
 // tables that are locked.
-func (raw *rawTx) afterTold(sc *serverConn, st sqltext.Statement) rawState {
+func (raw *rawTx) afterTold(sc *server.Conn, st sqltext.Statement) rawState {
 	raw.tables = st.LocksTables || raw.tables && st.Verb != "UNLOCK" && st.Kind != sqltext.Begin
 	switch {
-	case sc.tellsTx():
+	case sc.IsInTx():
 		return rawOpen
 	case raw.tables:
 		return rawUnknown
@@ -269,7 +270,7 @@ func (c *conn) keepRaw() bool {
 	if raw == nil {
 		return false
 	}
-	if sc := c.drawn.sc; raw.state == rawOpen && raw.lost == nil && sc != nil && sc.isUsable() {
+	if sc := c.drawn.Conn; raw.state == rawOpen && raw.lost == nil && sc != nil && sc.IsUsable() {
 		if raw.kept {
 			return true
 		}
@@ -277,8 +278,8 @@ func (c *conn) keepRaw() bool {
 		c.db.logger.Warn("dblocker: a connection went back to the pool inside a transaction; end it with COMMIT or ROLLBACK on the same sql.Conn, or use BeginTx")
 		return true
 	}
-	if sc := c.drawn.sc; sc != nil && (raw.state == rawDoubtful || raw.state == rawUnknown && sc.doubtful) {
-		sc.mustClose()
+	if sc := c.drawn.Conn; sc != nil && (raw.state == rawDoubtful || raw.state == rawUnknown && sc.IsDoubtful()) {
+		sc.MustClose()
 	}
 	c.endRaw(raw)
 	return false
@@ -287,11 +288,11 @@ func (c *conn) keepRaw() bool {
 // findRaw looks for a transaction that no text has told of: one that was begun in a sql.Tx, or by
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
-	sc := c.drawn.sc
+	sc := c.drawn.Conn
 	if c.raw != nil || c.scope != nil || sc == nil || c.pinned != nil || c.pool.gate != nil {
 		return
 	}
-	if in, _ := sc.inTransaction(); in && sc.isUsable() {
+	if in, _ := sc.InTransaction(); in && sc.IsUsable() {
 		raw := &rawTx{state: rawOpen}
 		raw.conn = c
 		raw.open()

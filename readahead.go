@@ -18,7 +18,7 @@ func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
 	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.pool.gate != nil) {
-		r.copyValues()
+		r.CopyValues()
 	}
 	c.list(r)
 	c.settleRows(r, adm)
@@ -50,7 +50,7 @@ func (c *conn) list(r *rows) {
 // readsAhead tells whether the rows of a statement are to be read ahead: they have a lock
 // of their own, or may begin or end a transaction.
 func (c *conn) readsAhead(r *rows, adm *admission) bool {
-	st := adm.statement
+	st := adm.Statement
 	switch {
 	case st.Kind == sqltext.Read || r.keepsLock():
 		return false
@@ -71,9 +71,9 @@ func (c *conn) readsAhead(r *rows, adm *admission) bool {
 // settleRows prepares to find out what a statement with rows did to the transaction that it
 // ran in, or began: some drivers execute it no earlier than its rows are read.
 func (c *conn) settleRows(r *rows, adm *admission) {
-	c.noteMayBegin(adm.statement)
-	if raw, st := adm.raw, adm.statement; raw != nil || c.raw != nil {
-		r.settle = func() { c.settleRaw(raw, st, r.failure()) }
+	c.noteMayBegin(adm.Statement)
+	if raw, st := adm.raw, adm.Statement; raw != nil || c.raw != nil {
+		r.settle = func() { c.settleRaw(raw, st, r.Failure()) }
 	}
 }
 

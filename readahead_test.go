@@ -493,7 +493,7 @@ func TestReadAheadKeepsToItsLimits(t *testing.T) {
 		db := sql.OpenDB(c)
 		rows, err := db.QueryContext(asUser(1), "UPDATE t SET v = 1 RETURNING v")
 		must(t, err)
-		if n := c.rows.inMemory.Load(); n < 200 || n > 300 {
+		if n := c.rows.InMemory.Load(); n < 200 || n > 300 {
 			t.Errorf("%d bytes are in memory", n)
 		}
 		if isFree(t, db, 1) {
@@ -501,7 +501,7 @@ func TestReadAheadKeepsToItsLimits(t *testing.T) {
 		}
 		readNumbers(t, rows, 1, 100)
 		must(t, rows.Close())
-		if n := c.rows.inMemory.Load(); n != 0 {
+		if n := c.rows.InMemory.Load(); n != 0 {
 			t.Errorf("%d bytes count as in memory when all is closed", n)
 		}
 		must(t, db.Close())

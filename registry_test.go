@@ -21,7 +21,7 @@ const mattnPkg = "github.com/mattn/go-sqlite3"
 // of the very same DSN.
 func TestDSNsOfNoKnownEngineAreTheirOwnIdentity(t *testing.T) {
 	for _, dsn := range []string{"nonsense", "user='x"} {
-		if id := generic.database(dsn); id != dsn {
+		if id := generic.Database(dsn); id != dsn {
 			t.Errorf("%q: got identity %q, want the DSN", dsn, id)
 		}
 	}
@@ -58,10 +58,10 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openDatabase("sqlite:"+sqliteDialect.database(path), "lib")
+	a, err := openDatabase("sqlite:"+sqliteDialect.Database(path), "lib")
 	must(t, err)
 	defer a.release()
-	b, err := openDatabase("sqlite:"+sqliteDialect.database("file:"+path), "lib")
+	b, err := openDatabase("sqlite:"+sqliteDialect.Database("file:"+path), "lib")
 	must(t, err)
 	defer b.release()
 	if a != b {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -18,7 +19,7 @@ var (
 	_ driver.RowsColumnTypeNullable         = (*rows)(nil)
 	_ driver.RowsColumnTypePrecisionScale   = (*rows)(nil)
 
-	_ rowsClient = (*rows)(nil)
+	_ server.RowsClient = (*rows)(nil)
 )
 
 // rows are those of a server connection under a hold that ends when they are closed, or when what was left
@@ -28,7 +29,7 @@ var (
 // pinned. That is a call of the program, the end of a section, or a fill (fill.go).
 // What can be answered from memory, and the columns, need no connection.
 type rows struct {
-	serverRows
+	server.Rows
 	conn  *conn // on which they are open
 	hold  locks.RowsHold
 	limit *statementLimit // nil if there is none
@@ -50,15 +51,15 @@ type rows struct {
 // newRows returns those of a query that is going to be sent.
 func (c *conn) newRows(op *operation) *rows {
 	r := &rows{conn: c, asked: op.mode}
-	r.client, r.handle = r, &c.db.rows
+	r.Client = r
 	r.hold.Lock.Work = r
 	return r
 }
 
 // openOn returns the rows that are open on a server connection, the last first.
-func openOn(sc *serverConn) (all []*rows) {
-	for r := sc.open; r != nil; r = r.below {
-		all = append(all, r.client.(*rows))
+func openOn(sc *server.Conn) (all []*rows) {
+	for r := range sc.OpenRows() {
+		all = append(all, r.Client.(*rows))
 	}
 	return all
 }
@@ -90,25 +91,28 @@ func (r *rows) leave() {
 // Next implements [driver.Rows]. What is in memory it serves at once, even if a fill waits for
 // the next row.
 func (r *rows) Next(dest []driver.Value) error {
-	if served, err := r.serve(dest); served {
+	if served, err := r.Serve(dest); served {
 		return err
 	}
 	if err := r.enter(); err != nil {
 		return err
 	}
 	defer r.leave()
-	return r.serverRows.Next(dest)
+	return r.Rows.Next(dest)
 }
 
-// ExplainFetch implements [rowsClient].
+// ExplainFetch implements [server.RowsClient].
 func (r *rows) ExplainFetch(err error) error {
-	if sc := r.conn.drawn.sc; sc != nil {
-		err = sc.heed(err)
+	if sc := r.conn.drawn.Conn; sc != nil {
+		err = sc.Heed(err)
 	}
 	return r.limit.explain(r.inScope(err))
 }
 
-// ExplainClose implements [rowsClient].
+// Handle implements [server.RowsClient].
+func (r *rows) Handle() *server.HandleRows { return &r.conn.db.rows }
+
+// ExplainClose implements [server.RowsClient].
 func (r *rows) ExplainClose(err error) error { return r.inScope(err) }
 
 // inScope tells the transaction, if the rows are in one, of the error with which
@@ -138,7 +142,7 @@ func (r *rows) Close() error {
 			}
 			r.release()
 		}()
-		err := r.serverRows.Close()
+		err := r.Rows.Close()
 		returned = true
 		return err
 	}))
@@ -147,8 +151,8 @@ func (r *rows) Close() error {
 // isAlone tells whether nothing but the rows is open on the connection that database/sql knows of. The
 // caller has it.
 func (r *rows) isAlone() bool {
-	sc, s := r.conn.drawn.sc, r.conn.scope
-	return (s == nil || s.inSQL()) && (sc == nil || sc.open == nil || sc.open == &r.serverRows && r.below == nil)
+	sc, s := r.conn.drawn.Conn, r.conn.scope
+	return (s == nil || s.inSQL()) && (sc == nil || sc.HasOnly(&r.Rows))
 }
 
 // closeLate is for rows on a pinned connection that another call has: they are closed when that
@@ -165,23 +169,23 @@ func (r *rows) closeLate() {
 // them is answered with the reason.
 func (r *rows) end(reason error) {
 	defer r.release()
-	r.serverRows.end(reason)
+	r.Rows.End(reason)
 }
 
 // shutNow closes the inner rows before the program closes these: see shutEarly. The caller has the
 // connection.
 func (r *rows) shutNow() {
-	if r.isShut() {
+	if r.IsShut() {
 		return
 	}
 	defer r.leaveServer()
-	r.shutEarly()
+	r.ShutEarly()
 }
 
 // leaveServer is for rows whose inner rows have been closed.
 func (r *rows) leaveServer() {
-	kept := r.takeOff()
-	defer kept.letGo()
+	kept := r.TakeOff()
+	defer kept.Release()
 	r.conn.leaveToLost(&r.hold.Hold)
 }
 
@@ -212,24 +216,24 @@ func (r *rows) unlock() {
 
 // HasNextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) HasNextResultSet() bool {
-	if has, known := r.hasNextInMemory(); known {
+	if has, known := r.HasNextInMemory(); known {
 		return has
 	}
 	if r.enter() != nil {
 		return false
 	}
 	defer r.leave()
-	return r.serverRows.HasNextResultSet()
+	return r.Rows.HasNextResultSet()
 }
 
 // NextResultSet implements [driver.RowsNextResultSet].
 func (r *rows) NextResultSet() error {
-	if moved, err := r.moveInMemory(); moved {
+	if moved, err := r.MoveInMemory(); moved {
 		return err
 	}
 	if err := r.enter(); err != nil {
 		return err
 	}
 	defer r.leave()
-	return r.serverRows.NextResultSet()
+	return r.Rows.NextResultSet()
 }

@@ -14,7 +14,7 @@ var _ driver.RowsColumnScanner = scannerRows{}
 // driver may scan into the program's variables themselves; database/sql looks for
 // the interface, so only rows over such rows may have it.
 func (r *rows) public() driver.Rows {
-	if inner, ok := r.scanner(); ok {
+	if inner, ok := r.Scanner(); ok {
 		return scannerRows{r, inner}
 	}
 	return r
@@ -28,20 +28,20 @@ type scannerRows struct {
 
 // NextRow does what Next does. It is used instead.
 func (r scannerRows) NextRow() error {
-	if taken, err := r.takeRow(); taken {
+	if taken, err := r.TakeRow(); taken {
 		return err
 	}
 	if err := r.enter(); err != nil {
 		return err
 	}
 	defer r.leave()
-	return r.fetchRow(r.inner)
+	return r.FetchRow(r.inner)
 }
 
 // ScanColumn scans a column of the row that the program is on. After a panic in it database/sql
 // keeps the sql.Rows locked for ever, so that they cannot even be closed: it becomes an error.
 func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (err error) {
-	if done, err := r.scanMemory(ctx, index, dest); done {
+	if done, err := r.ScanMemory(ctx, index, dest); done {
 		return err
 	}
 	if err := r.enter(); err != nil {
@@ -54,7 +54,7 @@ func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (er
 			err = r.brokenScan(recover())
 		}
 	}()
-	err = r.scanInner(r.inner, ctx, index, dest)
+	err = r.ScanInner(r.inner, ctx, index, dest)
 	returned = true
 	return err
 }

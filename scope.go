@@ -82,7 +82,7 @@ func (s *scope) refuses(op *operation, st sqltext.Statement) error {
 }
 
 func (s *scope) writesReadOnly(op *operation, st sqltext.Statement) bool {
-	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.enforcesReadOnly {
+	if !s.readOnly || st.Kind != sqltext.Write || s.conn.db.dialect.EnforcesReadOnly {
 		return false
 	}
 	if mode, err := op.mode.or(Exclusive); err != nil || mode == Shared {
@@ -203,7 +203,7 @@ func (s *scope) release() {
 	s.pending = nil
 	s.releaseHolds()
 	if s.outer == nil {
-		s.conn.noteEnd(s.conn.drawn.sc)
+		s.conn.drawn.Conn.EndTx()
 	}
 	for p := &s.conn.scope; *p != nil; p = &(*p).outer {
 		if *p == s { // not always the innermost
@@ -244,9 +244,9 @@ func (s *scope) leaveToLost() {
 // (INSERT OR ROLLBACK); then only an interruption is a loss.
 func (s *scope) noticeLoss(st sqltext.Statement, err error) {
 	c := s.conn
-	autocommit := c.db.dialect.autocommit
-	sc := c.drawn.sc
-	if autocommit == nil || err == nil || s.lost != nil || s.pending != nil || sc == nil || sc.broken {
+	autocommit := c.db.dialect.Autocommit
+	sc := c.drawn.Conn
+	if autocommit == nil || err == nil || s.lost != nil || s.pending != nil || sc == nil || sc.HasFailed() {
 		return
 	}
 	switch st.Kind {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -160,7 +161,7 @@ func (h *host) TakeBesideReaders(owner locks.Identity, users []string, err error
 	return takeBesideReaders(h.locks.Parent(), h.db, nil, owner, users, err, take)
 }
 
-func (h *host) Contain(f func()) { h.db.contain(f) }
+func (h *host) Contain(f func()) { server.Contain(h.db.logger, f) }
 
 func (h *host) Leaving() {
 	if h.pin != nil {

@@ -163,7 +163,7 @@ func TestUnlockInterruptsACall(t *testing.T) {
 	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
 		ctx, unlock := beginTest(t, RLock, asUser(1), db)
 		done := make(chan error)
-		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.name]).Scan(new(int)) }()
+		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.Name]).Scan(new(int)) }()
 		waitFor(t, func() bool { return statsOf(t, c).InUse == 1 })
 		if c.dialect == postgresDialect { // which forgets to cancel what it has not begun
 			waitFor(t, func() bool {

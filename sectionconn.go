@@ -5,6 +5,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -92,18 +93,18 @@ func (c *conn) enterFor(op *operation) error {
 
 // server returns the server connection that an operation on c is going to use, if that
 // is there already; else nil.
-func (c *conn) server() *serverConn {
-	if c.drawn.sc == nil && c.using != nil {
-		return c.using.drawn.sc
+func (c *conn) server() *server.Conn {
+	if c.drawn.Conn == nil && c.using != nil {
+		return c.using.drawn.Conn
 	}
-	return c.drawn.sc
+	return c.drawn.Conn
 }
 
 // scopeOnServer returns the innermost transaction that an operation on c runs in: on a
 // pinned connection it may be another client connection's.
 func (c *conn) scopeOnServer() *scope {
 	p := c.pinned
-	if c.drawn.sc == nil && c.server() != nil {
+	if c.drawn.Conn == nil && c.server() != nil {
 		p = c.using
 	}
 	if c.scope != nil || p == nil {
@@ -253,10 +254,10 @@ func (c *conn) endInside() {
 
 // openRows returns the rows of c that are open, to be closed one by one.
 func (c *conn) openRows() (all []*rows) {
-	if c.drawn.sc == nil {
+	if c.drawn.Conn == nil {
 		return nil
 	}
-	for _, r := range openOn(c.drawn.sc) {
+	for _, r := range openOn(c.drawn.Conn) {
 		if r.conn == c {
 			all = append(all, r)
 		}

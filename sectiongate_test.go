@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // addOne reads and writes with Go code in between, and without a transaction.
@@ -409,17 +410,18 @@ func TestKeptStatementsOfSections(t *testing.T) {
 // has, and has nothing else left. It returns the version that statements have now.
 func expectKeptIdle(t *testing.T, c *Connector) (version int64) {
 	t.Helper()
-	onServerConn(t, c, func(sc *serverConn) {
-		version = sc.version()
-		if in, _ := sc.inTransaction(); sc.open != nil || in {
+	onServerConn(t, c, func(sc *server.Conn) {
+		kept := sc.Cached()
+		version = kept.Version
+		if in, _ := sc.InTransaction(); sc.HasRows() || in {
 			t.Error("the server connection has rows or a transaction left")
 		}
-		if n := len(sc.cache.stmts); n == 0 {
+		if len(kept.Stmts) == 0 {
 			t.Error("no statement is kept")
 		}
-		for query, k := range sc.cache.stmts {
-			if k.state != keptIdle || k.prepared != version {
-				t.Errorf("%q is in state %d, prepared at %d of %d", query, k.state, k.prepared, version)
+		for _, k := range kept.Stmts {
+			if !k.Idle || k.Version != version {
+				t.Errorf("%q: idle %v, prepared at %d of %d", k.Query, k.Idle, k.Version, version)
 			}
 		}
 	})

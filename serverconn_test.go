@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/calmdocs/dblocker/internal/fakedriver"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A connection that is broken for another reason stays so when a transaction is rolled back by its
@@ -14,11 +15,11 @@ func TestRollbackMendsNoConnection(t *testing.T) {
 	ci, err := fakedriver.NewServer(fakedriver.Full()).Connector().Connect(context.Background())
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	sc := newServerConn(ci, &serverConfig{dialect: generic})
+	sc := server.NewConn(ci, &server.Config{Engine: generic})
 	defer sc.Close()
 	tx, err := sc.BeginTx(ctx, driver.TxOptions{})
 	must(t, err)
-	sc.broken = true
+	sc.Fail()
 	cancel()
 	must(t, tx.Rollback())
 	if sc.IsValid() {

@@ -72,12 +72,12 @@ func TestExecInRowsBesideOtherReaders(t *testing.T) {
 			must(t, err)
 		}
 		for _, prepared := range []bool{false, true} {
-			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.dialect.name), prepared)
+			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.dialect.Name), prepared)
 			want := readAll(t, bare, func(int) {})
 			for at := range spillRows {
 				finish := queueUpgrade(t, db, c)
 				ctx := asUser(1)
-				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.dialect.name), prepared)
+				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.dialect.Name), prepared)
 				got := readAll(t, rows, func(row int) {
 					if row != at {
 						return
@@ -160,7 +160,7 @@ func TestSpillLimit(t *testing.T) {
 		}
 		write := queueUpgrade(t, db, c)
 		ctx := asUser(1)
-		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.name))
+		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.Name))
 		must(t, err)
 		done := write()
 		n := 0
@@ -194,7 +194,7 @@ func TestWriteInRowsWaitsForShortReads(t *testing.T) {
 			must(t, err)
 		}
 		ctx := asUser(1)
-		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.name))
+		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.Name))
 		must(t, err)
 		for rows.Next() {
 			short, err := db.QueryContext(asUser(1), "SELECT n FROM counters")

@@ -5,19 +5,20 @@ import (
 	"database/sql/driver"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // setUpSQLite learns the journal mode of a new connection.
-func setUpSQLite(ctx context.Context, inner driver.Connector, sc *serverConn) (err error) {
+func setUpSQLite(ctx context.Context, inner driver.Connector, sc *server.Conn, journal string) (string, error) {
 	c, _ := inner.(*sqlite.Connector)
 	if c.IsOfAFile() {
-		sc.trust, sc.madeAt, sc.suspect = &c.Trust, c.Trust.Load(), c.IsOfTheFile
+		sc.DistrustOn(&c.Trust, c.IsOfTheFile)
 	}
-	if sc.journal == "" {
-		sc.journal, err = c.JournalOf(ctx, func(ctx context.Context, text string) (string, error) { return pragmaOf(ctx, sc, text) })
+	if journal != "" {
+		return journal, nil
 	}
-	return err
+	return c.JournalOf(ctx, func(ctx context.Context, text string) (string, error) { return pragmaOf(ctx, sc, text) })
 }
 
 // journalOf returns the journal mode of a connection that inner has made beside another, if
@@ -34,13 +35,13 @@ func journalOf(g *gate.Gate, inner driver.Connector) string {
 // sqliteOpenedReadOnly tells that a write failed because its connection was opened
 // when the file could not be written, which may be long ago: nothing was done, and
 // a new connection shows whether it still is so.
-func sqliteOpenedReadOnly(sc *serverConn, err error) bool {
-	return sc.isSuspect() && sqlite.Code(err) == sqlite.CodeReadOnly
+func sqliteOpenedReadOnly(sc *server.Conn, err error) bool {
+	return sc.IsSuspect() && sqlite.Code(err) == sqlite.CodeReadOnly
 }
 
 // pragmaOf runs a PRAGMA and returns the first value that it answers.
-func pragmaOf(ctx context.Context, sc *serverConn, text string) (string, error) {
-	rows, err := sc.queryText(ctx, "PRAGMA "+text)
+func pragmaOf(ctx context.Context, sc *server.Conn, text string) (string, error) {
+	rows, err := sc.QueryText(ctx, "PRAGMA "+text)
 	if err != nil || len(rows) == 0 {
 		return "", err
 	}

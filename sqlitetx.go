@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
@@ -12,13 +13,13 @@ import (
 // the DSN says, all alike; here one that writes begins immediate, so that it has
 // SQLite's write lock before it reads, and one that is read-only cannot write.
 type sqliteTx struct {
-	sc    *serverConn
+	sc    *server.Conn
 	guard sqliteGuard // set if it is read-only
 }
 
 // beginSQLite begins a transaction. As in the drivers, isolation levels mean
 // nothing: SQLite's transactions are serializable.
-func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (driver.Tx, error) {
+func beginSQLite(ctx context.Context, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
 	tx := &sqliteTx{sc: sc, guard: sqliteGuard{sc: sc}}
 	if !opts.ReadOnly {
 		err := tx.run(ctx, "BEGIN IMMEDIATE")
@@ -38,7 +39,7 @@ func beginSQLite(ctx context.Context, sc *serverConn, opts driver.TxOptions) (dr
 }
 
 // isQueryOnly tells whether the program has made the connection refuse to write.
-func isQueryOnly(ctx context.Context, sc *serverConn) bool {
+func isQueryOnly(ctx context.Context, sc *server.Conn) bool {
 	set, err := pragmaOf(ctx, sc, "query_only")
 	return err == nil && set == "1"
 }
@@ -72,7 +73,7 @@ func (tx *sqliteTx) Rollback() error {
 
 // finish executes a statement that ends with a transaction, and is not to be
 // cut short with its context.
-func finish(sc *serverConn, query string) error {
+func finish(sc *server.Conn, query string) error {
 	_, err := sc.ExecContext(context.Background(), query, nil)
 	return err
 }
@@ -80,12 +81,12 @@ func finish(sc *serverConn, query string) error {
 // A sqliteGuard makes a connection refuse to write while a transaction lasts that may only
 // read.
 type sqliteGuard struct {
-	sc  *serverConn
+	sc  *server.Conn
 	set bool // by us; else there is nothing to lift
 }
 
 func (g *sqliteGuard) put(ctx context.Context) error {
-	answer, err := g.sc.queryText(ctx, "PRAGMA query_only")
+	answer, err := g.sc.QueryText(ctx, "PRAGMA query_only")
 	if err != nil || len(answer) == 1 && answer[0][0] == "1" { // the program's own doing
 		return err
 	}
@@ -95,15 +96,15 @@ func (g *sqliteGuard) put(ctx context.Context) error {
 
 func (g *sqliteGuard) lift() {
 	if g.set && finish(g.sc, "PRAGMA query_only = 0") != nil {
-		g.sc.broken = true
+		g.sc.Fail()
 	}
 	g.set = false
 }
 
 // sqliteAutocommit tells whether a connection is in no transaction. Where the
 // driver does not tell, a BEGIN does: inside a transaction SQLite refuses it.
-func sqliteAutocommit(sc *serverConn) bool {
-	if none, told := sqlite.Autocommit(sc.ci); told {
+func sqliteAutocommit(sc *server.Conn) bool {
+	if none, told := sqlite.Autocommit(sc.Inner()); told {
 		return none
 	}
 	if err := finish(sc, "BEGIN"); err != nil {

@@ -41,14 +41,14 @@ func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.Name
 func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Result, err error) {
 	ctx, limit := c.limitStatement(op)
 	defer limit.end()
-	err = c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
+	err = c.onServer(ctx, op, busy, func(sc *server.Conn) (err error) {
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
 		if s != nil {
-			res, err = s.exec(ctx, sc, &adm.sending)
+			res, err = s.exec(ctx, sc, &adm.Call)
 		} else {
-			res, err = sc.exec(ctx, &adm.sending)
+			res, err = sc.Exec(ctx, &adm.Call)
 		}
 		return err
 	})
@@ -108,17 +108,17 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 // it fails, while the rows have the lock; else when they are open.
 func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error {
 	r.inside = r.hold.Section()
-	r.writes = adm.statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.Gate.IsHeld()
+	r.writes = adm.Statement.Kind != sqltext.Read || op.mode == askedExclusive && r.hold.Gate.IsHeld()
 	ctx, limit := c.limitStatement(op)
 	r.limit = limit
-	err := c.onServer(ctx, op, busy, func(sc *serverConn) (err error) {
+	err := c.onServer(ctx, op, busy, func(sc *server.Conn) (err error) {
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
 		if s != nil {
-			return s.query(ctx, sc, &adm.sending, &r.serverRows)
+			return s.query(ctx, sc, &adm.Call, &r.Rows)
 		}
-		return sc.query(ctx, &adm.sending, &r.serverRows)
+		return sc.Query(ctx, &adm.Call, &r.Rows)
 	})
 	c.noteSent(ctx, adm, r)
 	if err != nil {
@@ -136,25 +136,25 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 // on: statements that are kept, the journal of the database, attached files. A read does nothing
 // to these. r are its rows; nil if it is an Exec.
 func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
-	st := adm.statement
+	st := adm.Statement
 	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
 		return
 	}
-	c.noteEffects(&adm.sending)
+	c.noteEffects(&adm.Call)
 	if r != nil {
-		c.noteJournalOf(ctx, r, st, adm.query)
+		c.noteJournalOf(ctx, r, st, adm.Query)
 	} else {
-		c.noteJournal(ctx, st, adm.query)
+		c.noteJournal(ctx, st, adm.Query)
 	}
-	c.noteAttached(ctx, r, st, adm.query)
+	c.noteAttached(ctx, r, st, adm.Query)
 }
 
 // settle finds out what a statement that has been executed, or has failed with
 // err, did to the transaction that it ran in, or began.
 func (c *conn) settle(adm *admission, err error) {
-	c.noteMayBegin(adm.statement)
+	c.noteMayBegin(adm.Statement)
 	if s := c.scopeOnServer(); s != nil {
-		s.noticeLoss(adm.statement, err)
+		s.noticeLoss(adm.Statement, err)
 	}
-	c.settleRaw(adm.raw, adm.statement, err)
+	c.settleRaw(adm.raw, adm.Statement, err)
 }

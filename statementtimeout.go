@@ -23,7 +23,7 @@ type statementLimit struct {
 func (c *conn) limitStatement(op *operation) (context.Context, *statementLimit) {
 	timeout := c.statementTimeout(op)
 	ctx, l := c.bind(op)
-	if timeout == 0 || c.db.dialect.limitStatements != nil {
+	if timeout == 0 || c.db.dialect.LimitStatements != nil {
 		return ctx, l
 	}
 	if l == nil {
@@ -76,15 +76,9 @@ func (c *conn) statementTimeout(op *operation) time.Duration {
 // limitServer tells the server the limit for the statements on the connection that c
 // has just drawn, if it can be told and was told another one.
 func (c *conn) limitServer(ctx context.Context, op *operation) error {
-	limit, sc := c.db.dialect.limitStatements, c.drawn.sc
-	timeout := c.statementTimeout(op)
-	if limit == nil || sc.statementTimeout == timeout {
-		return nil
-	}
-	if err := limit(ctx, sc, timeout); err != nil {
+	if err := c.drawn.Conn.LimitStatements(ctx, c.statementTimeout(op)); err != nil {
 		return fmt.Errorf("dblocker: setting statement_timeout: %w", err)
 	}
-	sc.statementTimeout = timeout
 	return nil
 }
 

@@ -47,7 +47,7 @@ func Stats(db Handle) (Statistics, error) {
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
-		Server:      p.inner.db().Stats(),
+		Server:      p.servers.DB().Stats(),
 	}
 	for _, i := range p.users.Snapshot() {
 		if i.Waiting {
@@ -110,8 +110,8 @@ func Holds(db Handle) ([]HoldInfo, error) {
 	if p.gate != nil {
 		holds = appendHolds(holds, "gate", p.gate.Snapshot())
 	}
-	if p.slots != nil {
-		holds = appendHolds(holds, "connection", p.slots.Snapshot())
+	if p.servers.Slots != nil {
+		holds = appendHolds(holds, "connection", p.servers.Slots.Snapshot())
 	}
 	slices.SortStableFunc(holds, func(a, b HoldInfo) int { return cmp.Compare(b.For, a.For) })
 	return holds, nil
@@ -136,7 +136,7 @@ func Inner(db Handle) (*sql.DB, error) {
 		return nil, err
 	}
 	defer p.release()
-	return p.inner.db(), nil
+	return p.servers.DB(), nil
 }
 
 // poolOf returns what is behind a handle. The pool is to be released.

@@ -23,7 +23,7 @@ type stmt struct {
 	conn      *conn
 	text      string
 	statement sqltext.Statement // what the text tells
-	inner     *keptStmt         // on conn.drawn, and then the stmt is in conn.stmts; else nil
+	inner     *server.Kept      // on conn.drawn, and then the stmt is in conn.stmts; else nil
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
 }
 
@@ -43,27 +43,27 @@ func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driv
 	return s.conn.query(ctx, s, s.text, args)
 }
 
-func (s *stmt) exec(ctx context.Context, sc *serverConn, snd *sending) (res driver.Result, err error) {
-	err = s.run(ctx, sc, snd, func(ss *serverStmt) (err error) {
-		res, err = ss.ExecContext(ctx, snd.args)
+func (s *stmt) exec(ctx context.Context, sc *server.Conn, snd *server.Call) (res driver.Result, err error) {
+	err = s.run(ctx, sc, snd, func(ss *server.Stmt) (err error) {
+		res, err = ss.ExecContext(ctx, snd.Args)
 		return err
 	})
-	if s.inner != nil && snd.leavesRows(sc.cfg.dialect) {
-		sc.cache.oust(s.inner)
+	if s.inner != nil && sc.LeavesRows(snd) {
+		s.inner.Evict()
 		s.closeInner()
 	}
 	return res, err
 }
 
-func (s *stmt) query(ctx context.Context, sc *serverConn, snd *sending, r *serverRows) error {
-	return s.run(ctx, sc, snd, func(ss *serverStmt) error {
-		return ss.query(ctx, snd.args, r)
+func (s *stmt) query(ctx context.Context, sc *server.Conn, snd *server.Call, r *server.Rows) error {
+	return s.run(ctx, sc, snd, func(ss *server.Stmt) error {
+		return ss.QueryInto(ctx, snd.Args, r)
 	})
 }
 
 // run calls with the statement prepared on sc, and again if one that was kept has to
 // be prepared anew. One that is prepared here fails as on the bare driver.
-func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(*serverStmt) error) error {
+func (s *stmt) run(ctx context.Context, sc *server.Conn, snd *server.Call, call func(*server.Stmt) error) error {
 	for tries := 0; ; tries++ {
 		ss, err := s.on(ctx, sc, snd)
 		if err == nil {
@@ -71,7 +71,7 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 				return err
 			}
 		}
-		if !sc.triesAgain(&err, snd, tries) {
+		if !sc.TriesAgain(&err, snd, tries) {
 			return err
 		}
 		s.closeInner()
@@ -79,18 +79,18 @@ func (s *stmt) run(ctx context.Context, sc *serverConn, snd *sending, call func(
 }
 
 // on returns the statement prepared on sc, the connection's server connection.
-func (s *stmt) on(ctx context.Context, sc *serverConn, snd *sending) (*serverStmt, error) {
+func (s *stmt) on(ctx context.Context, sc *server.Conn, snd *server.Call) (*server.Stmt, error) {
 	if s.inner != nil {
-		s.inner.uses++
+		s.inner.Use()
 	} else {
 		var err error
-		if s.inner, s.found, err = sc.prepareKept(ctx, snd); err != nil {
+		if s.inner, s.found, err = sc.PrepareKept(ctx, snd); err != nil {
 			return nil, err
 		}
 		s.conn.stmts = append(s.conn.stmts, s)
 	}
-	snd.kept = s.found
-	return s.inner.serverStmt, nil
+	snd.Kept = s.found
+	return s.inner.Stmt, nil
 }
 
 // Close lets the inner statement go, if there is one. database/sql may call it with
@@ -116,7 +116,7 @@ func (s *stmt) closeInner() error {
 	}
 	s.inner = nil
 	s.conn.stmts = slices.DeleteFunc(s.conn.stmts, func(o *stmt) bool { return o == s })
-	return inner.letGo()
+	return inner.Release()
 }
 
 // NumInput leaves the counting of arguments to the inner statement.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A preparing is a stub that counts what is prepared on it, and what is closed.
@@ -58,7 +60,7 @@ func openPreparing(t *testing.T, p *preparing, size int) *sql.DB {
 	c, err := NewConnector(p, StmtCache(size), Dialect("sqlite"), MaxOpenConns(1))
 	must(t, err)
 	dialect := *c.dialect
-	dialect.keepFrom = func(driver.Conn) int { return 0 }
+	dialect.KeepFrom = func(driver.Conn) int { return 0 }
 	c.dialect = &dialect
 	db := sql.OpenDB(c)
 	must(t, db.QueryRow("SELECT first").Scan(new(int))) // with what every connection begins with
@@ -109,7 +111,7 @@ func TestLeastRecentlyUsedMakesWay(t *testing.T) {
 	db := openPreparing(t, p, 2)
 	runAll(t, db, "SELECT a", "SELECT a", "SELECT b", "SELECT b", "SELECT a")
 	for i := 0; len(p.closed) == 0; i++ { // it takes some tries to be let into a full cache
-		if i > 2*admitOneOf {
+		if i > 2*server.AdmitOneOf {
 			t.Fatal("nothing is let into a full cache")
 		}
 		runAll(t, db, "SELECT c")
@@ -135,7 +137,7 @@ func TestFullCacheIsNotChurned(t *testing.T) {
 			runAll(t, db, fmt.Sprintf("SELECT %d", i))
 		}
 	}
-	if most := texts*rounds/admitOneOf + texts; len(p.prepared) > most {
+	if most := texts*rounds/server.AdmitOneOf + texts; len(p.prepared) > most {
 		t.Errorf("%d statements were prepared for %d calls, want at most %d", len(p.prepared), texts*rounds, most)
 	}
 }

@@ -139,7 +139,7 @@ func storeDefaults(c *config) error {
 
 func newStoreDB(c *Connector, db *sql.DB, name string) *storeDB {
 	if sqlx.BindType(name) == sqlx.UNKNOWN {
-		sqlx.BindDriver(name, c.dialect.bindType)
+		sqlx.BindDriver(name, c.dialect.BindType)
 	}
 	return &storeDB{c: c, db: sqlx.NewDb(db, name), name: name}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -46,8 +47,8 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 		returned = true
 		return err
 	}
-	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.bindsReadOnly()
-	err := c.onServer(op.ctx, op, busy, func(sc *serverConn) (err error) {
+	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.BindsReadOnly()
+	err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
 		t.Tx, err = sc.BeginTx(op.ctx, opts)
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -67,7 +68,7 @@ func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 // wait there, it is drawn when the transaction has passed.
 func (t *tx) drawEarly(op *operation) error {
 	c := t.conn
-	if c.drawn.sc != nil {
+	if c.drawn.Conn != nil {
 		c.busy = busy
 		return nil
 	}
@@ -81,7 +82,7 @@ func (t *tx) drawEarly(op *operation) error {
 	}
 	defer c.leaf.Gate.Leave()
 	t.ownConn = !pinned
-	err := c.onServer(op.ctx, op, busy, func(*serverConn) error { return nil })
+	err := c.onServer(op.ctx, op, busy, func(*server.Conn) error { return nil })
 	if err == errOtherFiles { // then it is drawn with the right gates
 		err = nil
 	}
@@ -127,7 +128,7 @@ func (t *tx) start(op *operation) error {
 		}
 	}()
 	c.makeWay(t.atGate, true)
-	if c.drawn.sc == nil {
+	if c.drawn.Conn == nil {
 		defer t.atGate.Gate.StepOut(c.selfOwner())()
 	}
 	if err := t.beginOnServer(op); err != nil {
@@ -150,16 +151,14 @@ func (t *tx) settled() {
 func (t *tx) beginOnServer(op *operation) error {
 	c := t.conn
 	for tries := 0; ; tries++ {
-		drawn, mayBeStale := c.drawn.sc, c.drawn.mayBeStale && t.ownConn
-		err := c.onServer(op.ctx, op, busy, func(sc *serverConn) error {
-			inner, err := sc.begin(op.ctx, t.opts)
-			if err == nil {
-				t.Tx = &serverTx{inner, sc, t.ctx}
+		drawn, mayBeStale := c.drawn.Conn, c.drawn.MayBeStale && t.ownConn
+		err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
+			if t.Tx, err = sc.BeginLate(op.ctx, t.ctx, t.opts); err == nil {
 				c.shareScope()
 			}
 			return err
 		})
-		if err == nil || drawn == nil || !mayBeStale || tries > c.db.limits.maxIdleConns {
+		if err == nil || drawn == nil || !mayBeStale || tries > c.db.limits.MaxIdleConns {
 			return err
 		}
 		if !errors.Is(err, driver.ErrBadConn) && !sqliteOpenedReadOnly(drawn, err) {
@@ -239,7 +238,7 @@ func (s *scope) wastesConn() bool {
 		return false
 	}
 	c := s.conn
-	return s.pending.ownConn && c.pool.slots != nil && c.drawn.sc != nil
+	return s.pending.ownConn && c.pool.servers.Slots != nil && c.drawn.Conn != nil
 }
 
 // isReliedOn tells whether the owner has worked beside the transaction since it was asked for.

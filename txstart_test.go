@@ -381,7 +381,7 @@ func waitingForConns(t *testing.T, db *sql.DB) (n int) {
 	_, p, err := poolOf(db)
 	must(t, err)
 	defer p.release()
-	for _, i := range p.slots.Snapshot() {
+	for _, i := range p.servers.Slots.Snapshot() {
 		if i.Waiting {
 			n++
 		}

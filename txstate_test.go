@@ -261,19 +261,19 @@ func TestDriversTellOfTransactions(t *testing.T) {
 				must(t, err)
 				defer ci.Close()
 				sc := serverConnOn(t, c, wrap(ci))
-				if sc.tellsTx == nil {
+				if !sc.KnowsTx() {
 					t.Fatal("the driver's connection has no status that is known")
 				}
 				for _, step := range []struct {
 					text string
 					in   bool
 				}{{"SELECT 1", false}, {"BEGIN", true}, {"SELECT 1", true}, {"COMMIT", false}} {
-					if sc.tellsTx() && step.text == "SELECT 1" && !step.in {
+					if sc.IsInTx() && step.text == "SELECT 1" && !step.in {
 						t.Error("a new connection is in a transaction")
 					}
 					_, err := serverConnOn(t, c, ci).ExecContext(context.Background(), step.text, nil)
 					must(t, err)
-					if in := sc.tellsTx(); in != step.in {
+					if in := sc.IsInTx(); in != step.in {
 						t.Errorf("after %q: in a transaction %v, want %v", step.text, in, step.in)
 					}
 				}

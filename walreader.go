@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"log/slog"
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -15,36 +17,37 @@ import (
 // connections leaves none for it, nor does a locking_mode that lets in only one; and what
 // cannot write may not be let near the WAL.
 func (p *pool) useWALReader(cfg *config, dsn *string) {
-	if p.gate == nil || p.readOnly || cfg.limits.maxOpenConns > 0 {
+	if p.gate == nil || p.readOnly || cfg.limits.MaxOpenConns > 0 {
 		return
 	}
 	if dsn == nil || sqltext.Contains(*dsn, "locking_mode") {
 		return
 	}
-	p.walReader = sqlite.NewWALReader(p.gate, p.connector, cfg.logger)
+	p.walReader = sqlite.NewWALReader(p.gate, p, cfg.logger)
 }
 
 // A walConn is a connection of a WALReader, outside of the pool.
 type walConn struct {
-	sc   *serverConn
-	stmt *serverStmt
+	sc     *server.Conn
+	stmt   *server.Stmt
+	logger *slog.Logger
 }
 
 // OpenWALConn implements [sqlite.WALConnector]: the program has a connection open, beside
 // which others are opened, unless it was closed just now. A panic of the
 // program's hook is not for the program's call, which is about something else.
-func (c *serverConnector) OpenWALConn() (_ sqlite.WALConn, err error) {
+func (p *pool) OpenWALConn() (_ sqlite.WALConn, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("dblocker: panic while a connection was opened: %v", p)
 		}
 	}()
-	var w walConn
-	w.sc, err = c.open(context.Background(), rwlock.Wait{}, func(ctx context.Context, sc *serverConn) error {
+	w := walConn{logger: p.config.logger}
+	w.sc, err = p.connector.Open(context.Background(), rwlock.Wait{}, func(ctx context.Context, sc *server.Conn, _ bool) error {
 		if _, err := sc.ExecContext(ctx, "PRAGMA busy_timeout = 0", nil); err != nil {
 			return err
 		}
-		w.stmt, err = sc.prepare(ctx, "SELECT 1 FROM sqlite_master")
+		w.stmt, err = sc.PrepareStmt(ctx, "SELECT 1 FROM sqlite_master")
 		return err
 	})
 	if err != nil {
@@ -58,7 +61,7 @@ func (w *walConn) Read() (driver.Rows, error) { return w.stmt.QueryContext(conte
 
 // Close implements [sqlite.WALConn].
 func (w *walConn) Close() {
-	w.sc.cfg.contain(func() { w.stmt.Close() })
+	server.Contain(w.logger, func() { w.stmt.Close() })
 	w.sc.Close()
 }
 

@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"database/sql/driver"
@@ -6,59 +6,59 @@ import (
 )
 
 // ColumnTypeScanType implements [driver.RowsColumnTypeScanType].
-func (r *serverRows) ColumnTypeScanType(index int) reflect.Type {
+func (r *Rows) ColumnTypeScanType(index int) reflect.Type {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.scan
 	}
-	return scanTypeOf(r.inner, index)
+	return scanTypeOf(r.Inner, index)
 }
 
 // ColumnTypeDatabaseTypeName implements [driver.RowsColumnTypeDatabaseTypeName].
-func (r *serverRows) ColumnTypeDatabaseTypeName(index int) string {
+func (r *Rows) ColumnTypeDatabaseTypeName(index int) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.name
 	}
-	return databaseTypeName(r.inner, index)
+	return databaseTypeName(r.Inner, index)
 }
 
 // ColumnTypeLength implements [driver.RowsColumnTypeLength].
-func (r *serverRows) ColumnTypeLength(index int) (int64, bool) {
+func (r *Rows) ColumnTypeLength(index int) (int64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.length, c.hasLength
 	}
-	return lengthOf(r.inner, index)
+	return lengthOf(r.Inner, index)
 }
 
 // ColumnTypeNullable implements [driver.RowsColumnTypeNullable].
-func (r *serverRows) ColumnTypeNullable(index int) (nullable, ok bool) {
+func (r *Rows) ColumnTypeNullable(index int) (nullable, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.nullable, c.knowsNullable
 	}
-	return nullableOf(r.inner, index)
+	return nullableOf(r.Inner, index)
 }
 
 // ColumnTypePrecisionScale implements [driver.RowsColumnTypePrecisionScale].
-func (r *serverRows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
+func (r *Rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.columnInMemory(index); c != nil {
 		return c.precision, c.scale, c.hasPrecision
 	}
-	return precisionScale(r.inner, index)
+	return precisionScale(r.Inner, index)
 }
 
 // columnInMemory returns what is known of a column of rows that were read ahead, nil of
 // others. The caller has mu, and keeps it while the inner rows are asked: database/sql lets
 // nobody but itself close them meanwhile, and does not know of the end of a section.
-func (r *serverRows) columnInMemory(index int) *columnType {
+func (r *Rows) columnInMemory(index int) *columnType {
 	m := r.memory.Load()
 	if m == nil {
 		return nil

@@ -1,36 +1,34 @@
-package dblocker
+package server
 
 //lint:file-ignore SA1019 database/sql still obeys the deprecated interfaces of older drivers, and so do we.
 
 import (
 	"context"
 	"database/sql/driver"
-
-	"github.com/calmdocs/dblocker/internal/server"
 )
 
-// heed returns err, and looks whether it makes connections suspect.
-func (sc *serverConn) heed(err error) error {
+// Heed returns err, and looks whether it makes connections suspect.
+func (sc *Conn) Heed(err error) error {
 	if err != nil && sc.trust != nil && sc.suspect(err) {
 		sc.trust.Add(1)
 	}
 	return err
 }
 
-func (sc *serverConn) isSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
+func (sc *Conn) IsSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
 
 // ResetSession implements [driver.SessionResetter], for the inner pool. See reset.
-func (sc *serverConn) ResetSession(context.Context) error {
-	if sc.isSuspect() {
+func (sc *Conn) ResetSession(context.Context) error {
+	if sc.IsSuspect() {
 		return driver.ErrBadConn
 	}
 	return nil
 }
 
-// reset resets the session of a connection that comes from the inner pool. It is not for that
+// Reset resets the session of a connection that comes from the inner pool. It is not for that
 // to call: it would lose count of the connection if the driver panicked.
-func (sc *serverConn) reset(ctx context.Context) (err error) {
-	if sc.isSuspect() {
+func (sc *Conn) Reset(ctx context.Context) (err error) {
+	if sc.IsSuspect() {
 		return driver.ErrBadConn
 	}
 	r, ok := sc.ci.(driver.SessionResetter)
@@ -44,11 +42,11 @@ func (sc *serverConn) reset(ctx context.Context) (err error) {
 }
 
 // IsValid implements [driver.Validator], for the inner pool. See validate.
-func (sc *serverConn) IsValid() bool { return !sc.broken && !sc.isSuspect() }
+func (sc *Conn) IsValid() bool { return !sc.broken && !sc.IsSuspect() }
 
-// validate is asked before the connection goes back to the inner pool, for the reason that
+// Validate is asked before the connection goes back to the inner pool, for the reason that
 // reset is called after it has come from there. What is not valid is broken.
-func (sc *serverConn) validate() (valid bool) {
+func (sc *Conn) Validate() (valid bool) {
 	v, ok := sc.ci.(driver.Validator)
 	if !ok || !sc.IsValid() {
 		return sc.IsValid()
@@ -60,22 +58,22 @@ func (sc *serverConn) validate() (valid bool) {
 	return !sc.broken
 }
 
-// lost tells whether the connection can no longer be used, so that how its
+// IsLost tells whether the connection can no longer be used, so that how its
 // session fares is to be learned from the server only. It must not be asked while
 // rows are open.
-func (sc *serverConn) lost() bool {
-	if sc.session == (server.Session{}) {
+func (sc *Conn) IsLost() bool {
+	if sc.Session == (Session{}) {
 		return false
 	}
-	if sc.isClosed != nil {
-		return sc.isClosed()
+	if sc.IsClosed != nil {
+		return sc.IsClosed()
 	}
 	v, ok := sc.ci.(driver.Validator)
 	return ok && !v.IsValid()
 }
 
 // goHome returns a borrowed connection, unless it is bad.
-func (sc *serverConn) goHome() error {
+func (sc *Conn) goHome() error {
 	if sc.broken {
 		sc.home.Raw(func(any) error { return driver.ErrBadConn })
 	}
@@ -84,18 +82,18 @@ func (sc *serverConn) goHome() error {
 
 // Close implements [driver.Conn], for the inner pool, which would go on to count the connection
 // if the driver panicked.
-func (sc *serverConn) Close() (err error) {
+func (sc *Conn) Close() (err error) {
 	if sc.closed {
 		return nil
 	}
-	if thrown := server.Apart(sc.cfg.logger, func() { err = sc.shut() }); thrown != nil {
+	if thrown := Apart(sc.cfg.Logger, func() { err = sc.shut() }); thrown != nil {
 		return thrown
 	}
 	return err
 }
 
 // shut closes the connection. The second time it does nothing. A panic of the driver is an error.
-func (sc *serverConn) shut() (err error) {
+func (sc *Conn) shut() (err error) {
 	if sc.closed {
 		return nil
 	}
@@ -106,22 +104,27 @@ func (sc *serverConn) shut() (err error) {
 	return err
 }
 
-func (sc *serverConn) close() error {
-	defer sc.attachments.closed(sc)
+func (sc *Conn) close() error {
+	if sc.host != nil {
+		defer sc.host.Closed(sc)
+	}
 	if sc.home != nil {
 		return sc.goHome()
 	}
-	if sc.cfg.dialect.stmtsOutliveConns {
+	if sc.cfg.Engine.StmtsOutliveConns {
 		sc.cache.clear()
 	}
-	if sc.sqlite != nil {
-		sc.sqlite.LetGo()
+	if sc.host != nil {
+		sc.host.Closing()
 	}
-	return sc.conns.Disconnect(sc.closeInner)
+	if sc.counted {
+		return sc.host.Disconnect(sc.closeInner)
+	}
+	return sc.closeInner()
 }
 
 // closeInner may be called for another connection, which had to wait for this one.
-func (sc *serverConn) closeInner() (err error) {
+func (sc *Conn) closeInner() (err error) {
 	if panicked := sc.cfg.contain(func() { err = sc.ci.Close() }); panicked != nil {
 		return panicked
 	}

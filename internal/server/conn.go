@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 //lint:file-ignore SA1019 database/sql still obeys the deprecated interfaces of older drivers, and so do we.
 
@@ -6,50 +6,46 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sync/atomic"
 	"time"
-
-	"github.com/calmdocs/dblocker/internal/gate"
-	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 var (
-	_ driver.Conn               = (*serverConn)(nil)
-	_ driver.Pinger             = (*serverConn)(nil)
-	_ driver.ConnPrepareContext = (*serverConn)(nil)
-	_ driver.ConnBeginTx        = (*serverConn)(nil)
-	_ driver.ExecerContext      = (*serverConn)(nil)
-	_ driver.QueryerContext     = (*serverConn)(nil)
-	_ driver.NamedValueChecker  = (*serverConn)(nil)
-	_ driver.SessionResetter    = (*serverConn)(nil)
-	_ driver.Validator          = (*serverConn)(nil)
+	_ driver.Conn               = (*Conn)(nil)
+	_ driver.Pinger             = (*Conn)(nil)
+	_ driver.ConnPrepareContext = (*Conn)(nil)
+	_ driver.ConnBeginTx        = (*Conn)(nil)
+	_ driver.ExecerContext      = (*Conn)(nil)
+	_ driver.QueryerContext     = (*Conn)(nil)
+	_ driver.NamedValueChecker  = (*Conn)(nil)
+	_ driver.SessionResetter    = (*Conn)(nil)
+	_ driver.Validator          = (*Conn)(nil)
 )
 
-// newServerConn wraps a connection of the inner driver.
-func newServerConn(ci driver.Conn, cfg *serverConfig) *serverConn {
-	sc := &serverConn{ci: ci, cfg: cfg}
+// NewConn wraps a connection of the inner driver.
+func NewConn(ci driver.Conn, cfg *Config) *Conn {
+	sc := &Conn{ci: ci, cfg: cfg}
 	if b, ok := ci.(*borrowedConn); ok {
 		sc.ci, sc.home = b.Conn, b.home
 	}
-	sc.tellsTx = tellsTxFrom(cfg.dialect, sc.ci)
+	sc.tellsTx = tellsTxFrom(cfg.Engine, sc.ci)
 	return sc
 }
 
-// A serverConn is a connection of the inner driver with all the optional
+// A Conn is a connection of the inner driver with all the optional
 // interfaces of a connection: where the inner one lacks an interface, it does
 // what database/sql does for such a driver.
 //
 // The inner pool owns it. Only the client connection that has drawn it uses it,
 // one call at a time, as database/sql guarantees to the latter. One that is pinned is used
 // by all that are attached to its pin, each while it has the turn.
-type serverConn struct {
+type Conn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
-	cfg  *serverConfig
+	cfg  *Config
 
 	// cache has the statements that are kept. A text is, if it comes with at least
 	// keepFrom arguments. schema is the database's.
@@ -57,26 +53,15 @@ type serverConn struct {
 	keepFrom int
 	schema   *atomic.Int64
 
-	conns  *gate.Conns       // that it is one of; nil if it is not counted
-	sqlite *sqlite.Connector // that has made it; else nil
+	host    Host // of the connector that has made it; nil if it was made beside
+	counted bool // by the host, which is to close it
 
-	// session is the server's side of the connection, if the dialect knows it.
-	// Together with isClosed it is set when the connection is made.
-	session  server.Session
-	isClosed func() bool // for drivers without driver.Validator; else nil
-
-	// mayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
-	// peek tells, if it is not nil, of an idle connection whether the server has ended it.
-	mayHaveSent bool
-	peek        func() (ended, known bool)
+	Peer
 
 	// statementTimeout is what the server has been told, if it can be. serverVersion is
-	// what it has told, if it was asked.
+	// what it has told, if it was asked: its engine notes it here.
 	statementTimeout time.Duration
-	serverVersion    string
-	// journal is the journal mode of a SQLite database when the connection was
-	// made, as PRAGMA journal_mode has it, or "wal" or not; "" if it could not be learned.
-	journal string
+	ServerVersion    string
 
 	// trust is counted up when an error of one connection makes all that are open
 	// suspect; nil if the engine has no such errors. Those made at an earlier count
@@ -85,14 +70,13 @@ type serverConn struct {
 	madeAt  int64
 	suspect func(error) bool
 
-	// attached are the files that a SQLite connection has attached, as attachments counts them.
-	attached    []string
-	attachments *attachments
+	// attached are the files that a SQLite connection has attached, as its host counts them.
+	Attached []string
 
 	// open are the rows that are open on it, the last first. While there are any, some
 	// drivers say of a good connection that it is not valid. If the connection is pinned,
 	// they may be of several client connections, and the turn guards the list.
-	open *serverRows
+	open *Rows
 
 	// changesSchema means that a statement of the transaction that may be open does: others
 	// see it when that has ended.
@@ -118,7 +102,7 @@ type serverConn struct {
 }
 
 // Ping implements [driver.Pinger].
-func (sc *serverConn) Ping(ctx context.Context) error {
+func (sc *Conn) Ping(ctx context.Context) error {
 	if p, ok := sc.ci.(driver.Pinger); ok {
 		return p.Ping(ctx)
 	}
@@ -127,12 +111,12 @@ func (sc *serverConn) Ping(ctx context.Context) error {
 
 // ExecContext executes query, preparing it where the inner driver cannot do
 // without. It never answers driver.ErrSkip.
-func (sc *serverConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (sc *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	res, err := sc.execDirect(ctx, query, args)
 	if err != driver.ErrSkip {
 		return res, err
 	}
-	ss, err := sc.prepare(ctx, query)
+	ss, err := sc.PrepareStmt(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +124,7 @@ func (sc *serverConn) ExecContext(ctx context.Context, query string, args []driv
 	return ss.ExecContext(ctx, args)
 }
 
-func (sc *serverConn) execDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (sc *Conn) execDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	execerCtx, ok := sc.ci.(driver.ExecerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Execer); !ok {
@@ -163,12 +147,12 @@ func (sc *serverConn) execDirect(ctx context.Context, query string, args []drive
 
 // QueryContext is as ExecContext. A statement that it prepares is closed with
 // the rows.
-func (sc *serverConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+func (sc *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := sc.queryDirect(ctx, query, args)
 	if err != driver.ErrSkip {
 		return rows, err
 	}
-	ss, err := sc.prepare(ctx, query)
+	ss, err := sc.PrepareStmt(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -177,10 +161,10 @@ func (sc *serverConn) QueryContext(ctx context.Context, query string, args []dri
 		ss.Close()
 		return nil, err
 	}
-	return (&ownRows{serverRows: serverRows{inner: rows}, ss: ss}).public(), nil
+	return (&ownRows{Rows: Rows{Inner: rows}, ss: ss}).public(), nil
 }
 
-func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+func (sc *Conn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	queryerCtx, ok := sc.ci.(driver.QueryerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Queryer); !ok {
@@ -201,8 +185,8 @@ func (sc *serverConn) queryDirect(ctx context.Context, query string, args []driv
 	return sc.ci.(driver.Queryer).Query(query, values)
 }
 
-// queryText returns what a query of our own finds, as text.
-func (sc *serverConn) queryText(ctx context.Context, query string) ([][]string, error) {
+// QueryText returns what a query of our own finds, as text.
+func (sc *Conn) QueryText(ctx context.Context, query string) ([][]string, error) {
 	rows, err := sc.QueryContext(ctx, query, nil)
 	if err != nil {
 		return nil, err
@@ -228,16 +212,16 @@ func (sc *serverConn) queryText(ctx context.Context, query string) ([][]string, 
 }
 
 // convert converts the arguments of a call.
-func (sc *serverConn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
+func (sc *Conn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	sc.converting = true
-	args, err := server.ConvertArgs(sc.ci, si, args)
+	args, err := ConvertArgs(sc.ci, si, args)
 	sc.converting = false
 	return args, err
 }
 
-// stopConverting reports whether the connection was converting arguments, and so has sent
+// StopConverting reports whether the connection was converting arguments, and so has sent
 // nothing.
-func (sc *serverConn) stopConverting() (was bool) {
+func (sc *Conn) StopConverting() (was bool) {
 	if sc == nil {
 		return false
 	}
@@ -248,7 +232,7 @@ func (sc *serverConn) stopConverting() (was bool) {
 // legacyArgs are the arguments for a method that takes no context: the context
 // can only be asked beforehand.
 func legacyArgs(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
-	values, err := server.PlainValues(args)
+	values, err := PlainValues(args)
 	if err != nil {
 		return nil, err
 	}
@@ -256,21 +240,21 @@ func legacyArgs(ctx context.Context, args []driver.NamedValue) ([]driver.Value, 
 }
 
 // PrepareContext implements [driver.ConnPrepareContext].
-func (sc *serverConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	ss, err := sc.prepare(ctx, query)
+func (sc *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	ss, err := sc.PrepareStmt(ctx, query)
 	if err != nil {
-		return nil, err // not a nil *serverStmt in a driver.Stmt
+		return nil, err // not a nil *Stmt in a driver.Stmt
 	}
 	return ss, nil
 }
 
-func (sc *serverConn) prepare(ctx context.Context, query string) (*serverStmt, error) {
+func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
 	if p, ok := sc.ci.(driver.ConnPrepareContext); ok {
 		si, err := p.PrepareContext(ctx, query)
 		if err != nil {
 			return nil, err
 		}
-		return &serverStmt{sc: sc, si: si}, nil
+		return &Stmt{sc: sc, si: si}, nil
 	}
 	si, err := sc.ci.Prepare(query)
 	if err != nil {
@@ -280,69 +264,65 @@ func (sc *serverConn) prepare(ctx context.Context, query string) (*serverStmt, e
 		si.Close()
 		return nil, err
 	}
-	return &serverStmt{sc: sc, si: si}, nil
-}
-
-// BeginTx implements [driver.ConnBeginTx].
-func (sc *serverConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	tx, err := sc.begin(ctx, opts)
-	if err != nil {
-		return nil, err
-	}
-	return &serverTx{tx, sc, ctx}, nil
-}
-
-func (sc *serverConn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if begin := sc.cfg.dialect.begin; begin != nil {
-		return begin(ctx, sc, opts)
-	}
-	if b, ok := sc.ci.(driver.ConnBeginTx); ok {
-		return b.BeginTx(ctx, opts)
-	}
-	if opts.Isolation != 0 {
-		return nil, errors.New("sql: driver does not support non-default isolation level")
-	}
-	if opts.ReadOnly {
-		return nil, errors.New("sql: driver does not support read-only transactions")
-	}
-	tx, err := sc.ci.Begin()
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		tx.Rollback()
-		return nil, err
-	}
-	return tx, nil
-}
-
-// serverTx is a transaction of the inner driver.
-type serverTx struct {
-	driver.Tx
-	sc  *serverConn
-	ctx context.Context // of its Begin
-}
-
-// Rollback also does what database/sql does when the transaction's context has
-// ended: it goes on to use the connection only if the driver can both reset and
-// validate it.
-func (tx *serverTx) Rollback() error {
-	if tx.ctx.Err() != nil {
-		_, resets := tx.sc.ci.(driver.SessionResetter)
-		_, validates := tx.sc.ci.(driver.Validator)
-		tx.sc.broken = tx.sc.broken || !resets || !validates
-	}
-	return tx.Tx.Rollback()
+	return &Stmt{sc: sc, si: si}, nil
 }
 
 // CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their
 // arguments themselves.
-func (sc *serverConn) CheckNamedValue(nv *driver.NamedValue) error { return server.AcceptAll(nv) }
+func (sc *Conn) CheckNamedValue(nv *driver.NamedValue) error { return AcceptAll(nv) }
+
+// Inner returns the connection of the inner driver.
+func (sc *Conn) Inner() driver.Conn { return sc.ci }
+
+// Fail keeps the connection from being used again: it is closed when it goes back.
+func (sc *Conn) Fail() { sc.broken = true }
+
+// HasFailed tells whether it is not to be used again.
+func (sc *Conn) HasFailed() bool { return sc.broken }
+
+// DistrustOn makes the connection suspect when another one of those with the same count has an error
+// for which suspect reports true.
+func (sc *Conn) DistrustOn(count *atomic.Int64, suspect func(error) bool) {
+	sc.trust, sc.madeAt, sc.suspect = count, count.Load(), suspect
+}
+
+// HasRows tells whether rows are open on it, hasOnly whether these are the only ones that may be.
+func (sc *Conn) HasRows() bool { return sc.open != nil }
+func (sc *Conn) HasOnly(r *Rows) bool {
+	return sc.open == nil || sc.open == r && r.below == nil
+}
+
+// OpenRows are the rows that are open, the last first. These may be closed meanwhile.
+func (sc *Conn) OpenRows() iter.Seq[*Rows] {
+	return func(yield func(*Rows) bool) {
+		for r := sc.open; r != nil; {
+			below := r.below
+			if !yield(r) {
+				return
+			}
+			r = below
+		}
+	}
+}
+
+// LimitStatements tells the server to end statements after d, if it can be told and was told
+// another limit.
+func (sc *Conn) LimitStatements(ctx context.Context, d time.Duration) error {
+	limit := sc.cfg.Engine.LimitStatements
+	if limit == nil || sc.statementTimeout == d {
+		return nil
+	}
+	if err := limit(ctx, sc, d); err != nil {
+		return err
+	}
+	sc.statementTimeout = d
+	return nil
+}
 
 // add and remove keep the list of the rows that are open.
-func (sc *serverConn) add(r *serverRows) { r.server, r.below, sc.open = sc, sc.open, r }
+func (sc *Conn) add(r *Rows) { r.server, r.below, sc.open = sc, sc.open, r }
 
-func (sc *serverConn) remove(r *serverRows) {
+func (sc *Conn) remove(r *Rows) {
 	if sc == nil {
 		return
 	}
@@ -355,11 +335,11 @@ func (sc *serverConn) remove(r *serverRows) {
 }
 
 // Prepare implements [driver.Conn].
-func (sc *serverConn) Prepare(query string) (driver.Stmt, error) {
+func (sc *Conn) Prepare(query string) (driver.Stmt, error) {
 	return sc.PrepareContext(context.Background(), query)
 }
 
 // Begin implements [driver.Conn].
-func (sc *serverConn) Begin() (driver.Tx, error) {
+func (sc *Conn) Begin() (driver.Tx, error) {
 	return sc.BeginTx(context.Background(), driver.TxOptions{})
 }

@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"database/sql/driver"
@@ -8,39 +8,37 @@ import (
 )
 
 var (
-	_ driver.RowsNextResultSet              = (*serverRows)(nil)
-	_ driver.RowsColumnTypeScanType         = (*serverRows)(nil)
-	_ driver.RowsColumnTypeDatabaseTypeName = (*serverRows)(nil)
-	_ driver.RowsColumnTypeLength           = (*serverRows)(nil)
-	_ driver.RowsColumnTypeNullable         = (*serverRows)(nil)
-	_ driver.RowsColumnTypePrecisionScale   = (*serverRows)(nil)
+	_ driver.RowsNextResultSet              = (*Rows)(nil)
+	_ driver.RowsColumnTypeScanType         = (*Rows)(nil)
+	_ driver.RowsColumnTypeDatabaseTypeName = (*Rows)(nil)
+	_ driver.RowsColumnTypeLength           = (*Rows)(nil)
+	_ driver.RowsColumnTypeNullable         = (*Rows)(nil)
+	_ driver.RowsColumnTypePrecisionScale   = (*Rows)(nil)
 )
 
-// serverRows are rows of the inner driver, with all the optional interfaces that can
+// Rows are rows of the inner driver, with all the optional interfaces that can
 // be answered for it. What is left of them can be read into memory, from where they go on:
 // see fillMemory.
 //
 // Whoever calls the inner rows has their connection. Only to ask for columns mu will do, while
 // nothing is in memory.
-type serverRows struct {
-	inner  driver.Rows
-	client rowsClient  // that has them; nil if they are a server connection's own
-	handle *handleRows // nil if nothing of them is ever read into memory
+type Rows struct {
+	Inner  driver.Rows
+	Client RowsClient // that has them; nil if they are a server connection's own, of which nothing is read into memory
 
-	server *serverConn // in whose list they are, linked by below; or nil
-	below  *serverRows
-	kept   *keptStmt // whose rows they are; or nil
+	server *Conn // in whose list they are, linked by below; or nil
+	below  *Rows
+	kept   *Kept // whose rows they are; or nil
 
 	// The connection guards what follows.
 	shut        bool      // the inner rows were closed before the program closed these
 	copies      bool      // the values of a row must be copied out of the inner driver's buffer
 	unspillable bool      // what a fill reads would not last
+	closed      bool      // guarded by mu too
+	ended       bool      // the inner rows have come to the end of their result set: see last
 	early       *earlyEnd // nil if there is nothing to tell of it
-	last        error     // with which the inner rows have ended their result set; nil if they are in it
 	buffer      []byte    // the byte values of the current row, if they were copied
 	scanned     scanRow   //lint:ignore U1000 used from Go 1.27 on
-
-	closed bool // guarded by mu
 
 	mu sync.Mutex // guards closed, the content of memory, and with the connection inner
 
@@ -49,28 +47,31 @@ type serverRows struct {
 	memory atomic.Pointer[memory]
 }
 
-// A rowsClient has rows that may fail. It says what the program is to see of the errors.
-type rowsClient interface {
+// A RowsClient has rows that may fail. It says what the program is to see of the errors.
+type RowsClient interface {
 	ExplainFetch(err error) error // of a Next; never io.EOF
 	ExplainClose(err error) error
+
+	Handle() *HandleRows
 }
 
-// handleRows is what the rows of a handle have in common.
-type handleRows struct {
-	inMemory   atomic.Int64 // bytes that were read ahead
-	skipsNoSet bool         // the inner driver refuses NextResultSet before the end of a result set
-	closeTells bool         // its Close reads to the end, and returns the error with which the rows end
+// HandleRows is what the rows of a handle have in common.
+type HandleRows struct {
+	InMemory   atomic.Int64 // bytes that were read ahead
+	SkipsNoSet bool         // the inner driver refuses NextResultSet before the end of a result set
+	CloseTells bool         // its Close reads to the end, and returns the error with which the rows end
 }
 
-// An earlyEnd is what became of the inner rows when they were closed before the program closes
-// its own.
+// An earlyEnd is what became of the inner rows when they failed, or were closed before the program
+// closes its own.
 type earlyEnd struct {
-	err    error
-	raises any // with which Close panics; else nil
+	failure error // with which they have ended their result set; nil if it is io.EOF, or they are in it
+	err     error // of their Close
+	raises  any   // with which Close panics; else nil
 }
 
 // earlyEnd returns that of the rows, to be written.
-func (r *serverRows) earlyEnd() *earlyEnd {
+func (r *Rows) earlyEnd() *earlyEnd {
 	if r.early == nil {
 		r.early = new(earlyEnd)
 	}
@@ -78,13 +79,13 @@ func (r *serverRows) earlyEnd() *earlyEnd {
 }
 
 // Columns implements [driver.Rows].
-func (r *serverRows) Columns() []string {
+func (r *Rows) Columns() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.memory.Load(); m != nil {
 		return m.sets[0].names
 	}
-	return r.inner.Columns()
+	return r.Inner.Columns()
 }
 
 // Next serves what is in memory, and then what the inner rows have.
@@ -93,11 +94,11 @@ func (r *serverRows) Columns() []string {
 // overwrites, and sql.Rows passes them on. If the rows are read ahead while the
 // program works on a row, its values must survive: so they are in our buffer,
 // which only the program's own next Next overwrites.
-func (r *serverRows) Next(dest []driver.Value) error {
-	if served, err := r.serve(dest); served {
+func (r *Rows) Next(dest []driver.Value) error {
+	if served, err := r.Serve(dest); served {
 		return err
 	}
-	err := r.fetched(r.inner.Next(dest))
+	err := r.fetched(r.Inner.Next(dest))
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
@@ -106,30 +107,51 @@ func (r *serverRows) Next(dest []driver.Value) error {
 
 // fetched notes with what the inner rows answered the request for a row, and returns the
 // error for the program. The caller has the connection.
-func (r *serverRows) fetched(err error) error {
+func (r *Rows) fetched(err error) error {
 	if err == nil {
 		return nil
 	}
-	if r.client != nil && err != io.EOF {
-		err = r.client.ExplainFetch(err)
+	if r.Client != nil && err != io.EOF {
+		err = r.Client.ExplainFetch(err)
 	}
-	r.last = err
+	r.setLast(err)
 	return err
 }
 
-// failure returns the error with which the inner rows have ended; nil for the usual one.
-func (r *serverRows) failure() error {
-	if r.last == io.EOF {
+// last returns the error with which the inner rows have ended their result set, io.EOF as a rule;
+// nil if they are in it. Nearly always that is told by a bit.
+func (r *Rows) last() error {
+	switch {
+	case !r.ended:
 		return nil
+	case r.Failure() == nil:
+		return io.EOF
 	}
-	return r.last
+	return r.Failure()
 }
 
-// copyValues is for rows that may be read ahead while the program works on one.
-func (r *serverRows) copyValues() { r.copies = true }
+func (r *Rows) setLast(err error) {
+	switch r.ended = err != nil; {
+	case err != nil && err != io.EOF:
+		r.earlyEnd().failure = err
+	case r.early != nil:
+		r.early.failure = nil
+	}
+}
+
+// Failure returns the error with which the inner rows have ended; nil for the usual one.
+func (r *Rows) Failure() error {
+	if r.early == nil {
+		return nil
+	}
+	return r.early.failure
+}
+
+// CopyValues is for rows that may be read ahead while the program works on one.
+func (r *Rows) CopyValues() { r.copies = true }
 
 // keep moves the byte values of a row to our buffer.
-func (r *serverRows) keep(dest []driver.Value) {
+func (r *Rows) keep(dest []driver.Value) {
 	r.buffer = r.buffer[:0]
 	for _, v := range dest {
 		if b, ok := v.([]byte); ok {
@@ -145,7 +167,7 @@ func (r *serverRows) keep(dest []driver.Value) {
 }
 
 // Close implements [driver.Rows].
-func (r *serverRows) Close() error {
+func (r *Rows) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
@@ -162,29 +184,29 @@ func (r *serverRows) Close() error {
 	if !r.shut {
 		err = r.closeInner()
 	}
-	if err == nil && untold != nil && r.handle.closeTells {
+	if err == nil && untold != nil && r.Client.Handle().CloseTells {
 		return untold
 	}
 	return err
 }
 
-func (r *serverRows) closeInner() error {
-	err := r.inner.Close()
-	if err != nil && r.client != nil {
-		err = r.client.ExplainClose(err)
+func (r *Rows) closeInner() error {
+	err := r.Inner.Close()
+	if err != nil && r.Client != nil {
+		err = r.Client.ExplainClose(err)
 	}
 	return err
 }
 
-// end closes the rows for a reason, with which what the program still asks of them is answered.
-func (r *serverRows) end(reason error) {
+// End closes the rows for a reason, with which what the program still asks of them is answered.
+func (r *Rows) End(reason error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
 	r.closed = true
-	inner, shut := r.inner, r.shut
+	inner, shut := r.Inner, r.shut
 	ended := &endedRows{reason: reason}
 	defer func() {
 		if !shut {
@@ -192,7 +214,7 @@ func (r *serverRows) end(reason error) {
 		}
 	}()
 	m := r.memory.Load()
-	r.inner = ended
+	r.Inner = ended
 	r.forget()
 	if m != nil {
 		ended.columns = m.sets[0].names
@@ -201,26 +223,26 @@ func (r *serverRows) end(reason error) {
 	}
 }
 
-// shutEarly closes the inner rows before the program closes these: only then the driver tells
+// ShutEarly closes the inner rows before the program closes these: only then the driver tells
 // whether their connection is lost, or in a transaction. The caller has the connection, and does it once.
-func (r *serverRows) shutEarly() {
+func (r *Rows) ShutEarly() {
 	r.shut = true
 	if err := r.closeInner(); err != nil {
 		r.earlyEnd().err = err
 	}
 }
 
-// isShut tells whether shutEarly was called, isClosed whether the program has closed the rows, or
+// IsShut tells whether shutEarly was called, isClosed whether the program has closed the rows, or
 // they were ended. The caller has the connection.
-func (r *serverRows) isShut() bool   { return r.shut }
-func (r *serverRows) isClosed() bool { return r.closed }
+func (r *Rows) IsShut() bool   { return r.shut }
+func (r *Rows) IsClosed() bool { return r.closed }
 
-// raiseAtClose keeps a panic for the program's own Close.
-func (r *serverRows) raiseAtClose(p any) { r.earlyEnd().raises = p }
+// RaiseAtClose keeps a panic for the program's own Close.
+func (r *Rows) RaiseAtClose(p any) { r.earlyEnd().raises = p }
 
-// takeOff takes the rows off the list of their connection. It returns the statement that is to be
+// TakeOff takes the rows off the list of their connection. It returns the statement that is to be
 // let go now, or nil. The second time it does nothing.
-func (r *serverRows) takeOff() *keptStmt {
+func (r *Rows) TakeOff() *Kept {
 	r.server.remove(r)
 	kept := r.kept
 	r.kept = nil
@@ -238,17 +260,17 @@ func (r *endedRows) Next([]driver.Value) error { return r.reason }
 func (r *endedRows) Close() error              { return nil }
 
 // HasNextResultSet implements [driver.RowsNextResultSet].
-func (r *serverRows) HasNextResultSet() bool {
-	if has, known := r.hasNextInMemory(); known {
+func (r *Rows) HasNextResultSet() bool {
+	if has, known := r.HasNextInMemory(); known {
 		return has
 	}
-	n, ok := r.inner.(driver.RowsNextResultSet)
+	n, ok := r.Inner.(driver.RowsNextResultSet)
 	return ok && n.HasNextResultSet()
 }
 
 // NextResultSet implements [driver.RowsNextResultSet].
-func (r *serverRows) NextResultSet() error {
-	if moved, err := r.moveInMemory(); moved {
+func (r *Rows) NextResultSet() error {
+	if moved, err := r.MoveInMemory(); moved {
 		return err
 	}
 	r.mu.Lock()
@@ -259,18 +281,19 @@ func (r *serverRows) NextResultSet() error {
 
 // moveInner moves the inner rows to the next result set. The caller has the connection
 // and mu.
-func (r *serverRows) moveInner() error {
-	r.last = io.EOF
-	if n, ok := r.inner.(driver.RowsNextResultSet); ok && !r.shut {
-		r.last = n.NextResultSet()
+func (r *Rows) moveInner() error {
+	err := io.EOF
+	if n, ok := r.Inner.(driver.RowsNextResultSet); ok && !r.shut {
+		err = n.NextResultSet()
 	}
-	return r.last
+	r.setLast(err)
+	return err
 }
 
 // ownRows are those of a statement that was prepared for them alone.
 type ownRows struct {
-	serverRows
-	ss *serverStmt // nil when it is closed
+	Rows
+	ss *Stmt // nil when it is closed
 }
 
 // Close implements [driver.Rows].
@@ -279,5 +302,5 @@ func (r *ownRows) Close() error {
 		r.ss = nil
 		defer ss.Close()
 	}
-	return r.serverRows.Close()
+	return r.Rows.Close()
 }

@@ -1,6 +1,6 @@
 //go:build go1.27
 
-package dblocker
+package server
 
 import (
 	"database/sql"
@@ -10,7 +10,7 @@ import (
 
 // public returns r as database/sql is to see it: as scannerRows of a client.
 func (r *ownRows) public() driver.Rows {
-	if inner, ok := r.scanner(); ok {
+	if inner, ok := r.Scanner(); ok {
 		return ownScannerRows{r, inner}
 	}
 	return r
@@ -22,15 +22,15 @@ type ownScannerRows struct {
 	inner driver.RowsColumnScanner
 }
 
-func (r ownScannerRows) NextRow() error { return r.fetchRow(r.inner) }
+func (r ownScannerRows) NextRow() error { return r.FetchRow(r.inner) }
 
 func (r ownScannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
-	return r.scanInner(r.inner, ctx, index, dest)
+	return r.ScanInner(r.inner, ctx, index, dest)
 }
 
-// scanner returns the inner rows if they scan by themselves.
-func (r *serverRows) scanner() (inner driver.RowsColumnScanner, ok bool) {
-	inner, ok = r.inner.(driver.RowsColumnScanner)
+// Scanner returns the inner rows if they scan by themselves.
+func (r *Rows) Scanner() (inner driver.RowsColumnScanner, ok bool) {
+	inner, ok = r.Inner.(driver.RowsColumnScanner)
 	return inner, ok
 }
 
@@ -61,12 +61,12 @@ func (v *scannedValue) size() int64 {
 	return size
 }
 
-// fetchRow is Next by way of NextRow of the inner rows.
-func (r *serverRows) fetchRow(inner driver.RowsColumnScanner) error {
-	if taken, err := r.takeRow(); taken {
+// FetchRow is Next by way of NextRow of the inner rows.
+func (r *Rows) FetchRow(inner driver.RowsColumnScanner) error {
+	if taken, err := r.TakeRow(); taken {
 		return err
 	}
-	if ended, ok := r.inner.(*endedRows); ok {
+	if ended, ok := r.Inner.(*endedRows); ok {
 		return ended.reason
 	}
 	err := r.fetched(inner.NextRow())
@@ -76,7 +76,7 @@ func (r *serverRows) fetchRow(inner driver.RowsColumnScanner) error {
 	return err
 }
 
-func (r *serverRows) takeRow() (taken bool, err error) {
+func (r *Rows) TakeRow() (taken bool, err error) {
 	if r.memory.Load() == nil {
 		return false, nil
 	}
@@ -89,20 +89,20 @@ func (r *serverRows) takeRow() (taken bool, err error) {
 	return taken, err
 }
 
-// scanMemory scans a column of the row that the program is on, if that is in memory.
-func (r *serverRows) scanMemory(ctx driver.ScanContext, index int, dest any) (done bool, err error) {
+// ScanMemory scans a column of the row that the program is on, if that is in memory.
+func (r *Rows) ScanMemory(ctx driver.ScanContext, index int, dest any) (done bool, err error) {
 	if v := r.columnValue(index); v != nil {
 		return true, v.assign(ctx, dest)
 	}
 	return false, nil
 }
 
-// scanInner scans a column of the row that the program is on, with the connection.
-func (r *serverRows) scanInner(inner driver.RowsColumnScanner, ctx driver.ScanContext, index int, dest any) error {
-	if ended, ok := r.inner.(*endedRows); ok {
+// ScanInner scans a column of the row that the program is on, with the connection.
+func (r *Rows) ScanInner(inner driver.RowsColumnScanner, ctx driver.ScanContext, index int, dest any) error {
+	if ended, ok := r.Inner.(*endedRows); ok {
 		return ended.reason
 	}
-	if done, err := r.scanMemory(ctx, index, dest); done {
+	if done, err := r.ScanMemory(ctx, index, dest); done {
 		return err
 	}
 	r.noteType(index, reflect.TypeOf(dest))
@@ -110,7 +110,7 @@ func (r *serverRows) scanInner(inner driver.RowsColumnScanner, ctx driver.ScanCo
 }
 
 // columnValue returns a column of the row that the program is on, if that is in memory.
-func (r *serverRows) columnValue(index int) *scannedValue {
+func (r *Rows) columnValue(index int) *scannedValue {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.scanned.values == nil {
@@ -120,7 +120,7 @@ func (r *serverRows) columnValue(index int) *scannedValue {
 }
 
 // noteType is called with the connection.
-func (r *serverRows) noteType(index int, t reflect.Type) {
+func (r *Rows) noteType(index int, t reflect.Type) {
 	for len(r.scanned.types) <= index {
 		r.scanned.types = append(r.scanned.types, nil)
 	}
@@ -141,8 +141,8 @@ func (v *scannedValue) assign(ctx driver.ScanContext, dest any) error {
 }
 
 // saveCurrent keeps the row that the program is on. The caller has the connection and mu.
-func (r *serverRows) saveCurrent() {
-	if inner, ok := r.inner.(driver.RowsColumnScanner); ok && r.scanned.inner {
+func (r *Rows) saveCurrent() {
+	if inner, ok := r.Inner.(driver.RowsColumnScanner); ok && r.scanned.inner {
 		r.scanned.values = make([]driver.Value, len(inner.Columns()))
 		r.scanColumns(inner, r.scanned.values)
 		r.scanned.inner = false
@@ -150,10 +150,10 @@ func (r *serverRows) saveCurrent() {
 }
 
 // innerNext asks the inner rows for a row.
-func (r *serverRows) innerNext(row []driver.Value) error {
-	inner, ok := r.inner.(driver.RowsColumnScanner)
+func (r *Rows) innerNext(row []driver.Value) error {
+	inner, ok := r.Inner.(driver.RowsColumnScanner)
 	if !ok {
-		return r.inner.Next(row)
+		return r.Inner.Next(row)
 	}
 	if err := inner.NextRow(); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (r *serverRows) innerNext(row []driver.Value) error {
 	return nil
 }
 
-func (r *serverRows) scanColumns(inner driver.RowsColumnScanner, row []driver.Value) {
+func (r *Rows) scanColumns(inner driver.RowsColumnScanner, row []driver.Value) {
 	for i := range row {
 		v := new(scannedValue)
 		row[i] = v

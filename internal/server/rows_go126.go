@@ -1,6 +1,6 @@
 //go:build !go1.27
 
-package dblocker
+package server
 
 import "database/sql/driver"
 
@@ -12,7 +12,7 @@ func (r *ownRows) public() driver.Rows { return r }
 //lint:ignore U1000 used from Go 1.27 on
 type scanRow struct{}
 
-func (r *serverRows) saveCurrent() {}
+func (r *Rows) saveCurrent() {}
 
 // innerNext asks the inner rows for a row.
-func (r *serverRows) innerNext(row []driver.Value) error { return r.inner.Next(row) }
+func (r *Rows) innerNext(row []driver.Value) error { return r.Inner.Next(row) }

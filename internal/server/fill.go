@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"database/sql/driver"
@@ -15,28 +15,28 @@ import (
 // gets without.
 
 // The ends of a fill.
-type fillEnd int
+type FillEnd int
 
 const (
-	fillDone    fillEnd = iota // nothing is left of the inner rows
-	fillFull                   // there is no more room
-	fillStopped                // it was told to stop
+	FillDone    FillEnd = iota // nothing is left of the inner rows
+	FillFull                   // there is no more room
+	FillStopped                // it was told to stop
 )
 
-// A fillLimit is how much may be in memory.
-type fillLimit struct {
-	each  int64 // of one sql.Rows
-	total int64 // of all that the handle has open
+// A FillLimit is how much may be in memory.
+type FillLimit struct {
+	Each  int64 // of one sql.Rows
+	Total int64 // of all that the handle has open
 }
 
-// fillMemory does that. If the driver panics, so does the program's own
+// Fill does that. If the driver panics, so does the program's own
 // next call, and the rows keep what they have until they are closed.
-func (r *serverRows) fillMemory(limit fillLimit, stop func() bool) (end fillEnd) {
+func (r *Rows) Fill(limit FillLimit, stop func() bool) (end FillEnd) {
 	returned := false
 	defer func() {
 		if !returned {
 			r.breakOff(recover())
-			end = fillFull
+			end = FillFull
 		}
 	}()
 	end = r.tryFill(limit, stop)
@@ -44,7 +44,7 @@ func (r *serverRows) fillMemory(limit fillLimit, stop func() bool) (end fillEnd)
 	return end
 }
 
-func (r *serverRows) breakOff(reason any) {
+func (r *Rows) breakOff(reason any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unspillable = true
@@ -57,19 +57,19 @@ func (r *serverRows) breakOff(reason any) {
 	}
 }
 
-func (r *serverRows) tryFill(limit fillLimit, stop func() bool) fillEnd {
+func (r *Rows) tryFill(limit FillLimit, stop func() bool) FillEnd {
 	m := r.remember()
 	for {
 		s, full := r.lookAt(m, limit)
 		switch {
 		case s.panic != nil:
-			return fillFull
+			return FillFull
 		case s.ended && (!s.hasNext || s.nextErr != nil):
-			return fillDone
+			return FillDone
 		case full:
-			return fillFull
+			return FillFull
 		case stop():
-			return fillStopped
+			return FillStopped
 		case s.ended:
 			r.readNextSet(m, s)
 		default:
@@ -79,15 +79,15 @@ func (r *serverRows) tryFill(limit fillLimit, stop func() bool) fillEnd {
 }
 
 // lookAt returns the result set that the inner rows are in, and whether there is no more room.
-func (r *serverRows) lookAt(m *memory, limit fillLimit) (s *resultSet, full bool) {
+func (r *Rows) lookAt(m *memory, limit FillLimit) (s *resultSet, full bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s = m.sets[len(m.sets)-1]
-	return s, r.unspillable || m.size > limit.each || r.handle.inMemory.Load() > limit.total
+	return s, r.unspillable || m.size > limit.Each || r.Client.Handle().InMemory.Load() > limit.Total
 }
 
 // remember makes sure that the rows are read by way of memory.
-func (r *serverRows) remember() *memory {
+func (r *Rows) remember() *memory {
 	m := r.memory.Load()
 	if m == nil {
 		r.mu.Lock()
@@ -96,8 +96,8 @@ func (r *serverRows) remember() *memory {
 		s := &m.first
 		m.room[0] = s
 		m.sets = m.room[:]
-		s.describe(r.inner)
-		if s.ended, s.err, s.told = r.last != nil, r.last, r.last != nil; s.ended {
+		s.describe(r.Inner)
+		if s.ended, s.err, s.told = r.ended, r.last(), r.ended; s.ended {
 			r.findNext(s)
 		}
 		r.saveCurrent()
@@ -107,7 +107,7 @@ func (r *serverRows) remember() *memory {
 }
 
 // read reads a row of the set.
-func (r *serverRows) read(m *memory, s *resultSet) {
+func (r *Rows) read(m *memory, s *resultSet) {
 	row := make([]driver.Value, len(s.columns))
 	err := r.fetched(r.innerNext(row))
 	for i := range row {
@@ -129,19 +129,19 @@ func (r *serverRows) read(m *memory, s *resultSet) {
 	r.account(m, rowSize(row))
 }
 
-func (r *serverRows) findNext(s *resultSet) {
-	if n, ok := r.inner.(driver.RowsNextResultSet); ok && s.err == io.EOF {
+func (r *Rows) findNext(s *resultSet) {
+	if n, ok := r.Inner.(driver.RowsNextResultSet); ok && s.err == io.EOF {
 		s.hasNext = n.HasNextResultSet()
 	}
 }
 
 // readNextSet goes to the next result set, which may take long: so it does without mu, for the
 // program to have what is in memory meanwhile.
-func (r *serverRows) readNextSet(m *memory, s *resultSet) {
+func (r *Rows) readNextSet(m *memory, s *resultSet) {
 	next := new(resultSet)
 	err := r.moveInner()
 	if err == nil {
-		next.describe(r.inner)
+		next.describe(r.Inner)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

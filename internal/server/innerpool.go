@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"cmp"
@@ -14,22 +14,16 @@ import (
 // request. So there the first connection is at first outside of it: the lone one. When a second is
 // wanted, or the sql.DB is, that is made, and the lone one moves in.
 type innerPool struct {
-	connector *serverConnector
-	limits    poolLimits
+	connector *Connector
+	limits    Limits
 
 	made atomic.Pointer[sql.DB] // nil while there is none; set while mu is held
 
-	mu     sync.Mutex  // guards what follows; no connection is opened or closed under it
-	lone   *serverConn // nil if it is not open, or has moved
-	out    bool        // it is drawn, or is being opened
-	home   *sql.Conn   // what it is in the sql.DB, if it was drawn when it moved; else nil
-	closed bool        // while there was no sql.DB
-}
-
-// mayBeLone tells whether a connection outside of a sql.DB fares as it would inside: nobody
-// waits for it, and it does not age.
-func (l poolLimits) mayBeLone() bool {
-	return l.maxOpenConns == 0 && l.maxIdleConns > 0 && l.connMaxLifetime == 0 && l.connMaxIdleTime == 0
+	mu     sync.Mutex // guards what follows; no connection is opened or closed under it
+	lone   *Conn      // nil if it is not open, or has moved
+	out    bool       // it is drawn, or is being opened
+	home   *sql.Conn  // what it is in the sql.DB, if it was drawn when it moved; else nil
+	closed bool       // while there was no sql.DB
 }
 
 // db returns the sql.DB.
@@ -51,10 +45,10 @@ func (ip *innerPool) makeDB() *sql.DB {
 		connector = struct{ driver.Connector }{connector} // which is not closed a second time
 	}
 	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(ip.limits.maxOpenConns)
-	db.SetMaxIdleConns(ip.limits.maxIdleConns)
-	db.SetConnMaxLifetime(ip.limits.connMaxLifetime)
-	db.SetConnMaxIdleTime(ip.limits.connMaxIdleTime)
+	db.SetMaxOpenConns(ip.limits.MaxOpenConns)
+	db.SetMaxIdleConns(ip.limits.MaxIdleConns)
+	db.SetConnMaxLifetime(ip.limits.ConnMaxLifetime)
+	db.SetConnMaxIdleTime(ip.limits.ConnMaxIdleTime)
 	if ip.lone != nil {
 		ip.connector.opened.Store(ip.lone)
 		home, _ := db.Conn(context.Background()) // there is no other, so this takes what was opened
@@ -71,9 +65,9 @@ func (ip *innerPool) makeDB() *sql.DB {
 }
 
 // draw takes out a connection: the lone one, or one of the sql.DB.
-func (ip *innerPool) draw(ctx context.Context) (draw, error) {
+func (ip *innerPool) draw(ctx context.Context) (Lease, error) {
 	if err := ctx.Err(); err != nil {
-		return draw{}, err
+		return Lease{}, err
 	}
 	sc, ok := ip.takeLone()
 	switch {
@@ -85,24 +79,24 @@ func (ip *innerPool) draw(ctx context.Context) (draw, error) {
 		ip.putLone(sc)
 		return ip.draw(ctx)
 	}
-	return draw{lone: ip, sc: sc}, nil
+	return Lease{lone: ip, Conn: sc}, nil
 }
 
-func (ip *innerPool) drawFromDB(ctx context.Context) (draw, error) {
+func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
 	conn, err := ip.db().Conn(ctx)
 	if err != nil {
-		return draw{}, err
+		return Lease{}, err
 	}
-	d := draw{conn: conn}
-	if err := conn.Raw(func(dc any) error { d.sc = dc.(*serverConn); return nil }); err != nil {
+	d := Lease{home: conn}
+	if err := conn.Raw(func(dc any) error { d.Conn = dc.(*Conn); return nil }); err != nil {
 		conn.Close()
-		return draw{}, err
+		return Lease{}, err
 	}
 	return d, nil
 }
 
 // takeLone takes out the lone connection, if it is to be had. If it is nil, the caller is to open it.
-func (ip *innerPool) takeLone() (sc *serverConn, ok bool) {
+func (ip *innerPool) takeLone() (sc *Conn, ok bool) {
 	if ip.made.Load() != nil {
 		return nil, false
 	}
@@ -115,7 +109,7 @@ func (ip *innerPool) takeLone() (sc *serverConn, ok bool) {
 	return ip.lone, true
 }
 
-func (ip *innerPool) openLone(ctx context.Context) (draw, error) {
+func (ip *innerPool) openLone(ctx context.Context) (Lease, error) {
 	var ci driver.Conn
 	defer func() {
 		if ci == nil { // also when the inner driver ends the goroutine
@@ -124,11 +118,11 @@ func (ip *innerPool) openLone(ctx context.Context) (draw, error) {
 	}()
 	ci, err := ip.connector.Connect(ctx)
 	if err != nil {
-		return draw{}, err
+		return Lease{}, err
 	}
-	sc := ci.(*serverConn)
+	sc := ci.(*Conn)
 	if ip.keepLone(sc) {
-		return draw{lone: ip, sc: sc}, nil
+		return Lease{lone: ip, Conn: sc}, nil
 	}
 	ip.connector.opened.Store(sc)
 	defer ip.connector.closeOpened() // the sql.DB had another
@@ -136,7 +130,7 @@ func (ip *innerPool) openLone(ctx context.Context) (draw, error) {
 }
 
 // keepLone makes sc, which is drawn, the lone connection, unless there is a sql.DB by now.
-func (ip *innerPool) keepLone(sc *serverConn) bool {
+func (ip *innerPool) keepLone(sc *Conn) bool {
 	ip.mu.Lock()
 	defer ip.mu.Unlock()
 	if ip.made.Load() != nil {
@@ -148,7 +142,7 @@ func (ip *innerPool) keepLone(sc *serverConn) bool {
 }
 
 // putLone ends what takeLone has begun. sc is nil if it could not be opened.
-func (ip *innerPool) putLone(sc *serverConn) {
+func (ip *innerPool) putLone(sc *Conn) {
 	ip.mu.Lock()
 	home := ip.home
 	stays := home == nil && !ip.closed && sc != nil && sc.IsValid()
@@ -179,7 +173,7 @@ func (ip *innerPool) close() (err error) {
 
 // end keeps the lone connection from being drawn again, and returns it if it is not drawn now; or
 // the sql.DB, if there is one.
-func (ip *innerPool) end() (sc *serverConn, db *sql.DB) {
+func (ip *innerPool) end() (sc *Conn, db *sql.DB) {
 	ip.mu.Lock()
 	defer ip.mu.Unlock()
 	if db := ip.made.Load(); db != nil {

@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"database/sql/driver"
@@ -53,8 +53,8 @@ func (s *resultSet) add(row []driver.Value) {
 	s.rows = append(s.rows, row)
 }
 
-// serve answers Next from memory. ok is false if the inner rows have to.
-func (r *serverRows) serve(dest []driver.Value) (ok bool, err error) {
+// Serve answers Next from memory. ok is false if the inner rows have to.
+func (r *Rows) Serve(dest []driver.Value) (ok bool, err error) {
 	if r.memory.Load() == nil {
 		return false, nil
 	}
@@ -65,7 +65,7 @@ func (r *serverRows) serve(dest []driver.Value) (ok bool, err error) {
 
 // take takes the next row out of memory. ok is false if there is none, and the inner rows
 // are to be asked.
-func (r *serverRows) take() (row []driver.Value, ok bool, err error) {
+func (r *Rows) take() (row []driver.Value, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -88,13 +88,13 @@ func (r *serverRows) take() (row []driver.Value, ok bool, err error) {
 }
 
 // account notes that the memory has grown by so many bytes. The caller has mu.
-func (r *serverRows) account(m *memory, bytes int64) {
+func (r *Rows) account(m *memory, bytes int64) {
 	m.size += bytes
-	r.handle.inMemory.Add(bytes)
+	r.Client.Handle().InMemory.Add(bytes)
 }
 
 // forget drops what is in memory. The caller has mu, and the connection.
-func (r *serverRows) forget() {
+func (r *Rows) forget() {
 	if m := r.memory.Load(); m != nil {
 		r.account(m, -m.size)
 		r.memory.Store(nil)
@@ -103,7 +103,7 @@ func (r *serverRows) forget() {
 
 // untold returns an error that is in memory, and that the program has not seen. The caller
 // has mu.
-func (r *serverRows) untold() error {
+func (r *Rows) untold() error {
 	m := r.memory.Load()
 	if m == nil {
 		return nil
@@ -119,8 +119,8 @@ func (r *serverRows) untold() error {
 	return nil
 }
 
-// hasNextInMemory answers HasNextResultSet, if memory tells.
-func (r *serverRows) hasNextInMemory() (has, known bool) {
+// HasNextInMemory answers HasNextResultSet, if memory tells.
+func (r *Rows) HasNextInMemory() (has, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -130,8 +130,8 @@ func (r *serverRows) hasNextInMemory() (has, known bool) {
 	return m.sets[0].hasNext, true
 }
 
-// moveInMemory does what NextResultSet is to do, if the inner rows have done it already.
-func (r *serverRows) moveInMemory() (moved bool, err error) {
+// MoveInMemory does what NextResultSet is to do, if the inner rows have done it already.
+func (r *Rows) MoveInMemory() (moved bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.memory.Load()
@@ -140,7 +140,7 @@ func (r *serverRows) moveInMemory() (moved bool, err error) {
 	}
 	s := m.sets[0]
 	switch {
-	case s.ended && !s.told && r.handle.skipsNoSet:
+	case s.ended && !s.told && r.Client.Handle().SkipsNoSet:
 		return true, io.EOF
 	case len(m.sets) == 1:
 		s.nextTold = true

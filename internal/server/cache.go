@@ -1,4 +1,4 @@
-package dblocker
+package server
 
 import (
 	"hash/maphash"
@@ -15,11 +15,11 @@ import (
 // Only who has drawn the server connection uses it.
 type stmtCache struct {
 	size  int // the most in stmts; at 0 nothing is kept
-	stmts map[string]*keptStmt
+	stmts map[string]*Kept
 
 	// oldest and newest are the ends of the list of idle statements, in the order
 	// of their last use.
-	oldest, newest *keptStmt
+	oldest, newest *Kept
 
 	// maxAge bounds how long a statement is kept, if not 0: for what changes without our
 	// seeing it, as by another program.
@@ -47,7 +47,7 @@ type stmtCache struct {
 	inVain     int
 }
 
-// A keptStmt is a statement of a stmtCache, in one of four states:
+// A Kept is a statement of a stmtCache, in one of four states:
 //
 //	idle    in stmts and in the list: the next to want its text takes it
 //	busy    in stmts: a call, open rows or a client statement has it
@@ -55,8 +55,8 @@ type stmtCache struct {
 //	closed  for good
 //
 // Only idle and ousted statements are closed, so never one that is in use.
-type keptStmt struct {
-	*serverStmt
+type Kept struct {
+	*Stmt
 	cache        *stmtCache
 	query        string
 	state        keptState
@@ -64,7 +64,7 @@ type keptStmt struct {
 	since        time.Time // when that was, if there is a maxAge
 	own          int64     // what own was when it was last used
 	uses         int       // how often it was taken
-	older, newer *keptStmt // in the list
+	older, newer *Kept     // in the list
 }
 
 type keptState uint8
@@ -84,24 +84,24 @@ const (
 	// fewTexts and manyTexts are how many stmtCache.seen lists, and has places for.
 	fewTexts, manyTexts = 8, 256
 
-	// admitOneOf is how many texts it takes for one of them to be let into a full
+	// AdmitOneOf is how many texts it takes for one of them to be let into a full
 	// cache. A program with more texts than there is room would otherwise replace
 	// one at every call, which costs more than it saves.
-	admitOneOf = 8
+	AdmitOneOf = 8
 )
 
 var textSeed = maphash.MakeSeed()
 
 // take returns the statement of a text, and makes it busy, if there is an idle
 // one of that version. there tells whether the text has one that is in use.
-func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) {
+func (c *stmtCache) take(query string, version int64) (k *Kept, there bool) {
 	k = c.stmts[query]
 	switch {
 	case k == nil:
 		return nil, false
 	case k.prepared != version || k.isPlanned() || k.isOld():
 		if k.uses < paysFrom {
-			c.inVain = min(c.inVain+1, maxInVain)
+			c.inVain = min(c.inVain+1, MaxInVain)
 		}
 		c.oust(k)
 		return nil, false
@@ -119,23 +119,23 @@ func (c *stmtCache) take(query string, version int64) (k *keptStmt, there bool) 
 
 // On lib/pq to prepare a statement and to close it costs two round trips, and each use but
 // the first saves one. Where the session is changed again before, as for each request, one
-// of 2^maxInVain texts is prepared, to see whether that has come to an end.
+// of 2^MaxInVain texts is prepared, to see whether that has come to an end.
 const (
 	paysFrom  = 3
-	maxInVain = 6
+	MaxInVain = 6
 )
 
-// customPlans is how often PostgreSQL makes a plan for a single execution of a
+// CustomPlans is how often PostgreSQL makes a plan for a single execution of a
 // statement before it may make one for all. In that one it has called the functions that
 // are declared IMMUTABLE, though some programs have such that read a setting.
 // https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
-const customPlans = 5
+const CustomPlans = 5
 
 // isPlanned tells whether a setting of the program's own has changed since the statement
 // was last used, and it may have a plan from then.
-func (k *keptStmt) isPlanned() bool { return k.own != k.cache.own && k.uses >= customPlans }
+func (k *Kept) isPlanned() bool { return k.own != k.cache.own && k.uses >= CustomPlans }
 
-func (k *keptStmt) isOld() bool { return k.cache.maxAge > 0 && time.Since(k.since) > k.cache.maxAge }
+func (k *Kept) isOld() bool { return k.cache.maxAge > 0 && time.Since(k.since) > k.cache.maxAge }
 
 // forget makes all statements stale that are kept now.
 func (c *stmtCache) forget() { c.forgotten++ }
@@ -169,7 +169,7 @@ func (c *stmtCache) wants(query string, version int64) bool {
 	}
 	oneOf := 1 << c.inVain
 	if len(c.stmts) >= c.size {
-		oneOf = max(oneOf, admitOneOf)
+		oneOf = max(oneOf, AdmitOneOf)
 	}
 	if oneOf == 1 {
 		return true
@@ -202,7 +202,7 @@ func (c *stmtCache) hasSeen(hash uint64) bool {
 
 // add keeps a statement whose text has none, for the caller, who has it busy. If all
 // the others are busy too there is no room, and it is ousted from the start.
-func (c *stmtCache) add(query string, ss *serverStmt, version int64) *keptStmt {
+func (c *stmtCache) add(query string, ss *Stmt, version int64) *Kept {
 	if len(c.stmts) >= c.size && c.oldest != nil {
 		c.oust(c.oldest)
 	}
@@ -210,9 +210,9 @@ func (c *stmtCache) add(query string, ss *serverStmt, version int64) *keptStmt {
 		return unkept(ss)
 	}
 	if c.stmts == nil {
-		c.stmts = make(map[string]*keptStmt)
+		c.stmts = make(map[string]*Kept)
 	}
-	k := &keptStmt{serverStmt: ss, cache: c, query: query, state: keptBusy, prepared: version, own: c.own, uses: 1}
+	k := &Kept{Stmt: ss, cache: c, query: query, state: keptBusy, prepared: version, own: c.own, uses: 1}
 	if c.maxAge > 0 {
 		k.since = time.Now()
 	}
@@ -221,10 +221,10 @@ func (c *stmtCache) add(query string, ss *serverStmt, version int64) *keptStmt {
 }
 
 // unkept is a statement that is closed after its use.
-func unkept(ss *serverStmt) *keptStmt { return &keptStmt{serverStmt: ss, state: keptOusted} }
+func unkept(ss *Stmt) *Kept { return &Kept{Stmt: ss, state: keptOusted} }
 
-// letGo ends the use of a statement, which may be nil.
-func (k *keptStmt) letGo() error {
+// Release ends the use of a statement, which may be nil.
+func (k *Kept) Release() error {
 	if k == nil {
 		return nil
 	}
@@ -239,7 +239,7 @@ func (k *keptStmt) letGo() error {
 }
 
 // oust takes a statement out of the cache; it is closed as soon as it is not used.
-func (c *stmtCache) oust(k *keptStmt) {
+func (c *stmtCache) oust(k *Kept) {
 	switch k.state {
 	case keptIdle:
 		c.unlink(k)
@@ -252,6 +252,16 @@ func (c *stmtCache) oust(k *keptStmt) {
 	delete(c.stmts, k.query)
 }
 
+// Use counts one more use of a statement that was taken.
+func (k *Kept) Use() { k.uses++ }
+
+// Evict keeps a statement from being taken again.
+func (k *Kept) Evict() {
+	if k.cache != nil {
+		k.cache.oust(k)
+	}
+}
+
 // clear ousts all.
 func (c *stmtCache) clear() {
 	for _, k := range c.stmts {
@@ -260,17 +270,17 @@ func (c *stmtCache) clear() {
 }
 
 // close may be called in the middle of a pool, and so must not panic.
-func (k *keptStmt) close() (err error) {
+func (k *Kept) close() (err error) {
 	k.state = keptClosed
-	sc := k.serverStmt.sc
-	if panicked := sc.cfg.contain(func() { err = k.serverStmt.Close() }); panicked != nil {
+	sc := k.Stmt.sc
+	if panicked := sc.cfg.contain(func() { err = k.Stmt.Close() }); panicked != nil {
 		sc.broken = true
 		return panicked
 	}
 	return err
 }
 
-func (c *stmtCache) link(k *keptStmt) {
+func (c *stmtCache) link(k *Kept) {
 	k.older, k.newer = c.newest, nil
 	if c.newest == nil {
 		c.oldest = k
@@ -280,7 +290,7 @@ func (c *stmtCache) link(k *keptStmt) {
 	c.newest = k
 }
 
-func (c *stmtCache) unlink(k *keptStmt) {
+func (c *stmtCache) unlink(k *Kept) {
 	if k.older == nil {
 		c.oldest = k.newer
 	} else {

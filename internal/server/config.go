@@ -1,0 +1,34 @@
+package server
+
+import (
+	"log/slog"
+	"time"
+)
+
+// A Config is what server connections know of the options of their handle.
+type Config struct {
+	Engine           *Engine
+	Logger           *slog.Logger
+	StatementTimeout time.Duration
+	CancelGrace      time.Duration
+	StmtCache        int
+	StmtCacheSet     bool // by an option
+}
+
+// contain is Contain with the logger of the handle.
+func (c *Config) contain(f func()) error { return Contain(c.Logger, f) }
+
+// Limits bound the pool of server connections. The fields mean what the
+// setters of sql.DB with the same names mean.
+type Limits struct {
+	MaxOpenConns    int
+	MaxIdleConns    int
+	ConnMaxLifetime time.Duration
+	ConnMaxIdleTime time.Duration
+}
+
+// mayBeLone tells whether a connection outside of a sql.DB fares as it would inside: nobody
+// waits for it, and it does not age.
+func (l Limits) mayBeLone() bool {
+	return l.MaxOpenConns == 0 && l.MaxIdleConns > 0 && l.ConnMaxLifetime == 0 && l.ConnMaxIdleTime == 0
+}

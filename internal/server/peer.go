@@ -1,0 +1,13 @@
+package server
+
+// A Peer is what is known of the server's side of a connection, if the engine can tell.
+// It is found out when the connection is made.
+type Peer struct {
+	Session  Session
+	IsClosed func() bool // for drivers without driver.Validator; else nil
+
+	// mayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
+	// peek tells, if it is not nil, of an idle connection whether the server has ended it.
+	MayHaveSent bool
+	Peek        func() (ended, known bool)
+}

@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"sync/atomic"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A Pool has the server connections of an open handle.
+type Pool struct {
+	Slots *rwlock.Lock // one for each connection that may be drawn; nil: no limit
+
+	inner     innerPool
+	connected atomic.Bool // the first connection has been drawn, or is being opened
+}
+
+// Open prepares the pool for its use, and opens no connection.
+func (p *Pool) Open(c *Connector, limits Limits) {
+	p.inner.connector, p.inner.limits = c, limits
+	if !c.IsLocal || !limits.mayBeLone() {
+		p.inner.db()
+	}
+}
+
+// DB returns the sql.DB that has the connections.
+func (p *Pool) DB() *sql.DB { return p.inner.db() }
+
+// HasDB tells whether there is need for one already.
+func (p *Pool) HasDB() bool { return p.inner.made.Load() != nil }
+
+// Limits returns those of the pool.
+func (p *Pool) Limits() Limits { return p.inner.limits }
+
+// IsConnected tells whether a connection has been drawn, or is being opened as the first. connecting
+// reserves the opening of the first for the caller, unless it is.
+func (p *Pool) IsConnected() bool { return p.connected.Load() }
+func (p *Pool) ClaimFirst() bool  { return p.connected.CompareAndSwap(false, true) }
+
+// CloseIdle closes the connections that nobody uses, and returns how many are left.
+func (p *Pool) CloseIdle() (left int) {
+	db := p.inner.db()
+	db.SetMaxIdleConns(0)
+	left = db.Stats().OpenConnections
+	db.SetMaxIdleConns(p.inner.limits.MaxIdleConns)
+	return left
+}
+
+func (p *Pool) Close() error { return p.inner.close() }
+
+// Draw takes a server connection out of the pool, for the holder of slot.
+func (p *Pool) Draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d Lease, err error) {
+	if p.Slots != nil {
+		slot.Kind = rwlock.Session // until it is given back, whatever it is used for
+		if err := p.Slots.Acquire(ctx, rwlock.Shared, slot, w); err != nil {
+			return Lease{}, err
+		}
+	}
+	defer func() {
+		if d.Conn == nil { // also when the inner driver panics
+			slot.Release()
+		}
+	}()
+	return p.Connect(ctx)
+}
+
+// Connect relies on the pool to leave a connection alone while it is out, so
+// that it may be used after the callback in which Raw shows it; to enter Raw for
+// every row would cost more than many a driver needs to fetch one.
+func (p *Pool) Connect(ctx context.Context) (Lease, error) {
+	for {
+		d, err := p.drawOne(ctx)
+		if err != nil || !d.MayBeStale {
+			return d, err
+		}
+		if err := d.reset(ctx); !errors.Is(err, driver.ErrBadConn) {
+			return d, nil // as database/sql, to which no other error matters
+		}
+	}
+}
+
+func (p *Pool) drawOne(ctx context.Context) (Lease, error) {
+	d, err := p.inner.draw(ctx)
+	if err != nil {
+		Raise(err)
+		return Lease{}, err
+	}
+	if !p.connected.Load() {
+		p.connected.Store(true)
+	}
+	if d.MayBeStale, d.Conn.used = d.Conn.used, true; !d.MayBeStale {
+		p.inner.connector.Host.Drawn()
+	}
+	return d, nil
+}
