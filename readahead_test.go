@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -565,6 +566,7 @@ func TestRowsMakeWay(t *testing.T) {
 					if len(b) != 1 || b[0] != 1 {
 						t.Errorf("the row that the program is on has become %v", b)
 					}
+					synctest.Wait() // they are counted when they have made way
 					if n := c.spills.Load(); n != 1 {
 						t.Errorf("%d spills are counted, want 1", n)
 					}

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/calmdocs/dblocker/internal/locks"
 )
 
 type (
@@ -77,25 +75,6 @@ func TestUnknownModeIsRefused(t *testing.T) {
 	if _, err := db.ExecContext(WithMode(asUser(1), 7), "UPDATE t SET v = 1"); err == nil || !strings.Contains(err.Error(), "dblocker.Shared") {
 		t.Errorf("got %v, want an error that names the modes", err)
 	}
-}
-
-// FuzzUser: whatever the bytes, equal IDs are one user, and different ones two.
-func FuzzUser(f *testing.F) {
-	f.Add("27", "27", int64(27))
-	f.Add("", "\xff", int64(-1))
-	f.Fuzz(func(t *testing.T, a, b string, n int64) {
-		userA, errA := locks.CanonicalUser(a)
-		userB, errB := locks.CanonicalUser(namedString(b))
-		if (errA == nil) != (a != "") || (errB == nil) != (b != "") {
-			t.Errorf("%q: %v; %q: %v", a, errA, b, errB)
-		}
-		if (userA == userB) != (a == b) && errA == nil && errB == nil {
-			t.Errorf("%q is user %q, %q is user %q", a, userA, b, userB)
-		}
-		if user, err := locks.CanonicalUser(n); err != nil || user == "" {
-			t.Errorf("%d: user %q, %v", n, user, err)
-		}
-	})
 }
 
 // TestWithoutUser: work that belongs to no user is allowed, and not logged, where work whose user was
