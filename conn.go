@@ -52,7 +52,7 @@ type conn struct {
 	fills fillTurn   // that have mu between the calls
 	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic
 	gone  ending     // why c is of no more use; inUse while it is
-	quit  bool       // has given up its pool and life
+	quit  bool       // has given up its pool and its place in bound
 	lent  bool       // Raw shows the inner connection to the program
 
 	// busy means that the drawn connection has done more than to prepare
@@ -73,9 +73,9 @@ type conn struct {
 	late   late
 	raises *server.PanicError // with which Close panics; else nil
 
-	life  locks.Member // in bound, while there may be something to close
-	using *pin         // whose turn the call has; else nil
-	pins  *pinUse      // nil until using, or pinned, is set for the first time
+	inBound locks.Member // in bound, while there may be something to close
+	using   *pin         // whose turn the call has; else nil
+	pins    *pinUse      // nil until using, or pinned, is set for the first time
 
 	drawn    server.Lease // has no sc unless a server connection is drawn
 	pinned   *pin         // whose connection that is; nil if c has drawn it itself
@@ -348,7 +348,7 @@ func (c *conn) giveUp() {
 		c.quit = true
 		defer c.db.outer.open.Add(-1)
 		defer c.pool.release()
-		c.life.Leave()
+		c.inBound.Leave()
 	}
 }
 

@@ -171,9 +171,9 @@ func (c *conn) detach(p *pin) {
 	c.drawn, c.pinned = server.Lease{}, nil
 	switch u := c.pins; {
 	case u == nil:
-	case c.using != nil && c.using == p && u.visit.IsFree():
-		u.attached.Move(&u.visit, &c.resident) // it keeps its turn, and whoever has that is a member
+	case c.using != nil && c.using == p && u.inCall.IsFree():
+		u.inPinned.Move(&u.inCall, &c.resident) // it keeps its turn, and whoever has that is a member
 	default:
-		u.attached.Leave()
+		u.inPinned.Leave()
 	}
 }

@@ -28,8 +28,8 @@ type pin struct {
 // A pinUse is what a client connection has of the pinned connections that it comes to use.
 type pinUse struct {
 	turn     rwlock.Hold  // on that of conn.using
-	attached locks.Member // in the section of conn.pinned
-	visit    locks.Member // in the section of conn.using, while the call lasts
+	inPinned locks.Member // in the section of conn.pinned
+	inCall   locks.Member // in the section of conn.using, while the call lasts
 }
 
 var errPinLost = errors.New("dblocker: the server connection that the section is pinned to was lost, with all that was set up on it; begin a new section")
@@ -61,13 +61,13 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 	if p.lost {
 		return errPinLost
 	}
-	if err := p.section.locks.Enter(&c.pins.attached, &c.resident); err != nil {
+	if err := p.section.locks.Enter(&c.pins.inPinned, &c.resident); err != nil {
 		return err
 	}
 	if p.drawn.Conn == nil {
 		defer func() {
 			if p.drawn.Conn == nil { // also when the inner driver panics
-				c.pins.attached.Leave()
+				c.pins.inPinned.Leave()
 			}
 		}()
 		var err error

@@ -82,7 +82,7 @@ func (c *conn) enterFor(op *operation) error {
 	case p != nil:
 		err = c.usePin(op.ctx, op, p)
 		if err == nil && c.pinned == nil { // else it is a member already
-			err = p.section.locks.Enter(&c.pins.visit, &c.resident) // so that the connection is not given back meanwhile
+			err = p.section.locks.Enter(&c.pins.inCall, &c.resident) // so that the connection is not given back meanwhile
 		}
 	}
 	if err != nil {
@@ -171,7 +171,7 @@ func (c *conn) leave() {
 	if p != nil {
 		defer p.turn.unlock()
 		c.using = nil
-		c.pins.visit.Leave()
+		c.pins.inCall.Leave()
 	}
 }
 
@@ -248,7 +248,7 @@ func (c *conn) endInside() {
 		c.gone = unbound
 		c.giveBack()
 		c.endScopes()
-		c.life.Leave()
+		c.inBound.Leave()
 	}
 }
 

@@ -369,7 +369,7 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	c := ci.(*conn)
 	c.bound, c.resident.Bound = b.driver.bound, &b.driver.bound.locks
-	if ended := c.bound.locks.Enter(&c.life, &c.resident); ended != nil {
+	if ended := c.bound.locks.Enter(&c.inBound, &c.resident); ended != nil {
 		c.Close()
 		return nil, givenBack(ended)
 	}
