@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"context"
 	"database/sql/driver"
 	"fmt"
 	"runtime"
@@ -10,6 +11,99 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
 )
+
+// enter and leave stand around each call on c, and keep it apart from the end of a
+// section, which closes what that has left open on c.
+func (c *conn) enter() error {
+	err := c.lockCall()
+	if c.gone != inUse {
+		err = c.whyGone()
+	}
+	if err != nil {
+		c.leave()
+	}
+	return err
+}
+
+// enterFor is enter for an operation. It comes to the pinned connection of its section
+// before it waits for a lock: others have that one while they wait.
+func (c *conn) enterFor(op *operation) error {
+	if err := c.lockMuFor(op.ctx); err != nil {
+		return err
+	}
+	p := c.pinned
+	if p == nil {
+		p = op.pin
+	}
+	err := error(nil)
+	switch {
+	case c.gone != inUse:
+		err = c.whyGone()
+	case p != nil:
+		err = c.usePin(op.ctx, op, p)
+		if err == nil && c.pinned == nil { // else it is a member already
+			err = p.section.locks.Enter(&c.pins.inCall, &c.resident) // so that the connection is not given back meanwhile
+		}
+	}
+	if err != nil {
+		c.leave()
+	}
+	return err
+}
+
+// lockCall is enter for what must be done in any case.
+//
+// The wait for the turn on a pinned connection has no context. If it ends without the turn, c must
+// not touch the server connection: what there is to be done there is left, see leaveLate.
+func (c *conn) lockCall() error {
+	c.lockMu()
+	if p := c.pinned; p != nil && c.using == nil {
+		return c.takeTurn(context.Background(), p, c.turnOwner())
+	}
+	return nil
+}
+
+// lockReturn is lockCall where c goes back to its pool, which needs the turn only if there is
+// something to be closed.
+func (c *conn) lockReturn() error {
+	c.lockMu()
+	if p := c.pinned; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
+		return c.takeTurn(context.Background(), p, c.turnOwner())
+	}
+	return nil
+}
+
+// late is what has been ended without the turn that it needs, and is to be done by whoever has the
+// turn. While there is any, calls without a context do not wait for the turn again.
+type late struct {
+	any    bool
+	valid  bool // c was asked for IsValid
+	closed bool // c was closed
+}
+
+// leaveLate leaves, so that what is late will be done.
+func (c *conn) leaveLate() {
+	c.late.any = true
+	c.resident.Due.Store(true)
+	c.leave()
+}
+
+func (c *conn) leave() {
+	if c.fills.shared.Load() && c.fills.shared.CompareAndSwap(true, false) {
+		return
+	}
+	p := c.using
+	if p != nil {
+		defer p.section.locks.Sweep() // for those who could not, since we were using the connection
+	}
+	defer c.sweep()
+	defer c.mu.Unlock()
+	if p != nil {
+		defer p.turn.unlock()
+		c.using = nil
+		c.pins.inCall.Leave()
+	}
+}
 
 // call runs f, which is the work of a method of c for an operation.
 func (c *conn) call(op *operation, f func() error) error {

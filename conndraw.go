@@ -177,3 +177,40 @@ func (c *conn) detach(p *pin) {
 		u.inPinned.Leave()
 	}
 }
+
+// server returns the server connection that an operation on c is going to use, if that
+// is there already; else nil.
+func (c *conn) server() *server.Conn {
+	if c.drawn.Conn == nil && c.using != nil {
+		return c.using.drawn.Conn
+	}
+	return c.drawn.Conn
+}
+
+// openRows returns the rows of c that are open, to be closed one by one.
+func (c *conn) openRows() (all []*rows) {
+	if c.drawn.Conn == nil {
+		return nil
+	}
+	for _, r := range openOn(c.drawn.Conn) {
+		if r.conn == c {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// sentNothing tells whether a call that has ended with [driver.ErrBadConn] has sent nothing, so that its connection
+// can be replaced. Else the session is lost with what the call holds. If the connection may have
+// been stale, only the server knows; the error is that of asking in vain, and is what the next
+// connection would come to.
+func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
+	sc := c.drawn.Conn
+	if !sc.MayHaveSent || !sc.IsLost() {
+		return true, nil
+	}
+	if !mayBeStale {
+		return false, nil
+	}
+	return c.pool.lost.IsGone(ctx, sc.Session)
+}

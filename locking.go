@@ -62,19 +62,6 @@ func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 	return c.lockOutside(op, h, req, id, byText)
 }
 
-// enterSection is for an operation inside a section. It returns whose lock the operation
-// needs besides: nobody's, if the section has that of the user id. Once it has that,
-// successfully or not, entered must be called.
-func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs locks.Identity, err error) {
-	if h.Enter(&s.locks, &c.resident) != nil {
-		return id, c.reason(&s.locks)
-	}
-	if _, covered := s.locks.Covers(c.pool.users, id.User); covered {
-		return locks.Identity{Owner: id.Owner}, nil
-	}
-	return id, nil
-}
-
 // lockOutside takes the lock of the user id, if there is one, and what the gate asks of
 // an operation whose text says byText.
 func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.Identity, byText Mode) error {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/lost"
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -91,3 +92,10 @@ func (p *pool) ExplainConnect(err error) error {
 func (p *pool) ExplainTimeout(waited time.Duration) error {
 	return &LockError{Waited: waited, Err: ErrLockTimeout, what: "a new connection, for which the inner driver has not returned from Connect"}
 }
+
+// A lostServer is a pool as a [lost.Server].
+type lostServer pool
+
+func (p *lostServer) Reserve() lost.Reserved { return p.connector.Reserve() }
+func (p *lostServer) Retain()                { (*pool)(p).retain() }
+func (p *lostServer) Release()               { (*pool)(p).release() }

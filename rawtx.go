@@ -299,3 +299,23 @@ func (c *conn) findRaw() {
 		c.raw = raw
 	}
 }
+
+// forgetKeptRaw is for a transaction written in SQL that nobody is in the middle of, since
+// its connection is in the pool: who comes next did not begin it.
+func (c *conn) forgetKeptRaw() {
+	if c.raw != nil && c.raw.kept && c.scope == &c.raw.scope {
+		c.endScopes()
+	}
+}
+
+// settleEnded lets a statement that ends a transaction written in SQL do so, if the end of a
+// section came before it; its error is the reason.
+func (c *conn) settleEnded(st sqltext.Statement) error {
+	ends := st.Kind == sqltext.Commit || st.Kind == sqltext.Rollback
+	if !ends || c.raw == nil || c.raw.ended == nil || c.scope != &c.raw.scope {
+		return nil
+	}
+	reason := c.raw.ended
+	c.endScopes()
+	return reason
+}

@@ -279,3 +279,33 @@ func (s *scope) explainReadOnly(err error) error {
 	}
 	return err
 }
+
+// scopeOnServer returns the innermost transaction that an operation on c runs in: on a
+// pinned connection it may be another client connection's.
+func (c *conn) scopeOnServer() *scope {
+	p := c.pinned
+	if c.drawn.Conn == nil && c.server() != nil {
+		p = c.using
+	}
+	if c.scope != nil || p == nil {
+		return c.scope
+	}
+	return p.scope
+}
+
+// shareScope lets those who come to the pinned connection that c has, if it has one, know of the
+// innermost transaction of c.
+func (c *conn) shareScope() {
+	if p := c.pinned; p != nil {
+		p.scope = c.scope
+	}
+}
+
+// abort ends the scope for the given reason. It stays in the way of what was meant for it.
+func (s *scope) abort(reason error) {
+	s.ended = reason
+	if s.pending == nil && (s.Tx == nil || s.Tx.Rollback() != nil) {
+		s.conn.discard() // which ends it on the server
+	}
+	s.releaseHolds()
+}
