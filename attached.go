@@ -122,7 +122,7 @@ func (a *attachments) look(ctx context.Context, sc *server.Conn) error {
 	a.change(sc, schemas)
 	for id, schema := range schemas {
 		if g := a.gateOf(id); g != nil {
-			journal, _ := pragmaOf(ctx, sc, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
+			journal, _ := sqlite.Pragma(ctx, sc, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
 			g.Opened(journal)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -310,7 +311,7 @@ func TestSocketOfLibPQ(t *testing.T) {
 	must(t, err)
 	defer ci.Close()
 	sc := serverConnOn(s.T, s.c, ci)
-	sc.Peer, err = postgresIdentify(ctx, sc)
+	sc.Peer, err = postgres.Engine.Identify(ctx, sc)
 	must(t, err)
 	if !sc.MayHaveSent || sc.Peek == nil {
 		t.Fatalf("mayHaveSent %v, with peek %v; want both", sc.MayHaveSent, sc.Peek != nil)

@@ -8,7 +8,9 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // checkConnected refuses what a ConnectFunc must not return.
@@ -33,7 +35,7 @@ func errNotUsable(user string, err error) error {
 // borrowedFile returns the file behind a handle that is not ours, as a DSN, so that all on it
 // pass one gate; nil if it is none, or not known.
 func borrowedFile(ctx context.Context, db *sqlx.DB) *string {
-	if _, ours := db.Driver().(*Driver); ours || detectDialect(db.Driver(), db.DriverName()) != sqliteDialect {
+	if _, ours := db.Driver().(*Driver); ours || engines.Detect(db.Driver(), db.DriverName()) != sqlite.Engine {
 		return nil
 	}
 	var seq, name, file string
@@ -57,7 +59,7 @@ func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*storeDB, erro
 		defaults = append(defaults, MaxOpenConns(n))
 	}
 	opts = append(defaults, opts...)
-	cfg, err := newConfig(detectDialect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
+	cfg, err := newConfig(engines.Detect(db.Driver(), db.DriverName()), append(opts, MaxIdleConns(0), StmtCache(0))) // they are idle in db
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -67,7 +68,7 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 	}
 	err = c.callInner(sc, call)
 	switch {
-	case mayBeStale && sqliteOpenedReadOnly(sc, err):
+	case mayBeStale && sqlite.OpenedReadOnly(sc, err):
 		return true, err
 	case !errors.Is(err, driver.ErrBadConn):
 		return false, err

@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
@@ -29,7 +30,7 @@ func init() {
 	sql.Register("dblocker", &Driver{})
 	for name := range drivers.Named {
 		sql.Register(name+wrappedSuffix, &Driver{name: name})
-		sqlx.BindDriver(name+wrappedSuffix, detectDialect(nil, name).BindType)
+		sqlx.BindDriver(name+wrappedSuffix, engines.Detect(nil, name).BindType)
 	}
 }
 
@@ -51,7 +52,7 @@ func Register(name string, inner driver.Driver, opts ...Option) error {
 	if slices.Contains(sql.Drivers(), name) {
 		return fmt.Errorf("dblocker: Register(%q): a driver of this name is registered already; choose another name", name)
 	}
-	cfg, err := newConfig(detectDialect(inner, name), opts)
+	cfg, err := newConfig(engines.Detect(inner, name), opts)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if inner == nil {
 		return nil, errors.New("dblocker: NewConnector: the inner connector is nil")
 	}
-	cfg, err := newConfig(detectDialect(inner.Driver(), ""), opts)
+	cfg, err := newConfig(engines.Detect(inner.Driver(), ""), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 			return nil, err
 		}
 	}
-	cfg, err := newConfig(detectDialect(inner, t.driver), slices.Concat(d.opts, t.opts))
+	cfg, err := newConfig(engines.Detect(inner, t.driver), slices.Concat(d.opts, t.opts))
 	if err != nil {
 		return nil, err
 	}

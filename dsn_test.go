@@ -8,6 +8,8 @@ import (
 	"time"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/calmdocs/dblocker/internal/engines"
 )
 
 func TestParseDSN(t *testing.T) {
@@ -58,14 +60,14 @@ func TestOptionsBeforeTheSlashesOfAURL(t *testing.T) {
 		dsn := scheme + "?lock_timeout=7s://host/app?max_open_conns=3"
 		got, err := parseDSN(dsn)
 		must(t, err)
-		cfg, err := newConfig(generic, got.opts)
+		cfg, err := newConfig(engines.Generic, got.opts)
 		must(t, err)
 		if cfg.lockTimeout != 7*time.Second || cfg.limits.MaxOpenConns != 3 {
 			t.Errorf("%s: lock_timeout %v, max_open_conns %d; want 7s, 3", dsn, cfg.lockTimeout, cfg.limits.MaxOpenConns)
 		}
 		for _, bad := range []string{scheme + "?lock_timeout=5://host/app", scheme + "?max_open_conns=2://host/app?max_open_conns=3"} {
 			if got, err := parseDSN(bad); err == nil {
-				if _, err = newConfig(generic, got.opts); err == nil {
+				if _, err = newConfig(engines.Generic, got.opts); err == nil {
 					t.Errorf("%s: no error", bad)
 				}
 			}
@@ -119,7 +121,7 @@ func FuzzDSN(f *testing.F) {
 		if parseErr != nil && strings.Contains(err.Error(), password) && !strings.Contains(beforeColon(dsn), password) {
 			t.Errorf("%q: the error shows the password: %v", dsn, err)
 		}
-		for _, d := range dialects {
+		for _, d := range engines.All {
 			d.Database(dsn)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -104,7 +105,7 @@ func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text strin
 	case sc == nil:
 		g.LetIn()
 	default:
-		journal, _ := pragmaOf(context.WithoutCancel(ctx), sc, "journal_mode")
+		journal, _ := sqlite.Pragma(context.WithoutCancel(ctx), sc, "journal_mode")
 		g.SetJournal(journal)
 	}
 }

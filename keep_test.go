@@ -302,16 +302,16 @@ func changeInTx(ctx context.Context, db *sql.DB) error {
 
 // TestPoolerIsNoticed, and statements kept all the same if the program asks for it.
 func TestPoolerIsNoticed(t *testing.T) {
-	server := testdb.Postgres(t)
-	d := server.NewDatabase(t)
-	bouncer := testdb.PrivatePgBouncer(t, server)
+	cluster := testdb.Postgres(t)
+	d := cluster.NewDatabase(t)
+	bouncer := testdb.PrivatePgBouncer(t, cluster)
 	for _, test := range []struct {
 		options string
 		dsn     string
 		keeps   int
 		warns   bool
 	}{
-		{"", d.DSN(), defaultStmtCache, false},
+		{"", d.DSN(), server.DefaultStmtCache, false},
 		{"", bouncer.DSN(d), 0, true},
 		{"?stmt_cache=32", bouncer.DSN(d), 32, false},
 	} {

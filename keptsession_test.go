@@ -14,8 +14,10 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -163,9 +165,9 @@ func TestSchemaChangeInStringThatBegins(t *testing.T) {
 // TestTableOfAnotherProgramEarlierInThePath is not told by the server: it is seen when what is kept has become too old.
 func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 	dsn := testdb.Postgres(t).NewDatabase(t).DSN() + " search_path=a,public"
-	keepsFor := postgresDialect.KeepsFor
-	postgresDialect.KeepsFor = 50 * time.Millisecond
-	defer func() { postgresDialect.KeepsFor = keepsFor }()
+	keepsFor := postgres.Engine.KeepsFor
+	postgres.Engine.KeepsFor = 50 * time.Millisecond
+	defer func() { postgres.Engine.KeepsFor = keepsFor }()
 	db, other := openKept(t, "postgres", "", dsn), openBare(t, "postgres", dsn)
 	for _, query := range []string{"CREATE SCHEMA a", "CREATE TABLE public.t AS SELECT 1 AS v"} {
 		mustRun(t, other, query)
@@ -180,9 +182,9 @@ func TestTableOfAnotherProgramEarlierInThePath(t *testing.T) {
 
 // TestStatementsAreKeptForATime, if the dialect says so, and then prepared anew.
 func TestStatementsAreKeptForATime(t *testing.T) {
-	keepsFor := sqliteDialect.KeepsFor
-	sqliteDialect.KeepsFor = time.Minute
-	defer func() { sqliteDialect.KeepsFor = keepsFor }()
+	keepsFor := sqlite.Engine.KeepsFor
+	sqlite.Engine.KeepsFor = time.Minute
+	defer func() { sqlite.Engine.KeepsFor = keepsFor }()
 	bubble(t, func(t *testing.T) {
 		p := new(preparing)
 		db := openPreparing(t, p, 8)
@@ -252,9 +254,9 @@ func TestVersionIsAskedOnce(t *testing.T) {
 	}}
 	ci, err := s.Connect(t.Context())
 	must(t, err)
-	sc := server.NewConn(ci, &server.Config{Engine: mysqlDialect})
+	sc := server.NewConn(ci, &server.Config{Engine: mysql.Engine})
 	for i := range 4 {
-		must(t, mysqlLimitStatements(t.Context(), sc, time.Duration(i)*time.Second))
+		must(t, mysql.Engine.LimitStatements(t.Context(), sc, time.Duration(i)*time.Second))
 	}
 	must(t, sc.Close())
 	if asked != 1 {
@@ -295,8 +297,8 @@ func TestDriverInternals(t *testing.T) {
 				if sc.Session.ID == "" {
 					t.Error("the session of a connection is not known")
 				}
-				if kept := sc.Cached(); kept.KeepFrom != 1 || kept.Size != defaultStmtCache {
-					t.Errorf("statements are kept from %d arguments on, and %d of them; want 1 and %d", kept.KeepFrom, kept.Size, defaultStmtCache)
+				if kept := sc.Cached(); kept.KeepFrom != 1 || kept.Size != server.DefaultStmtCache {
+					t.Errorf("statements are kept from %d arguments on, and %d of them; want 1 and %d", kept.KeepFrom, kept.Size, server.DefaultStmtCache)
 				}
 				check(t, sc)
 			})

@@ -11,6 +11,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
@@ -83,7 +84,7 @@ func refuseMisplaced(d *server.Engine, dsn string, logger *slog.Logger) error {
 	for _, name := range paramNames(d, dsn) {
 		switch {
 		case !isOption(name):
-		case d == postgresDialect && slices.Contains(postgres.OwnParams, name):
+		case d == postgres.Engine && slices.Contains(postgres.OwnParams, name):
 			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
 				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
 		default:
@@ -103,7 +104,7 @@ func optionExample(d *server.Engine, name string) string {
 	case "max_open_conns":
 		value = "20"
 	}
-	inner := map[*server.Engine]string{sqliteDialect: "sqlite3?%s=%s:app.db", mysqlDialect: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
+	inner := map[*server.Engine]string{sqlite.Engine: "sqlite3?%s=%s:app.db", mysql.Engine: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
 	if inner == "" {
 		inner = "postgres?%s=%s:postgres://user@host/app"
 	}
@@ -113,11 +114,11 @@ func optionExample(d *server.Engine, name string) string {
 // paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
 func paramNames(d *server.Engine, dsn string) []string {
 	switch d {
-	case sqliteDialect:
+	case sqlite.Engine:
 		return dsnparts.QueryNames(dsn)
-	case postgresDialect:
+	case postgres.Engine:
 		return postgres.ParamNames(dsn)
-	case mysqlDialect:
+	case mysql.Engine:
 		return mysql.ParamNames(dsn)
 	}
 	return nil

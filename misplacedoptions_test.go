@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/engines"
 )
 
 // TestOptionsInURLs: in the query of a URL the options of dblocker are taken for what they
@@ -28,7 +30,7 @@ func TestOptionsInURLs(t *testing.T) {
 	} {
 		got, err := parseDSN(tc.dsn)
 		must(t, err)
-		c, err := newConfig(generic, append([]Option{MaxOpenConns(0x7e), LockTimeout(time.Hour)}, got.opts...))
+		c, err := newConfig(engines.Generic, append([]Option{MaxOpenConns(0x7e), LockTimeout(time.Hour)}, got.opts...))
 		must(t, err)
 		want := []any{tc.inner, tc.opens, tc.timeout}
 		if tc.opens < 0 {

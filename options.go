@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
@@ -247,8 +248,8 @@ var optionTable = []optionSpec{
 		c.lockspace = v
 		return nil
 	}},
-	{"dialect", "one of " + dialectNames(), func(c *config, v string) error {
-		for _, d := range dialects {
+	{"dialect", "one of " + engines.Names(), func(c *config, v string) error {
+		for _, d := range engines.All {
 			if d.Name == v {
 				c.dialect = d
 				return nil

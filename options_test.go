@@ -4,6 +4,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/engines"
+	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
@@ -29,11 +33,11 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 	} {
 		parsed, err := parseDSN("sqlite3?" + tc.dsn + ":app.db")
 		must(t, err)
-		fromDSN, err := newConfig(sqliteDialect, parsed.opts)
+		fromDSN, err := newConfig(sqlite.Engine, parsed.opts)
 		must(t, err)
-		fromGo, err := newConfig(sqliteDialect, []Option{tc.opt})
+		fromGo, err := newConfig(sqlite.Engine, []Option{tc.opt})
 		must(t, err)
-		byDefault, err := newConfig(sqliteDialect, nil)
+		byDefault, err := newConfig(sqlite.Engine, nil)
 		must(t, err)
 		if tc.got(fromDSN) != tc.got(fromGo) || tc.got(fromGo) == tc.got(byDefault) || tc.got(byDefault) != tc.def {
 			t.Errorf("%s: from the DSN %v, from Go %v, by default %v (want %v)", tc.dsn, tc.got(fromDSN), tc.got(fromGo), tc.got(byDefault), tc.def)
@@ -44,12 +48,12 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 // TestSwitches: trace takes the words that programs write for yes and no.
 func TestSwitches(t *testing.T) {
 	for v, want := range map[string]bool{"on": true, "1": true, "true": true, "off": false, "0": false, "false": false} {
-		c, err := newConfig(generic, []Option{option("trace", v)})
+		c, err := newConfig(engines.Generic, []Option{option("trace", v)})
 		if err != nil || c.trace != want {
 			t.Errorf("trace=%s: got %v, %v; want %v", v, c, err, want)
 		}
 	}
-	if _, err := newConfig(generic, []Option{option("trace", "yes please")}); err == nil || !strings.Contains(err.Error(), "on or off") {
+	if _, err := newConfig(engines.Generic, []Option{option("trace", "yes please")}); err == nil || !strings.Contains(err.Error(), "on or off") {
 		t.Errorf("trace=yes please: got %v, want an error that says on or off", err)
 	}
 }
@@ -66,7 +70,7 @@ func TestLockTimeouts(t *testing.T) {
 		"store":              {[]Option{storeDefaults}, 2 * time.Minute, 2 * time.Minute},
 		"store with option":  {[]Option{storeDefaults, LockTimeout(time.Second)}, time.Second, time.Second},
 	} {
-		c, err := newConfig(postgresDialect, tc.opts)
+		c, err := newConfig(postgres.Engine, tc.opts)
 		must(t, err)
 		if c.lockTimeout != tc.locks || c.connTimeout != tc.conn {
 			t.Errorf("%s: got %v and %v, want %v and %v", name, c.lockTimeout, c.connTimeout, tc.locks, tc.conn)
@@ -75,8 +79,8 @@ func TestLockTimeouts(t *testing.T) {
 }
 
 func TestDefaultsFollowTheDialect(t *testing.T) {
-	for _, d := range dialects {
-		c, err := newConfig(generic, []Option{Dialect(d.Name)})
+	for _, d := range engines.All {
+		c, err := newConfig(engines.Generic, []Option{Dialect(d.Name)})
 		must(t, err)
 		if c.limits != d.Limits {
 			t.Errorf("%s: got %+v, want %+v", d.Name, c.limits, d.Limits)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/lost"
@@ -126,7 +127,7 @@ func (c *Connector) databaseID(library string) string {
 	if id == "" {
 		return ""
 	}
-	if c.dialect == generic || sqlite.InMemory(id) {
+	if c.dialect == engines.Generic || sqlite.InMemory(id) {
 		id += " of " + library // nothing that another driver could open
 	}
 	return c.dialect.Name + ":" + id

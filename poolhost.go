@@ -50,7 +50,7 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 	if setUp := p.config.dialect.SetUp; setUp != nil {
 		journal := ""
 		if beside {
-			journal = journalOf(p.gate, p.inner)
+			journal = sqlite.JournalBeside(p.gate, p.inner)
 		}
 		journal, err := setUp(ctx, p.inner, sc, journal)
 		if err != nil {

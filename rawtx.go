@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -28,7 +30,7 @@ type rawTx struct {
 	tables bool
 
 	// readGuard keeps it from writing, if it is on SQLite and only reads; else it is nil.
-	readGuard *sqliteGuard
+	readGuard *sqlite.Guard
 }
 
 // rawState says whether a connection is in a transaction written in SQL.
@@ -63,15 +65,15 @@ func (raw *rawTx) guard(ctx context.Context, sc *server.Conn) error {
 	if raw == nil || raw.conn.pool.gate == nil || !raw.readOnly {
 		return nil
 	}
-	raw.readGuard = &sqliteGuard{sc: sc}
-	return raw.readGuard.put(ctx)
+	raw.readGuard = sqlite.NewGuard(sc)
+	return raw.readGuard.Put(ctx)
 }
 
 // end gives up what the transaction has, which is over.
 func (raw *rawTx) end() {
 	defer raw.release()
-	if g := raw.readGuard; g != nil && g.sc == raw.conn.drawn.Conn {
-		g.lift()
+	if g := raw.readGuard; g != nil && g.IsOn(raw.conn.drawn.Conn) {
+		g.Lift()
 	}
 	raw.readGuard = nil
 }
@@ -253,7 +255,7 @@ func (raw *rawTx) afterSavepoint() rawState {
 	switch {
 	case raw.state != rawNone && raw.savepoints == 0:
 		return raw.state // it was begun by BEGIN, and RELEASE does not end it
-	case raw.conn.db.dialect == postgresDialect, raw.conn.db.dialect == mysqlDialect:
+	case raw.conn.db.dialect == postgres.Engine, raw.conn.db.dialect == mysql.Engine:
 		return raw.state
 	}
 	raw.savepoints++

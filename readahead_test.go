@@ -15,6 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -84,10 +87,10 @@ func TestForgottenRowsOfServers(t *testing.T) {
 			"DELETE FROM counters WHERE id > '4' RETURNING id", "CREATE TABLE IF NOT EXISTS other (a INTEGER)",
 		}
 		switch c.dialect {
-		case postgresDialect:
+		case postgres.Engine:
 			queries = append(queries, "SELECT n FROM counters FOR UPDATE", "SELECT 1; SELECT 2; SELECT 3", "SELECT 1; UPDATE counters SET n = n / 0",
 				"UPDATE counters SET n = n + 1 RETURNING n", "BEGIN; UPDATE counters SET n = 1; COMMIT")
-		case mysqlDialect:
+		case mysql.Engine:
 			mustExec(t, db, "CREATE PROCEDURE several() BEGIN SELECT 1 AS a UNION SELECT 2; SELECT 'x' AS b; UPDATE counters SET n = n + 1; SELECT NULL AS c; END")
 			queries = append(queries, "SELECT n FROM counters FOR UPDATE", "CALL several()")
 		}
@@ -774,9 +777,9 @@ func TestSlowRowsOfServers(t *testing.T) {
 	onEngines(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, c *Connector) {
 		query := "SELECT i, SLEEP(0.1) FROM (SELECT 1 AS i UNION SELECT 2 UNION SELECT 3) AS s FOR UPDATE"
 		switch c.dialect {
-		case sqliteDialect:
+		case sqlite.Engine:
 			t.Skip("SQLite has done all of it at once")
-		case postgresDialect:
+		case postgres.Engine:
 			// A set of this size is sent in several pieces, each when it is full.
 			query = "SELECT repeat('x', 5000) || i, pg_sleep(0.1) IS NULL FROM generate_series(1, 4) AS i; SELECT 1"
 		}

@@ -17,16 +17,6 @@ import (
 
 const mattnPkg = "github.com/mattn/go-sqlite3"
 
-// TestDSNsOfNoKnownEngineAreTheirOwnIdentity: such handles share their locks with others
-// of the very same DSN.
-func TestDSNsOfNoKnownEngineAreTheirOwnIdentity(t *testing.T) {
-	for _, dsn := range []string{"nonsense", "user='x"} {
-		if id := generic.Database(dsn); id != dsn {
-			t.Errorf("%q: got identity %q, want the DSN", dsn, id)
-		}
-	}
-}
-
 // TestHandlesShareLocks opens one SQLite file by all its names.
 func TestHandlesShareLocks(t *testing.T) {
 	testdb.NoLeaks(t)
@@ -58,10 +48,10 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openDatabase("sqlite:"+sqliteDialect.Database(path), "lib")
+	a, err := openDatabase("sqlite:"+sqlite.Engine.Database(path), "lib")
 	must(t, err)
 	defer a.release()
-	b, err := openDatabase("sqlite:"+sqliteDialect.Database("file:"+path), "lib")
+	b, err := openDatabase("sqlite:"+sqlite.Engine.Database("file:"+path), "lib")
 	must(t, err)
 	defer b.release()
 	if a != b {

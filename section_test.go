@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -165,7 +166,7 @@ func TestUnlockInterruptsACall(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.Name]).Scan(new(int)) }()
 		waitFor(t, func() bool { return statsOf(t, c).InUse == 1 })
-		if c.dialect == postgresDialect { // which forgets to cancel what it has not begun
+		if c.dialect == postgres.Engine { // which forgets to cancel what it has not begun
 			waitFor(t, func() bool {
 				var n int
 				must(t, db.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() AND query = $1",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
@@ -451,7 +452,7 @@ func TestStatementTimeoutKeepsStatements(t *testing.T) {
 
 // placeholder is the engine's for the first argument.
 func (c *Connector) placeholder() string {
-	if c.dialect == postgresDialect {
+	if c.dialect == postgres.Engine {
 		return "$1"
 	}
 	return "?"

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/fakedriver"
 	"github.com/calmdocs/dblocker/internal/server"
 )
@@ -15,7 +16,7 @@ func TestRollbackMendsNoConnection(t *testing.T) {
 	ci, err := fakedriver.NewServer(fakedriver.Full()).Connector().Connect(context.Background())
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	sc := server.NewConn(ci, &server.Config{Engine: generic})
+	sc := server.NewConn(ci, &server.Config{Engine: engines.Generic})
 	defer sc.Close()
 	tx, err := sc.BeginTx(ctx, driver.TxOptions{})
 	must(t, err)

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // spillColumns are columns of every kind of value that drivers pass, for each
@@ -67,7 +69,7 @@ func readAll(t *testing.T, rows *sql.Rows, between func(row int)) [][]any {
 // they would have been, those of the current row included.
 func TestExecInRowsBesideOtherReaders(t *testing.T) {
 	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqliteDialect {
+		if c.dialect == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
 			must(t, err)
 		}
@@ -154,7 +156,7 @@ func waitingForUser(t testing.TB, c *Connector, user string) int {
 // cannot go on is told why, nothing of the rows is lost, and the other goes on then.
 func TestSpillLimit(t *testing.T) {
 	onEngines(t, "spill_limit=10", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqliteDialect {
+		if c.dialect == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
 			must(t, err)
 		}
@@ -189,7 +191,7 @@ func TestSpillLimit(t *testing.T) {
 // waits for the reads of others like anybody.
 func TestWriteInRowsWaitsForShortReads(t *testing.T) {
 	onEngines(t, "spill_limit=0", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqliteDialect {
+		if c.dialect == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL")
 			must(t, err)
 		}

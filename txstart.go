@@ -8,6 +8,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -161,7 +162,7 @@ func (t *tx) beginOnServer(op *operation) error {
 		if err == nil || drawn == nil || !mayBeStale || tries > c.db.limits.MaxIdleConns {
 			return err
 		}
-		if !errors.Is(err, driver.ErrBadConn) && !sqliteOpenedReadOnly(drawn, err) {
+		if !errors.Is(err, driver.ErrBadConn) && !sqlite.OpenedReadOnly(drawn, err) {
 			return err
 		}
 		c.discard()

@@ -1,6 +1,7 @@
 package dblocker
 
 import (
+	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -10,7 +11,7 @@ import (
 func (c *conn) noteMayBegin(st sqltext.Statement) {
 	if sc := c.drawn.Conn; sc != nil && st.MayBegin {
 		saysSo := st.Multi || st.LocksTables || st.Verb == "SET" || st.Verb == "XA" || st.Verb == "BEGIN"
-		if saysSo || c.db.dialect != generic {
+		if saysSo || c.db.dialect != engines.Generic {
 			sc.Doubt()
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // expectOwnSection checks that a wait has ended because of the caller's own section.
@@ -236,7 +238,7 @@ func TestHandleSaysWhatEndedIt(t *testing.T) {
 // when it has rolled back the user's statement goes on.
 func TestCircleThroughTheServer(t *testing.T) {
 	onEngines(t, "self_wait=200ms", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqliteDialect {
+		if c.dialect == sqlite.Engine {
 			t.Skip("has one gate instead")
 		}
 		tx, err := db.Begin()

@@ -6,9 +6,9 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 )
 
-// TellsTx reads the flags that the server sent with its last answer that was no error.
+// tellsTx reads the flags that the server sent with its last answer that was no error.
 // https://dev.mysql.com/doc/dev/mysql-server/latest/mysql__com_8h.html#a1d854e841086925be1883e4d7b4e8cad
-func TellsTx(v reflect.Value) func() bool {
+func tellsTx(v reflect.Value) func() bool {
 	const (
 		inTransaction = 1
 		autocommit    = 2

@@ -19,9 +19,9 @@ func Process(ci driver.Conn) string {
 	return ""
 }
 
-// Pgx returns ci.Conn().PgConn(), which a *stdlib.Conn of pgx has. The names
+// pgxConn returns ci.Conn().PgConn(), which a *stdlib.Conn of pgx has. The names
 // are constants here, or the linker would keep every method of the program.
-func Pgx(ci driver.Conn) (conn interface {
+func pgxConn(ci driver.Conn) (conn interface {
 	PID() uint32
 	IsClosed() bool
 }, ok bool) {
@@ -47,10 +47,10 @@ func getter(method reflect.Value) (result any, ok bool) {
 	return method.Call(nil)[0].Interface(), true
 }
 
-// TellsTx reads what the server said with its last ReadyForQuery, of which lib/pq and pgx keep
+// tellsTx reads what the server said with its last ReadyForQuery, of which lib/pq and pgx keep
 // the status: I is none.
 // https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-READYFORQUERY
-func TellsTx(v reflect.Value) func() bool {
+func tellsTx(v reflect.Value) func() bool {
 	status := drivers.Field(v, "txnStatus") // of lib/pq
 	if !status.IsValid() {
 		status = drivers.Field(drivers.Field(drivers.Field(v, "conn"), "pgConn"), "txStatus") // of a *stdlib.Conn of pgx
@@ -70,9 +70,9 @@ func libpqSocket(ci driver.Conn) net.Conn {
 	return *(*net.Conn)(unsafe.Pointer(c.UnsafeAddr())) // as it is not exported
 }
 
-// Peek returns a function that tells whether the server has ended a connection of lib/pq
+// peekIdle returns a function that tells whether the server has ended a connection of lib/pq
 // that is idle, as far as that can be known without to send anything; or nil.
-func Peek(ci driver.Conn) func() (ended, known bool) {
+func peekIdle(ci driver.Conn) func() (ended, known bool) {
 	if c := libpqSocket(ci); c != nil {
 		return peek(c)
 	}

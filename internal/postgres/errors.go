@@ -15,10 +15,10 @@ const (
 	notSupported       = "0A000" // feature_not_supported
 )
 
-// StaleStmt knows the errors that say nothing was executed. "Cached plan
+// isStale knows the errors that say nothing was executed. "Cached plan
 // must not change result type" is told by the function that it is from, since its
 // text may be in any language. In a function of the server it is about another plan.
-func StaleStmt(err error) bool {
+func isStale(err error) bool {
 	switch SQLState(err) {
 	case undefinedStatement, duplicateStatement:
 		return true
@@ -29,8 +29,8 @@ func StaleStmt(err error) bool {
 	return false
 }
 
-// UnknownStmt tells whether the server does not know a prepared statement.
-func UnknownStmt(err error) bool { return SQLState(err) == undefinedStatement }
+// isUnknown tells whether the server does not know a prepared statement.
+func isUnknown(err error) bool { return SQLState(err) == undefinedStatement }
 
 // SQLState returns the SQLSTATE of an error of PostgreSQL, or "".
 func SQLState(err error) string {

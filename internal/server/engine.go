@@ -11,7 +11,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A Engine is what is special to an engine.
+// An Engine is what is special to an engine.
 type Engine struct {
 	Name     string          // as the option dialect writes it
 	Text     sqltext.Dialect // how its statements are read
@@ -94,6 +94,14 @@ func (d *Engine) Open(l *slog.Logger, inner driver.Driver, dsn string) (driver.C
 	}
 	return d.NewConnector(l, inner, dsn)
 }
+
+// DefaultStmtCache is what the connections of known drivers keep.
+const DefaultStmtCache = 64
+
+// DefaultIdleConns replaces the two idle connections that database/sql keeps:
+// with more than two users at work it would open and close one for nearly every
+// statement.
+const DefaultIdleConns = 16
 
 // NeverKeep is an argument count that no query reaches.
 const NeverKeep = 1 << 30

@@ -1,10 +1,48 @@
 package sqlite
 
-import "database/sql/driver"
+import (
+	"context"
+	"database/sql/driver"
 
-// Autocommit tells whether a connection of a driver is in no transaction, if the driver tells,
-// as mattn/go-sqlite3 does.
-func Autocommit(ci driver.Conn) (none, told bool) {
-	c, told := ci.(interface{ AutoCommit() bool })
-	return told && c.AutoCommit(), told
+	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// setUp learns the journal mode of a new connection.
+func setUp(ctx context.Context, inner driver.Connector, sc *server.Conn, journal string) (string, error) {
+	c, _ := inner.(*Connector)
+	if c.isOfAFile() {
+		sc.DistrustOn(&c.trust, c.isOfTheFile)
+	}
+	if journal != "" {
+		return journal, nil
+	}
+	return c.journalOf(ctx, sc)
+}
+
+// JournalBeside returns the journal mode of a connection that inner has made beside another, if
+// that need not be asked for: the driver has set it, and it is the one that the other
+// connection keeps the file in, or has left it in.
+func JournalBeside(g *gate.Gate, inner driver.Connector) string {
+	c, _ := inner.(*Connector)
+	if mode := c.setsJournal(); mode != "" && g.Keeps(mode) {
+		return mode
+	}
+	return ""
+}
+
+// OpenedReadOnly tells that a write failed because its connection was opened
+// when the file could not be written, which may be long ago: nothing was done, and
+// a new connection shows whether it still is so.
+func OpenedReadOnly(sc *server.Conn, err error) bool {
+	return sc.IsSuspect() && Code(err) == CodeReadOnly
+}
+
+// Pragma runs a PRAGMA and returns the first value that it answers.
+func Pragma(ctx context.Context, sc *server.Conn, text string) (string, error) {
+	rows, err := sc.QueryText(ctx, "PRAGMA "+text)
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0][0], nil
 }

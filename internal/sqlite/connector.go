@@ -37,9 +37,9 @@ type Connector struct {
 	anchor driver.Conn // keeps a memory database alive from the end of its last connection until Close; or nil
 	closed bool
 
-	// Trust is raised for each error that may come from what the file was when a connection
+	// trust is raised for each error that may come from what the file was when a connection
 	// opened it: the connections that were made before are no longer trusted.
-	Trust atomic.Int64
+	trust atomic.Int64
 }
 
 // opening is what the driver has been given.
@@ -50,8 +50,8 @@ type opening struct {
 	err   error
 }
 
-// NewConnector makes the connector of a handle, and logs what its DSN does not do.
-func NewConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
+// newConnector makes the connector of a handle, and logs what its DSN does not do.
+func newConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error) {
 	c := &Connector{driver: d, dsn: parseOnce(dsn, drivers.Package(d)), logger: l}
 	if _, ok := d.(driver.DriverContext); ok { // which may refuse the DSN now
 		if err := c.opened().err; err != nil {
@@ -67,7 +67,7 @@ func (c *Connector) opened() *opening {
 	c.given.once.Do(func() {
 		o := &c.given.opening
 		o.dsn = c.dsn.forDriver()
-		if c.IsOfAFile() {
+		if c.isOfAFile() {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
 		o.inner, o.err = drivers.Open(c.driver, o.dsn)
@@ -75,8 +75,8 @@ func (c *Connector) opened() *opening {
 	return &c.given.opening
 }
 
-// IsOfAFile tells whether c, which may be nil, opens a file.
-func (c *Connector) IsOfAFile() bool { return c != nil && c.dsn.kind() == kindFile }
+// isOfAFile tells whether c, which may be nil, opens a file.
+func (c *Connector) isOfAFile() bool { return c != nil && c.dsn.kind() == kindFile }
 
 // IsImmutable tells that SQLite takes no lock on what c opens.
 func (c *Connector) IsImmutable() bool { return c.dsn.isImmutable() }

@@ -6,48 +6,46 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/seen"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
-// askPragma runs a PRAGMA on a connection and returns the first value that it answers.
-type askPragma func(ctx context.Context, text string) (string, error)
-
-// JournalOf learns the journal mode of a new connection, and gives it the one that the DSN
+// journalOf learns the journal mode of a new connection, and gives it the one that the DSN
 // leaves open. c is nil if it has not made the connection. A database that cannot tell is no
 // worse than on the bare driver: the statement that the connection is for will meet the reason.
-func (c *Connector) JournalOf(ctx context.Context, ask askPragma) (mode string, err error) {
-	if mode, err = ask(ctx, "journal_mode"); err != nil {
+func (c *Connector) journalOf(ctx context.Context, sc *server.Conn) (mode string, err error) {
+	if mode, err = Pragma(ctx, sc, "journal_mode"); err != nil {
 		return "", ctx.Err()
 	}
-	if mode != "delete" || !c.IsOfAFile() || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
+	if mode != "delete" || !c.isOfAFile() || c.dsn.isReadOnly() || c.dsn.sets("journal_mode") {
 		return mode, nil // in memory, or somebody's decision: "delete" is SQLite's default
 	}
-	return c.preferWAL(ctx, mode, ask)
+	return c.preferWAL(ctx, mode, sc)
 }
 
 // preferWAL puts a new or empty database into WAL mode, in which readers and the
 // writer do not wait for each other. Of others it says how: the change is written
 // into the file, and not every backup and file system is up to it.
-func (c *Connector) preferWAL(ctx context.Context, mode string, ask askPragma) (string, error) {
+func (c *Connector) preferWAL(ctx context.Context, mode string, sc *server.Conn) (string, error) {
 	if !c.isEmpty() {
 		c.logJournal(mode)
 		return mode, nil
 	}
-	if pages, err := ask(ctx, "page_count"); err != nil {
+	if pages, err := Pragma(ctx, sc, "page_count"); err != nil {
 		return mode, ctx.Err()
 	} else if pages != "0" {
 		c.logJournal(mode)
 		return mode, nil
 	}
-	if journal, err := ask(ctx, "journal_mode = WAL"); err == nil {
+	if journal, err := Pragma(ctx, sc, "journal_mode = WAL"); err == nil {
 		mode = journal
 	}
 	return mode, ctx.Err()
 }
 
-// SetsJournal returns the journal mode that the driver sets on each connection, which is also
+// setsJournal returns the journal mode that the driver sets on each connection, which is also
 // its first read; "" if it sets none, or is not known.
-func (c *Connector) SetsJournal() string {
-	if !c.IsOfAFile() || c.dsn.library.params == 0 {
+func (c *Connector) setsJournal() string {
+	if !c.isOfAFile() || c.dsn.library.params == 0 {
 		return ""
 	}
 	return strings.ToLower(c.dsn.library.pragmaValue(c.dsn.params, "journal_mode"))
@@ -70,11 +68,11 @@ func (c *Connector) logJournal(mode string) {
 // toldJournals are the files of whose journal mode each logger was told.
 var toldJournals seen.Set
 
-// IsOfTheFile tells whether err may come from what the file was when a connection
+// isOfTheFile tells whether err may come from what the file was when a connection
 // opened it: damaged, read-only, out of reach. Who puts that right often does so
 // with another file in its place, or another permission on it, of which a connection
 // that is open learns nothing.
-func (c *Connector) IsOfTheFile(err error) bool {
+func (c *Connector) isOfTheFile(err error) bool {
 	switch Code(err) {
 	case codeIOErr, codeCorrupt, CodeCantOpen, codeNotADB:
 		return true

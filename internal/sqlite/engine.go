@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"database/sql/driver"
@@ -7,23 +7,23 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-var sqliteDialect = &server.Engine{
-	Name:     sqlite.Name,
+// Engine is SQLite.
+var Engine = &server.Engine{
+	Name:     Name,
 	Text:     sqltext.SQLite,
 	Marks:    []string{"sqlite"},
 	BindType: sqlx.QUESTION,
 	// A connection is a few file descriptors: there is no server to protect, and
 	// a program that works with many on the bare driver must go on to work.
-	Limits:       server.Limits{MaxIdleConns: defaultIdleConns},
-	Database:     sqlite.Database,
-	NewConnector: sqlite.NewConnector,
-	SetUp:        setUpSQLite,
+	Limits:       server.Limits{MaxIdleConns: server.DefaultIdleConns},
+	Database:     Database,
+	NewConnector: newConnector,
+	SetUp:        setUp,
 
-	StmtCache: defaultStmtCache,
+	StmtCache: server.DefaultStmtCache,
 	KeepFrom: func(ci driver.Conn) int {
 		switch drivers.Package(ci) {
 		case "github.com/mattn/go-sqlite3", "modernc.org/sqlite":
@@ -39,6 +39,6 @@ var sqliteDialect = &server.Engine{
 	},
 
 	Gated:      true,
-	Begin:      beginSQLite,
-	Autocommit: sqliteAutocommit,
+	Begin:      begin,
+	Autocommit: autocommit,
 }

@@ -1,4 +1,4 @@
-package dblocker
+package postgres
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
-	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-var postgresDialect = &server.Engine{
+// Engine is PostgreSQL.
+var Engine = &server.Engine{
 	Name:     "postgres",
 	Text:     sqltext.PostgreSQL,
 	Marks:    []string{"postgres", "pgx", "lib/pq", "pgdriver"},
@@ -25,11 +25,11 @@ var postgresDialect = &server.Engine{
 		// kept for superusers: leave some to other programs.
 		// https://www.postgresql.org/docs/current/runtime-config-connection.html
 		MaxOpenConns: 80,
-		MaxIdleConns: defaultIdleConns,
+		MaxIdleConns: server.DefaultIdleConns,
 		// Every connection is a process of the server.
 		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	Database: postgres.Database,
+	Database: Database,
 	LimitStatements: func(ctx context.Context, sc *server.Conn, d time.Duration) error {
 		// In milliseconds; 0 would turn the limit off.
 		// https://www.postgresql.org/docs/current/runtime-config-client.html
@@ -40,12 +40,12 @@ var postgresDialect = &server.Engine{
 		_, err := sc.ExecContext(ctx, "SET statement_timeout = "+value, nil)
 		return err
 	},
-	Identify:         postgresIdentify,
-	Survivors:        postgresSurvivors,
-	TellsTx:          postgres.TellsTx,
+	Identify:         identify,
+	Survivors:        survivors,
+	TellsTx:          tellsTx,
 	EnforcesReadOnly: true,
 
-	StmtCache: defaultStmtCache,
+	StmtCache: server.DefaultStmtCache,
 	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments lib/pq uses the simple protocol, which takes several
 		// statements; with binary_parameters it has one round trip as it is. pgx has a
@@ -58,44 +58,44 @@ var postgresDialect = &server.Engine{
 	// The server does not tell of a table, function or type that another program makes
 	// earlier in the search path, nor of a trigger that changes the session.
 	KeepsFor:  time.Minute,
-	IsStale:   postgres.StaleStmt,
-	IsUnknown: postgres.UnknownStmt,
-	IsPooled:  postgresIsPooled,
+	IsStale:   isStale,
+	IsUnknown: isUnknown,
+	IsPooled:  isPooled,
 }
 
-// postgresIsPooled compares the process that the connection was said to be served
+// isPooled compares the process that the connection was said to be served
 // by, when it was opened, with the one that serves it.
-func postgresIsPooled(ctx context.Context, sc *server.Conn) (bool, error) {
+func isPooled(ctx context.Context, sc *server.Conn) (bool, error) {
 	rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid()")
 	if err != nil || len(rows) != 1 {
 		return true, err
 	}
-	return rows[0][0] != postgres.Process(sc.Inner()), nil
+	return rows[0][0] != Process(sc.Inner()), nil
 }
 
-// postgresIdentify has the process ID that the server sent at connect from the
+// identify has the process ID that the server sent at connect from the
 // driver, lib/pq or pgx, by reflection: pgx is not among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
 // which may run each transaction in another process.
 //
 // lib/pq answers [driver.ErrBadConn], that nothing was sent, also when the connection
 // ends in the middle of a statement. The server may go on with that, so it must not be sent again
 // before the session has ended.
-func postgresIdentify(_ context.Context, sc *server.Conn) (peer server.Peer, err error) {
-	if pgx, ok := postgres.Pgx(sc.Inner()); ok {
+func identify(_ context.Context, sc *server.Conn) (peer server.Peer, err error) {
+	if pgx, ok := pgxConn(sc.Inner()); ok {
 		peer.Session.ID = fmt.Sprint(pgx.PID())
 		peer.IsClosed = pgx.IsClosed
-	} else if peer.Session.ID = postgres.Process(sc.Inner()); peer.Session.ID != "" {
+	} else if peer.Session.ID = Process(sc.Inner()); peer.Session.ID != "" {
 		peer.MayHaveSent = true
-		peer.Peek = postgres.Peek(sc.Inner())
+		peer.Peek = peekIdle(sc.Inner())
 	}
 	return peer, nil
 }
 
-// postgresSurvivors only looks. lib/pq waits for the server's answer to a cancel
+// survivors only looks. lib/pq waits for the server's answer to a cancel
 // request; pgx sends one in the background when it closes the connection; and the
 // server ends a session that has no client and nothing to do. A process that got
 // the ID of one that is gone is waited for in vain, but is not harmed.
-func postgresSurvivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
+func survivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
 	rows, err := sc.QueryText(ctx, "SELECT pid FROM pg_stat_activity")
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package dblocker
+package mysql
 
 import (
 	"context"
@@ -12,13 +12,12 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
-	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// mysqlDialect is MySQL and MariaDB.
-var mysqlDialect = &server.Engine{
+// Engine is MySQL and MariaDB.
+var Engine = &server.Engine{
 	Name:     "mysql",
 	Text:     sqltext.MySQL,
 	Marks:    []string{"mysql", "mariadb"},
@@ -27,21 +26,21 @@ var mysqlDialect = &server.Engine{
 		// The server's max_connections is 151 by default: leave some to others.
 		// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html
 		MaxOpenConns: 120,
-		MaxIdleConns: defaultIdleConns,
+		MaxIdleConns: server.DefaultIdleConns,
 		// Middleware closes connections after five minutes, says the driver:
 		// https://github.com/go-sql-driver/mysql#important-settings
 		ConnMaxLifetime: 3 * time.Minute,
 		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	Database:         mysql.Database,
-	LimitStatements:  mysqlLimitStatements,
-	Identify:         mysqlIdentify,
-	Survivors:        mysqlSurvivors,
-	TellsTx:          mysql.TellsTx,
+	Database:         Database,
+	LimitStatements:  limitStatements,
+	Identify:         identify,
+	Survivors:        survivors,
+	TellsTx:          tellsTx,
 	AsksTx:           true,
 	EnforcesReadOnly: true,
 
-	StmtCache: defaultStmtCache,
+	StmtCache: server.DefaultStmtCache,
 	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments the driver uses the text protocol, which gives other
 		// types; with interpolateParams always.
@@ -53,18 +52,18 @@ var mysqlDialect = &server.Engine{
 	// ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE; ER_MAX_PREPARED_STMT_COUNT_REACHED.
 	// Nothing was executed then.
 	// https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
-	IsStale:  func(err error) bool { n := mysql.ErrorNumber(err); return n == 1243 || n == 1615 },
-	IsFull:   func(err error) bool { return mysql.ErrorNumber(err) == 1461 },
+	IsStale:  func(err error) bool { n := ErrorNumber(err); return n == 1243 || n == 1615 },
+	IsFull:   func(err error) bool { return ErrorNumber(err) == 1461 },
 	KeepsFor: time.Minute, // for a trigger that changes the session
 }
 
-// mysqlLimitStatements sets the limit for all statements on MariaDB, which
+// limitStatements sets the limit for all statements on MariaDB, which
 // counts in seconds, and for SELECT on MySQL, which knows no other and counts in
 // milliseconds:
 // https://mariadb.com/docs/server/ha-and-performance/optimization-and-tuning/query-optimizations/aborting-statements
 // https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_max_execution_time
-func mysqlLimitStatements(ctx context.Context, sc *server.Conn, d time.Duration) error {
-	version, err := mysqlVersion(ctx, sc)
+func limitStatements(ctx context.Context, sc *server.Conn, d time.Duration) error {
+	version, err := version(ctx, sc)
 	if err != nil {
 		return err
 	}
@@ -79,8 +78,8 @@ func mysqlLimitStatements(ctx context.Context, sc *server.Conn, d time.Duration)
 	return err
 }
 
-// mysqlVersion asks once for each connection.
-func mysqlVersion(ctx context.Context, sc *server.Conn) (string, error) {
+// version asks once for each connection.
+func version(ctx context.Context, sc *server.Conn) (string, error) {
 	if sc.ServerVersion != "" {
 		return sc.ServerVersion, nil
 	}
@@ -95,10 +94,10 @@ func mysqlVersion(ctx context.Context, sc *server.Conn) (string, error) {
 	return sc.ServerVersion, nil
 }
 
-// mysqlIdentify asks for the client's port besides the number: a server that was
+// identify asks for the client's port besides the number: a server that was
 // restarted gives the same numbers anew, and the other servers behind one address
 // have them too.
-func mysqlIdentify(ctx context.Context, sc *server.Conn) (peer server.Peer, err error) {
+func identify(ctx context.Context, sc *server.Conn) (peer server.Peer, err error) {
 	rows, err := sc.QueryText(ctx, "SELECT id, host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
 	if err == nil && len(rows) == 1 && len(rows[0]) >= 2 {
 		peer.Session = server.Session{ID: rows[0][0], Client: rows[0][1]}
@@ -106,11 +105,11 @@ func mysqlIdentify(ctx context.Context, sc *server.Conn) (peer server.Peer, err 
 	return peer, err
 }
 
-// mysqlSurvivors kills what it finds: the server does not notice that a client is
+// survivors kills what it finds: the server does not notice that a client is
 // gone before the statement ends by itself. A session is in the list until it has
 // been rolled back.
 // https://mariadb.com/docs/server/reference/sql-statements/administrative-sql-statements/kill
-func mysqlSurvivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
+func survivors(ctx context.Context, sc *server.Conn, lost []server.Session) ([]server.Session, error) {
 	// Id, User, Host, and so on; information_schema would make a temporary table.
 	rows, err := sc.QueryText(ctx, "SHOW PROCESSLIST")
 	if err != nil {

@@ -1,4 +1,4 @@
-package dblocker
+package sqlite
 
 import (
 	"context"
@@ -6,33 +6,32 @@ import (
 	"strings"
 
 	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
-// A sqliteTx is a transaction of a SQLite connection. The drivers' own begin as
+// A tx is a transaction of a SQLite connection. The drivers' own begin as
 // the DSN says, all alike; here one that writes begins immediate, so that it has
 // SQLite's write lock before it reads, and one that is read-only cannot write.
-type sqliteTx struct {
+type tx struct {
 	sc    *server.Conn
-	guard sqliteGuard // set if it is read-only
+	guard Guard // set if it is read-only
 }
 
-// beginSQLite begins a transaction. As in the drivers, isolation levels mean
+// begin begins a transaction. As in the drivers, isolation levels mean
 // nothing: SQLite's transactions are serializable.
-func beginSQLite(ctx context.Context, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
-	tx := &sqliteTx{sc: sc, guard: sqliteGuard{sc: sc}}
+func begin(ctx context.Context, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
+	tx := &tx{sc: sc, guard: Guard{sc: sc}}
 	if !opts.ReadOnly {
 		err := tx.run(ctx, "BEGIN IMMEDIATE")
-		if sqlite.Code(err) == sqlite.CodeReadOnly && isQueryOnly(ctx, sc) {
+		if Code(err) == CodeReadOnly && isQueryOnly(ctx, sc) {
 			err = tx.run(ctx, "BEGIN") // it can only read, as the program has asked for
 		}
 		return tx, err
 	}
-	if err := tx.guard.put(ctx); err != nil {
+	if err := tx.guard.Put(ctx); err != nil {
 		return nil, err
 	}
 	if err := tx.run(ctx, "BEGIN"); err != nil {
-		tx.guard.lift()
+		tx.guard.Lift()
 		return nil, err
 	}
 	return tx, nil
@@ -40,13 +39,13 @@ func beginSQLite(ctx context.Context, sc *server.Conn, opts driver.TxOptions) (d
 
 // isQueryOnly tells whether the program has made the connection refuse to write.
 func isQueryOnly(ctx context.Context, sc *server.Conn) bool {
-	set, err := pragmaOf(ctx, sc, "query_only")
+	set, err := Pragma(ctx, sc, "query_only")
 	return err == nil && set == "1"
 }
 
 // run executes a BEGIN. A driver may report the end of the context although the
 // transaction has begun.
-func (tx *sqliteTx) run(ctx context.Context, begin string) error {
+func (tx *tx) run(ctx context.Context, begin string) error {
 	_, err := tx.sc.ExecContext(ctx, begin, nil)
 	if err != nil && ctx.Err() != nil {
 		finish(tx.sc, "ROLLBACK")
@@ -56,8 +55,8 @@ func (tx *sqliteTx) run(ctx context.Context, begin string) error {
 
 // Commit implements [driver.Tx]. SQLite may leave the transaction open when it
 // fails; to database/sql it is over.
-func (tx *sqliteTx) Commit() error {
-	defer tx.guard.lift()
+func (tx *tx) Commit() error {
+	defer tx.guard.Lift()
 	err := finish(tx.sc, "COMMIT")
 	if err != nil {
 		finish(tx.sc, "ROLLBACK")
@@ -66,8 +65,8 @@ func (tx *sqliteTx) Commit() error {
 }
 
 // Rollback implements [driver.Tx].
-func (tx *sqliteTx) Rollback() error {
-	defer tx.guard.lift()
+func (tx *tx) Rollback() error {
+	defer tx.guard.Lift()
 	return finish(tx.sc, "ROLLBACK")
 }
 
@@ -78,14 +77,18 @@ func finish(sc *server.Conn, query string) error {
 	return err
 }
 
-// A sqliteGuard makes a connection refuse to write while a transaction lasts that may only
+// A Guard makes a connection refuse to write while a transaction lasts that may only
 // read.
-type sqliteGuard struct {
+type Guard struct {
 	sc  *server.Conn
 	set bool // by us; else there is nothing to lift
 }
 
-func (g *sqliteGuard) put(ctx context.Context) error {
+func NewGuard(sc *server.Conn) *Guard { return &Guard{sc: sc} }
+
+func (g *Guard) IsOn(sc *server.Conn) bool { return g.sc == sc }
+
+func (g *Guard) Put(ctx context.Context) error {
 	answer, err := g.sc.QueryText(ctx, "PRAGMA query_only")
 	if err != nil || len(answer) == 1 && answer[0][0] == "1" { // the program's own doing
 		return err
@@ -94,22 +97,29 @@ func (g *sqliteGuard) put(ctx context.Context) error {
 	return finish(g.sc, "PRAGMA query_only = 1")
 }
 
-func (g *sqliteGuard) lift() {
+func (g *Guard) Lift() {
 	if g.set && finish(g.sc, "PRAGMA query_only = 0") != nil {
 		g.sc.Fail()
 	}
 	g.set = false
 }
 
-// sqliteAutocommit tells whether a connection is in no transaction. Where the
+// autocommit tells whether a connection is in no transaction. Where the
 // driver does not tell, a BEGIN does: inside a transaction SQLite refuses it.
-func sqliteAutocommit(sc *server.Conn) bool {
-	if none, told := sqlite.Autocommit(sc.Inner()); told {
+func autocommit(sc *server.Conn) bool {
+	if none, told := Autocommit(sc.Inner()); told {
 		return none
 	}
 	if err := finish(sc, "BEGIN"); err != nil {
 		return !strings.Contains(err.Error(), "within a transaction")
 	}
-	(&sqliteTx{sc: sc}).Commit()
+	(&tx{sc: sc}).Commit()
 	return true
+}
+
+// Autocommit tells whether a connection of a driver is in no transaction, if the driver tells,
+// as mattn/go-sqlite3 does.
+func Autocommit(ci driver.Conn) (none, told bool) {
+	c, told := ci.(interface{ AutoCommit() bool })
+	return told && c.AutoCommit(), told
 }
