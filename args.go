@@ -6,16 +6,16 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
-// checkArg leaves the checks for later, as server.AcceptAll does, but calls the argument's own Value method, if the driver has no
+// checkArg leaves the checks for later, when there is an inner connection, but calls the argument's own Value method, if the driver has no
 // other use for that: before there is a lock, so that one that takes its time, or asks the
 // database, keeps nobody waiting, nor waits for itself. In a transaction there is a lock already.
 func (c *conn) checkArg(nv *driver.NamedValue) error {
 	valuer, ok := nv.Value.(driver.Valuer)
 	if !ok || !c.db.plainValuers || isBinary(valuer) || !c.hasNothing() {
-		return server.AcceptAll(nv)
+		return nil
 	}
 	value, returned, err := c.callValuer(valuer)
-	if returned && err == nil && driver.IsValue(value) { // else server.ConvertArgs finds the words
+	if returned && err == nil && driver.IsValue(value) { // else the connection finds the words
 		nv.Value = value
 	}
 	return err
@@ -38,7 +38,7 @@ func (c *conn) hasNothing() bool {
 	return nothing
 }
 
-// callValuer keeps a panic to itself: server.ConvertArgs calls Value again, where one leaves nothing locked. A
+// callValuer keeps a panic to itself: the connection calls Value again, where one leaves nothing locked. A
 // Value that ends the goroutine ends c.
 func (c *conn) callValuer(v driver.Valuer) (value driver.Value, returned bool, err error) {
 	defer func() {

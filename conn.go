@@ -77,7 +77,7 @@ type conn struct {
 	using   *pin         // whose turn the call has; else nil
 	pins    *pinUse      // nil until using, or pinned, is set for the first time
 
-	drawn    server.Lease // has no sc unless a server connection is drawn
+	drawn    server.Lease // has no Conn unless one is drawn
 	pinned   *pin         // whose connection that is; nil if c has drawn it itself
 	gates    *gateSet     // of attached files, that the operation or the open transaction has passed
 	expected []string     // the files that the running statement may attach

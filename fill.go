@@ -19,7 +19,7 @@ func (c *handle) mustSpill() server.FillLimit {
 	return server.FillLimit{Each: c.spillLimit, Total: 1 << 62}
 }
 
-// fill reads on in the rows, as fillMemory does. Rows that have ended give up their locks. The caller has
+// fill reads on in the rows, as Fill does. Rows that have ended give up their locks. The caller has
 // the connection, and the rows are open on it.
 func (r *rows) fill(limit server.FillLimit, stop func() bool) server.FillEnd {
 	end := r.Fill(limit, stop)

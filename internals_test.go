@@ -94,6 +94,13 @@ func onServerConn(t testing.TB, handle any, f func(*server.Conn)) {
 	}))
 }
 
+// What internal/server goes by when it keeps statements.
+const (
+	customPlans = 5
+	maxInVain   = 6
+	admitOneOf  = 8
+)
+
 // onDrawn calls f with the server connection that a connection of the program has.
 func onDrawn(t testing.TB, of *sql.Conn, f func(*server.Conn)) {
 	t.Helper()

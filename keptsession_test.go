@@ -83,7 +83,7 @@ func TestOwnSettingsCostNoStatement(t *testing.T) {
 	if second := request(4); first != second || first == "" {
 		t.Errorf("prepared at %s, and at the next request at %s", first, second)
 	}
-	for tenant := range 2 * server.CustomPlans {
+	for tenant := range 2 * customPlans {
 		request(tenant)
 	}
 	if last := request(1); last == first {
@@ -218,7 +218,7 @@ func TestNothingIsPreparedInVain(t *testing.T) {
 	if len(p.prepared) > 15 {
 		t.Errorf("%d statements were prepared in 200 rounds, each to become stale at once", len(p.prepared))
 	}
-	for range 2 << server.MaxInVain {
+	for range 2 << maxInVain {
 		runAll(t, db, "SELECT a")
 	}
 	p.direct = 0

@@ -18,7 +18,7 @@ type pin struct {
 
 	turn   turn         // held during each call on the server connection; guards what follows
 	wanted atomic.Int32 // so many calls wait for the turn
-	drawn  server.Lease // has no sc until the first call
+	drawn  server.Lease // has no Conn until the first call
 	scope  *scope       // the innermost transaction on it, of one of the client connections that have it; or nil
 	slot   rwlock.Hold
 	used   bool // somebody had it before; if it is lost then, so is what was set up on it

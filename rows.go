@@ -172,7 +172,7 @@ func (r *rows) end(reason error) {
 	r.Rows.End(reason)
 }
 
-// shutNow closes the inner rows before the program closes these: see shutEarly. The caller has the
+// shutNow closes the inner rows before the program closes these: see ShutEarly. The caller has the
 // connection.
 func (r *rows) shutNow() {
 	if r.IsShut() {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-
-	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // A preparing is a stub that counts what is prepared on it, and what is closed.
@@ -111,7 +109,7 @@ func TestLeastRecentlyUsedMakesWay(t *testing.T) {
 	db := openPreparing(t, p, 2)
 	runAll(t, db, "SELECT a", "SELECT a", "SELECT b", "SELECT b", "SELECT a")
 	for i := 0; len(p.closed) == 0; i++ { // it takes some tries to be let into a full cache
-		if i > 2*server.AdmitOneOf {
+		if i > 2*admitOneOf {
 			t.Fatal("nothing is let into a full cache")
 		}
 		runAll(t, db, "SELECT c")
@@ -137,7 +135,7 @@ func TestFullCacheIsNotChurned(t *testing.T) {
 			runAll(t, db, fmt.Sprintf("SELECT %d", i))
 		}
 	}
-	if most := texts*rounds/server.AdmitOneOf + texts; len(p.prepared) > most {
+	if most := texts*rounds/admitOneOf + texts; len(p.prepared) > most {
 		t.Errorf("%d statements were prepared for %d calls, want at most %d", len(p.prepared), texts*rounds, most)
 	}
 }

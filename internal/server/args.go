@@ -9,16 +9,16 @@ import (
 	"reflect"
 )
 
-// AcceptAll is our answer to database/sql when it asks to check an argument: it
+// acceptAll is our answer to database/sql when it asks to check an argument: it
 // asks before there is an inner connection, so the inner checks come later, in
-// ConvertArgs.
-func AcceptAll(*driver.NamedValue) error { return nil }
+// convertArgs.
+func acceptAll(*driver.NamedValue) error { return nil }
 
-// ConvertArgs does to the arguments of a call what database/sql does for the
+// convertArgs does to the arguments of a call what database/sql does for the
 // bare driver: it asks the statement's checker or else the connection's, then
 // the statement's column converters, then applies the default conversion. si is
 // nil if there is no statement. The texts of its errors are database/sql's own.
-func ConvertArgs(ci driver.Conn, si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
+func convertArgs(ci driver.Conn, si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	checks := newArgChecks(ci, si)
 	converted := args[:0]
 	if si == nil || checks.checker != nil || checks.columns != nil {
@@ -134,8 +134,8 @@ func describeArg(nv *driver.NamedValue) string {
 	return fmt.Sprintf("with name %q", nv.Name)
 }
 
-// PlainValues drops the names and ordinals, for the legacy forms of drivers.
-func PlainValues(args []driver.NamedValue) ([]driver.Value, error) {
+// plainValues drops the names and ordinals, for the legacy forms of drivers.
+func plainValues(args []driver.NamedValue) ([]driver.Value, error) {
 	values := make([]driver.Value, len(args))
 	for i, nv := range args {
 		if nv.Name != "" {
@@ -146,7 +146,7 @@ func PlainValues(args []driver.NamedValue) ([]driver.Value, error) {
 	return values, nil
 }
 
-// NamedValues is the inverse of PlainValues, for calls that come by a legacy form.
+// NamedValues is the inverse of plainValues, for calls that come by a legacy form.
 func NamedValues(values []driver.Value) []driver.NamedValue {
 	args := make([]driver.NamedValue, len(values))
 	for i, v := range values {

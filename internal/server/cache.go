@@ -8,12 +8,12 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// A stmtCache is the prepared statements that a server connection keeps from one
+// A cache is the prepared statements that a server connection keeps from one
 // use to the next: those that the program prepared, and those that it sends as text
 // more than once. The least recently used one makes way for a new one.
 //
 // Only who has drawn the server connection uses it.
-type stmtCache struct {
+type cache struct {
 	size  int // the most in stmts; at 0 nothing is kept
 	stmts map[string]*Kept
 
@@ -47,7 +47,7 @@ type stmtCache struct {
 	inVain     int
 }
 
-// A Kept is a statement of a stmtCache, in one of four states:
+// A Kept is a statement of a cache, in one of four states:
 //
 //	idle    in stmts and in the list: the next to want its text takes it
 //	busy    in stmts: a call, open rows or a client statement has it
@@ -57,7 +57,7 @@ type stmtCache struct {
 // Only idle and ousted statements are closed, so never one that is in use.
 type Kept struct {
 	*Stmt
-	cache        *stmtCache
+	cache        *cache
 	query        string
 	state        keptState
 	prepared     int64     // what version was when it was prepared
@@ -81,27 +81,27 @@ const (
 	// texts of a server connection take at most 1 MiB.
 	maxKeptText = 16 << 10
 
-	// fewTexts and manyTexts are how many stmtCache.seen lists, and has places for.
+	// fewTexts and manyTexts are how many cache.seen lists, and has places for.
 	fewTexts, manyTexts = 8, 256
 
-	// AdmitOneOf is how many texts it takes for one of them to be let into a full
+	// admitOneOf is how many texts it takes for one of them to be let into a full
 	// cache. A program with more texts than there is room would otherwise replace
 	// one at every call, which costs more than it saves.
-	AdmitOneOf = 8
+	admitOneOf = 8
 )
 
 var textSeed = maphash.MakeSeed()
 
 // take returns the statement of a text, and makes it busy, if there is an idle
 // one of that version. there tells whether the text has one that is in use.
-func (c *stmtCache) take(query string, version int64) (k *Kept, there bool) {
+func (c *cache) take(query string, version int64) (k *Kept, there bool) {
 	k = c.stmts[query]
 	switch {
 	case k == nil:
 		return nil, false
 	case k.prepared != version || k.isPlanned() || k.isOld():
 		if k.uses < paysFrom {
-			c.inVain = min(c.inVain+1, MaxInVain)
+			c.inVain = min(c.inVain+1, maxInVain)
 		}
 		c.oust(k)
 		return nil, false
@@ -119,29 +119,29 @@ func (c *stmtCache) take(query string, version int64) (k *Kept, there bool) {
 
 // On lib/pq to prepare a statement and to close it costs two round trips, and each use but
 // the first saves one. Where the session is changed again before, as for each request, one
-// of 2^MaxInVain texts is prepared, to see whether that has come to an end.
+// of 2^maxInVain texts is prepared, to see whether that has come to an end.
 const (
 	paysFrom  = 3
-	MaxInVain = 6
+	maxInVain = 6
 )
 
-// CustomPlans is how often PostgreSQL makes a plan for a single execution of a
+// customPlans is how often PostgreSQL makes a plan for a single execution of a
 // statement before it may make one for all. In that one it has called the functions that
 // are declared IMMUTABLE, though some programs have such that read a setting.
 // https://www.postgresql.org/docs/current/sql-prepare.html#SQL-PREPARE-NOTES
-const CustomPlans = 5
+const customPlans = 5
 
 // isPlanned tells whether a setting of the program's own has changed since the statement
 // was last used, and it may have a plan from then.
-func (k *Kept) isPlanned() bool { return k.own != k.cache.own && k.uses >= CustomPlans }
+func (k *Kept) isPlanned() bool { return k.own != k.cache.own && k.uses >= customPlans }
 
 func (k *Kept) isOld() bool { return k.cache.maxAge > 0 && time.Since(k.since) > k.cache.maxAge }
 
 // forget makes all statements stale that are kept now.
-func (c *stmtCache) forget() { c.forgotten++ }
+func (c *cache) forget() { c.forgotten++ }
 
 // altered is for what has altered the session.
-func (c *stmtCache) altered(a sqltext.Alters) {
+func (c *cache) altered(a sqltext.Alters) {
 	switch a {
 	case sqltext.AltersSession:
 		c.forget()
@@ -151,7 +151,7 @@ func (c *stmtCache) altered(a sqltext.Alters) {
 }
 
 // settle is for the end of a transaction.
-func (c *stmtCache) settle() {
+func (c *cache) settle() {
 	c.altered(c.unsettled)
 	c.unsettled = sqltext.AltersNothing
 }
@@ -159,7 +159,7 @@ func (c *stmtCache) settle() {
 // wants tells whether a text that has no statement is to have one: from its second
 // use on, so that texts that are sent once leave nothing on the server, and where the
 // session is changed all the time nothing is prepared in vain.
-func (c *stmtCache) wants(query string, version int64) bool {
+func (c *cache) wants(query string, version int64) bool {
 	if len(query) > maxKeptText {
 		return false
 	}
@@ -169,7 +169,7 @@ func (c *stmtCache) wants(query string, version int64) bool {
 	}
 	oneOf := 1 << c.inVain
 	if len(c.stmts) >= c.size {
-		oneOf = max(oneOf, AdmitOneOf)
+		oneOf = max(oneOf, admitOneOf)
 	}
 	if oneOf == 1 {
 		return true
@@ -179,7 +179,7 @@ func (c *stmtCache) wants(query string, version int64) bool {
 }
 
 // hasSeen tells whether a text was sent before, and remembers that it was sent now.
-func (c *stmtCache) hasSeen(hash uint64) bool {
+func (c *cache) hasSeen(hash uint64) bool {
 	if len(c.seen) < manyTexts {
 		if slices.Contains(c.seen, hash) {
 			return true
@@ -202,7 +202,7 @@ func (c *stmtCache) hasSeen(hash uint64) bool {
 
 // add keeps a statement whose text has none, for the caller, who has it busy. If all
 // the others are busy too there is no room, and it is ousted from the start.
-func (c *stmtCache) add(query string, ss *Stmt, version int64) *Kept {
+func (c *cache) add(query string, ss *Stmt, version int64) *Kept {
 	if len(c.stmts) >= c.size && c.oldest != nil {
 		c.oust(c.oldest)
 	}
@@ -239,7 +239,7 @@ func (k *Kept) Release() error {
 }
 
 // oust takes a statement out of the cache; it is closed as soon as it is not used.
-func (c *stmtCache) oust(k *Kept) {
+func (c *cache) oust(k *Kept) {
 	switch k.state {
 	case keptIdle:
 		c.unlink(k)
@@ -263,7 +263,7 @@ func (k *Kept) Evict() {
 }
 
 // clear ousts all.
-func (c *stmtCache) clear() {
+func (c *cache) clear() {
 	for _, k := range c.stmts {
 		c.oust(k)
 	}
@@ -280,7 +280,7 @@ func (k *Kept) close() (err error) {
 	return err
 }
 
-func (c *stmtCache) link(k *Kept) {
+func (c *cache) link(k *Kept) {
 	k.older, k.newer = c.newest, nil
 	if c.newest == nil {
 		c.oldest = k
@@ -290,7 +290,7 @@ func (c *stmtCache) link(k *Kept) {
 	c.newest = k
 }
 
-func (c *stmtCache) unlink(k *Kept) {
+func (c *cache) unlink(k *Kept) {
 	if k.older == nil {
 		c.oldest = k.newer
 	} else {

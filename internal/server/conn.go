@@ -49,7 +49,7 @@ type Conn struct {
 
 	// cache has the statements that are kept. A text is, if it comes with at least
 	// keepFrom arguments. schema is the database's.
-	cache    stmtCache
+	cache    cache
 	keepFrom int
 	schema   *atomic.Int64
 
@@ -58,8 +58,7 @@ type Conn struct {
 
 	Peer
 
-	// statementTimeout is what the server has been told, if it can be. serverVersion is
-	// what it has told, if it was asked: its engine notes it here.
+	// statementTimeout is what the server has been told, if it can be.
 	statementTimeout time.Duration
 	ServerVersion    string
 
@@ -70,7 +69,7 @@ type Conn struct {
 	madeAt  int64
 	suspect func(error) bool
 
-	// attached are the files that a SQLite connection has attached, as its host counts them.
+	// Attached are the files that a SQLite connection has attached, as its host counts them.
 	Attached []string
 
 	// open are the rows that are open on it, the last first. While there are any, some
@@ -214,7 +213,7 @@ func (sc *Conn) QueryText(ctx context.Context, query string) ([][]string, error)
 // convert converts the arguments of a call.
 func (sc *Conn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	sc.converting = true
-	args, err := ConvertArgs(sc.ci, si, args)
+	args, err := convertArgs(sc.ci, si, args)
 	sc.converting = false
 	return args, err
 }
@@ -232,7 +231,7 @@ func (sc *Conn) StopConverting() (was bool) {
 // legacyArgs are the arguments for a method that takes no context: the context
 // can only be asked beforehand.
 func legacyArgs(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
-	values, err := PlainValues(args)
+	values, err := plainValues(args)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +268,7 @@ func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
 
 // CheckNamedValue implements [driver.NamedValueChecker]; the calls convert their
 // arguments themselves.
-func (sc *Conn) CheckNamedValue(nv *driver.NamedValue) error { return AcceptAll(nv) }
+func (sc *Conn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Inner returns the connection of the inner driver.
 func (sc *Conn) Inner() driver.Conn { return sc.ci }

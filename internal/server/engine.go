@@ -19,70 +19,70 @@ type Engine struct {
 	BindType int             // of sqlx
 	Limits   Limits          // the defaults
 
-	// database returns the identity of the database that a DSN opens: handles
+	// Database returns the identity of the database that a DSN opens: handles
 	// with the same one share their locks. "" is a database of its own.
 	Database func(dsn string) string
 
-	// connector makes the inner connector of a handle whose DSN is known. If nil,
+	// NewConnector makes the inner connector of a handle whose DSN is known. If nil,
 	// the driver's own does.
 	NewConnector func(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector, error)
 
-	// setUp is called for each new connection of the inner connector to a database with a gate. It
-	// returns the journal mode, which it need not ask for if it is given: not "".
+	// SetUp prepares each new connection of the inner connector, if the database has a gate. It returns
+	// the journal mode: the given one, if that is not "".
 	SetUp func(ctx context.Context, inner driver.Connector, sc *Conn, journal string) (string, error)
 
-	// limitStatements makes the server end the statements of a connection after d, or
+	// LimitStatements makes the server end the statements of a connection after d, or
 	// as it is configured, if d is 0. If nil, contexts do that instead.
 	LimitStatements func(ctx context.Context, sc *Conn, d time.Duration) error
 
-	// identify finds out the session of a new connection; survivors tells which
+	// Identify finds out the session of a new connection; Survivors tells which
 	// of those that have lost their connections the server has not ended, and may
 	// help to end them. If nil, no statement goes on without its connection.
 	Identify  func(ctx context.Context, sc *Conn) (Peer, error)
 	Survivors func(ctx context.Context, sc *Conn, lost []Session) ([]Session, error)
 
-	// tellsTx finds in a connection of the driver, or in what wraps one, how it tells
-	// whether it is in a transaction; nil if it does not. asksTx: after an error the
+	// TellsTx finds in a connection of the driver, or in what wraps one, how it tells
+	// whether it is in a transaction; nil if it does not. AsksTx: after an error the
 	// server must be asked.
 	TellsTx func(ci reflect.Value) func() bool
 	AsksTx  bool
 
-	// gated tells that a database of the engine has a gate. Then begin begins its
-	// transactions, and autocommit tells whether a connection is in none. Of
-	// other engines the driver does the one, and tellsTx or the texts tell the other.
+	// Gated tells that a database of the engine has a gate. Then Begin begins its
+	// transactions, and Autocommit tells whether a connection is in none. Of
+	// other engines the driver does the one, and TellsTx or the texts tell the other.
 	Gated      bool
 	Begin      func(ctx context.Context, sc *Conn, opts driver.TxOptions) (driver.Tx, error)
 	Autocommit func(sc *Conn) bool
 
-	// stmtCache is the default of the option. keepFrom returns with how many
+	// StmtCache is the default of the option. KeepFrom returns with how many
 	// arguments or more a text gives the same results on the connection when it is
 	// prepared; if nil, never.
-	// keepsFor bounds how long one is kept, if not 0.
+	// KeepsFor bounds how long one is kept, if not 0.
 	StmtCache int
 	KeepFrom  func(ci driver.Conn) int
 	KeepsFor  time.Duration
 
-	// staleStmt tells whether an error says of a statement that it must be prepared
-	// anew, unknownStmt that this is since the server does not know it, stmtsFull that the
+	// IsStale tells whether an error says of a statement that it must be prepared
+	// anew, IsUnknown that this is since the server does not know it, IsFull that the
 	// server has too many. They may be nil.
 	IsStale   func(err error) bool
 	IsUnknown func(err error) bool
 	IsFull    func(err error) bool
 
-	// stmtsOutliveConns: a connection does not end before its statements are closed,
+	// StmtsOutliveConns: a connection does not end before its statements are closed,
 	// which costs no round trip, nor are rows that are open in the way of it.
 	StmtsOutliveConns bool
 
-	// leavesRows tells whether a statement that was prepared and is executed may, with
+	// LeavesRows tells whether a statement that was prepared and is executed may, with
 	// some driver, stay at its first row, and hold the engine's locks until it is
 	// used again. If nil, none does.
 	LeavesRows func(st sqltext.Statement, query string) bool
 
-	// isPooled tells whether each transaction on a new connection may run on another
+	// IsPooled tells whether each transaction on a new connection may run on another
 	// connection to the server. If nil, none does.
 	IsPooled func(ctx context.Context, sc *Conn) (bool, error)
 
-	// enforcesReadOnly tells whether the server itself refuses to write in a
+	// EnforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	EnforcesReadOnly bool
 }

@@ -71,7 +71,7 @@ func (sc *Conn) execOnce(ctx context.Context, s *Call) (driver.Result, error) {
 	return k.ExecContext(ctx, s.Args)
 }
 
-// Query is exec for a query, whose rows r are going to be: they have the kept statement, if it
+// Query is Exec for a query, whose rows r are going to be: they have the kept statement, if it
 // is by one, until they are closed.
 func (sc *Conn) Query(ctx context.Context, s *Call, r *Rows) (err error) {
 	for tries := 0; ; tries++ {

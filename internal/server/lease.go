@@ -10,10 +10,10 @@ import (
 // A Lease is a server connection that is taken out of the pool.
 type Lease struct {
 	home *sql.Conn
-	lone *innerPool // that sc is the lone connection of; then conn is nil
+	lone *innerPool // that Conn is the lone connection of; then home is nil
 	Conn *Conn
 
-	// mayBeStale tells that the connection has been in the pool, where it may
+	// MayBeStale tells that the connection has been in the pool, where it may
 	// have gone bad.
 	MayBeStale bool
 }

@@ -6,8 +6,8 @@ type Peer struct {
 	Session  Session
 	IsClosed func() bool // for drivers without driver.Validator; else nil
 
-	// mayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
-	// peek tells, if it is not nil, of an idle connection whether the server has ended it.
+	// MayHaveSent tells that driver.ErrBadConn does not mean that nothing was sent. Then
+	// Peek tells, if it is not nil, of an idle connection whether the server has ended it.
 	MayHaveSent bool
 	Peek        func() (ended, known bool)
 }

@@ -35,10 +35,11 @@ func (p *Pool) HasDB() bool { return p.inner.made.Load() != nil }
 // Limits returns those of the pool.
 func (p *Pool) Limits() Limits { return p.inner.limits }
 
-// IsConnected tells whether a connection has been drawn, or is being opened as the first. connecting
-// reserves the opening of the first for the caller, unless it is.
+// IsConnected tells whether a connection has been drawn, or is being opened as the first.
 func (p *Pool) IsConnected() bool { return p.connected.Load() }
-func (p *Pool) ClaimFirst() bool  { return p.connected.CompareAndSwap(false, true) }
+
+// ClaimFirst lets the caller open the first connection, and nobody else; unless there was one.
+func (p *Pool) ClaimFirst() bool { return p.connected.CompareAndSwap(false, true) }
 
 // CloseIdle closes the connections that nobody uses, and returns how many are left.
 func (p *Pool) CloseIdle() (left int) {

@@ -18,7 +18,7 @@ var (
 
 // Rows are rows of the inner driver, with all the optional interfaces that can
 // be answered for it. What is left of them can be read into memory, from where they go on:
-// see fillMemory.
+// see Fill.
 //
 // Whoever calls the inner rows has their connection. Only to ask for columns mu will do, while
 // nothing is in memory.
@@ -232,9 +232,11 @@ func (r *Rows) ShutEarly() {
 	}
 }
 
-// IsShut tells whether shutEarly was called, isClosed whether the program has closed the rows, or
-// they were ended. The caller has the connection.
-func (r *Rows) IsShut() bool   { return r.shut }
+// IsShut tells whether ShutEarly was called. The caller has the connection.
+func (r *Rows) IsShut() bool { return r.shut }
+
+// IsClosed tells whether the program has closed the rows, or they were ended. The caller has the
+// connection.
 func (r *Rows) IsClosed() bool { return r.closed }
 
 // RaiseAtClose keeps a panic for the program's own Close.

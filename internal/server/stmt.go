@@ -66,7 +66,7 @@ func (ss *Stmt) QueryInto(ctx context.Context, args []driver.NamedValue, r *Rows
 func (ss *Stmt) NumInput() int { return -1 }
 
 // CheckNamedValue implements [driver.NamedValueChecker].
-func (ss *Stmt) CheckNamedValue(nv *driver.NamedValue) error { return AcceptAll(nv) }
+func (ss *Stmt) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Close implements [driver.Stmt].
 func (ss *Stmt) Close() error { return ss.si.Close() }

@@ -74,10 +74,11 @@ func (sc *Conn) Doubt() { sc.doubtful = true }
 
 func (sc *Conn) IsDoubtful() bool { return sc.doubtful }
 
-// KnowsTx tells whether the inner driver knows if the session is in a transaction, and isInTx what
-// it knows.
+// KnowsTx tells whether the inner driver knows if the session is in a transaction.
 func (sc *Conn) KnowsTx() bool { return sc.tellsTx != nil }
-func (sc *Conn) IsInTx() bool  { return sc.tellsTx() }
+
+// IsInTx tells what it knows.
+func (sc *Conn) IsInTx() bool { return sc.tellsTx() }
 
 // InTransaction tells whether the session is in a transaction, or has autocommit turned off, so that
 // the next statement begins one; as far as that is known.
@@ -99,6 +100,7 @@ func (sc *Conn) leaveTransaction() {
 	}
 }
 
+// IsUsable tells whether it is worth while to give the connection back.
 func (sc *Conn) IsUsable() bool {
 	return sc.IsValid() && (sc.IsClosed == nil || !sc.IsClosed())
 }
