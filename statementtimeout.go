@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/locks"
 )
 
 // A statementLimit ends a statement by its context after statement_timeout, for
@@ -15,7 +17,7 @@ type statementLimit struct {
 	timeout    time.Duration
 	unbind     func() bool // from the section of the handle; may be nil
 
-	bound   *section        // that ends the statement too; nil if none does
+	bound   *locks.Section  // that ends the statement too; nil if none does
 	program context.Context // what the program gave; nil if bound is
 }
 
@@ -48,15 +50,15 @@ func (c *conn) bind(op *operation) (context.Context, *statementLimit) {
 	case !op.outside:
 		return ctx, nil
 	case ctx.Done() == nil:
-		return boundContext{c.bound, ctx}, &statementLimit{bound: c.bound, program: ctx}
+		return boundContext{&c.bound.locks, ctx}, &statementLimit{bound: &c.bound.locks, program: ctx}
 	}
 	until, cancel := context.WithCancel(ctx)
-	return until, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel), bound: c.bound, program: ctx}
+	return until, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel), bound: &c.bound.locks, program: ctx}
 }
 
 // A boundContext is done when its section is, and has the values of another context.
 type boundContext struct {
-	*section
+	*locks.Section
 	values context.Context
 }
 
@@ -101,8 +103,8 @@ func (l *statementLimit) explain(err error) error {
 	switch {
 	case err == nil || err == io.EOF || l == nil:
 		return err
-	case l.bound.hasEnded() && l.program.Err() == nil:
-		return givenBack(l.bound.reason())
+	case l.bound.HasEnded() && l.program.Err() == nil:
+		return givenBack(l.bound.Reason())
 	case l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil:
 		return err
 	}
