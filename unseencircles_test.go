@@ -120,6 +120,34 @@ func TestReadInsideAnotherBehindAWriter(t *testing.T) {
 	})
 }
 
+// TestUserInASectionThatHasJoinedAnother: a section that reads beside one that the same goroutine has begun
+// is of the same owner, also for whoever is tagged with another user in it.
+func TestUserInASectionThatHasJoinedAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		keyed := withUserKey(context.Background(), 1)
+		outer, unlockOuter, err := RLock(keyed, db)
+		must(t, err)
+		wrote := make(chan error)
+		go func() { wrote <- second(db.ExecContext(asUser(1), "UPDATE t SET v = 1")) }()
+		synctest.Wait()
+		inner, unlock, err := RLock(keyed, db) // behind the writer, but for the first
+		must(t, err)
+		rows, err := db.QueryContext(WithUser(outer, 2), "SELECT v FROM t")
+		must(t, err)
+		start := time.Now()
+		_, err = db.ExecContext(WithUser(inner, 2), "UPDATE t SET v = 1")
+		must(t, err)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("a write waited %v for rows of the same request", waited)
+		}
+		must(t, rows.Close())
+		unlock()
+		unlockOuter()
+		must(t, <-wrote)
+	})
+}
+
 // TestStrangersWithOneContext: another goroutine that has the lock may take its time, and so may
 // one that has the caller's section and works in it.
 func TestStrangersWithOneContext(t *testing.T) {
