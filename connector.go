@@ -14,8 +14,6 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
-	"github.com/calmdocs/dblocker/internal/mysql"
-	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -36,14 +34,14 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.handle = handle{
 		config:    cfg,
 		connector: c,
-		texts:     textsOf(cfg.dialect.Text, dsn != nil && cfg.dialect == mysql.Engine && mysql.HidesBackslashes(*dsn)),
+		texts:     textsOf(cfg.dialect.Text, dsn != nil && cfg.dialect.HidesBackslashes != nil && cfg.dialect.HidesBackslashes(*dsn)),
 		closed:    make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
 		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
 	}
 	c.rows.SkipsNoSet = slices.Contains(drivers.EndedSets, drivers.Package(d.opened))
-	c.rows.CloseTells = cfg.dialect == postgres.Engine || cfg.dialect == mysql.Engine
+	c.rows.CloseTells = cfg.dialect.CloseTells
 	c.driver.handle = c
 	c.slow = c.tellSlow
 	return c

@@ -32,7 +32,7 @@ var order = []struct {
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},
 	{"internal/server", []string{"internal/drivers", "internal/rwlock", "internal/sqltext"}},
 	{"internal/lost", []string{"internal/locks", "internal/rwlock", "internal/server"}},
-	{"internal/sqlite", []string{"internal/drivers", "internal/gate", "internal/rwlock", "internal/seen", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
+	{"internal/sqlite", []string{"internal/drivers", "internal/dsnparts", "internal/gate", "internal/rwlock", "internal/seen", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},

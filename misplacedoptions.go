@@ -8,10 +8,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/dsnparts"
 	"github.com/calmdocs/dblocker/internal/engines"
-	"github.com/calmdocs/dblocker/internal/mysql"
-	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
@@ -81,10 +78,13 @@ func firstCommon(a, b []string) string {
 // refuseMisplaced returns an error for an option of dblocker that is left in the inner DSN. Of
 // the parameters of PostgreSQL that are called like options the log says where those go.
 func refuseMisplaced(d *server.Engine, dsn string, logger *slog.Logger) error {
-	for _, name := range paramNames(d, dsn) {
+	if d.ParamNames == nil {
+		return nil
+	}
+	for _, name := range d.ParamNames(dsn) {
 		switch {
 		case !isOption(name):
-		case d == postgres.Engine && slices.Contains(postgres.OwnParams, name):
+		case slices.Contains(d.OwnParams, name):
 			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
 				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
 		default:
@@ -104,22 +104,5 @@ func optionExample(d *server.Engine, name string) string {
 	case "max_open_conns":
 		value = "20"
 	}
-	inner := map[*server.Engine]string{sqlite.Engine: "sqlite3?%s=%s:app.db", mysql.Engine: "mysql?%s=%s:user@tcp(host:3306)/app"}[d]
-	if inner == "" {
-		inner = "postgres?%s=%s:postgres://user@host/app"
-	}
-	return fmt.Sprintf(inner, name, value)
-}
-
-// paramNames returns the names of the parameters in a DSN of an engine that dblocker knows.
-func paramNames(d *server.Engine, dsn string) []string {
-	switch d {
-	case sqlite.Engine:
-		return dsnparts.QueryNames(dsn)
-	case postgres.Engine:
-		return postgres.ParamNames(dsn)
-	case mysql.Engine:
-		return mysql.ParamNames(dsn)
-	}
-	return nil
+	return fmt.Sprintf(d.Example, name, value)
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"github.com/calmdocs/dblocker/internal/locks"
-	"github.com/calmdocs/dblocker/internal/mysql"
-	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -249,13 +247,12 @@ func (raw *rawTx) afterKind(st sqltext.Statement) rawState {
 	return raw.state
 }
 
-// afterSavepoint: outside a transaction a SAVEPOINT begins one on SQLite, and none
-// on PostgreSQL, which refuses it, and MySQL.
+// afterSavepoint is afterKind for a SAVEPOINT, which begins a transaction on some engines.
 func (raw *rawTx) afterSavepoint() rawState {
 	switch {
 	case raw.state != rawNone && raw.savepoints == 0:
 		return raw.state // it was begun by BEGIN, and RELEASE does not end it
-	case raw.conn.db.dialect == postgres.Engine, raw.conn.db.dialect == mysql.Engine:
+	case raw.conn.db.dialect.SavepointBeginsNone:
 		return raw.state
 	}
 	raw.savepoints++

@@ -16,8 +16,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
-	"github.com/calmdocs/dblocker/internal/mysql"
-	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
@@ -133,7 +131,7 @@ func openStoreDB(driverName, dsn string, opts []Option) (*storeDB, error) {
 // storeDefaults come before the options of a Store.
 func storeDefaults(c *config) error {
 	c.lockTimeout = longTimeout
-	if c.dialect == postgres.Engine || c.dialect == mysql.Engine {
+	if c.dialect.LimitStatements != nil {
 		c.statementTimeout = 4 * time.Minute
 	}
 	return nil

@@ -45,7 +45,7 @@ func IsURL(dsn string) bool {
 // option.
 func ParamsOfServer(url string) []string {
 	if strings.HasPrefix(url, "postgres") {
-		return postgres.OwnParams
+		return postgres.Engine.OwnParams
 	}
 	return nil
 }

@@ -54,10 +54,10 @@ func serverOf(network, addr string) string {
 	return network + ":" + addr // a dialer that the program registered
 }
 
-// HidesBackslashes tells whether a DSN asks for a character set in which a letter may end with the byte of
+// hidesBackslashes tells whether a DSN asks for a character set in which a letter may end with the byte of
 // a backslash.
 // https://dev.mysql.com/doc/refman/8.4/en/charset-asian-sets.html
-func HidesBackslashes(dsn string) bool {
+func hidesBackslashes(dsn string) bool {
 	_, params, _ := strings.Cut(dsn, "?")
 	return slices.ContainsFunc([]string{"gbk", "gb18030", "sjis", "cp932", "big5"}, func(name string) bool { return sqltext.Contains(params, name) })
 }
@@ -102,7 +102,7 @@ func addrOf(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// ParamNames returns the names of the parameters in a DSN.
-func ParamNames(dsn string) []string {
+// paramNames returns the names of the parameters in a DSN.
+func paramNames(dsn string) []string {
 	return dsnparts.QueryNames(dsn[strings.LastIndexByte(dsn, '/')+1:])
 }

@@ -40,6 +40,12 @@ var Engine = &server.Engine{
 	AsksTx:           true,
 	EnforcesReadOnly: true,
 
+	CloseTells:          true,
+	SavepointBeginsNone: true,
+	HidesBackslashes:    hidesBackslashes,
+	ParamNames:          paramNames,
+	Example:             "mysql?%s=%s:user@tcp(host:3306)/app",
+
 	StmtCache: server.DefaultStmtCache,
 	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments the driver uses the text protocol, which gives other

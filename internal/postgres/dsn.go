@@ -98,12 +98,12 @@ func keywords(dsn string) (map[string]string, bool) {
 	return params, true
 }
 
-// OwnParams are the options of dblocker whose names PostgreSQL has for parameters of its
+// ownParams are the options of dblocker whose names PostgreSQL has for parameters of its
 // own: https://www.postgresql.org/docs/current/runtime-config-client.html
-var OwnParams = []string{"lock_timeout", "statement_timeout"}
+var ownParams = []string{"lock_timeout", "statement_timeout"}
 
-// ParamNames returns the names of the parameters in a connection string.
-func ParamNames(dsn string) []string {
+// paramNames returns the names of the parameters in a connection string.
+func paramNames(dsn string) []string {
 	params, _ := paramsOf(dsn)
 	return slices.Sorted(maps.Keys(params))
 }

@@ -45,6 +45,12 @@ var Engine = &server.Engine{
 	TellsTx:          tellsTx,
 	EnforcesReadOnly: true,
 
+	CloseTells:          true,
+	SavepointBeginsNone: true, // it is refused
+	ParamNames:          paramNames,
+	OwnParams:           ownParams,
+	Example:             "postgres?%s=%s:postgres://user@host/app",
+
 	StmtCache: server.DefaultStmtCache,
 	KeepFrom: func(ci driver.Conn) int {
 		// Without arguments lib/pq uses the simple protocol, which takes several

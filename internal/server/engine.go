@@ -85,6 +85,24 @@ type Engine struct {
 	// EnforcesReadOnly tells whether the server itself refuses to write in a
 	// read-only transaction.
 	EnforcesReadOnly bool
+
+	// CloseTells tells that Close of rows reads to their end, and returns the error with which
+	// they end.
+	CloseTells bool
+
+	// SavepointBeginsNone tells that a SAVEPOINT outside a transaction begins none.
+	SavepointBeginsNone bool
+
+	// HidesBackslashes tells whether a DSN asks for a character set in which a letter may end
+	// with the byte of a backslash. If nil, none does.
+	HidesBackslashes func(dsn string) bool
+
+	// ParamNames returns the names of the parameters in a DSN, if it is not nil. OwnParams are
+	// those of the server's own that have the name of an option of dblocker. Example is the form
+	// of a DSN with an option: its name, and its value.
+	ParamNames func(dsn string) []string
+	OwnParams  []string
+	Example    string
 }
 
 // Open makes the inner connector of a handle.

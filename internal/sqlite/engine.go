@@ -6,6 +6,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/dsnparts"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -37,6 +38,9 @@ var Engine = &server.Engine{
 	LeavesRows: func(st sqltext.Statement, query string) bool {
 		return st.Kind == sqltext.Read || sqltext.Contains(query, "RETURNING")
 	},
+
+	ParamNames: dsnparts.QueryNames,
+	Example:    "sqlite3?%s=%s:app.db",
 
 	Gated:      true,
 	Begin:      begin,
