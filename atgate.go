@@ -209,3 +209,28 @@ func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
 		d.GiveBack()
 	}
 }
+
+// useWALReader gives the pool a WALReader if its handle may have one: a limit of
+// connections leaves none for it, nor does a locking_mode that lets in only one; and what
+// cannot write may not be let near the WAL.
+func (p *pool) useWALReader(cfg *config, dsn *string) {
+	if p.gate == nil || p.readOnly || cfg.limits.MaxOpenConns > 0 {
+		return
+	}
+	if dsn == nil || sqltext.Contains(*dsn, "locking_mode") {
+		return
+	}
+	p.walReader = sqlite.NewWALReader(p.gate, &p.connector, cfg.logger)
+}
+
+// makeWay ends the reads of the WALReaders, and lets none begin, while h has the gate
+// for itself, if those would be in the way of the statement. Those of an ordinary write
+// are for one of sqlite.WALReaderWrites only.
+func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
+	g := h.Gate.Gate()
+	if !h.Gate.IsAlone() || ordinary && g.Writes()%sqlite.WALReaderWrites != sqlite.WALReaderWrites-1 {
+		return
+	}
+	g.Bar()
+	c.pool.database.gate.Rest()
+}

@@ -34,8 +34,9 @@ import (
 // A nil WALReader does nothing.
 type WALReader struct {
 	gate      *gate.Gate
-	connector WALConnector
 	logger    *slog.Logger
+	connector walConnector // server, but for tests
+	server    walServer
 
 	// seen is the gate's count of writes when the last of the reads began; noRead if there
 	// are none, allMarks if they are as many as there are marks.
@@ -53,22 +54,15 @@ type WALReader struct {
 
 // A walRead is a read of a WALReader.
 type walRead struct {
-	conn WALConn     // nil until it is needed
+	conn walConn     // nil until it is needed
 	rows driver.Rows // neither read to their end nor closed
 }
 
-// A WALConn is a connection that is not of the pool.
-type WALConn interface {
-	Read() (driver.Rows, error) // of any table, to begin a read
-	Close()
-}
-
-// A WALConnector opens connections, and waits for nobody before that.
-type WALConnector interface{ OpenWALConn() (WALConn, error) }
-
 // NewWALReader makes a WALReader for a file behind a gate.
-func NewWALReader(g *gate.Gate, c WALConnector, l *slog.Logger) *WALReader {
-	w := &WALReader{gate: g, connector: c, logger: l}
+func NewWALReader(g *gate.Gate, c *server.Connector, l *slog.Logger) *WALReader {
+	w := &WALReader{gate: g, logger: l}
+	w.server = walServer{c, l}
+	w.connector = &w.server
 	w.seen.Store(noRead)
 	return w
 }
@@ -145,7 +139,7 @@ func (w *WALReader) openUnlocked() (r walRead, err error) {
 		w.connecting = false
 		w.off = w.off || server.IsPanic(err)
 	}()
-	panicked := server.Contain(w.logger, func() { r.conn, err = w.connector.OpenWALConn() })
+	panicked := server.Contain(w.logger, func() { r.conn, err = w.connector.open() })
 	return r, cmp.Or(panicked, err)
 }
 
@@ -242,7 +236,7 @@ func (w *WALReader) closeConns() {
 }
 
 func (r *walRead) begin() error {
-	rows, err := r.conn.Read()
+	rows, err := r.conn.read()
 	if err != nil {
 		return err
 	}
@@ -257,7 +251,7 @@ func (r *walRead) begin() error {
 
 func (r *walRead) close() {
 	if r.conn != nil {
-		r.conn.Close()
+		r.conn.close()
 	}
 	*r = walRead{}
 }

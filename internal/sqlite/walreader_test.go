@@ -15,10 +15,10 @@ import (
 // A fakeWALConn has a read with a row, as often as it is asked.
 type fakeWALConn struct{}
 
-func (fakeWALConn) Read() (driver.Rows, error) { return fakeRows{}, nil }
-func (fakeWALConn) Close()                     {}
+func (fakeWALConn) read() (driver.Rows, error) { return fakeRows{}, nil }
+func (fakeWALConn) close()                     {}
 
-func (fakeWALConn) OpenWALConn() (WALConn, error) { return fakeWALConn{}, nil }
+func (fakeWALConn) open() (walConn, error) { return fakeWALConn{}, nil }
 
 type fakeRows struct{}
 
@@ -32,7 +32,8 @@ func TestNoteAfterTheLastMark(t *testing.T) {
 	g := gate.New("the gate", nil)
 	g.SetJournal("wal")
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := NewWALReader(g, fakeWALConn{}, logger)
+	w := NewWALReader(g, nil, logger)
+	w.connector = fakeWALConn{}
 	defer w.Close(true)
 	for deadline := time.Now().Add(30 * time.Second); !w.HasAllMarks(); {
 		if time.Now().After(deadline) {
