@@ -3,7 +3,6 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"strings"
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -13,22 +12,12 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-const gateNamePrefix = "the gate of the SQLite database"
-
-// gateName is the name of the gate of the database of that identity.
-func gateName(id string) string {
-	if path, ok := strings.CutPrefix(id, sqlite.Name+":"); ok {
-		return gateNamePrefix + " " + path
-	}
-	return gateNamePrefix
-}
-
 // useGate gives the pool the gate of its database, if it needs one.
 func (p *pool) useGate(d *server.Engine, inner driver.Connector) {
 	if !d.Gated {
 		return
 	}
-	p.gate = p.database.gate
+	p.gate = p.database.Gate
 	s, ok := inner.(*sqlite.Connector)
 	if !ok {
 		return
@@ -60,8 +49,8 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 			return err
 		}
 	}
-	if c.gates = c.pool.attached.now.Load(); c.gates != nil {
-		req.passage.More = h.Gate.AskAttached(c.gates.gates, rwlock.Mode(mode))
+	if c.gates = c.pool.attached.Gates(); c.gates != nil {
+		req.passage.More = h.Gate.AskAttached(c.gates.Gates, rwlock.Mode(mode))
 	}
 	if c.pool.readOnly {
 		mode = Shared
@@ -232,5 +221,5 @@ func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
 		return
 	}
 	g.Bar()
-	c.pool.database.gate.Rest()
+	c.pool.database.Gate.Rest()
 }

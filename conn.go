@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"sync"
 
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -77,12 +78,12 @@ type conn struct {
 	using   *pin         // whose turn the call has; else nil
 	pins    *pinUse      // nil until using, or pinned, is set for the first time
 
-	drawn    server.Lease // has no Conn unless one is drawn
-	pinned   *pin         // whose connection that is; nil if c has drawn it itself
-	gates    *gateSet     // of attached files, that the operation or the open transaction has passed
-	expected []string     // the files that the running statement may attach
-	slot     rwlock.Hold  // held while it is, if their number is limited
-	stmts    []*stmt      // those with an inner statement on it
+	drawn    server.Lease       // has no Conn unless one is drawn
+	pinned   *pin               // whose connection that is; nil if c has drawn it itself
+	gates    *databases.GateSet // of attached files, that the operation or the open transaction has passed
+	expected []string           // the files that the running statement may attach
+	slot     rwlock.Hold        // held while it is, if their number is limited
+	stmts    []*stmt            // those with an inner statement on it
 
 	// self is the owner of what c has where nobody else is. Its calls run one at a time, so
 	// while one of them waits, all of that is stuck: the deadlock search is to know.

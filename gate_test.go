@@ -712,8 +712,8 @@ func TestNestedReadInExclusiveRows(t *testing.T) {
 // waitingAtGates counts those who wait at the gates of all databases, or for readers that passed by.
 func waitingAtGates() int {
 	n := 0
-	for _, s := range openDatabases() {
-		n += s.gate.Waiting()
+	for _, s := range databasesOpen() {
+		n += s.Gate.Waiting()
 	}
 	return n
 }

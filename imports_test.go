@@ -36,7 +36,9 @@ var order = []struct {
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},
+	{"internal/databases", []string{"internal/gate", "internal/locks", "internal/server", "internal/sqlite"}},
 	{".", append([]string{
+		"internal/databases",
 		"internal/drivers",
 		"internal/dsnparts",
 		"internal/each",

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -124,13 +125,9 @@ func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	return openPool(t, handle).lost.InUse()
 }
 
-// openDatabases returns those that the process has.
-func openDatabases() (all []*database) {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	for _, s := range registry.byID {
-		all = append(all, s)
-	}
+// databasesOpen returns those that the process has.
+func databasesOpen() (all []*databases.Database) {
+	databases.Each(func(d *databases.Database) { all = append(all, d) })
 	return all
 }
 

@@ -75,7 +75,7 @@ func (c *conn) closeOthers(ctx context.Context) (others int) {
 	g.KeepOut()
 	for until := time.Now().Add(clearFor); ; {
 		passers := g.Passers() // first: they draw connections
-		if others = c.pool.database.gate.CloseIdle() - own; others == 0 && passers == 0 {
+		if others = c.pool.database.Gate.CloseIdle() - own; others == 0 && passers == 0 {
 			return 0
 		}
 		if time.Now().After(until) || c.pause(ctx, time.Millisecond) != nil {

@@ -18,7 +18,7 @@ func (c *conn) noteEffects(s *server.Call) {
 	sc := c.drawn.Conn
 	temporary := st.DDL && sqltext.Contains(s.Query, "TEMP") // perhaps by the name of a schema
 	if st.DDL && !(temporary && onlyTemporary(st, s.Query)) {
-		c.pool.database.schema.Add(1)
+		c.pool.database.Schema.Add(1)
 		if sc != nil && c.mayBeInTx(st) {
 			sc.NoteSchema() // and again when others see it
 		}
@@ -27,7 +27,7 @@ func (c *conn) noteEffects(s *server.Call) {
 		return
 	}
 	if sc.HasChangedSchema() && endsOrUndoes(st) {
-		c.pool.database.schema.Add(1)
+		c.pool.database.Schema.Add(1)
 	}
 	c.noteSession(sc, st, temporary)
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -24,14 +25,14 @@ type pool struct {
 	dsn       *string // nil if it is not known
 	connector server.Connector
 	servers   server.Pool
-	database  *database    // that the handle has open
-	lockspace *database    // whose locks it uses
-	users     *locks.Table // of that
-	gate      *gate.Gate   // of that database; nil if the handle needs none
-	readOnly  bool         // the handle cannot write, so it passes the gate as a reader
-	leaveGate func()       // of the database, where it is a visitor
+	database  *databases.Database // that the handle has open
+	lockspace *databases.Database // whose locks it uses
+	users     *locks.Table        // of that
+	gate      *gate.Gate          // of that database; nil if the handle needs none
+	readOnly  bool                // the handle cannot write, so it passes the gate as a reader
+	leaveGate func()              // of the database, where it is a visitor
 
-	attached attachments // the files that connections have attached
+	attached databases.Attached // the files that connections have attached
 
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	opensAttached bool        // connections may have files attached from the start
@@ -52,20 +53,20 @@ func newPool(c *Connector) (*pool, error) {
 	}
 	p.database, p.lockspace = database, database
 	if c.lockspace != "" {
-		if p.lockspace, err = openDatabase("lockspace:"+c.lockspace, ""); err != nil {
-			database.release()
+		if p.lockspace, err = databases.Open("lockspace:"+c.lockspace, ""); err != nil {
+			database.Release()
 			return nil, err
 		}
 	} else {
-		database.retain() // as lockspace, for close to be the same
+		database.Retain() // as lockspace, for close to be the same
 	}
-	p.users = p.lockspace.users
+	p.users = p.lockspace.Users
 	p.useGate(c.dialect, c.inner)
-	p.attached.pool = &p
+	p.attached.Open(database, &p, p.gate != nil)
 	c.prepareServers(&p)
 	p.useWALReader(c.config, c.dsn)
 	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
-	p.leaveGate = database.gate.Register(&p)
+	p.leaveGate = database.Gate.Register(&p)
 	return &p, nil
 }
 
@@ -73,7 +74,7 @@ func newPool(c *Connector) (*pool, error) {
 func (c *Connector) prepareServers(p *pool) {
 	limits := c.limits
 	_, isSQLite := c.inner.(*sqlite.Connector)
-	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.schema,
+	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.Schema,
 		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: isSQLite}
 	if isPgxPool(c.inner) {
 		limits.MaxIdleConns, p.connector.Timeout = 0, c.connTimeout
@@ -103,14 +104,14 @@ func isPgxPool(c driver.Connector) bool {
 	return pool.Kind() == reflect.Pointer && !pool.IsNil()
 }
 
-// openDatabase returns the handle's database, which it retains for the pool.
-func (c *Connector) openDatabase(library string) (*database, error) {
+// databases.Open returns the handle's database, which it retains for the pool.
+func (c *Connector) openDatabase(library string) (*databases.Database, error) {
 	if s, ok := c.inner.(*sqlite.Connector); ok {
 		if path := s.Path(); path != "" {
-			return openFile(path, library)
+			return databases.OpenFile(path, library)
 		}
 	}
-	return openDatabase(c.databaseID(library), library)
+	return databases.Open(c.databaseID(library), library)
 }
 
 // databaseID is the identity that the handles on one database have in common,
@@ -137,13 +138,13 @@ func (c *Connector) databaseID(library string) string {
 // may be longer than its handle. The caller has a reference already, so it cannot
 // be gone.
 func (p *pool) retain() {
-	p.database.retain()
-	p.lockspace.retain()
+	p.database.Retain()
+	p.lockspace.Retain()
 }
 
 func (p *pool) release() {
-	p.database.release()
-	p.lockspace.release()
+	p.database.Release()
+	p.lockspace.Release()
 }
 
 func (p *pool) close() error {
@@ -153,7 +154,7 @@ func (p *pool) close() error {
 	if s, ok := p.connector.Inner.(*sqlite.Connector); ok {
 		s.Stop()
 	}
-	defer p.attached.close()
+	defer p.attached.Close()
 	return p.servers.Close()
 }
 
@@ -163,4 +164,12 @@ func (p *pool) Rest() { p.walReader.Rest() }
 // CloseIdle implements [gate.Visitor].
 func (p *pool) CloseIdle() (left int) {
 	return p.walReader.Close(false) + p.servers.CloseIdle()
+}
+
+// gateNamed returns the gate of the handle, or of an attached file, that has the name; else nil.
+func (p *pool) gateNamed(name string) *gate.Gate {
+	if p.gate != nil && p.gate.Name() == name {
+		return p.gate
+	}
+	return p.attached.GateNamed(name)
 }

@@ -59,7 +59,7 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 		p.gate.Opened(journal)
 	}
 	if p.opensAttached {
-		if err := p.attached.look(ctx, sc); err != nil && ctx.Err() != nil {
+		if err := p.attached.Look(ctx, sc); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 }
 
 // Drawn implements [server.Host].
-func (p *pool) Drawn() { p.database.look() }
+func (p *pool) Drawn() { p.database.Look() }
 
 // Closing implements [server.Host].
 func (p *pool) Closing() {
@@ -77,7 +77,7 @@ func (p *pool) Closing() {
 }
 
 // Closed implements [server.Host].
-func (p *pool) Closed(sc *server.Conn) { p.attached.closed(sc) }
+func (p *pool) Closed(sc *server.Conn) { p.attached.Closed(sc) }
 
 // ExplainConnect implements [server.Host]. No error shows the DSN's password.
 func (p *pool) ExplainConnect(err error) error {

@@ -43,7 +43,7 @@ func (c *conn) list(r *rows) {
 			r.hold.Owner.Add(&r.hold)
 		}
 	case c.pool.gate != nil && r.hold.Gate.IsHeld():
-		c.pool.database.untaggedRows.Add(&r.hold)
+		c.pool.database.UntaggedRows.Add(&r.hold)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -48,12 +49,12 @@ func TestHandlesShareLocks(t *testing.T) {
 // exists.
 func TestFileMadeAfterOpening(t *testing.T) {
 	path := testdb.SQLite(t)
-	a, err := openDatabase("sqlite:"+sqlite.Engine.Database(path), "lib")
+	a, err := databases.Open("sqlite:"+sqlite.Engine.Database(path), "lib")
 	must(t, err)
-	defer a.release()
-	b, err := openDatabase("sqlite:"+sqlite.Engine.Database("file:"+path), "lib")
+	defer a.Release()
+	b, err := databases.Open("sqlite:"+sqlite.Engine.Database("file:"+path), "lib")
 	must(t, err)
-	defer b.release()
+	defer b.Release()
 	if a != b {
 		t.Error("one file, not made yet, has two databases")
 	}
@@ -103,8 +104,8 @@ func databasesIn(t *testing.T, dir string) (n int) {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	must(t, err)
-	for _, s := range openDatabases() {
-		if strings.Contains(s.id, dir) {
+	for _, s := range databasesOpen() {
+		if strings.Contains(s.ID, dir) {
 			n++
 		}
 	}
@@ -175,9 +176,9 @@ func openFiles(t testing.TB, n int) {
 	for i := range n {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
 		must(t, os.WriteFile(path, nil, 0o600))
-		s, err := openDatabase("sqlite:"+path, mattnPkg)
+		s, err := databases.Open("sqlite:"+path, mattnPkg)
 		must(t, err)
-		t.Cleanup(s.release)
+		t.Cleanup(s.Release)
 	}
 }
 
@@ -204,75 +205,22 @@ func TestOpeningLooksAtNoOtherFile(t *testing.T) {
 func TestConnectionsPassTheRegistry(t *testing.T) {
 	db := openSQLite(t, "dblocker", "sqlite3?max_idle_conns=0:"+testdb.SQLite(t))
 	use(t, db)
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	done := make(chan error, 1)
-	go func() {
-		_, err := db.Exec("INSERT INTO t VALUES (1)")
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		must(t, err)
-	case <-time.After(10 * time.Second):
-		t.Fatal("a connection waits for what all databases have in common")
-	}
-}
-
-// TestOneFileOpenedByManyNames at the same time, which its databases have not seen before.
-func TestOneFileOpenedByManyNames(t *testing.T) {
-	openFiles(t, 100)
-	for range 20 {
-		dir := t.TempDir()
-		names := make([]string, 8)
-		for i := range names {
-			names[i] = filepath.Join(dir, fmt.Sprintf("%d.db", i))
-		}
-		early, err := openDatabase("sqlite:"+names[0], mattnPkg) // before there is a file
-		must(t, err)
-		must(t, os.WriteFile(names[0], nil, 0o600))
-		for _, name := range names[1:] {
-			must(t, os.Link(names[0], name))
-		}
-		var wg sync.WaitGroup
-		for _, name := range names {
-			wg.Go(func() {
-				s, err := openDatabase("sqlite:"+name, mattnPkg)
-				if err != nil || s != early {
-					t.Errorf("the file has another database by the name %s, error %v", filepath.Base(name), err)
-				}
-				s.release()
-			})
-		}
-		wg.Wait()
-		early.release()
-	}
-}
-
-// TestSearchForFiles is the way where files have no IDs.
-func TestSearchForFiles(t *testing.T) {
-	dir := t.TempDir()
-	l := databaseList{byID: make(map[string]*database), byFile: make(map[sqlite.FileID][]*database)}
-	for _, name := range []string{"a.db", "b.db", "c.db"} {
-		path := filepath.Join(dir, name)
-		must(t, os.WriteFile(path, nil, 0o600))
-		s, isNew := l.open("sqlite:"+path, mattnPkg)
-		if !isNew {
-			t.Fatalf("%s has a database already", name)
-		}
-		file := sqlite.Stat(s.id)
-		l.mu.Lock()
-		if got := l.search("sqlite:"+path+"-link", file); got != s {
-			t.Errorf("%s has not been found", name)
-		}
-		l.mu.Unlock()
-		must(t, os.Rename(path, path+"-old"))
-		l.mu.Lock()
-		if got := l.search("sqlite:"+path+"-link", file); got != s {
-			t.Errorf("%s, which was renamed, has not been found", name)
-		}
-		l.mu.Unlock()
-	}
+	var once sync.Once
+	databases.Each(func(*databases.Database) { // one of those that are open
+		once.Do(func() {
+			done := make(chan error, 1)
+			go func() {
+				_, err := db.Exec("INSERT INTO t VALUES (1)")
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				must(t, err)
+			case <-time.After(10 * time.Second):
+				t.Error("a connection waits for what all databases have in common")
+			}
+		})
+	})
 }
 
 // BenchmarkOpenManyDatabases opens and closes a handle on one more database beside n

@@ -76,8 +76,8 @@ func works(t *testing.T, db *sql.DB, statement string) {
 // noLocksLeft fails the test if an open database has a user's lock.
 func noLocksLeft(t *testing.T) {
 	t.Helper()
-	for _, s := range openDatabases() {
-		if left := s.users.Snapshot(); len(left) > 0 {
+	for _, s := range databasesOpen() {
+		if left := s.Users.Snapshot(); len(left) > 0 {
 			t.Errorf("locks are left: %v", left)
 		}
 	}

@@ -32,7 +32,7 @@ var (
 func (c *conn) mayLease(req request, id locks.Identity) bool {
 	g := c.pool.gate
 	return req.asksGate == later && g != nil && g.IsBusy() && req.mode == Exclusive && id.User != "" &&
-		!c.pool.readOnly && c.pool.attached.now.Load() == nil && !id.Owner.HasRows()
+		!c.pool.readOnly && c.pool.attached.Gates() == nil && !id.Owner.HasRows()
 }
 
 // lockWithLease takes the lock of the user id into h, together with the gate, and that on a lease.
@@ -90,7 +90,7 @@ func (t *tx) passOnLease() bool {
 	if !t.resumeLease() {
 		return false
 	}
-	if t.conn.pool.attached.now.Load() != nil {
+	if t.conn.pool.attached.Gates() != nil {
 		t.hold.Gate.Leave()
 		return false
 	}
