@@ -6,6 +6,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -72,7 +73,7 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if err := c.passMore(op.ctx); err != nil {
 		return err
 	}
-	c.makeWay(h, writesRows(st))
+	c.makeWay(h, sqlite.WritesRows(st))
 	if err := c.clearDatabase(op, h, req, st, adm.Query); err != nil {
 		h.Release()
 		return err

@@ -105,7 +105,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) 
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
 func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
-	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && writesRows(st) {
+	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && sqlite.WritesRows(st) {
 		return nil
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
@@ -137,18 +137,6 @@ func (c *conn) spillOn(ctx context.Context, sc *server.Conn, inTheWay func(*rows
 		}
 	}
 	return nil
-}
-
-// writesRows tells whether a statement does nothing but to write rows of tables.
-func writesRows(st sqltext.Statement) bool {
-	if st.Kind != sqltext.Write || st.Multi {
-		return false
-	}
-	switch st.Verb {
-	case "INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT":
-		return true
-	}
-	return false
 }
 
 // learnJournal opens the first connection, which learns the journal mode. Nobody has

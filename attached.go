@@ -50,7 +50,7 @@ func (c *conn) checkAttached() error {
 // rows: some drivers execute it no earlier than these are read.
 func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
 	sc := c.drawn.Conn
-	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !setsJournal(st, text)) {
+	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !sqlite.SetsJournal(st, text)) {
 		return
 	}
 	if r != nil && r.Inner != nil {

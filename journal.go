@@ -3,30 +3,12 @@ package dblocker
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
-
-// setsJournal tells whether a statement may change the journal mode.
-func setsJournal(st sqltext.Statement, text string) bool {
-	return st.Kind == sqltext.Write && (st.Verb == "PRAGMA" || st.Multi) &&
-		strings.Contains(strings.ToLower(text), "journal_mode")
-}
-
-// leavesWAL tells whether a statement that sets the journal mode asks for another
-// than WAL.
-func leavesWAL(text string) bool {
-	_, value, _ := strings.Cut(strings.ToLower(text), "journal_mode")
-	value = strings.TrimLeft(value, " \t\r\n")
-	if value == "" || value[0] != '=' && value[0] != '(' {
-		return false
-	}
-	return !strings.HasPrefix(strings.TrimLeft(value[1:], " \t\r\n'\""), "wal")
-}
 
 const (
 	clearFor   = 20 * time.Millisecond // how long a try keeps everybody out
@@ -41,7 +23,7 @@ const (
 // would last.
 func (c *conn) clearDatabase(op *operation, h *locks.Hold, req request, st sqltext.Statement, text string) error {
 	g := c.pool.gate
-	if g == nil || c.scopeOnServer() != nil || !setsJournal(st, text) || !leavesWAL(text) {
+	if g == nil || c.scopeOnServer() != nil || !sqlite.SetsJournal(st, text) || !sqlite.LeavesWAL(text) {
 		return nil
 	}
 	deadline := time.Now().Add(min(c.db.lockTimeout, c.db.selfWait))
@@ -101,7 +83,7 @@ func (c *conn) pause(ctx context.Context, d time.Duration) error {
 func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text string) {
 	g, sc := c.pool.gate, c.drawn.Conn
 	switch {
-	case g == nil || !setsJournal(st, text):
+	case g == nil || !sqlite.SetsJournal(st, text):
 	case sc == nil:
 		g.LetIn()
 	default:
@@ -113,7 +95,7 @@ func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text strin
 // forgetJournal is noteJournal for one that did not return: the next to come to the gate learns
 // the journal mode.
 func (p *pool) forgetJournal(st sqltext.Statement, text string) {
-	if g := p.gate; g != nil && setsJournal(st, text) {
+	if g := p.gate; g != nil && sqlite.SetsJournal(st, text) {
 		g.ForgetJournal()
 	}
 }
@@ -121,7 +103,7 @@ func (p *pool) forgetJournal(st sqltext.Statement, text string) {
 // noteJournalOf is noteJournal for one with rows, which SQLite has done with no earlier
 // than these have ended.
 func (c *conn) noteJournalOf(ctx context.Context, r *rows, st sqltext.Statement, text string) {
-	if c.pool.gate == nil || !setsJournal(st, text) {
+	if c.pool.gate == nil || !sqlite.SetsJournal(st, text) {
 		return
 	}
 	if r.Inner != nil {
