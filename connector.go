@@ -75,7 +75,7 @@ func (c *Connector) Driver() driver.Driver { return c.driver }
 // does not look at the context: when a sql.DB is full, another caller's
 // connection may be made here.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) {
-	p, err := c.open()
+	p, err := c.retainPool()
 	if err != nil {
 		return nil, err
 	}
@@ -85,9 +85,9 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	return cn, nil
 }
 
-// open returns the pool, which it makes if there is none, and whose shared parts it
+// retainPool returns the pool, which it makes if there is none, and whose shared parts it
 // retains for the caller.
-func (c *Connector) open() (*pool, error) {
+func (c *Connector) retainPool() (*pool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -197,6 +198,31 @@ func lockError(err error, id locks.Identity) error {
 		what = "the lock of all users"
 	}
 	return waitError(w, id, what, outOfLocks)
+}
+
+// lockError puts the error of a section that could not be begun in the terms of a user of dblocker.
+// It says besides of a wait in vain when it was for a section with the same context.
+func (s *section) lockError(err error) error {
+	var w *rwlock.WaitError
+	if up, ok := err.(*locks.UpgradeError); ok {
+		return nestedExclusive(up.User)
+	}
+	if !errors.As(err, &w) {
+		return err
+	}
+	err = lockError(err, *s.locks.Identity())
+	by, ok := w.Blocker.Work.(*locks.Section)
+	if e, is := err.(*LockError); is && ok && e.Err == ErrLockTimeout && s.hasContextOf(by) {
+		e.advice = "it was begun with the same context: if it is the caller's own, pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
+	}
+	return err
+}
+
+// hasContextOf reports whether the section was to be begun with the same context as another, and
+// nobody else has that.
+func (s *section) hasContextOf(other *locks.Section) bool {
+	ctx := s.locks.Parent()
+	return ctx.Done() != nil && reflect.ValueOf(ctx).Comparable() && other.Parent() == ctx
 }
 
 // connectError does the same for the wait for a server connection.

@@ -14,7 +14,7 @@ import (
 // innerOf returns the server connections of a handle, which it opens.
 func innerOf(t *testing.T, handle any) *server.Pool {
 	t.Helper()
-	p, err := connectorIn(t, handle).open()
+	p, err := connectorIn(t, handle).retainPool()
 	must(t, err)
 	p.release()
 	return &p.servers

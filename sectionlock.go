@@ -146,7 +146,7 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 		s.pin = &pin{section: s, turn: newTurn()}
 	}
 	var err error
-	if s.pool, err = c.open(); err != nil {
+	if s.pool, err = c.retainPool(); err != nil {
 		return nil, err
 	}
 	begun := false
@@ -196,29 +196,4 @@ func taggedWith(tag, site string) string {
 		return "at " + site
 	}
 	return tag + " at " + site
-}
-
-// lockError puts the error of a section that could not be begun in the terms of a user of dblocker.
-// It says besides of a wait in vain when it was for a section with the same context.
-func (s *section) lockError(err error) error {
-	var w *rwlock.WaitError
-	if up, ok := err.(*locks.UpgradeError); ok {
-		return nestedExclusive(up.User)
-	}
-	if !errors.As(err, &w) {
-		return err
-	}
-	err = lockError(err, *s.locks.Identity())
-	by, ok := w.Blocker.Work.(*locks.Section)
-	if e, is := err.(*LockError); is && ok && e.Err == ErrLockTimeout && s.hasContextOf(by) {
-		e.advice = "it was begun with the same context: if it is the caller's own, pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
-	}
-	return err
-}
-
-// hasContextOf reports whether the section was to be begun with the same context as another, and
-// nobody else has that.
-func (s *section) hasContextOf(other *locks.Section) bool {
-	ctx := s.locks.Parent()
-	return ctx.Done() != nil && reflect.ValueOf(ctx).Comparable() && other.Parent() == ctx
 }

@@ -185,7 +185,7 @@ func TestWaitsForTheFirstConnectionEnd(t *testing.T) {
 	open := func(options string) *sql.DB {
 		// With a journal mode that is known, only openConns are waited for.
 		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
-		p, err := connectorIn(t, db).open()
+		p, err := connectorIn(t, db).retainPool()
 		must(t, err)
 		p.gate.SetJournal("wal")
 		p.release()

@@ -145,6 +145,6 @@ func poolOf(db Handle) (*Connector, *pool, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := c.open()
+	p, err := c.retainPool()
 	return c, p, err
 }
