@@ -29,6 +29,16 @@ func (r *rows) fill(limit server.FillLimit, stop func() bool) server.FillEnd {
 	return end
 }
 
+// makeWay is fill for rows that are in somebody's way. They are counted before that one goes on.
+func (r *rows) makeWay(limit server.FillLimit, stop func() bool) server.FillEnd {
+	end := r.Fill(limit, stop)
+	if end == server.FillDone {
+		r.count()
+		r.tryFinish()
+	}
+	return end
+}
+
 // tryFinish keeps a panic of the driver for the program's own Close.
 func (r *rows) tryFinish() {
 	returned := false
@@ -75,13 +85,12 @@ func (r *rows) spill(limit server.FillLimit, stop func() bool) error {
 	if r.IsClosed() || !r.opened {
 		return nil
 	}
-	switch r.fill(limit, stop) {
+	switch r.makeWay(limit, stop) {
 	case server.FillFull:
 		return exceeded(limit)
 	case server.FillStopped:
 		return errInCall
 	}
-	r.count()
 	return nil
 }
 
@@ -139,11 +148,7 @@ func (r *rows) yieldOnce(stop func() bool) (done bool) {
 	if !r.mayYield() {
 		return true
 	}
-	end := r.fill(r.conn.db.spillLimits(), stop)
-	if end == server.FillDone {
-		r.count()
-	}
-	return end != server.FillStopped
+	return r.makeWay(r.conn.db.spillLimits(), stop) != server.FillStopped
 }
 
 // mayYield tells whether the rows may make way for others. The caller has the connection.
