@@ -8,6 +8,7 @@ package sql
 import (
 	"database/sql/driver"
 	"reflect"
+	"strings"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -38,9 +39,9 @@ func unwrap(x any) any {
 	case dblocker.RawConn:
 		return rawConn(x)
 	case driver.Rows:
-		return embedded(x, "Rows")
+		return field(x, "Inner")
 	case driver.Tx:
-		return embedded(x, "Tx")
+		return field(x, "Tx")
 	}
 	return x
 }
@@ -58,12 +59,12 @@ func rawConn(c dblocker.RawConn) (inner any) {
 
 var dblockerPath = reflect.TypeFor[dblocker.Driver]().PkgPath()
 
-// embedded returns what x, if it is a struct of dblocker's, embeds under the given
-// name. No program has a way to these.
-func embedded(x any, name string) any {
+// field returns what x, if it is a struct of dblocker's, has under the given name. No program has a
+// way to these.
+func field(x any, name string) any {
 	for {
 		v := reflect.Indirect(reflect.ValueOf(x))
-		if v.Type().PkgPath() != dblockerPath {
+		if !strings.HasPrefix(v.Type().PkgPath(), dblockerPath) {
 			return x
 		}
 		x = v.FieldByName(name).Interface()
