@@ -17,7 +17,7 @@ func (sc *Conn) Heed(err error) error {
 
 func (sc *Conn) IsSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
 
-// ResetSession implements [driver.SessionResetter], for the inner pool. See reset.
+// ResetSession implements [driver.SessionResetter], for the inner pool. See Reset.
 func (sc *Conn) ResetSession(context.Context) error {
 	if sc.IsSuspect() {
 		return driver.ErrBadConn
@@ -41,11 +41,11 @@ func (sc *Conn) Reset(ctx context.Context) (err error) {
 	return err
 }
 
-// IsValid implements [driver.Validator], for the inner pool. See validate.
+// IsValid implements [driver.Validator], for the inner pool. See Validate.
 func (sc *Conn) IsValid() bool { return !sc.broken && !sc.IsSuspect() }
 
 // Validate is asked before the connection goes back to the inner pool, for the reason that
-// reset is called after it has come from there. What is not valid is broken.
+// Reset is called after it has come from there. What is not valid is broken.
 func (sc *Conn) Validate() (valid bool) {
 	v, ok := sc.ci.(driver.Validator)
 	if !ok || !sc.IsValid() {

@@ -39,9 +39,8 @@ func NewConn(ci driver.Conn, cfg *Config) *Conn {
 // interfaces of a connection: where the inner one lacks an interface, it does
 // what database/sql does for such a driver.
 //
-// The inner pool owns it. Only the client connection that has drawn it uses it,
-// one call at a time, as database/sql guarantees to the latter. One that is pinned is used
-// by all that are attached to its pin, each while it has the turn.
+// The pool owns it. Only who has drawn it uses it, one call at a time. If those are several, as with a
+// pinned connection, they take turns.
 type Conn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
@@ -58,9 +57,8 @@ type Conn struct {
 
 	Peer
 
-	// statementTimeout is what the server has been told, if it can be.
-	statementTimeout time.Duration
-	ServerVersion    string
+	statementTimeout time.Duration // that the server has been told, if it can be
+	ServerVersion    string        // that the server has told, if its engine has asked
 
 	// trust is counted up when an error of one connection makes all that are open
 	// suspect; nil if the engine has no such errors. Those made at an earlier count
@@ -73,8 +71,7 @@ type Conn struct {
 	Attached []string
 
 	// open are the rows that are open on it, the last first. While there are any, some
-	// drivers say of a good connection that it is not valid. If the connection is pinned,
-	// they may be of several client connections, and the turn guards the list.
+	// drivers say of a good connection that it is not valid.
 	open *Rows
 
 	// changesSchema means that a statement of the transaction that may be open does: others

@@ -68,7 +68,7 @@ func (c *Connector) dial(ctx context.Context) (driver.Conn, error) {
 }
 
 // Connect implements [driver.Connector]. The inner pool, which calls it, would go on to count
-// a connection that a panic keeps from being made: so that is an error here, see raise.
+// a connection that a panic keeps from being made: so that is an error here, see Raise.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if sc := c.opened.Swap(nil); sc != nil {
 		return sc, nil

@@ -1,5 +1,12 @@
 package server
 
+// A Session is the server's side of a connection. The zero Session is one that is
+// not known.
+type Session struct {
+	ID     string // the server's number for it
+	Client string // the client's address, where numbers may come again
+}
+
 // A Peer is what is known of the server's side of a connection, if the engine can tell.
 // It is found out when the connection is made.
 type Peer struct {
