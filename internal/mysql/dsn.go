@@ -13,10 +13,10 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// Database returns address and database of a DSN of go-sql-driver/mysql,
+// database returns address and database of a DSN of go-sql-driver/mysql,
 // [user[:password]@][net[(addr)]]/dbname[?params], with the driver's defaults.
 // What it cannot read is its own identity.
-func Database(dsn string) string {
+func database(dsn string) string {
 	slash := strings.LastIndexByte(dsn, '/')
 	if slash < 0 {
 		return dsn

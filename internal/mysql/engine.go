@@ -32,7 +32,7 @@ var Engine = &server.Engine{
 		ConnMaxLifetime: 3 * time.Minute,
 		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	Database:         Database,
+	Database:         database,
 	LimitStatements:  limitStatements,
 	Identify:         identify,
 	Survivors:        survivors,

@@ -15,11 +15,11 @@ import (
 	"github.com/calmdocs/dblocker/internal/redact"
 )
 
-// Database returns host, port and database of a connection string, with
+// database returns host, port and database of a connection string, with
 // the defaults of libpq, so that lib/pq and pgx agree on it. What it cannot read
 // is its own identity.
 // https://www.postgresql.org/docs/current/libpq-connect.html
-func Database(dsn string) string {
+func database(dsn string) string {
 	params, ok := paramsOf(dsn)
 	if !ok {
 		return dsn

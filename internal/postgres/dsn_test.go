@@ -21,9 +21,9 @@ func TestDatabaseIdentity(t *testing.T) {
 	seen := make(map[string]int)
 	for i, group := range groups {
 		for _, dsn := range group {
-			id := Database(dsn)
-			if id == "" || id != Database(group[0]) {
-				t.Errorf("%q is database %q, but %q is %q", dsn, id, group[0], Database(group[0]))
+			id := database(dsn)
+			if id == "" || id != database(group[0]) {
+				t.Errorf("%q is database %q, but %q is %q", dsn, id, group[0], database(group[0]))
 			}
 			if j, ok := seen[id]; ok && j != i {
 				t.Errorf("groups %d and %d are both database %q", i, j, id)
@@ -37,7 +37,7 @@ func TestDatabaseIdentity(t *testing.T) {
 // of the very same DSN.
 func TestUnreadableDSNsAreTheirOwnIdentity(t *testing.T) {
 	for _, dsn := range []string{"nonsense", "user='x"} {
-		if id := Database(dsn); id != dsn {
+		if id := database(dsn); id != dsn {
 			t.Errorf("%q: got identity %q, want the DSN", dsn, id)
 		}
 	}

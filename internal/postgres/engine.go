@@ -29,7 +29,7 @@ var Engine = &server.Engine{
 		// Every connection is a process of the server.
 		ConnMaxIdleTime: 5 * time.Minute,
 	},
-	Database: Database,
+	Database: database,
 	LimitStatements: func(ctx context.Context, sc *server.Conn, d time.Duration) error {
 		// In milliseconds; 0 would turn the limit off.
 		// https://www.postgresql.org/docs/current/runtime-config-client.html

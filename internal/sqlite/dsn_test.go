@@ -160,7 +160,7 @@ func FuzzSQLiteDSN(f *testing.F) {
 				t.Errorf("%s %q is of kind %d, but %q of %d", pkg, dsn, k, once, again.kind())
 			}
 			d.library.ignored(d.params)
-			Database(dsn)
+			database(dsn)
 		}
 	})
 }

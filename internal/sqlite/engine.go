@@ -20,7 +20,7 @@ var Engine = &server.Engine{
 	// A connection is a few file descriptors: there is no server to protect, and
 	// a program that works with many on the bare driver must go on to work.
 	Limits:       server.Limits{MaxIdleConns: server.DefaultIdleConns},
-	Database:     Database,
+	Database:     database,
 	NewConnector: newConnector,
 	SetUp:        setUp,
 

@@ -14,10 +14,10 @@ const Name = "sqlite"
 // memoryPrefix marks the identity of a database that is in memory.
 const memoryPrefix = "memory:"
 
-// Database returns the absolute path of the file that a DSN opens. Memory
+// database returns the absolute path of the file that a DSN opens. Memory
 // databases that connections share by name are memoryPrefix and that name; others
 // have no identity, "".
-func Database(dsn string) string {
+func database(dsn string) string {
 	d := parse(dsn, findLibrary(""))
 	switch d.kind() {
 	case kindNamedMemory:

@@ -20,9 +20,9 @@ func TestDatabaseIdentity(t *testing.T) {
 	seen := make(map[string]int)
 	for i, group := range groups {
 		for _, dsn := range group {
-			id := Database(dsn)
-			if id == "" || id != Database(group[0]) {
-				t.Errorf("%q is database %q, but %q is %q", dsn, id, group[0], Database(group[0]))
+			id := database(dsn)
+			if id == "" || id != database(group[0]) {
+				t.Errorf("%q is database %q, but %q is %q", dsn, id, group[0], database(group[0]))
 			}
 			if j, ok := seen[id]; ok && j != i {
 				t.Errorf("groups %d and %d are both database %q", i, j, id)
@@ -37,9 +37,9 @@ func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for _, make := range []bool{true, false} {
-		want := Database(filepath.Join(dir, "a.db"))
+		want := database(filepath.Join(dir, "a.db"))
 		for _, dsn := range []string{"a.db", "file:a.db", "./a.db?_fk=1"} {
-			if got := Database(dsn); got != want {
+			if got := database(dsn); got != want {
 				t.Errorf("%s is database %q, want %q", dsn, got, want)
 			}
 		}
@@ -51,7 +51,7 @@ func TestRelativePathIsTheAbsoluteOne(t *testing.T) {
 
 func TestDatabasesWithoutIdentity(t *testing.T) {
 	for _, dsn := range []string{":memory:", "file::memory:", "", "file:", "file:a?mode=memory", "file:a?vfs=memdb"} {
-		if id := Database(dsn); id != "" {
+		if id := database(dsn); id != "" {
 			t.Errorf("sqlite %q: got identity %q, want none", dsn, id)
 		}
 	}
@@ -63,13 +63,13 @@ func TestLinkMadeBeforeItsFile(t *testing.T) {
 	must(t, os.Symlink("b.db", filepath.Join(dir, "a.db")))
 	must(t, os.Symlink(filepath.Join(dir, "c.db"), filepath.Join(dir, "b.db")))
 	must(t, os.Symlink("loop.db", filepath.Join(dir, "loop.db")))
-	want := Database(filepath.Join(dir, "c.db"))
+	want := database(filepath.Join(dir, "c.db"))
 	for _, name := range []string{"a.db", "b.db"} {
-		if got := Database(filepath.Join(dir, name)); got != want {
+		if got := database(filepath.Join(dir, name)); got != want {
 			t.Errorf("%s is database %q, want %q", name, got, want)
 		}
 	}
-	if got := Database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
+	if got := database(filepath.Join(dir, "loop.db")); filepath.Base(got) != "loop.db" {
 		t.Errorf("a link to itself is database %q", got)
 	}
 }
