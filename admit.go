@@ -14,6 +14,10 @@ import (
 type admission struct {
 	server.Call
 	raw *rawTx // the transaction that it may begin; nil if it begins none
+
+	// Of an Exec that may be combined with others: see ride.go.
+	mayRide, alone bool
+	ride           *ride // which it has had; else nil
 }
 
 // read makes it that of a statement, prepared as s or else given as text.
@@ -63,6 +67,8 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	req := request{kind: kind, mode: Exclusive, session: st.Kind == sqltext.Session}
 	if kind == rwlock.Rows {
 		req.mode = modeOf(st)
+	} else if adm.mayRide = c.mayRide(op, adm); adm.mayRide {
+		req.rides = adm
 	}
 	if err := c.lock(op, h, req); err != nil {
 		return err

@@ -113,6 +113,7 @@ func (c *conn) Ping(ctx context.Context) error {
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	op := c.operation(ctx)
+	c.noteEntry(&op, nil)
 	err = c.call(&op, func() (err error) {
 		c.goesOn = true
 		res, err = c.exec(&op, nil, query, args)
@@ -139,6 +140,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 				return err
 			}
 			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
+			if s.statement.Combines {
+				s.called = entryPoint()
+			}
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.scopeOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
 				_, err := s.on(ctx, sc, &snd)
@@ -156,8 +160,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
+	c.noteEntry(&op, nil)
 	err = c.callHeld(&op, func() error {
-		t := new(tx)
+		t := &tx{called: op.called}
 		if c.beginsLater() {
 			if err := t.beginLater(&op, c, opts); err != nil {
 				return err

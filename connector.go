@@ -216,6 +216,7 @@ type handle struct {
 
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
+	combined             combinedStats
 
 	rows server.HandleRows
 

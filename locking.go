@@ -21,6 +21,8 @@ type request struct {
 
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
+
+	rides *admission // the statement, if another may run it; else nil
 }
 
 // gateNeed says whether an operation asks anything of the gate.
@@ -57,7 +59,12 @@ func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 		if err != nil {
 			return err
 		}
-		return h.Entered(id, c.lockOutside(op, h, req, needs, byText))
+		err = c.lockOutside(op, h, req, needs, byText)
+		if err == errRidden { // in the section, which it leaves when it has arrived
+			h.Entered(id, nil)
+			return err
+		}
+		return h.Entered(id, err)
 	}
 	return c.lockOutside(op, h, req, id, byText)
 }
@@ -111,7 +118,12 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		}
 		c.giveBack()
 	}
-	take := func() error { return c.take(ctx, h, req, c.waitFor(req)) }
+	take := func() error {
+		if req.rides != nil && c.pool.gate.Writers() > 1 {
+			return c.takeOrRide(ctx, h, req, id)
+		}
+		return c.take(ctx, h, req, c.waitFor(req))
+	}
 	err := take()
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		err = takeBesideReaders(ctx, c.db, c, id, []string{id.User}, err, take)

@@ -18,6 +18,7 @@ type operation struct {
 	tagged  bool            // the context says whose it is
 	outside bool            // the context is not inside the section that the connection is bound to
 	mode    askedMode
+	called  called // for an Exec that may be combined with others: see noteEntry
 }
 
 // operation reads what a call with ctx works for.

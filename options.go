@@ -69,6 +69,20 @@ func Trace(on bool) Option {
 // changes how the server would read its text without dblocker seeing it.
 func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
 
+// Combine tells whether statements of several callers may share one transaction of SQLite's (DSN:
+// combine=on or off). Where many wait to write to one file, whoever has the turn runs the
+// statements of the others too, commits once for all of them, and each caller gets its own result or
+// error after that. Only an Exec of one statement that writes rows is combined, outside of
+// transactions, sections and a sql.Conn, and only where no function, temporary trigger or deferred
+// foreign key could tell the difference; one that takes longer than half a millisecond runs by
+// itself. A commit hook is called once for all. It is on by default.
+func Combine(on bool) Option {
+	if on {
+		return option("combine", "on")
+	}
+	return option("combine", "off")
+}
+
 // DebugAfter is how long something may be held or waited for before a [Store] with
 // debug logs it (DSN: debug_after). The default is 10 seconds.
 func DebugAfter(d time.Duration) Option { return option("debug_after", d.String()) }
@@ -141,6 +155,7 @@ type config struct {
 	spillLimit  int64
 	spillTotal  int64
 	trace       bool
+	combine     bool
 	limits      server.Limits
 	untagged    UntaggedPolicy
 	lockspace   string
@@ -172,6 +187,7 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 		selfWait:    5 * time.Second,
 		spillLimit:  64 << 20,
 		spillTotal:  256 << 20,
+		combine:     true,
 		untagged:    PassUntagged,
 		limits:      c.dialect.Limits,
 		debugAfter:  10 * time.Second,
@@ -220,6 +236,10 @@ var optionTable = []optionSpec{
 	}},
 	{"trace", "on or off", func(c *config, v string) (err error) {
 		c.trace, err = parseSwitch(v)
+		return err
+	}},
+	{"combine", "on or off", func(c *config, v string) (err error) {
+		c.combine, err = parseSwitch(v)
 		return err
 	}},
 	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},

@@ -14,16 +14,21 @@ import (
 // exec executes a statement, prepared as s or else given as text, under an exclusive
 // lock, on a server connection.
 func (c *conn) exec(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
-	for tries := 0; ; {
-		if res, err = c.execOnce(op, s, query, args); !startsAnew(err, &tries) {
+	for tries, alone := 0, false; ; {
+		res, err = c.execOnce(op, s, query, args, alone)
+		if err == errAlone {
+			alone = true
+		} else if !startsAnew(err, &tries) {
 			return res, err
 		}
 	}
 }
 
-func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
+// execOnce is exec for one try. Others may run the statement unless it is to be alone.
+func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.NamedValue, alone bool) (res driver.Result, err error) {
 	var adm admission
 	adm.read(c, s, query, args)
+	adm.alone = alone
 	returned := false
 	defer func() {
 		if !returned {
@@ -32,8 +37,11 @@ func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.Name
 		c.release(&c.leaf)
 	}()
 	defer c.doneAttaching()
-	if err = c.admit(op, &adm, &c.leaf, rwlock.Leaf); err == nil {
+	switch err = c.admit(op, &adm, &c.leaf, rwlock.Leaf); err {
+	case nil:
 		res, err = c.sendExec(op, s, &adm)
+	case errRidden:
+		res, err = c.arrive(op.ctx, &c.leaf, adm.ride)
 	}
 	returned = true
 	return res, err
@@ -47,14 +55,18 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
-		if s != nil {
-			res, err = s.exec(ctx, sc, &adm.Call)
+		if adm.mayRide && c.pool.gate.Writers() > 1 {
+			res, err = c.execAndLead(ctx, op, sc, s, adm)
 		} else {
-			res, err = sc.Exec(ctx, &adm.Call)
+			res, err = s.execOn(ctx, sc, &adm.Call)
 		}
 		return err
 	})
 	c.noteSent(ctx, adm, nil)
+	if err == errLeadLost { // before others have the gate
+		c.discard()
+		err = driver.ErrBadConn // database/sql tries again
+	}
 	if err != nil {
 		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))
 		c.settle(adm, err)
@@ -142,6 +154,9 @@ func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
 		return
 	}
+	if sc := c.drawn.Conn; sc != nil && !st.Combines {
+		sc.Memo = nil
+	}
 	c.noteEffects(&adm.Call)
 	if r != nil {
 		c.noteJournalOf(ctx, r, st, adm.Query)
@@ -210,6 +225,7 @@ func (c *conn) noteSession(sc *server.Conn, st sqltext.Statement, temporary bool
 // noteRaw is noteEffects for what the program does with the inner connection.
 func (c *conn) noteRaw() {
 	if sc := c.drawn.Conn; sc != nil {
+		sc.Memo = nil
 		c.noteSession(sc, sqltext.Statement{Multi: true}, false)
 	}
 }

@@ -23,6 +23,11 @@ type Statistics struct {
 	Connections WaitStatistics // for a server connection, where max_open_conns bounds their number
 	Spills      int64          // sql.Rows that were read into memory to make way for others
 
+	// Batches are the transactions of SQLite in which one caller ran statements of others
+	// that waited, Combined how many of those statements it ran, and Alone how many ran by
+	// themselves after all, since their transaction could not be committed. See Combine.
+	Batches, Combined, Alone int64
+
 	// Server are those of the server connections, but for the few of dblocker's own that a
 	// busy SQLite file has. What db.Stats counts are client connections.
 	Server sql.DBStats
@@ -47,6 +52,9 @@ func Stats(db Handle) (Statistics, error) {
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
+		Batches:     c.combined.batches.Load(),
+		Combined:    c.combined.calls.Load(),
+		Alone:       c.combined.alone.Load(),
 		Server:      p.servers.DB().Stats(),
 	}
 	for _, i := range p.users.Snapshot() {

@@ -25,12 +25,14 @@ type stmt struct {
 	statement sqltext.Statement // what the text tells
 	inner     *server.Kept      // on conn.drawn, and then the stmt is in conn.stmts; else nil
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
+	called    called            // what it was prepared on; not known where there is no gate
 }
 
 // ExecContext implements [driver.StmtExecContext].
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
 	c := s.conn
 	op := c.operation(ctx)
+	c.noteEntry(&op, s)
 	err = c.callHeld(&op, func() (err error) {
 		res, err = c.exec(&op, s, s.text, args)
 		return err
@@ -41,6 +43,14 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res d
 // QueryContext implements [driver.StmtQueryContext].
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	return s.conn.query(ctx, s, s.text, args)
+}
+
+// execOn executes a statement on sc: s, or if that is nil a text.
+func (s *stmt) execOn(ctx context.Context, sc *server.Conn, snd *server.Call) (driver.Result, error) {
+	if s == nil {
+		return sc.Exec(ctx, snd)
+	}
+	return s.exec(ctx, sc, snd)
 }
 
 func (s *stmt) exec(ctx context.Context, sc *server.Conn, snd *server.Call) (res driver.Result, err error) {

@@ -21,6 +21,7 @@ type tx struct {
 	userMode Mode
 
 	ownConn bool        // its connection was drawn for it, and has done nothing before
+	called  called      // what the program has called to begin it, if others were at the gate
 	gaveUp  bool        // its user's lock, to ask for it again together with the gate
 	atGate  *locks.Hold // that has its part of the gate; nil before it has passed
 	worked  int64       // by its owner when it began: see locks.Owner.Worked
@@ -98,6 +99,9 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 			if err = nil; kind == sqltext.Commit {
 				err = t.lost
 			}
+		}
+		if err == nil {
+			t.leadAfterTx()
 		}
 		t.release()
 		c.settleRaw(nil, sqltext.Statement{Kind: kind}, err)

@@ -56,11 +56,12 @@
 // # Suite load
 //
 // One SQLite file, on tmpfs and on a disk (-disk names the directory), with a counter for each user. All
-// contenders have synchronous=NORMAL, the default of mattn/go-sqlite3: in WAL mode
+// contenders but two have synchronous=NORMAL, the default of mattn/go-sqlite3: in WAL mode
 // a checkpoint syncs, a commit does not.
 //
 //	read    16 goroutines, 100 users: a point query
 //	update  16 goroutines, 100 users: an update of one row
+//	writers the same, by 64 goroutines
 //	mix     64 goroutines, 100 users: nine point queries to one update
 //	rmw     32 goroutines, 50 users: a transaction that reads a row and writes it back
 //	quiet   20 goroutines, 20 users: a point query
@@ -79,6 +80,9 @@
 //	zombiezen    zombiezen.com/go/sqlite, a sqlitex.Pool of 16: no database/sql, and
 //	             another SQLite library (modernc.org's), which keeps to a file of its own
 //	dblocker     sql.Open("sqlite3-dblocker", path), and WithUser for each operation
+//	dblocker-alone  the same with combine=off
+//	full            tuned, with synchronous=FULL: each commit is synced
+//	dblocker-full   dblocker with synchronous=FULL
 //
 // Columns: ops/s are operations that succeeded. Latencies are of all operations, those
 // that failed included, in milliseconds: medians over the rounds of the middle and

@@ -41,6 +41,13 @@ var ways = []way{
 	{"two-pools", openTwoPools},
 	{"zombiezen", openZombiezen},
 	{"dblocker", openDBLocker},
+	{"dblocker-alone", func(path string) (store, error) { return openDBLockerWith("dblocker", "sqlite3?combine=off:"+path) }},
+	{"full", func(path string) (store, error) {
+		return openSQL("sqlite3", "file:"+path+tuned+"&_synchronous=FULL", idle)
+	}},
+	{"dblocker-full", func(path string) (store, error) {
+		return openDBLockerWith("sqlite3-dblocker", "file:"+path+"?_synchronous=FULL")
+	}},
 }
 
 // baselineWay is what the others' throughput is compared with.
@@ -66,8 +73,10 @@ func openSQL(driver, dsn string, limit func(*sql.DB)) (store, error) {
 	return &sqlStore{db, db, noUser}, nil
 }
 
-func openDBLocker(path string) (store, error) {
-	db, err := sql.Open("sqlite3-dblocker", path)
+func openDBLocker(path string) (store, error) { return openDBLockerWith("sqlite3-dblocker", path) }
+
+func openDBLockerWith(driver, dsn string) (store, error) {
+	db, err := sql.Open(driver, dsn)
 	if err != nil {
 		return nil, err
 	}

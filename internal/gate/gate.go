@@ -152,6 +152,9 @@ func (g *Gate) Passers() int { return int(g.passers.Load()) }
 // Writes returns how often somebody has had the gate alone.
 func (g *Gate) Writes() int64 { return g.writes.Load() }
 
+// Writers returns how many have the gate alone or wait for it.
+func (g *Gate) Writers() int { return int(g.writers.Load()) }
+
 // IsBusy tells whether somebody has the gate alone, or waits for it.
 func (g *Gate) IsBusy() bool { return g.writers.Load() > 0 }
 

@@ -26,6 +26,9 @@ func (o *Owner) NoteWork() {
 	}
 }
 
+// HasPending tells whether there are any of the owner, or of those inside it.
+func (o *Owner) HasPending() bool { return o != nil && o.pending.Load() > 0 }
+
 // AddPending notes n transactions that are pending, more or less than before.
 func (o *Owner) AddPending(n int32) {
 	for ; o != nil; o = o.outer {

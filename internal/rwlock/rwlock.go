@@ -136,6 +136,10 @@ type Wait struct {
 	// ErrDeadlock, whoever has closed the cycle.
 	GivesWay bool
 
+	// Ride, if it is not nil, is work that whoever has the gate may do for the request that waits
+	// there, which ends with ErrTaken then. See Batch.
+	Ride any
+
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
 

@@ -117,6 +117,8 @@ type waiter struct {
 	looked bool
 
 	givesWay bool // as Wait has it
+	ride     any  // likewise
+	taken    bool // by a Batch; guarded as done is
 
 	// done is guarded by the mutexes of the places' shards, all of them locked. So is
 	// refused: why it was refused by another whose cycle it was in; else nil.
@@ -162,6 +164,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 		since:    now(),
 		stage:    from,
 		givesWay: bound.GivesWay,
+		ride:     bound.Ride,
 		slow:     bound.Slow,
 		granted:  make(chan struct{}),
 	}
@@ -177,6 +180,10 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	w.places.unlock()
 	retry(pending)
 	err := w.wait(ctx, bound)
+	if err == ErrTaken {
+		bound.Stats.count(w.since, nil)
+		return err
+	}
 	bound.Stats.count(w.since, err)
 	return err
 }
@@ -198,11 +205,11 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 		case <-ctx.Done():
 			return w.giveUp(ctx.Err())
 		case <-bound.Closed:
-			return w.giveUp(ErrClosed)
+			return w.giveUpUnlessTaken(ctx, ErrClosed)
 		case <-timer.C:
 		}
 		if now().since(w.since) >= bound.Timeout {
-			return w.giveUp(ErrTimeout)
+			return w.giveUpUnlessTaken(ctx, ErrTimeout)
 		}
 		if next, err = w.look(bound, true); err != nil {
 			return err
@@ -296,9 +303,21 @@ func (w *waiter) giveUp(reason error) error {
 	return w.unlockAndRefuse(refusal(w.places, now().since(w.since), reason), pending)
 }
 
+// giveUpUnlessTaken is giveUp for a reason that does not end the work of a request that was taken.
+func (w *waiter) giveUpUnlessTaken(ctx context.Context, reason error) error {
+	err := w.giveUp(reason)
+	if err == ErrTaken {
+		return w.goOnRiding(ctx)
+	}
+	return err
+}
+
 // outcome is what came of a waiter that another has finished.
 func (w *waiter) outcome() error {
-	if w.refused != nil {
+	switch {
+	case w.taken:
+		return ErrTaken
+	case w.refused != nil:
 		return w.refused
 	}
 	return nil

@@ -74,6 +74,9 @@ type Conn struct {
 	// drivers say of a good connection that it is not valid.
 	open *Rows
 
+	// Memo is what the client knows of the session. It forgets that when it may have changed.
+	Memo any
+
 	// changesSchema means that a statement of the transaction that may be open does: others
 	// see it when that has ended.
 	changesSchema bool

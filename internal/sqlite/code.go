@@ -7,6 +7,7 @@ import (
 
 // Primary result codes: https://www.sqlite.org/rescode.html
 const (
+	codeBusy     = 5
 	CodeReadOnly = 8
 	codeIOErr    = 10
 	codeCorrupt  = 11
@@ -32,3 +33,6 @@ func Code(err error) int {
 	}
 	return 0
 }
+
+// IsBusy tells whether another process has locked the database.
+func IsBusy(err error) bool { return Code(err) == codeBusy }

@@ -34,11 +34,15 @@ type cacheSet struct {
 	missed atomic.Uint64 // the hash of the last text that was looked for in vain
 }
 
-// cacheEntry never changes once it is in the cache.
+// cacheEntry never changes once it is in the cache, but for took.
 type cacheEntry struct {
 	query     string
 	statement Statement
+	took      Took
 }
+
+// Took is how long a text has taken the last time, for those who use it. The zero Took is: not known yet.
+type Took struct{ atomic.Int64 }
 
 // NewCache returns an empty cache for dialect d.
 func NewCache(d Dialect) *Cache {
@@ -66,9 +70,20 @@ func (c *Cache) Classify(query string) Statement {
 	s := c.classify(query)
 	if set.missed.Swap(hash) == hash {
 		// Cloned, since query may be a slice of something much larger.
-		set.add(&cacheEntry{strings.Clone(query), s})
+		set.add(&cacheEntry{query: strings.Clone(query), statement: s})
 	}
 	return s
+}
+
+// Took returns how long the text has taken, to read and to set; nil if the cache does not know the text.
+func (c *Cache) Took(query string) *Took {
+	if len(query) > maxText {
+		return nil
+	}
+	if e := c.sets[maphash.String(c.seed, query)%sets].find(query); e != nil {
+		return &e.took
+	}
+	return nil
 }
 
 func (c *Cache) classify(query string) Statement {

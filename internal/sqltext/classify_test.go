@@ -320,7 +320,7 @@ func TestStatementDetails(t *testing.T) {
 
 		{SQLite, "select 1", Statement{Kind: Read, Verb: "SELECT"}},
 		{Generic, "(select 1)", Statement{Kind: Read, Verb: "SELECT"}},
-		{SQLite, "with a as (select 1) update t set b = 1", Statement{Verb: "UPDATE"}},
+		{SQLite, "with a as (select 1) update t set b = 1", Statement{Verb: "UPDATE", Combines: true}},
 		{SQLite, "explain delete from t", Statement{Kind: Read, Verb: "EXPLAIN"}},
 		{SQLite, "frobnicate", Statement{}},
 
@@ -354,7 +354,7 @@ func TestStatementDetails(t *testing.T) {
 		{MySQL, "BEGIN NOT ATOMIC COMMIT", Statement{Verb: "BEGIN", MayBegin: true, MayEnd: true}},
 
 		{SQLite, "SELECT 1; SELECT 2", Statement{Verb: "SELECT", Multi: true}},
-		{SQLite, ";DELETE FROM t", Statement{Verb: "DELETE"}},
+		{SQLite, ";DELETE FROM t", Statement{Verb: "DELETE", Combines: true}},
 		{SQLite, "BEGIN; DELETE FROM t", Statement{Verb: "BEGIN", Multi: true, MayBegin: true}},
 		{SQLite, "DELETE FROM t; COMMIT", Statement{Verb: "DELETE", Multi: true, MayEnd: true}},
 		{SQLite, "SELECT 1; DROP TABLE t; SELECT 2", Statement{Verb: "SELECT", Multi: true, DDL: true}},

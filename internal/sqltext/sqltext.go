@@ -99,6 +99,10 @@ type Statement struct {
 	// prepared. Both are those of all statements of the string together.
 	Settles Settles
 	Alters  Alters
+
+	// Combines: a statement of SQLite that only writes rows, and that may run in one transaction with those of others, on
+	// any connection.
+	Combines bool
 }
 
 // unclear is the answer for text that cannot be taken apart with certainty.
@@ -112,7 +116,9 @@ func Classify(d Dialect, query string) Statement {
 		return unclear("")
 	}
 	if d != Generic {
-		return classify(d, query)
+		s := classify(d, query)
+		s.Combines = d == SQLite && combines(s, query)
+		return s
 	}
 	s := classify(SQLite, query)
 	s = common(s, classify(PostgreSQL, query))

@@ -1,0 +1,143 @@
+package rwlock
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// ErrTaken is returned by a wait whose request another has taken, to do its work: see Batch. Either
+// that is done, or the context has ended meanwhile, and it goes on.
+var ErrTaken = errors.New("rwlock: the request was taken by the holder of the gate")
+
+// A Batch is the requests that the holder of a gate takes from its queue, to do their work itself
+// and give them its own turn: those with a Wait.Ride. It takes the first that waits there, again
+// and again, and never past one that it cannot take.
+//
+// The request need not have the gate then. It gets the user's lock that it waits for, which must be
+// free, but for what is in the batch: several requests for one lock have it one after the other, and
+// the first of them holds it for all until the end. So nobody else has it in between.
+//
+// A Batch belongs to the goroutine that has the gate, which must call End before it gives that up.
+type Batch struct {
+	gate  *Hold
+	holds []*Hold   // of the users' locks
+	taken []*waiter // those of the batch, in their order
+}
+
+// Begin begins a batch of who has the gate, and a user's lock, which may be idle.
+func (b *Batch) Begin(gate, user *Hold) {
+	b.gate = gate
+	b.holds = append(b.holds[:0], user)
+	b.taken = b.taken[:0]
+}
+
+// Len returns how many requests the batch has taken.
+func (b *Batch) Len() int { return len(b.taken) }
+
+// Take takes the first request at the gate, if it can, and its ride is one that may be taken. It
+// returns the ride; nil if there is none.
+func (b *Batch) Take(may func(ride any) bool) (ride any) {
+	w := b.first(may)
+	if w == nil {
+		return nil
+	}
+	w.places.lock()
+	if w.done || !b.mayTake(w) {
+		w.places.unlock()
+		return nil
+	}
+	var pending []*waiter
+	for i := range w.places {
+		pending = b.take(&w.places[i], pending)
+	}
+	w.taken = true
+	w.end()
+	w.places.unlock()
+	b.taken = append(b.taken, w)
+	retry(pending)
+	return w.ride
+}
+
+// first returns the waiter whose turn is next at the gate, if it may be taken. Those that let pass
+// whoever comes have had their turn, and wait for something else.
+func (b *Batch) first(may func(ride any) bool) *waiter {
+	l := b.gate.lockShard()
+	if l == nil {
+		return nil
+	}
+	defer l.shard.mu.Unlock()
+	for h := l.queue.head(); h != nil; h = h.next {
+		w := h.wait
+		if w.letsAllPass(l) {
+			continue
+		}
+		if w.ride == nil || !may(w.ride) {
+			return nil
+		}
+		return w
+	}
+	return nil
+}
+
+// mayTake reports whether nothing is in the way of the waiter, whose places' shards are locked, but
+// what is the batch's.
+func (b *Batch) mayTake(w *waiter) bool {
+	for _, p := range w.places {
+		if p.lock.isGate() {
+			if p.lock != b.gate.lock.Load() || p.lock.holders.first != b.gate {
+				return false
+			}
+			continue
+		}
+		for o := p.lock.holders.first; o != nil; o = o.next {
+			if !slices.Contains(b.holds, o) {
+				return false
+			}
+		}
+		for o := p.lock.queue.head(); o != nil && o != p.hold; o = o.next {
+			if p.lock.outOfTurn(p.hold, o) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// take takes the waiter's place from the queue, and grants the lock of a user if the batch has not
+// got it. It appends to pending the waiters to be retried.
+func (b *Batch) take(p *place, pending []*waiter) []*waiter {
+	p.lock.dequeue(p.hold)
+	if p.lock.isGate() || !p.lock.holders.empty() {
+		p.hold.disclaim()
+	} else {
+		p.lock.grant(p.hold)
+		b.holds = append(b.holds, p.hold)
+	}
+	return p.lock.wake(pending)
+}
+
+// End releases the users' locks that were granted to the batch, and then tells all who wait that
+// their work is done.
+func (b *Batch) End() {
+	for i, h := range b.holds {
+		if i > 0 { // the first is the caller's own
+			h.Release()
+		}
+	}
+	for _, w := range b.taken {
+		close(w.granted)
+	}
+	clear(b.holds)
+	clear(b.taken)
+	b.holds, b.taken = b.holds[:0], b.taken[:0]
+}
+
+// goOnRiding waits until the work of a request that was taken is done, or the context ends.
+func (w *waiter) goOnRiding(ctx context.Context) error {
+	select {
+	case <-w.granted:
+	case <-ctx.Done():
+	}
+	return ErrTaken
+}
