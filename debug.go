@@ -57,7 +57,7 @@ func (s *Store) databases() []*storeDB {
 	if s.shards == nil {
 		return []*storeDB{s.own}
 	}
-	return append(s.shards.databases(), s.own)
+	return append(s.shards.Databases(), s.own)
 }
 
 // logLong logs the locks that have been held for long: one line each.

@@ -27,6 +27,7 @@ var order = []struct {
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
+	{"internal/tenants", nil},
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},
@@ -54,6 +55,7 @@ var order = []struct {
 		"internal/server",
 		"internal/sqlite",
 		"internal/sqltext",
+		"internal/tenants",
 		"github.com/jmoiron/sqlx",
 	}, innerDrivers...)},
 

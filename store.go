@@ -17,6 +17,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/redact"
+	"github.com/calmdocs/dblocker/internal/tenants"
 )
 
 // A Store hands out sqlx handles that are under a user's lock:
@@ -43,8 +44,8 @@ import (
 //
 // cancel is never nil, also beside an error, and does nothing the second time.
 type Store struct {
-	own    *storeDB // of the data source name
-	shards *shards  // nil if all users are in own
+	own    *storeDB                 // of the data source name
+	shards *tenants.Cache[*storeDB] // nil if all users are in own
 	debug  bool
 	done   chan struct{} // closed by Close
 	stop   func() bool
@@ -68,13 +69,17 @@ type storeDB struct {
 	borrowed bool // db is not ours: c takes its connections
 }
 
-func (on *storeDB) close() error {
+// Close implements [tenants.Database].
+func (on *storeDB) Close() error {
 	var err error
 	if on.borrowed {
 		err = on.c.Close()
 	}
 	return errors.Join(err, on.db.Close())
 }
+
+// Refuse implements [tenants.Database]: nobody gets a lock any more.
+func (on *storeDB) Refuse() { on.c.Close() }
 
 // New opens a database for a [Store]. driverName and dataSourceName are those of the
 // inner driver, such as "sqlite3" and "app.db", or those of dblocker. With debug, the
@@ -96,7 +101,7 @@ func New(ctx context.Context, driverName, dataSourceName string, debug bool, opt
 	}
 	s := &Store{own: own, debug: debug, done: make(chan struct{}), live: make(map[*section]struct{})}
 	if cfg := own.c.config; cfg.connect != nil || cfg.shardDSN != nil {
-		s.shards = newShards(s.done, cfg, driverName, dataSourceName, opts)
+		s.shards = shardsOf(s.done, cfg, driverName, dataSourceName, opts)
 	}
 	if debug {
 		go s.watch()
@@ -188,9 +193,9 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	s.stop()
-	err := s.own.close() // first, so that nobody who waits gets a lock now
+	err := s.own.Close() // first, so that nobody who waits gets a lock now
 	if s.shards != nil {
-		s.shards.close()
+		s.shards.Close()
 	}
 	for _, sec := range live {
 		sec.locks.End(errClosed)
@@ -199,7 +204,7 @@ func (s *Store) Close() error {
 		db.Close()
 	}
 	if s.shards != nil {
-		s.shards.wait()
+		s.shards.Wait()
 	}
 	return err
 }
@@ -272,7 +277,7 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 	}
 	on, release := s.own, func() {}
 	if s.shards != nil {
-		if on, release, err = s.shards.take(ctx, user); err != nil {
+		if on, release, err = s.shards.Take(ctx, user); err != nil {
 			return nil, nil, err
 		}
 	}
