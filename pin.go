@@ -113,17 +113,18 @@ func (p *pin) close() {
 // deadlock search knows by Hold.With that who has it waits for something else.
 type turn struct {
 	lock  *rwlock.Lock
-	brief rwlock.Hold  // of who does not wait
+	brief rwlock.Hold  // of who does not wait: several may try it at a time, so nothing of it is set then
 	has   *rwlock.Hold // who has it; guarded by the turn
 }
 
-func newTurn() turn { return turn{lock: rwlock.NewLock(turnName, 0)} }
+func newTurn() turn {
+	return turn{lock: rwlock.NewLock(turnName, 0), brief: rwlock.Hold{Kind: rwlock.Leaf}}
+}
 
 const turnName = "the turn on the section's pinned connection"
 
 // acquire waits for the turn, for the call that h is of.
 func (t *turn) acquire(ctx context.Context, h *rwlock.Hold, w rwlock.Wait) error {
-	h.Kind = rwlock.Leaf
 	if err := t.lock.Acquire(ctx, rwlock.Exclusive, h, w); err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 		c.pins = new(pinUse)
 	}
 	turn := &c.pins.turn
-	turn.Owner, turn.Work = owner, &c.resident
+	turn.Owner, turn.Kind, turn.Work = owner, rwlock.Leaf, &c.resident
 	w := c.waitForTurn()
 	if c.late.any && ctx.Done() == nil {
 		w = rwlock.Wait{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,4 +97,24 @@ func TestTurnObeysLockTimeout(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// TestTurnIsTriedByMany: a fill and the end of a section try at any time, and have it one at a time.
+func TestTurnIsTriedByMany(t *testing.T) {
+	turn := newTurn()
+	var tries sync.WaitGroup
+	var n int // guarded by the turn
+	for range 4 {
+		tries.Go(func() {
+			for range 1000 {
+				if turn.tryLock() {
+					n++
+					turn.unlock()
+				}
+			}
+		})
+	}
+	if tries.Wait(); n == 0 || !turn.tryLock() {
+		t.Errorf("had by %d, the turn is not free", n)
+	}
 }
