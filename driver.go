@@ -220,9 +220,20 @@ func unknownDriver(name string) error {
 		registered = strings.Join(have, ", ")
 	}
 	if pkg := drivers.Named[name]; pkg != "" {
-		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q (registered are: %s)", name, pkg, registered)
+		return fmt.Errorf("dblocker: the inner driver %q is not registered; import _ %q%s (registered are: %s)", name, pkg, orAnother(name, have), registered)
 	}
 	return fmt.Errorf("dblocker: unknown inner driver %q (forgotten import?); registered are: %s; write driver[?options]:inner-dsn, %s", name, registered, dsnExample)
+}
+
+// orAnother names the one of the registered drivers that is for the same engine as name, if there is one of
+// those that dblocker has names for.
+func orAnother(name string, registered []string) string {
+	for _, other := range registered {
+		if drivers.Named[other] != "" && engines.Detect(nil, other) == engines.Detect(nil, name) {
+			return fmt.Sprintf(", or name the driver %q, which is for the same engine", other)
+		}
+	}
+	return ""
 }
 
 var textCaches sync.Map // of *sqltext.Cache by textsKey

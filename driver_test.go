@@ -177,6 +177,7 @@ func TestBadDSN(t *testing.T) {
 		{"dblocker", ":app.db", []string{"no driver", "driver[?options]:inner-dsn"}},
 		{"dblocker", "?lock_timeout=5s:app.db", []string{"no driver"}},
 		{"dblocker", "sqlite4:app.db", []string{`"sqlite4"`, "sqlite3", "postgres", "forgotten import"}},
+		{"dblocker", "sqlite://app.db", []string{"modernc.org/sqlite", `or name the driver "sqlite3"`}},
 		{"dblocker", "pgx:postgres://u:hunter2@h/app", []string{`"pgx"`, "github.com/jackc/pgx/v5/stdlib"}},
 		{"sqlite-dblocker", "app.db", []string{`"sqlite"`, "modernc.org/sqlite"}},
 		{"dblocker", "host=h password=hunter2 options=-c:x", []string{"no driver", "driver[?options]:inner-dsn"}},
