@@ -2,7 +2,6 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -13,19 +12,15 @@ import (
 )
 
 // useGate gives the pool the gate of its database, if it needs one.
-func (p *pool) useGate(d *server.Engine, inner driver.Connector) {
+func (p *pool) useGate(d *server.Engine) {
 	if !d.Gated {
 		return
 	}
 	p.gate = p.database.Gate
-	s, ok := inner.(*sqlite.Connector)
-	if !ok {
-		return
-	}
-	if s.IsImmutable() {
+	if p.sqlite.IsImmutable() {
 		p.gate = nil
 	}
-	p.readOnly = s.OpensReadOnly()
+	p.readOnly = p.sqlite.OpensReadOnly()
 }
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if

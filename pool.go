@@ -26,7 +26,8 @@ import (
 type pool struct {
 	config    *config
 	inner     driver.Connector
-	dsn       *string // nil if it is not known
+	sqlite    *sqlite.Connector // that inner is; nil if it is another
+	dsn       *string           // nil if it is not known
 	connector server.Connector
 	servers   server.Pool
 	database  *databases.Database // that the handle has open
@@ -49,7 +50,7 @@ type pool struct {
 const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
 
 func newPool(c *Connector) (*pool, error) {
-	p := pool{config: c.config, inner: c.inner, dsn: c.dsn}
+	p := pool{config: c.config, inner: c.inner, sqlite: sqlite.Of(c.inner), dsn: c.dsn}
 	library := drivers.Package(c.driver.Unwrap())
 	database, err := c.openDatabase(library)
 	if err != nil {
@@ -65,7 +66,7 @@ func newPool(c *Connector) (*pool, error) {
 		database.Retain() // as lockspace, for close to be the same
 	}
 	p.users = p.lockspace.Users
-	p.useGate(c.dialect, c.inner)
+	p.useGate(c.dialect)
 	p.attached.Open(database, &p, p.gate != nil)
 	c.prepareServers(&p)
 	p.useWALReader(c.config, c.dsn)
@@ -77,13 +78,12 @@ func newPool(c *Connector) (*pool, error) {
 // prepareServers prepares the server connections of the pool.
 func (c *Connector) prepareServers(p *pool) {
 	limits := c.limits
-	_, isSQLite := c.inner.(*sqlite.Connector)
 	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.Schema,
-		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: isSQLite}
+		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: p.sqlite != nil}
 	if isPgxPool(c.inner) {
 		limits.MaxIdleConns, p.connector.Timeout = 0, c.connTimeout
 	}
-	if isSQLite && p.gate != nil { // another may wait for what we close
+	if p.sqlite != nil && p.gate != nil { // another may wait for what we close
 		p.conns = &p.gate.Conns
 		p.connector.Wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
@@ -108,12 +108,10 @@ func isPgxPool(c driver.Connector) bool {
 	return pool.Kind() == reflect.Pointer && !pool.IsNil()
 }
 
-// databases.Open returns the handle's database, which it retains for the pool.
+// openDatabase returns the handle's database, which it retains for the pool.
 func (c *Connector) openDatabase(library string) (*databases.Database, error) {
-	if s, ok := c.inner.(*sqlite.Connector); ok {
-		if path := s.Path(); path != "" {
-			return databases.OpenFile(path, library)
-		}
+	if path := sqlite.Of(c.inner).Path(); path != "" {
+		return databases.OpenFile(path, library)
 	}
 	return databases.Open(c.databaseID(library), library)
 }
@@ -124,11 +122,7 @@ func (c *Connector) databaseID(library string) string {
 	if c.dsn == nil {
 		return ""
 	}
-	dsn := *c.dsn
-	if s, ok := c.inner.(*sqlite.Connector); ok {
-		dsn = s.GivenDSN()
-	}
-	id := c.dialect.Database(dsn)
+	id := c.dialect.Database(sqlite.Of(c.inner).GivenDSN(*c.dsn))
 	if id == "" {
 		return ""
 	}
@@ -155,9 +149,7 @@ func (p *pool) close() error {
 	defer p.release()
 	p.leaveGate()
 	p.walReader.Close(true)
-	if s, ok := p.connector.Inner.(*sqlite.Connector); ok {
-		s.Stop()
-	}
+	p.sqlite.Stop()
 	defer p.attached.Close()
 	return p.servers.Close()
 }
@@ -215,7 +207,7 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 	if setUp := p.config.dialect.SetUp; setUp != nil {
 		journal := ""
 		if beside {
-			journal = sqlite.JournalBeside(p.gate, p.inner)
+			journal = p.sqlite.JournalBeside(p.gate)
 		}
 		journal, err := setUp(ctx, p.inner, sc, journal)
 		if err != nil {
@@ -235,11 +227,7 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 func (p *pool) Drawn() { p.database.Look() }
 
 // Closing implements [server.Host].
-func (p *pool) Closing() {
-	if s, ok := p.inner.(*sqlite.Connector); ok {
-		s.LetGo()
-	}
-}
+func (p *pool) Closing() { p.sqlite.LetGo() }
 
 // Closed implements [server.Host].
 func (p *pool) Closed(sc *server.Conn) { p.attached.Closed(sc) }

@@ -10,7 +10,7 @@ import (
 
 // setUp learns the journal mode of a new connection.
 func setUp(ctx context.Context, inner driver.Connector, sc *server.Conn, journal string) (string, error) {
-	c, _ := inner.(*Connector)
+	c := Of(inner)
 	if c.isOfAFile() {
 		sc.DistrustOn(&c.trust, c.isOfTheFile)
 	}
@@ -20,11 +20,10 @@ func setUp(ctx context.Context, inner driver.Connector, sc *server.Conn, journal
 	return c.journalOf(ctx, sc)
 }
 
-// JournalBeside returns the journal mode of a connection that inner has made beside another, if
+// JournalBeside returns the journal mode of a connection that c has made beside another, if
 // that need not be asked for: the driver has set it, and it is the one that the other
 // connection keeps the file in, or has left it in.
-func JournalBeside(g *gate.Gate, inner driver.Connector) string {
-	c, _ := inner.(*Connector)
+func (c *Connector) JournalBeside(g *gate.Gate) string {
 	if mode := c.setsJournal(); mode != "" && g.Keeps(mode) {
 		return mode
 	}

@@ -75,20 +75,37 @@ func (c *Connector) opened() *opening {
 	return &c.given.opening
 }
 
-// isOfAFile tells whether c, which may be nil, opens a file.
+// Of returns the Connector that a handle's inner connector is; nil if it is another. A nil
+// Connector opens no file, and knows no DSN.
+func Of(inner driver.Connector) *Connector {
+	c, _ := inner.(*Connector)
+	return c
+}
+
+// isOfAFile tells whether c opens a file.
 func (c *Connector) isOfAFile() bool { return c != nil && c.dsn.kind() == kindFile }
 
 // IsImmutable tells that SQLite takes no lock on what c opens.
-func (c *Connector) IsImmutable() bool { return c.dsn.isImmutable() }
+func (c *Connector) IsImmutable() bool { return c != nil && c.dsn.isImmutable() }
 
 // OpensReadOnly tells that SQLite opens the file only to read.
-func (c *Connector) OpensReadOnly() bool { return c.dsn.last("mode") == "ro" }
+func (c *Connector) OpensReadOnly() bool { return c != nil && c.dsn.last("mode") == "ro" }
 
 // Path returns the absolute path of the file; "" if there is none.
-func (c *Connector) Path() string { return c.opened().path }
+func (c *Connector) Path() string {
+	if c == nil {
+		return ""
+	}
+	return c.opened().path
+}
 
-// GivenDSN returns the DSN that the driver is given.
-func (c *Connector) GivenDSN() string { return c.opened().dsn }
+// GivenDSN returns the DSN that the driver is given; other if c is nil.
+func (c *Connector) GivenDSN(other string) string {
+	if c == nil {
+		return other
+	}
+	return c.opened().dsn
+}
 
 // warn logs what in the DSN does not do what it says.
 func (c *Connector) warn() {
@@ -154,7 +171,7 @@ func (c *Connector) connectToMemory(ctx context.Context, inner driver.Connector)
 // connection: so before that, one is opened which nobody uses. Not earlier, since hooks of
 // the program see it.
 func (c *Connector) LetGo() {
-	if kind := c.dsn.kind(); kind != kindMemory && kind != kindNamedMemory {
+	if c == nil || c.dsn.kind() != kindMemory && c.dsn.kind() != kindNamedMemory {
 		return
 	}
 	c.mu.Lock()
@@ -172,6 +189,9 @@ func (c *Connector) LetGo() {
 
 // Stop tells that the handle is about to be closed.
 func (c *Connector) Stop() {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
