@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"reflect"
-	"strings"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/databases"
@@ -80,7 +78,7 @@ func (c *Connector) prepareServers(p *pool) {
 	limits := c.limits
 	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.Schema,
 		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: p.sqlite != nil}
-	if isPgxPool(c.inner) {
+	if drivers.IsPgxPool(c.inner) {
 		limits.MaxIdleConns, p.connector.Timeout = 0, c.connTimeout
 	}
 	if p.sqlite != nil && p.gate != nil { // another may wait for what we close
@@ -92,20 +90,6 @@ func (c *Connector) prepareServers(p *pool) {
 		p.servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
 	}
 	p.servers.Open(&p.connector, limits)
-}
-
-// isPgxPool tells whether connections are borrowed from a pool of pgx, in which a connection that
-// is idle here is one that its other users cannot have.
-func isPgxPool(c driver.Connector) bool {
-	v := reflect.ValueOf(c)
-	if v.Kind() == reflect.Pointer {
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct || !strings.HasPrefix(v.Type().PkgPath(), "github.com/jackc/pgx/") {
-		return false
-	}
-	pool := v.FieldByName("pool")
-	return pool.Kind() == reflect.Pointer && !pool.IsNil()
 }
 
 // openDatabase returns the handle's database, which it retains for the pool.
