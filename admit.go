@@ -68,9 +68,10 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if kind == rwlock.Rows {
 		req.mode = modeOf(st)
 	} else if adm.mayRide = c.mayRide(op, adm); adm.mayRide {
-		req.rides = adm
+		req.ride = c.newRide(op.ctx, adm)
 	}
 	if err := c.lock(op, h, req); err != nil {
+		adm.ride = req.ride // if it is errRidden
 		return err
 	}
 	if err := c.startTx(op); err != nil {

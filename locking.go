@@ -22,7 +22,7 @@ type request struct {
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
 
-	rides *admission // the statement, if another may run it; else nil
+	ride *ride // the statement, if another may run it and somebody is at the gate; else nil
 }
 
 // gateNeed says whether an operation asks anything of the gate.
@@ -119,7 +119,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		c.giveBack()
 	}
 	take := func() error {
-		if req.rides != nil && c.pool.gate.Writers() > 1 {
+		if req.ride != nil && c.pool.gate.Writers() > 1 {
 			return c.takeOrRide(ctx, h, req, id)
 		}
 		return c.take(ctx, h, req, c.waitFor(req))

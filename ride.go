@@ -50,12 +50,22 @@ func (c *conn) mayRide(op *operation, adm *admission) bool {
 		!op.id.Owner.HasPending() && !op.id.Owner.HasRows()
 }
 
+// newRide returns one for a statement that may ride, unless nobody is at the gate, or its arguments cannot be
+// copied: then it returns nil.
+func (c *conn) newRide(ctx context.Context, adm *admission) *ride {
+	if c.pool.gate.Writers() == 0 {
+		return nil
+	}
+	r := &ride{pool: c.pool, ctx: context.WithoutCancel(ctx)}
+	if !r.load(adm) {
+		return nil
+	}
+	return r
+}
+
 // takeOrRide is take for a statement that may ride; then its error is errRidden.
 func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
-	r := &ride{pool: c.pool, ctx: context.WithoutCancel(ctx)}
-	if !r.load(req.rides) {
-		return c.take(ctx, h, req, c.waitFor(req))
-	}
+	r := req.ride
 	c.describe(&r.hold, req, id)
 	r.hold.Gate.Come(c.pool.gate)
 	w := c.waitFor(req)
@@ -65,7 +75,6 @@ func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id lo
 	case nil:
 		r.hold.MoveTo(h, &c.resident)
 	case rwlock.ErrTaken:
-		req.rides.ride = r
 		return errRidden
 	}
 	return err
