@@ -47,8 +47,6 @@ var order = []struct {
 		"internal/gate",
 		"internal/locks",
 		"internal/lost",
-		"internal/mysql",
-		"internal/postgres",
 		"internal/redact",
 		"internal/rwlock",
 		"internal/seen",

@@ -12,7 +12,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/lost"
-	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -220,7 +219,7 @@ func (p *pool) Closed(sc *server.Conn) { p.attached.Closed(sc) }
 func (p *pool) ExplainConnect(err error) error {
 	err = explainStub(err)
 	if dsn := p.dsn; dsn != nil {
-		return redact.DialError(err, *dsn, mysql.ErrorNumber(err) != 0)
+		return redact.DialError(err, *dsn, engines.FromServer(err))
 	}
 	return err
 }

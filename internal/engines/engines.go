@@ -35,6 +35,9 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
+// FromServer tells whether a server has sent an error, where that is not plain from its type.
+func FromServer(err error) bool { return mysql.ErrorNumber(err) != 0 }
+
 // Detect recognizes the engine by the registered name of the driver, and
 // else by its Go type: programs register variants under names of their own, and
 // wrappers hide the type.
