@@ -86,7 +86,7 @@ func (sc *Conn) Close() (err error) {
 	if sc.closed {
 		return nil
 	}
-	if thrown := Apart(sc.cfg.Logger, func() { err = sc.shut() }); thrown != nil {
+	if thrown := apart(sc.cfg.Logger, func() { err = sc.shut() }); thrown != nil {
 		return thrown
 	}
 	return err

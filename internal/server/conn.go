@@ -39,8 +39,7 @@ func NewConn(ci driver.Conn, cfg *Config) *Conn {
 // interfaces of a connection: where the inner one lacks an interface, it does
 // what database/sql does for such a driver.
 //
-// The pool owns it. Only who has drawn it uses it, one call at a time. If those are several, as with a
-// pinned connection, they take turns.
+// The pool owns it. Only who has drawn it uses it, one call at a time. If those are several, they take turns.
 type Conn struct {
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil

@@ -54,7 +54,7 @@ func awaitDial(ctx context.Context, l *slog.Logger, timeout time.Duration, host 
 
 // dial gives what open returns to who waits for it, if that has not left.
 func dial(ctx context.Context, l *slog.Logger, open func(context.Context) (*Conn, error), done chan<- dialing, left <-chan func()) {
-	d := dialing{err: ErrGoexit}
+	d := dialing{err: errGoexit}
 	defer func() {
 		select {
 		case done <- d:

@@ -22,10 +22,10 @@ func Contain(l *slog.Logger, f func()) (err error) {
 	return nil
 }
 
-// Apart is Contain on a goroutine of its own, so that not even runtime.Goexit goes any further: that
-// is ErrGoexit.
-func Apart(l *slog.Logger, f func()) (err error) {
-	err = ErrGoexit
+// apart is Contain on a goroutine of its own, so that not even runtime.Goexit goes any further: that
+// is errGoexit.
+func apart(l *slog.Logger, f func()) (err error) {
+	err = errGoexit
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -35,15 +35,15 @@ func Apart(l *slog.Logger, f func()) (err error) {
 	return err
 }
 
-// ErrGoexit is what Apart returns if the goroutine was ended.
-var ErrGoexit = errors.New("dblocker: the driver ended its goroutine by runtime.Goexit")
+// errGoexit is what apart returns if the goroutine was ended.
+var errGoexit = errors.New("dblocker: the driver ended its goroutine by runtime.Goexit")
 
-// Raise goes on with what Contain or Apart has caught, where the caller is the program's goroutine.
+// Raise goes on with what Contain or apart has caught, where the caller is the program's goroutine.
 func Raise(err error) {
 	if p, ok := err.(*PanicError); ok {
 		panic(p.Value)
 	}
-	if err == ErrGoexit {
+	if err == errGoexit {
 		runtime.Goexit()
 	}
 }

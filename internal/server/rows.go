@@ -251,7 +251,7 @@ func (r *Rows) TakeOff() *Kept {
 	return kept
 }
 
-// endedRows are what remains of rows that the end of a section has closed.
+// endedRows are what remains of rows that were ended.
 type endedRows struct {
 	columns []string
 	reason  error

@@ -57,7 +57,7 @@ func (r *Rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok b
 
 // columnInMemory returns what is known of a column of rows that were read ahead, nil of
 // others. The caller has mu, and keeps it while the inner rows are asked: database/sql lets
-// nobody but itself close them meanwhile, and does not know of the end of a section.
+// nobody but itself close them meanwhile, and does not know that others end them.
 func (r *Rows) columnInMemory(index int) *columnType {
 	m := r.memory.Load()
 	if m == nil {
