@@ -3,6 +3,7 @@ package dblocker
 import (
 	"database/sql/driver"
 
+	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -15,9 +16,9 @@ type admission struct {
 	server.Call
 	raw *rawTx // the transaction that it may begin; nil if it begins none
 
-	// Of an Exec that may be combined with others: see ride.go.
+	// Of an Exec that may be combined with others: see combine.go.
 	mayRide, alone bool
-	ride           *ride // which it has had; else nil
+	ride           *combine.Ride // which it has had; else nil
 }
 
 // read makes it that of a statement, prepared as s or else given as text.

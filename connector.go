@@ -216,7 +216,6 @@ type handle struct {
 
 	lockWaits, connWaits rwlock.WaitStats
 	spills               atomic.Int64
-	combined             combinedStats
 
 	rows server.HandleRows
 

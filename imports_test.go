@@ -38,7 +38,9 @@ var order = []struct {
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/databases", []string{"internal/gate", "internal/locks", "internal/server", "internal/sqlite"}},
+	{"internal/combine", []string{"internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
 	{".", append([]string{
+		"internal/combine",
 		"internal/databases",
 		"internal/drivers",
 		"internal/dsnparts",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -22,7 +23,7 @@ type request struct {
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
 
-	ride *ride // the statement, if another may run it and somebody is at the gate; else nil
+	ride *combine.Ride // the statement, if another may run it and somebody is at the gate; else nil
 }
 
 // gateNeed says whether an operation asks anything of the gate.

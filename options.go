@@ -73,7 +73,7 @@ func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
 // combine=on or off). Where many wait to write to one file, whoever has the turn runs the
 // statements of the others too, commits once for all of them, and each caller gets its own result or
 // error after that. Only an Exec of one statement that writes rows is combined, outside of
-// transactions, sections and a sql.Conn, and only where no function, temporary trigger or deferred
+// transactions, pinned sections and a sql.Conn, and only where no function, temporary trigger or deferred
 // foreign key could tell the difference; one that takes longer than half a millisecond runs by
 // itself. A commit hook is called once for all. It is on by default.
 func Combine(on bool) Option {

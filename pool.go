@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
@@ -35,6 +36,8 @@ type pool struct {
 	leaveGate func()              // of the database, where it is a visitor
 
 	attached databases.Attached // the files that connections have attached
+
+	combining combine.Env // of writes to one SQLite file
 
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	opensAttached bool        // connections may have files attached from the start
@@ -67,6 +70,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.attached.Open(database, &p, p.gate != nil)
 	c.prepareServers(&p)
 	p.useWALReader(c.config, c.dsn)
+	p.combining.Texts, p.combining.Logger = c.texts, c.logger
 	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
 	p.leaveGate = database.Gate.Register(&p)
 	return &p, nil

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -16,7 +17,7 @@ import (
 func (c *conn) exec(op *operation, s *stmt, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	for tries, alone := 0, false; ; {
 		res, err = c.execOnce(op, s, query, args, alone)
-		if err == errAlone {
+		if err == combine.ErrAlone {
 			alone = true
 		} else if !startsAnew(err, &tries) {
 			return res, err
@@ -63,7 +64,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		return err
 	})
 	c.noteSent(ctx, adm, nil)
-	if err == errLeadLost { // before others have the gate
+	if err == combine.ErrLost { // before others have the gate
 		c.discard()
 		err = driver.ErrBadConn // database/sql tries again
 	}

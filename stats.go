@@ -52,9 +52,9 @@ func Stats(db Handle) (Statistics, error) {
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
-		Batches:     c.combined.batches.Load(),
-		Combined:    c.combined.calls.Load(),
-		Alone:       c.combined.alone.Load(),
+		Batches:     p.combining.Batches.Load(),
+		Combined:    p.combining.Calls.Load(),
+		Alone:       p.combining.Alone.Load(),
 		Server:      p.servers.DB().Stats(),
 	}
 	for _, i := range p.users.Snapshot() {

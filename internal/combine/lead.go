@@ -1,0 +1,268 @@
+// Package combine lets one caller write to a SQLite file for all who wait.
+//
+// Whoever has the gate of the file runs the statements of those who wait for it, on its own connection, in
+// one transaction of SQLite's, and answers them after the COMMIT. So there is no wake-up between two
+// writes, and one commit, with its sync, serves many.
+//
+// Nothing of that can be seen by the callers but the speed:
+//
+//   - Only what any connection of the pool could have run is combined.
+//   - Statements run in the order of the queue, each under its user's lock, which lasts until
+//     after the COMMIT: see rwlock.Batch.
+//   - A statement that fails has been undone by SQLite, and it alone: its error is its own caller's.
+//     The transaction ends with it, since SQLite may have ended it too.
+//   - If the COMMIT fails, nothing of the transaction was written. Then each statement runs by itself, for
+//     its own result or error. So it does after a panic, or where the leader cannot go on.
+//   - What takes long runs alone, and what has never been run: nobody's answer is to wait for a
+//     stranger's long statement.
+package combine
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+const (
+	mostRides   = 64                     // that a leader runs for others
+	longestLead = 2 * time.Millisecond   // that it does so, but for the statement that is running then
+	fewRides    = 8                      // that are not worth to look whether their callers come back
+	long        = 500 * time.Microsecond // what takes no less runs alone
+)
+
+// An Env is what the leads and rides of one pool of connections have in common.
+type Env struct {
+	Texts  *sqltext.Cache // which remembers how long they take
+	Logger *slog.Logger
+
+	// Batches, Calls and Alone count the transactions in which statements of others ran, these, and those
+	// that had to run by themselves after all.
+	Batches, Calls, Alone atomic.Int64
+}
+
+// ErrLost says that the leader's connection is lost, and that nothing was done.
+var ErrLost = errors.New("the connection was lost while it was used for others")
+
+// A Lead is the work of the one who has the gate for those who wait. End must be called, in whatever way
+// the work ends.
+type Lead struct {
+	env   *Env
+	sc    *server.Conn
+	gate  *rwlock.Hold // that it has
+	user  *rwlock.Hold // of its own user, which may be idle
+	batch rwlock.Batch
+	rides []*Ride
+	rest  int       // of the rides that it may take
+	now   time.Time // when it has looked last
+	until time.Time // it may take any
+	stop  bool      // a statement has failed: nothing more in this transaction
+	lost  bool      // the connection is: nothing more on it
+}
+
+// Begin begins the work of one who has the gate and, perhaps, a user's lock, on sc.
+func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
+	l := &Lead{env: env, sc: sc, gate: gate, user: user, rest: mostRides, now: time.Now()}
+	l.until = l.now.Add(longestLead)
+	l.batch.Begin(gate, user)
+	return l
+}
+
+// With runs the caller's own statement in one transaction with those that wait, and then goes on. It reports
+// false if there are none, or if they could not be run together: then nothing was done.
+func (l *Lead) With(ctx context.Context, call *server.Call) (res driver.Result, err error, led bool) {
+	if l.env.paceOf(call.Query) != short || !l.takeFirst() {
+		return nil, nil, false
+	}
+	if err := l.begin(); err != nil {
+		return nil, err, sqlite.IsBusy(err) // then its own would have waited in vain as well
+	}
+	res, err = l.run(context.WithoutCancel(ctx), call)
+	if !l.stop {
+		l.runTaken()
+	}
+	answered := len(l.rides)
+	if !l.commit() {
+		if l.lost {
+			return nil, ErrLost, true
+		}
+		return nil, nil, false
+	}
+	l.goOn(answered)
+	return res, err, true
+}
+
+// After runs those that wait when the caller's own statement, or transaction, has ended.
+func (l *Lead) After() { l.goOn(0) }
+
+// goOn runs one transaction after the other, as long as there is somebody who waits, and it may.
+// Many who were answered come back at once: they are let run for that, once each time.
+func (l *Lead) goOn(answered int) {
+	for !l.lost {
+		if !l.takeFirst() {
+			if answered < fewRides {
+				return
+			}
+			answered = 0
+			runtime.Gosched()
+			continue
+		}
+		if l.begin() != nil {
+			return
+		}
+		l.runTaken()
+		answered = len(l.rides)
+		if !l.commit() {
+			return
+		}
+	}
+}
+
+// takeFirst takes the first ride of a transaction.
+func (l *Lead) takeFirst() bool {
+	l.stop, l.now = false, time.Now()
+	return l.take(true)
+}
+
+// take takes the next ride.
+func (l *Lead) take(first bool) bool {
+	if l.rest == 0 || l.stop || !l.now.Before(l.until) {
+		return false
+	}
+	took := l.batch.Take(func(r any) bool {
+		next := r.(*Ride)
+		if next.env != l.env {
+			return false
+		}
+		p := l.env.paceOf(next.call.Query)
+		return p == short || first && p == unknown
+	})
+	if took == nil {
+		return false
+	}
+	r := took.(*Ride)
+	r.err = ErrAlone // unless it runs
+	l.rides = append(l.rides, r)
+	l.rest--
+	return true
+}
+
+// begin begins a transaction. If that fails, those that were taken run by themselves.
+func (l *Lead) begin() error {
+	_, err := l.exec("BEGIN IMMEDIATE")
+	if err != nil {
+		l.answer(ErrAlone)
+	}
+	return err
+}
+
+func (l *Lead) exec(query string) (driver.Result, error) {
+	return l.run(context.Background(), &server.Call{Statement: sqltext.Statement{Multi: true}, Query: query})
+}
+
+// runTaken runs the rides that were taken, and those that can be taken as well.
+func (l *Lead) runTaken() {
+	l.now = time.Now()
+	for i := 0; i < len(l.rides) && !l.stop; i++ {
+		r, start := l.rides[i], l.now
+		r.res, r.err = l.run(r.ctx, &r.call)
+		l.now = time.Now()
+		took := l.now.Sub(start)
+		if r.err == ErrAlone {
+			took = never
+		}
+		l.env.noteTook(r.call.Query, took)
+		if took < long {
+			l.take(false)
+		}
+	}
+}
+
+// run runs one statement. Any error makes it the last of its transaction; with a panic it is to run by
+// itself, for its caller to have that.
+func (l *Lead) run(ctx context.Context, call *server.Call) (res driver.Result, err error) {
+	l.stop, l.lost = true, true // also if the driver ends the goroutine
+	panicked := server.Contain(l.env.Logger, func() {
+		if res, err = l.sc.Exec(ctx, call); err == nil {
+			res = server.ReadResult(res)
+		}
+	})
+	if panicked != nil {
+		return nil, ErrAlone
+	}
+	l.stop = l.sc.Heed(err) != nil
+	l.lost = l.sc.HasFailed() || errors.Is(err, driver.ErrBadConn)
+	return res, err
+}
+
+// commit ends the transaction, and answers those whose statements it has. If it cannot, nothing was
+// written, and it reports false.
+func (l *Lead) commit() bool {
+	if !l.lost {
+		if _, err := l.exec("COMMIT"); err == nil {
+			l.answer(nil)
+			return true
+		}
+	}
+	l.rollback()
+	return false
+}
+
+// rollback makes sure that nothing is left of the transaction, before others have the gate.
+func (l *Lead) rollback() {
+	lost := l.lost
+	l.exec("ROLLBACK") // an error if SQLite has done that already
+	if lost || l.lost {
+		l.lost = true
+		l.sc.Fail()
+	}
+	l.answer(ErrAlone)
+}
+
+// answer answers those that were taken: with their own results, or an error instead.
+func (l *Lead) answer(err error) {
+	alone := 0
+	var left []*Ride
+	for i, r := range l.rides {
+		if err != nil {
+			r.res, r.err = nil, err
+		}
+		if r.err == ErrAlone {
+			alone++
+		}
+		if r.end() {
+			left = append(left, r)
+		}
+		l.rides[i] = nil
+	}
+	l.env.count(len(l.rides)-alone, alone)
+	l.rides = l.rides[:0]
+	l.batch.End()
+	for _, r := range left {
+		r.Hold.Release()
+	}
+	l.batch.Begin(l.gate, l.user)
+}
+
+func (env *Env) count(ran, alone int) {
+	env.Alone.Add(int64(alone))
+	if ran > 0 {
+		env.Batches.Add(1)
+		env.Calls.Add(int64(ran))
+	}
+}
+
+// End is for those who were taken when the work did not come to its end.
+func (l *Lead) End() {
+	if len(l.rides) > 0 {
+		l.rollback()
+	}
+}

@@ -1,0 +1,40 @@
+package combine
+
+import "time"
+
+// pace says what is known of the time that a text takes.
+type pace uint8
+
+const (
+	unknown pace = iota
+	short
+	tooLong
+)
+
+// never is noted of a text that is not to be combined, until it has run by itself.
+const never = time.Hour
+
+func (env *Env) paceOf(query string) pace {
+	t := env.Texts.Took(query)
+	switch {
+	case t == nil, t.Load() == 0:
+		return unknown
+	case t.Load() < int64(long):
+		return short
+	}
+	return tooLong
+}
+
+func (env *Env) noteTook(query string, took time.Duration) {
+	if t := env.Texts.Took(query); t != nil {
+		t.Store(int64(max(took, 1)))
+	}
+}
+
+// NoteAlone notes how long a statement has taken that ran by itself. It has had its own commit: if it took
+// long, that does not tell of the statement.
+func (env *Env) NoteAlone(query string, took time.Duration) {
+	if took < long {
+		env.noteTook(query, took)
+	}
+}
