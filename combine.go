@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -28,7 +27,7 @@ var errRidden = errors.New("the statement was run by another")
 // one transaction with those of others.
 func (c *conn) mayRide(op *operation, adm *admission) bool {
 	return adm.Statement.Combines && !adm.alone && c.db.combine && op.called == calledHandle && c.pool.gate != nil && !c.pool.readOnly &&
-		c.scope == nil && c.drawn.Conn == nil && op.pin == nil && !op.outside && op.mode == askedNone &&
+		c.scope == nil && (c.drawn.Conn == nil || c.wastesConn()) && op.pin == nil && !op.outside && op.mode == askedNone &&
 		c.pool.attached.Gates() == nil && c.statementTimeout(op) == 0 &&
 		!op.id.Owner.HasPending() && !op.id.Owner.HasRows()
 }
@@ -71,22 +70,19 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 }
 
 // execAndLead executes the caller's statement, and those of others who wait for the gate.
-func (c *conn) execAndLead(ctx context.Context, op *operation, sc *server.Conn, s *stmt, adm *admission) (driver.Result, error) {
-	start := time.Now()
+func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (driver.Result, error) {
 	if c.mayLead(sc, &c.leaf.Gate) {
 		lead := c.pool.combining.Begin(sc, &c.leaf.Gate.Hold, &c.leaf.Lock)
 		defer lead.End()
-		if res, err, led := lead.With(op.ctx, &adm.Call); led {
+		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return s.execOn(ctx, sc, &adm.Call) }); led {
 			return res, err
 		}
-		start = time.Now()
 	}
 	res, err := s.execOn(ctx, sc, &adm.Call)
 	if err != nil {
 		return nil, err
 	}
 	res = server.ReadResult(res)
-	c.pool.combining.NoteAlone(adm.Query, time.Since(start))
 	c.leadAfter(sc, &c.leaf, &c.leaf)
 	return res, nil
 }

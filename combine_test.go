@@ -487,6 +487,9 @@ func TestNotCombined(t *testing.T) {
 		"changes":           {query: "UPDATE counters SET n = changes() WHERE id = ?"},
 		"statement_timeout": {options: "statement_timeout=1m"},
 		"deferred key":      {params: "_foreign_keys=1", prepare: []string{"CREATE TABLE parent (id INTEGER PRIMARY KEY)", "CREATE TABLE child (id INT REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"}},
+		"no journal":        {params: "_journal_mode=OFF"},
+		"attached": {options: "max_open_conns=1", params: "_foreign_keys=1", prepare: []string{"ATTACH ':memory:' AS other", "CREATE TABLE other.parent (id INTEGER PRIMARY KEY)",
+			"CREATE TABLE other.child (id INT REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"}},
 		"temporary trigger": {options: "max_open_conns=1", prepare: []string{"CREATE TEMP TRIGGER later AFTER UPDATE ON main.counters BEGIN SELECT 1; END"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -518,6 +521,154 @@ func TestNotCombined(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknownRunsAlone: nobody's answer waits for a stranger's statement of which it is not known how long it takes.
+func TestUnknownRunsAlone(t *testing.T) {
+	testdb.NoLeaks(t)
+	running, goOn := make(chan struct{}), make(chan struct{})
+	d := &hookedSQLite{hook: func(_ string, args []driver.NamedValue) {
+		if len(args) > 0 && args[0].Value == "slow" {
+			close(running)
+			<-goOn
+		}
+	}}
+	s := openCombining(t, hookedDriver(d), "dialect=sqlite&stmt_cache=0", "")
+	s.short(addLog)
+	first, last := call(1, addLog, "first", 1), call(3, addLog, "last", 1)
+	slow := call(2, "INSERT INTO log (who, n) VALUES (?, 2)", "slow")
+	s.queue(first, slow, last)()
+	<-running
+	select {
+	case <-first.done:
+	case <-time.After(10 * time.Second):
+		t.Error("the first waits for the stranger's statement")
+	}
+	close(goOn)
+	for _, e := range []*queuedExec{first, slow, last} {
+		<-e.done
+		must(t, e.err)
+	}
+}
+
+// slowCommits is mattn's driver where each COMMIT takes long.
+type slowCommits struct{ sqlite3.SQLiteDriver }
+
+type slowCommit struct{ *sqlite3.SQLiteConn }
+
+func (d *slowCommits) Open(dsn string) (driver.Conn, error) {
+	c, err := d.SQLiteDriver.Open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &slowCommit{c.(*sqlite3.SQLiteConn)}, nil
+}
+
+func (c *slowCommit) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := c.SQLiteConn.ExecContext(ctx, query, args)
+	if c.AutoCommit() {
+		time.Sleep(time.Millisecond)
+	}
+	return res, err
+}
+
+// TestLongIsWithoutTheCommit: what has taken long once is combined again, be it that each COMMIT takes long.
+func TestLongIsWithoutTheCommit(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openCombining(t, hookedDriver(&slowCommits{}), "dialect=sqlite&stmt_cache=0", "")
+	s.short(addLog)
+	connectorIn(t, s.DB).texts.Took(addLog).Store(int64(time.Millisecond))
+	for n := 0; s.stats().Combined == 0; n++ {
+		if n == 100 {
+			t.Fatal("it is not combined any more")
+		}
+		var execs []*queuedExec
+		for i := range 5 {
+			execs = append(execs, call(i+1, addLog, fmt.Sprint(n, " ", i), i))
+		}
+		s.run(execs...)
+		for _, e := range execs {
+			must(t, e.err)
+		}
+	}
+}
+
+// TestCombinedPrepared: prepared statements are combined too, but for those with another number of arguments, whose
+// error is that of a prepared statement.
+func TestCombinedPrepared(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openCombining(t, "sqlite3", "", "")
+	s.short(addLog)
+	prepared, err := s.Prepare(addLog)
+	must(t, err)
+	defer prepared.Close()
+	for count := 1; count <= 3; count++ {
+		blocker, err := s.Begin()
+		must(t, err)
+		mustExec(t, blocker, "UPDATE counters SET n = n WHERE id = '4'")
+		errs := make(chan error, 4)
+		for i := range cap(errs) {
+			args := []any{fmt.Sprint(count, " ", i), 1, 2}
+			go func() {
+				_, err := prepared.ExecContext(asUser(i+1), args[:count]...)
+				errs <- err
+			}()
+			waitFor(t, func() bool { return waitingAtGates() == i+1 })
+		}
+		must(t, blocker.Commit())
+		for range cap(errs) {
+			err := <-errs
+			if count == 2 {
+				must(t, err)
+			} else if want := fmt.Sprintf("sql: expected 2 arguments, got %d", count); err == nil || err.Error() != want {
+				t.Errorf("with %d arguments: got %v, want %q", count, err, want)
+			}
+		}
+	}
+	if st := s.stats(); st.Combined != 3 || st.Alone != 0 {
+		t.Errorf("%d were combined, and %d alone after that; want 3", st.Combined, st.Alone)
+	}
+}
+
+// TestPanicsAreNotTheLeaders: who works for others does not fail, however often their calls panic.
+func TestPanicsAreNotTheLeaders(t *testing.T) {
+	testdb.NoLeaks(t)
+	d := &hookedSQLite{hook: func(_ string, args []driver.NamedValue) {
+		if len(args) > 0 && args[0].Value == "panic" {
+			panic("of the driver")
+		}
+	}}
+	const panics = "INSERT INTO log (who, n) VALUES (?, 3)"
+	s := openCombining(t, hookedDriver(d), "dialect=sqlite&stmt_cache=0", "")
+	s.short(addLog, panics)
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				if _, err := s.ExecContext(asUser(i+1), addLog, fmt.Sprint(i, " ", n), 1); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 300 {
+		s.short(panics)
+		e := call("panic", panics, "panic")
+		e.start(s.DB)
+		<-e.done
+		if e.panicked != "of the driver" {
+			t.Errorf("it has got %v, %v, instead of its panic", e.panicked, e.err)
+		}
+	}
+	close(end)
+	wg.Wait()
 }
 
 // TestConnKeepsItsRowid: on a sql.Conn what a statement has left can be asked for, also if others waited.

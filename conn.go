@@ -145,7 +145,10 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			}
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.scopeOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
-				_, err := s.on(ctx, sc, &snd)
+				ss, err := s.on(ctx, sc, &snd)
+				if err == nil {
+					s.inputs = ss.Inputs()
+				}
 				return err
 			})
 			if err == nil {

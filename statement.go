@@ -57,16 +57,16 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 			return err
 		}
 		if adm.mayRide && c.pool.gate.Writers() > 1 {
-			res, err = c.execAndLead(ctx, op, sc, s, adm)
+			res, err = c.execAndLead(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)
 		}
 		return err
 	})
 	c.noteSent(ctx, adm, nil)
-	if err == combine.ErrLost { // before others have the gate
-		c.discard()
-		err = driver.ErrBadConn // database/sql tries again
+	if err == combine.ErrLost {
+		c.discard() // before others have the gate
+		return nil, combine.ErrAlone
 	}
 	if err != nil {
 		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))

@@ -26,13 +26,16 @@ type stmt struct {
 	inner     *server.Kept      // on conn.drawn, and then the stmt is in conn.stmts; else nil
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
 	called    called            // what it was prepared on; not known where there is no gate
+	inputs    int               // how many arguments it takes; -1 if the driver does not tell
 }
 
 // ExecContext implements [driver.StmtExecContext].
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
 	c := s.conn
 	op := c.operation(ctx)
-	c.noteEntry(&op, s)
+	if s.inputs < 0 || s.inputs == len(args) { // else its error is not that of the text
+		c.noteEntry(&op, s)
+	}
 	err = c.callHeld(&op, func() (err error) {
 		res, err = c.exec(&op, s, s.text, args)
 		return err

@@ -13,8 +13,9 @@
 //     The transaction ends with it, since SQLite may have ended it too.
 //   - If the COMMIT fails, nothing of the transaction was written. Then each statement runs by itself, for
 //     its own result or error. So it does after a panic, or where the leader cannot go on.
-//   - What takes long runs alone, and what has never been run: nobody's answer is to wait for a
-//     stranger's long statement.
+//   - What takes long runs alone, and what is not known: nobody's answer is to wait for a
+//     stranger's long statement. It is the first of a transaction of its own caller's, which tells how
+//     long it takes without its COMMIT.
 package combine
 
 import (
@@ -76,23 +77,30 @@ func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
 	return l
 }
 
-// With runs the caller's own statement in one transaction with those that wait, and then goes on. It reports
-// false if there are none, or if they could not be run together: then nothing was done.
-func (l *Lead) With(ctx context.Context, call *server.Call) (res driver.Result, err error, led bool) {
-	if l.env.paceOf(call.Query) != short || !l.takeFirst() {
+// With runs the caller's own statement, by exec, in one transaction with those that wait, and then goes on. It
+// reports false if there are none, or if they could not be run together: then nothing was done.
+func (l *Lead) With(ctx context.Context, call *server.Call, exec func(context.Context) (driver.Result, error)) (res driver.Result, err error, led bool) {
+	isShort := l.env.paceOf(call.Query) == short
+	if isShort && !l.takeFirst() {
 		return nil, nil, false
 	}
 	if err := l.begin(); err != nil {
 		return nil, err, sqlite.IsBusy(err) // then its own would have waited in vain as well
 	}
-	res, err = l.run(context.WithoutCancel(ctx), call)
-	if !l.stop {
+	if isShort { // else there is nobody who waits for it
+		ctx = context.WithoutCancel(ctx)
+	}
+	res, err, quick := l.runTimed(call.Query, func() (driver.Result, error) { return exec(ctx) })
+	if !l.stop && (len(l.rides) > 0 || quick && l.take()) {
 		l.runTaken()
 	}
 	answered := len(l.rides)
 	if !l.commit() {
-		if l.lost {
+		switch {
+		case l.lost:
 			return nil, ErrLost, true
+		case err != nil: // nothing else was run
+			return nil, err, true
 		}
 		return nil, nil, false
 	}
@@ -129,21 +137,17 @@ func (l *Lead) goOn(answered int) {
 // takeFirst takes the first ride of a transaction.
 func (l *Lead) takeFirst() bool {
 	l.stop, l.now = false, time.Now()
-	return l.take(true)
+	return l.take()
 }
 
 // take takes the next ride.
-func (l *Lead) take(first bool) bool {
+func (l *Lead) take() bool {
 	if l.rest == 0 || l.stop || !l.now.Before(l.until) {
 		return false
 	}
 	took := l.batch.Take(func(r any) bool {
 		next := r.(*Ride)
-		if next.env != l.env {
-			return false
-		}
-		p := l.env.paceOf(next.call.Query)
-		return p == short || first && p == unknown
+		return next.env == l.env && l.env.paceOf(next.call.Query) == short
 	})
 	if took == nil {
 		return false
@@ -158,6 +162,7 @@ func (l *Lead) take(first bool) bool {
 // begin begins a transaction. If that fails, those that were taken run by themselves.
 func (l *Lead) begin() error {
 	_, err := l.exec("BEGIN IMMEDIATE")
+	l.now = time.Now()
 	if err != nil {
 		l.answer(ErrAlone)
 	}
@@ -165,33 +170,40 @@ func (l *Lead) begin() error {
 }
 
 func (l *Lead) exec(query string) (driver.Result, error) {
-	return l.run(context.Background(), &server.Call{Statement: sqltext.Statement{Multi: true}, Query: query})
+	call := &server.Call{Statement: sqltext.Statement{Multi: true}, Query: query}
+	return l.run(func() (driver.Result, error) { return l.sc.Exec(context.Background(), call) })
 }
 
 // runTaken runs the rides that were taken, and those that can be taken as well.
 func (l *Lead) runTaken() {
-	l.now = time.Now()
 	for i := 0; i < len(l.rides) && !l.stop; i++ {
-		r, start := l.rides[i], l.now
-		r.res, r.err = l.run(r.ctx, &r.call)
-		l.now = time.Now()
-		took := l.now.Sub(start)
-		if r.err == ErrAlone {
-			took = never
-		}
-		l.env.noteTook(r.call.Query, took)
-		if took < long {
-			l.take(false)
+		r, quick := l.rides[i], false
+		r.res, r.err, quick = l.runTimed(r.call.Query, func() (driver.Result, error) { return l.sc.Exec(r.ctx, &r.call) })
+		if quick {
+			l.take()
 		}
 	}
 }
 
+// runTimed is run, and notes whether the statement of the text was quick.
+func (l *Lead) runTimed(query string, exec func() (driver.Result, error)) (res driver.Result, err error, quick bool) {
+	start := l.now
+	res, err = l.run(exec)
+	l.now = time.Now()
+	took := l.now.Sub(start)
+	if err == ErrAlone {
+		took = never
+	}
+	l.env.noteTook(query, took)
+	return res, err, took < long
+}
+
 // run runs one statement. Any error makes it the last of its transaction; with a panic it is to run by
 // itself, for its caller to have that.
-func (l *Lead) run(ctx context.Context, call *server.Call) (res driver.Result, err error) {
+func (l *Lead) run(exec func() (driver.Result, error)) (res driver.Result, err error) {
 	l.stop, l.lost = true, true // also if the driver ends the goroutine
 	panicked := server.Contain(l.env.Logger, func() {
-		if res, err = l.sc.Exec(ctx, call); err == nil {
+		if res, err = exec(); err == nil {
 			res = server.ReadResult(res)
 		}
 	})

@@ -30,11 +30,3 @@ func (env *Env) noteTook(query string, took time.Duration) {
 		t.Store(int64(max(took, 1)))
 	}
 }
-
-// NoteAlone notes how long a statement has taken that ran by itself. It has had its own commit: if it took
-// long, that does not tell of the statement.
-func (env *Env) NoteAlone(query string, took time.Duration) {
-	if took < long {
-		env.noteTook(query, took)
-	}
-}

@@ -61,6 +61,9 @@ func (ss *Stmt) QueryInto(ctx context.Context, args []driver.NamedValue, r *Rows
 	return err
 }
 
+// Inputs returns how many arguments the statement takes; -1 if the driver does not tell.
+func (ss *Stmt) Inputs() int { return ss.si.NumInput() }
+
 // NumInput keeps database/sql from counting arguments before the inner checks
 // have had them: those may remove some.
 func (ss *Stmt) NumInput() int { return -1 }

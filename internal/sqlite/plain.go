@@ -8,9 +8,10 @@ import (
 )
 
 // IsPlain tells whether a statement of the pool's may run on the connection in one transaction with
-// others. It may not where functions or triggers of the program could tell the difference, nor
-// where SQLite finds a violated foreign key no earlier than at the COMMIT, so that one statement could
-// mend, or break, what another did.
+// others. It may not where functions or triggers of the program could tell the difference, where
+// SQLite finds a violated foreign key no earlier than at the COMMIT, so that one statement could
+// mend, or break, what another did, where it has other databases attached, nor without a journal:
+// then SQLite cannot undo what others did before one that ends the transaction.
 func IsPlain(sc *server.Conn) bool {
 	p, _ := sc.Memo.(*plainness)
 	if p == nil {
@@ -42,7 +43,7 @@ const ownFunctions = `auth_enabled auth_user_add auth_user_change auth_user_dele
 
 var looksPlainQuery = `SELECT (SELECT count(*) FROM pragma_function_list WHERE NOT builtin AND name NOT IN ('` +
 	strings.Join(strings.Fields(ownFunctions), "', '") + `')), (SELECT count(*) FROM sqlite_temp_master),
-	(SELECT foreign_keys FROM pragma_foreign_keys)`
+	(SELECT foreign_keys FROM pragma_foreign_keys), (SELECT count(*) FROM pragma_database_list WHERE name NOT IN ('main', 'temp'))`
 
 const defersQuery = `SELECT (SELECT schema_version FROM pragma_schema_version),
 	(SELECT defer_foreign_keys FROM pragma_defer_foreign_keys), (SELECT count(*) FROM sqlite_master WHERE sql LIKE '%DEFERR%')`
@@ -50,7 +51,10 @@ const defersQuery = `SELECT (SELECT schema_version FROM pragma_schema_version),
 func (p *plainness) looks(sc *server.Conn) bool {
 	ctx := context.Background()
 	found, err := sc.QueryText(ctx, looksPlainQuery)
-	if err != nil || len(found) != 1 || found[0][0] != "0" || found[0][1] != "0" {
+	if err != nil || len(found) != 1 || found[0][0] != "0" || found[0][1] != "0" || found[0][3] != "0" {
+		return false
+	}
+	if journal, err := Pragma(ctx, sc, "journal_mode"); err != nil || strings.EqualFold(journal, "off") {
 		return false
 	}
 	if found[0][2] == "0" {
