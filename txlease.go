@@ -32,7 +32,7 @@ var (
 func (c *conn) mayLease(req request, id locks.Identity) bool {
 	g := c.pool.gate
 	return req.asksGate == later && g != nil && g.IsBusy() && req.mode == Exclusive && id.User != "" &&
-		!c.pool.readOnly && c.pool.attached.Gates() == nil && !id.Owner.HasRows()
+		!c.pool.readOnly && c.pool.attached.Gates() == nil && !id.Owner.HasRows() && g.MayLease()
 }
 
 // lockWithLease takes the lock of the user id into h, together with the gate, and that on a lease.

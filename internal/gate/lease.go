@@ -2,6 +2,7 @@ package gate
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -19,6 +20,22 @@ type lease struct {
 	place  Place
 	until  time.Time
 	timer  *time.Timer
+
+	// A lease that lapses has kept the gate from those who wait, for nothing. Where a program does
+	// something else first in its transactions, most would: so after each that lapses, more and more
+	// transactions go without, and after each that does not, fewer.
+	pause   int          // how many go without after the next that lapses
+	without atomic.Int64 // how many still do
+}
+
+// How many transactions, at least and at most, go without a lease after one has lapsed.
+const leastPause, mostPause = 8, 4096
+
+// MayLease tells whether one who could have the gate on a lease is to try. If not, that counts as
+// one who went without.
+func (g *Gate) MayLease() bool {
+	w := &g.lease.without
+	return w.Load() <= 0 || w.Add(-1) < 0
 }
 
 // Lease takes the gate, which p has alone, and keeps it for p until Resume, for that time at most.
@@ -48,6 +65,7 @@ func (p *Place) Resume(g *Gate) bool {
 	}
 	l.timer.Stop()
 	l.lessee = nil
+	l.pause -= (l.pause + 7) / 8
 	l.place.Move(p)
 	return true
 }
@@ -59,6 +77,8 @@ func (l *lease) lapse() {
 	if l.lessee != nil && !time.Now().Before(l.until) {
 		l.lessee = nil
 		l.place.Move(&over)
+		l.pause = min(max(2*l.pause, leastPause), mostPause)
+		l.without.Store(int64(l.pause))
 	}
 	l.mu.Unlock()
 	over.Leave()

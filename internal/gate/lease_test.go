@@ -55,3 +55,46 @@ func TestLease(t *testing.T) {
 		})
 	})
 }
+
+// TestLeasesThatLapse are not taken again and again: each keeps the gate for nothing.
+func TestLeasesThatLapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New("gate", nil)
+		const begins = 10_000
+		leases := func(lapse bool) (n int) {
+			t.Helper()
+			for range begins {
+				if !g.MayLease() {
+					continue
+				}
+				n++
+				var p Place
+				p.Come(g)
+				ask := Passage{Gate: g, Mode: rwlock.Exclusive}
+				ask.Await()
+				err := ask.Acquire(context.Background(), &p, rwlock.Wait{})
+				ask.End(&p, err == nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Lease(time.Second)
+				if lapse {
+					time.Sleep(2 * time.Second)
+				} else if !p.Resume(g) {
+					t.Fatal("the lease has not lasted")
+				}
+				p.Leave()
+			}
+			return n
+		}
+		if n := leases(false); n != begins {
+			t.Errorf("%d of %d may lease where none lapses, want all", n, begins)
+		}
+		if n := leases(true); n > 20 {
+			t.Errorf("%d of %d may lease where each lapses", n, begins)
+		}
+		if n := leases(false); n < begins/2 {
+			t.Errorf("%d of %d may lease where none lapses any more", n, begins)
+		}
+	})
+}
