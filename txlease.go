@@ -47,7 +47,7 @@ func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks
 		c.giveBack()
 	}
 	w := c.waitFor(req)
-	w.Self, w.Hopeless, w.GivesWay = min(w.Self, gateStands), c.gateMoves(), true
+	w.Self, w.Patience, w.GivesWay = min(w.Self, gateStands), gateStands, true
 	req.passage.Await()
 	defer func() {
 		req.passage.End(&h.Gate, leased)
@@ -62,19 +62,6 @@ func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks
 		return false, c.lockError(err, id)
 	}
 	return true, nil
-}
-
-// gateMoves returns a Wait.Hopeless that has hope as long as the gate goes from one to the next.
-func (c *conn) gateMoves() func([]any, time.Duration, time.Duration) int {
-	g, last := c.pool.gate, int64(0)
-	return func([]any, time.Duration, time.Duration) int {
-		turn := g.Turn()
-		if turn != 0 && turn == last {
-			return 0
-		}
-		last = turn
-		return -1
-	}
 }
 
 // resumeLease takes the gate back that the transaction has on a lease, and reports whether it

@@ -44,10 +44,9 @@ type Gate struct {
 	writers atomic.Int32
 	reads   atomic.Uint32
 
-	// writes counts the times that somebody had the gate alone. inside tells that somebody
-	// has now, and barred that it is not to be kept company by a read of ours.
+	// writes counts the times that somebody had the gate alone. barred tells that who has
+	// it now is not to be kept company by a read of ours.
 	writes atomic.Int64
-	inside atomic.Bool
 	barred atomic.Bool
 }
 
@@ -157,15 +156,6 @@ func (g *Gate) Writers() int { return int(g.writers.Load()) }
 
 // IsBusy tells whether somebody has the gate alone, or waits for it.
 func (g *Gate) IsBusy() bool { return g.writers.Load() > 0 }
-
-// Turn returns the number of the turn of who has the gate alone, as far as that is at work: no
-// other will have it. It is 0 if there is none.
-func (g *Gate) Turn() int64 {
-	if !g.inside.Load() {
-		return 0
-	}
-	return g.writes.Load() + 1
-}
 
 // Bar keeps reads of ours from beginning until who has the gate alone leaves.
 func (g *Gate) Bar() { g.barred.Store(true) }

@@ -53,7 +53,6 @@ func (a Passage) End(p *Place, acquired bool) {
 	case !a.IsAlone():
 	case acquired:
 		p.alone = true
-		a.Gate.inside.Store(true)
 	default:
 		a.Gate.writers.Add(-1)
 	}

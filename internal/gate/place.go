@@ -60,7 +60,6 @@ func (p *Place) Leave() {
 	}
 	if p.alone {
 		p.alone = false
-		g.inside.Store(false)
 		g.barred.Store(false)
 		g.writes.Add(1)
 		g.writers.Add(-1)

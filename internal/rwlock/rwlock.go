@@ -115,10 +115,15 @@ type Wait struct {
 
 	// Hopeless, if it is not nil, may know of a reason why the wait will not end that lies outside
 	// of this package. It is asked when the wait begins, and again each time that Self has
-	// passed, or a quarter of the wait so far if that is longer, with the Work of all holders of the locks that are not free, where that is
+	// passed, with the Work of all holders of the locks that are not free, where that is
 	// not nil, how long the wait has lasted, and Self. If it returns the index of one, the wait
 	// ends with ErrDeadlock. It is called on the goroutine that waits, and with no mutex locked.
 	Hopeless func(holders []any, waited, self time.Duration) int
+
+	// Patience, if it is above zero, is the longest that one and the same hold of a gate may be in the
+	// way, for a request that can do without the gate; then the wait ends with ErrDeadlock. It is looked
+	// for when so much has passed, or a quarter of the wait so far if that is longer.
+	Patience time.Duration
 
 	// Quiet, if it is not nil, returns for how long, since it was asked first, nothing has been
 	// going on under a hold with the given Work, which may be nil. Where it is not certain that

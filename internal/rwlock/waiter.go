@@ -224,10 +224,16 @@ func (w *waiter) look(bound Wait, again bool) (next time.Duration, err error) {
 	waited := now().since(w.since)
 	next = bound.Timeout - waited
 	if bound.Hopeless != nil {
-		next = min(next, max(bound.Self, time.Millisecond, waited/4)) // less and less often, with many who wait
+		next = min(next, max(bound.Self, time.Millisecond))
 		if err := w.lookForHope(bound); err != nil {
 			return next, err
 		}
+	}
+	if bound.Patience > 0 {
+		if err := w.lookForPatience(bound.Patience); err != nil {
+			return next, err
+		}
+		next = min(next, max(bound.Patience, waited/4)) // less and less often: there may be many who wait
 	}
 	if !w.owned {
 		return next, nil
@@ -240,6 +246,31 @@ func (w *waiter) look(bound Wait, again bool) (next time.Duration, err error) {
 		next = min(next, self)
 	}
 	return next, err
+}
+
+// lookForPatience ends the wait if one has had the gate for so long.
+func (w *waiter) lookForPatience(patience time.Duration) error {
+	w.places.lock()
+	for i := range w.places {
+		p := &w.places[i]
+		if w.done || !p.lock.isGate() || !p.blocked() {
+			continue
+		}
+		for o := p.lock.holders.first; o != nil; o = o.next {
+			if o.record(); now().since(o.since) < patience {
+				continue
+			}
+			return w.unlockAndRefuse(&WaitError{
+				Key:     p.lock.name,
+				Mode:    p.hold.mode,
+				Waited:  now().since(w.since),
+				Blocker: o.info(readClock()),
+				Err:     ErrDeadlock,
+			}, nil)
+		}
+	}
+	w.places.unlock()
+	return nil
 }
 
 // lookForSelf ends the wait if a hold of its own owner, or of one in line with it, has been
