@@ -551,6 +551,30 @@ func TestUnknownRunsAlone(t *testing.T) {
 	}
 }
 
+// TestLeaderIsCancelled: who works for others has its own statement interrupted as anybody.
+func TestLeaderIsCancelled(t *testing.T) {
+	testdb.NoLeaks(t)
+	const long = `INSERT INTO log (who, n) WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 500000000)
+		SELECT 'long', count(*) % 2 FROM c`
+	s := openCombining(t, "sqlite3", "", "")
+	s.short(addLog, long)
+	leader, other := call(1, long), call(2, addLog, "other", 1)
+	ctx, cancel := context.WithTimeout(leader.ctx, 200*time.Millisecond)
+	defer cancel()
+	leader.ctx = ctx
+	began := time.Now()
+	s.run(leader, other)
+	must(t, other.err)
+	if took := time.Since(began); took > 10*time.Second || !errors.Is(leader.err, context.DeadlineExceeded) {
+		t.Errorf("after %v: got %v, want its context's error", took, leader.err)
+	}
+	var found string
+	must(t, s.QueryRow("SELECT group_concat(who) FROM log").Scan(&found))
+	if found != "other" {
+		t.Errorf("there are %s", found)
+	}
+}
+
 // slowCommits is mattn's driver where each COMMIT takes long.
 type slowCommits struct{ sqlite3.SQLiteDriver }
 

@@ -80,15 +80,11 @@ func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
 // With runs the caller's own statement, by exec, in one transaction with those that wait, and then goes on. It
 // reports false if there are none, or if they could not be run together: then nothing was done.
 func (l *Lead) With(ctx context.Context, call *server.Call, exec func(context.Context) (driver.Result, error)) (res driver.Result, err error, led bool) {
-	isShort := l.env.paceOf(call.Query) == short
-	if isShort && !l.takeFirst() {
+	if l.env.paceOf(call.Query) == short && !l.takeFirst() {
 		return nil, nil, false
 	}
 	if err := l.begin(); err != nil {
 		return nil, err, sqlite.IsBusy(err) // then its own would have waited in vain as well
-	}
-	if isShort { // else there is nobody who waits for it
-		ctx = context.WithoutCancel(ctx)
 	}
 	res, err, quick := l.runTimed(call.Query, func() (driver.Result, error) { return exec(ctx) })
 	if !l.stop && (len(l.rides) > 0 || quick && l.take()) {

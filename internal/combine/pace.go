@@ -25,8 +25,10 @@ func (env *Env) paceOf(query string) pace {
 	return tooLong
 }
 
+// noteTook notes how long a text has taken. One that takes long with some arguments is not short again
+// after the first that were quick: the longer it has taken, the later.
 func (env *Env) noteTook(query string, took time.Duration) {
 	if t := env.Texts.Took(query); t != nil {
-		t.Store(int64(max(took, 1)))
+		t.Store(max(int64(took), t.Load()/4*3, 1))
 	}
 }

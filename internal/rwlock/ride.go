@@ -37,15 +37,48 @@ func (b *Batch) Len() int { return len(b.taken) }
 
 // Take takes the first request at the gate, if it can, and its ride is one that may be taken. It
 // returns the ride; nil if there is none.
+//
+// Before that come some of those that let pass whoever comes: they have had their turn, and wait for
+// a user's lock, which may be free for the batch.
 func (b *Batch) Take(may func(ride any) bool) (ride any) {
-	w := b.first(may)
-	if w == nil {
+	var room [fewInTurn + 1]*waiter
+	for _, w := range b.inTurn(room[:0], may) {
+		if b.takes(w) {
+			return w.ride
+		}
+	}
+	return nil
+}
+
+// fewInTurn is how many Take looks at of those that have had their turn.
+const fewInTurn = 2
+
+// inTurn appends those that Take looks at.
+func (b *Batch) inTurn(found []*waiter, may func(ride any) bool) []*waiter {
+	l := b.gate.lockShard()
+	if l == nil {
 		return nil
 	}
+	defer l.shard.mu.Unlock()
+	for h := l.queue.head(); h != nil; h = h.next {
+		w := h.wait
+		passed := w.letsAllPass(l)
+		if w.ride != nil && (!passed || len(found) < fewInTurn) && may(w.ride) {
+			found = append(found, w)
+		}
+		if !passed {
+			break
+		}
+	}
+	return found
+}
+
+// takes takes the request of the waiter, if nothing is in its way.
+func (b *Batch) takes(w *waiter) bool {
 	w.places.lock()
 	if w.done || !b.mayTake(w) {
 		w.places.unlock()
-		return nil
+		return false
 	}
 	var pending []*waiter
 	for i := range w.places {
@@ -56,28 +89,7 @@ func (b *Batch) Take(may func(ride any) bool) (ride any) {
 	w.places.unlock()
 	b.taken = append(b.taken, w)
 	retry(pending)
-	return w.ride
-}
-
-// first returns the waiter whose turn is next at the gate, if it may be taken. Those that let pass
-// whoever comes have had their turn, and wait for something else.
-func (b *Batch) first(may func(ride any) bool) *waiter {
-	l := b.gate.lockShard()
-	if l == nil {
-		return nil
-	}
-	defer l.shard.mu.Unlock()
-	for h := l.queue.head(); h != nil; h = h.next {
-		w := h.wait
-		if w.letsAllPass(l) {
-			continue
-		}
-		if w.ride == nil || !may(w.ride) {
-			return nil
-		}
-		return w
-	}
-	return nil
+	return true
 }
 
 // mayTake reports whether nothing is in the way of the waiter, whose places' shards are locked, but

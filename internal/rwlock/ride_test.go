@@ -154,6 +154,37 @@ func TestBatchNeedsTheLock(t *testing.T) {
 	}
 }
 
+// TestBatchOfOneUser: those of the leader's own user are taken too when they have had their turn at the
+// gate, and let pass there whoever comes.
+func TestBatchOfOneUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRideScene(t)
+		ctx := context.Background()
+		var held rwlock.Hold
+		s.must(s.users.Acquire(ctx, "a", rwlock.Exclusive, &held, rwlock.Wait{}))
+		a, _ := s.wait(ctx, "a", "a")
+		first, _ := s.wait(ctx, "leader", "first")
+		second, _ := s.wait(ctx, "leader", "second")
+		s.batch.End()
+		s.at.Release()
+		synctest.Wait()
+		s.must(s.gate.Acquire(ctx, rwlock.Exclusive, &s.at, rwlock.Wait{}))
+		s.batch.Begin(&s.at, &s.lock)
+		b, _ := s.wait(ctx, "b", "b")
+		s.wants("first", "second", "b", nil)
+		s.batch.End()
+		for _, err := range []chan error{first, second, b} {
+			if e := <-err; e != rwlock.ErrTaken {
+				t.Errorf("got %v, want ErrTaken", e)
+			}
+		}
+		s.lock.Release()
+		held.Release()
+		s.at.Release()
+		s.must(<-a)
+	})
+}
+
 // TestTakenAndGone: who was taken does not give up by itself, but returns when its context ends, and then
 // the batch keeps the lock.
 func TestTakenAndGone(t *testing.T) {
