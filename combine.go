@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -19,6 +20,9 @@ import (
 // An Exec that waits at the gate of a SQLite file may be run by whoever has that, which then runs those of all
 // who wait: see internal/combine. Here is which of them may, and who runs them. A lone writer finds
 // nobody who waits, and does nothing of this.
+
+// longestLead is how long one works for others at most.
+const longestLead = 2 * time.Millisecond
 
 // errRidden says that another has run the statement.
 var errRidden = errors.New("the statement was run by another")
@@ -48,7 +52,9 @@ func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id lo
 	r.Hold.Gate.Come(c.pool.gate)
 	w := c.waitFor(req)
 	w.Ride = r
+	c.pool.combining.Waits(1)
 	err := c.take(ctx, &r.Hold, req, w)
+	c.pool.combining.Waits(-1)
 	switch err {
 	case nil:
 		r.Hold.MoveTo(h, &c.resident)
@@ -107,18 +113,17 @@ func (t *tx) leadAfterTx() {
 
 // mayLead tells whether one who is at the gate finds others that wait, and may run their statements on sc.
 func (c *conn) mayLead(sc *server.Conn, at *gate.Place) bool {
-	return at.IsAlone() && c.pool.gate.Writers() > 1 && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.pool.attached.Gates() == nil && sqlite.IsPlain(sc)
+	return at.IsAlone() && c.pool.combining.HasWaiting() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.pool.attached.Gates() == nil && sqlite.IsPlain(sc)
 }
 
-// noteEntry notes, for an Exec or BeginTx that finds others at the gate, what the program has called. On a sql.DB,
+// noteEntry notes, for an Exec of a text that finds others at the gate, what the program has called. On a sql.DB,
 // or a statement prepared on one, any connection will do. On a sql.Conn the program may ask next what its
 // statement has left on the connection, as last_insert_rowid does. database/sql does not
 // tell, but its functions on the stack do.
-func (c *conn) noteEntry(op *operation, s *stmt) {
-	if g := c.pool.gate; g == nil || !g.IsBusy() || s != nil && s.called != calledHandle {
-		return
+func (c *conn) noteEntry(op *operation, query string) {
+	if g := c.pool.gate; g != nil && c.scope == nil && g.IsBusy() && c.db.texts.Classify(query).Combines {
+		op.called = entryPoint()
 	}
-	op.called = entryPoint()
 }
 
 // called is what of database/sql the program has called.

@@ -113,9 +113,9 @@ func (c *conn) Ping(ctx context.Context) error {
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	op := c.operation(ctx)
-	c.noteEntry(&op, nil)
 	err = c.call(&op, func() (err error) {
 		c.goesOn = true
+		c.noteEntry(&op, query)
 		res, err = c.exec(&op, nil, query, args)
 		return err
 	})
@@ -163,7 +163,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
-	c.noteEntry(&op, nil)
+	if c.pool.combining.HasWaiting() {
+		op.called = entryPoint()
+	}
 	err = c.callHeld(&op, func() error {
 		t := &tx{called: op.called}
 		if c.beginsLater() {

@@ -70,7 +70,7 @@ func newPool(c *Connector) (*pool, error) {
 	p.attached.Open(database, &p, p.gate != nil)
 	c.prepareServers(&p)
 	p.useWALReader(c.config, c.dsn)
-	p.combining.Texts, p.combining.Logger = c.texts, c.logger
+	p.combining.Texts, p.combining.Logger, p.combining.Longest = c.texts, c.logger, longestLead
 	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
 	p.leaveGate = database.Gate.Register(&p)
 	return &p, nil

@@ -33,10 +33,10 @@ type stmt struct {
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
 	c := s.conn
 	op := c.operation(ctx)
-	if s.inputs < 0 || s.inputs == len(args) { // else its error is not that of the text
-		c.noteEntry(&op, s)
-	}
 	err = c.callHeld(&op, func() (err error) {
+		if s.called == calledHandle && (s.inputs < 0 || s.inputs == len(args)) { // else its error is not that of the text
+			c.noteEntry(&op, s.text)
+		}
 		res, err = c.exec(&op, s, s.text, args)
 		return err
 	})

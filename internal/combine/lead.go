@@ -34,16 +34,22 @@ import (
 )
 
 const (
-	mostRides   = 64                     // that a leader runs for others
-	longestLead = 2 * time.Millisecond   // that it does so, but for the statement that is running then
-	fewRides    = 8                      // that are not worth to look whether their callers come back
-	long        = 500 * time.Microsecond // what takes no less runs alone
+	mostRides = 64                     // that a leader runs for others
+	txCommits = 4                      // that one transaction takes rides for as long as
+	fewRides  = 8                      // that are not worth to look whether their callers come back
+	long      = 500 * time.Microsecond // what takes no less runs alone
 )
 
 // An Env is what the leads and rides of one pool of connections have in common.
 type Env struct {
 	Texts  *sqltext.Cache // which remembers how long they take
 	Logger *slog.Logger
+
+	// Longest is how long a leader works for others at most, but for the statement that is running then.
+	Longest time.Duration
+
+	waiting atomic.Int32 // rides that wait, or are about to
+	commits atomic.Int64 // how long a commit has taken of late, in nanoseconds
 
 	// Batches, Calls and Alone count the transactions in which statements of others ran, these, and those
 	// that had to run by themselves after all.
@@ -65,6 +71,7 @@ type Lead struct {
 	rest  int       // of the rides that it may take
 	now   time.Time // when it has looked last
 	until time.Time // it may take any
+	begun time.Time // when the transaction was
 	stop  bool      // a statement has failed: nothing more in this transaction
 	lost  bool      // the connection is: nothing more on it
 }
@@ -72,7 +79,7 @@ type Lead struct {
 // Begin begins the work of one who has the gate and, perhaps, a user's lock, on sc.
 func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
 	l := &Lead{env: env, sc: sc, gate: gate, user: user, rest: mostRides, now: time.Now()}
-	l.until = l.now.Add(longestLead)
+	l.until = l.now.Add(env.Longest)
 	l.batch.Begin(gate, user)
 	return l
 }
@@ -80,7 +87,7 @@ func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
 // With runs the caller's own statement, by exec, in one transaction with those that wait, and then goes on. It
 // reports false if there are none, or if they could not be run together: then nothing was done.
 func (l *Lead) With(ctx context.Context, call *server.Call, exec func(context.Context) (driver.Result, error)) (res driver.Result, err error, led bool) {
-	if l.env.paceOf(call.Query) == short && !l.takeFirst() {
+	if pace := l.env.paceOf(call.Query); pace == unseen || pace == short && !l.takeFirst() {
 		return nil, nil, false
 	}
 	if err := l.begin(); err != nil {
@@ -138,7 +145,7 @@ func (l *Lead) takeFirst() bool {
 
 // take takes the next ride.
 func (l *Lead) take() bool {
-	if l.rest == 0 || l.stop || !l.now.Before(l.until) {
+	if l.rest == 0 || l.stop || !l.now.Before(l.until) || len(l.rides) > 0 && l.now.Sub(l.begun) > l.env.longestTx() {
 		return false
 	}
 	took := l.batch.Take(func(r any) bool {
@@ -159,6 +166,7 @@ func (l *Lead) take() bool {
 func (l *Lead) begin() error {
 	_, err := l.exec("BEGIN IMMEDIATE")
 	l.now = time.Now()
+	l.begun = l.now
 	if err != nil {
 		l.answer(ErrAlone)
 	}
@@ -215,7 +223,9 @@ func (l *Lead) run(exec func() (driver.Result, error)) (res driver.Result, err e
 // written, and it reports false.
 func (l *Lead) commit() bool {
 	if !l.lost {
+		start := time.Now()
 		if _, err := l.exec("COMMIT"); err == nil {
+			l.env.noteCommit(time.Since(start))
 			l.answer(nil)
 			return true
 		}
@@ -258,6 +268,15 @@ func (l *Lead) answer(err error) {
 		r.Hold.Release()
 	}
 	l.batch.Begin(l.gate, l.user)
+}
+
+// longestTx is how long a transaction goes on to take rides: for some commits. That is what they save. More
+// would keep those waiting for longer who read what its users have locked.
+func (env *Env) longestTx() time.Duration { return txCommits * time.Duration(env.commits.Load()) }
+
+func (env *Env) noteCommit(took time.Duration) {
+	old := env.commits.Load()
+	env.commits.Store(old + (int64(took)-old)/8)
 }
 
 func (env *Env) count(ran, alone int) {

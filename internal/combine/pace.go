@@ -6,7 +6,8 @@ import "time"
 type pace uint8
 
 const (
-	unknown pace = iota
+	unseen pace = iota // it has not come often enough to be remembered
+	unknown
 	short
 	tooLong
 )
@@ -17,7 +18,9 @@ const never = time.Hour
 func (env *Env) paceOf(query string) pace {
 	t := env.Texts.Took(query)
 	switch {
-	case t == nil, t.Load() == 0:
+	case t == nil:
+		return unseen
+	case t.Load() == 0:
 		return unknown
 	case t.Load() < int64(long):
 		return short

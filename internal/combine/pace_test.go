@@ -11,7 +11,7 @@ import (
 func TestPace(t *testing.T) {
 	const query = "DELETE FROM log WHERE at < ?"
 	env := &Env{Texts: sqltext.NewCache(sqltext.SQLite)}
-	if p := env.paceOf(query); p != unknown {
+	if p := env.paceOf(query); p != unseen {
 		t.Errorf("before it has run: %v", p)
 	}
 	for env.Texts.Took(query) == nil {

@@ -52,6 +52,12 @@ func NewRide(ctx context.Context, env *Env, call *server.Call) *Ride {
 	return r
 }
 
+// Waits notes that n rides more wait than before.
+func (env *Env) Waits(n int32) { env.waiting.Add(n) }
+
+// HasWaiting tells whether there may be any.
+func (env *Env) HasWaiting() bool { return env.waiting.Load() > 0 }
+
 // Arrive returns what came of a ride that was taken, in whose stead h waited. It reports false if that is
 // not known yet, since the caller has not waited for it: then the statement goes on, under its lock, and
 // inside the section that h has a place in.

@@ -20,6 +20,7 @@ type lease struct {
 	place  Place
 	until  time.Time
 	timer  *time.Timer
+	armed  bool // the timer will call lapse; leases that end before leave it as it is
 
 	// A lease that lapses has kept the gate from those who wait, for nothing. Where a program does
 	// something else first in its transactions, most would: so after each that lapses, more and more
@@ -47,10 +48,18 @@ func (p *Place) Lease(most time.Duration) {
 	l.place.Describe(nil, rwlock.Leaf, "that is kept for a transaction which begins", nil)
 	p.Move(&l.place)
 	l.lessee, l.until = p, time.Now().Add(most)
+	if !l.armed {
+		l.arm(most)
+	}
+}
+
+// arm has the timer call lapse.
+func (l *lease) arm(in time.Duration) {
+	l.armed = true
 	if l.timer == nil {
-		l.timer = time.AfterFunc(most, l.lapse)
+		l.timer = time.AfterFunc(in, l.lapse)
 	} else {
-		l.timer.Reset(most)
+		l.timer.Reset(in)
 	}
 }
 
@@ -63,18 +72,22 @@ func (p *Place) Resume(g *Gate) bool {
 	if l.lessee != p {
 		return false
 	}
-	l.timer.Stop()
 	l.lessee = nil
 	l.pause -= (l.pause + 7) / 8
 	l.place.Move(p)
 	return true
 }
 
-// lapse is called by the timer. That may have been set again since.
+// lapse is called by the timer, which may have been set for a lease that has ended.
 func (l *lease) lapse() {
 	var over Place
 	l.mu.Lock()
-	if l.lessee != nil && !time.Now().Before(l.until) {
+	l.armed = false
+	switch left := time.Until(l.until); {
+	case l.lessee == nil:
+	case left > 0:
+		l.arm(left)
+	default:
 		l.lessee = nil
 		l.place.Move(&over)
 		l.pause = min(max(2*l.pause, leastPause), mostPause)
