@@ -113,15 +113,19 @@ func (t *tx) leadAfterTx() {
 
 // mayLead tells whether one who is at the gate finds others that wait, and may run their statements on sc.
 func (c *conn) mayLead(sc *server.Conn, at *gate.Place) bool {
-	return at.IsAlone() && c.pool.combining.HasWaiting() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.pool.attached.Gates() == nil && sqlite.IsPlain(sc)
+	return at.IsAlone() && c.pool.combining.HasWaiting() && c.saves() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.pool.attached.Gates() == nil && sqlite.IsPlain(sc)
 }
+
+// saves tells whether it saves something to combine statements. Where others read, and a commit has no sync that
+// could be shared, there is more done if each runs its own.
+func (c *conn) saves() bool { return c.pool.combining.SharesSync() || c.pool.gate.Passers() == 0 }
 
 // noteEntry notes, for an Exec of a text that finds others at the gate, what the program has called. On a sql.DB,
 // or a statement prepared on one, any connection will do. On a sql.Conn the program may ask next what its
 // statement has left on the connection, as last_insert_rowid does. database/sql does not
 // tell, but its functions on the stack do.
 func (c *conn) noteEntry(op *operation, query string) {
-	if g := c.pool.gate; g != nil && c.scope == nil && g.IsBusy() && c.db.texts.Classify(query).Combines {
+	if g := c.pool.gate; g != nil && c.scope == nil && g.IsBusy() && c.saves() && c.db.texts.Classify(query).Combines {
 		op.called = entryPoint()
 	}
 }

@@ -74,8 +74,8 @@ func StmtCache(n int) Option { return option("stmt_cache", strconv.Itoa(n)) }
 // statements of the others too, commits once for all of them, and each caller gets its own result or
 // error after that. Only an Exec of one statement that writes rows is combined, outside of
 // transactions, pinned sections and a sql.Conn, and only where no function, temporary trigger or deferred
-// foreign key could tell the difference; one that takes longer than half a millisecond runs by
-// itself. A commit hook is called once for all. It is on by default.
+// foreign key could tell the difference; one that takes longer than half a millisecond, or nobody knows
+// how long, runs by itself. A commit hook is called once for all. It is on by default.
 func Combine(on bool) Option {
 	if on {
 		return option("combine", "on")

@@ -36,6 +36,7 @@ import (
 const (
 	mostRides = 64                     // that a leader runs for others
 	txCommits = 4                      // that one transaction takes rides for as long as
+	withSync  = 100 * time.Microsecond // that a commit takes at least that has a sync
 	fewRides  = 8                      // that are not worth to look whether their callers come back
 	long      = 500 * time.Microsecond // what takes no less runs alone
 )

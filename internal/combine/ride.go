@@ -58,6 +58,12 @@ func (env *Env) Waits(n int32) { env.waiting.Add(n) }
 // HasWaiting tells whether there may be any.
 func (env *Env) HasWaiting() bool { return env.waiting.Load() > 0 }
 
+// SharesSync tells whether a commit, as far as is known, takes so long that it has a sync.
+func (env *Env) SharesSync() bool {
+	commit := env.commits.Load()
+	return commit == 0 || commit >= int64(withSync)
+}
+
 // Arrive returns what came of a ride that was taken, in whose stead h waited. It reports false if that is
 // not known yet, since the caller has not waited for it: then the statement goes on, under its lock, and
 // inside the section that h has a place in.
