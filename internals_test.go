@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/gate"
@@ -150,17 +149,4 @@ func locksInUse(p *pool, open int) string {
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")
-}
-
-// passAlone has the gate alone, for nothing.
-func passAlone(t testing.TB, g *gate.Gate) {
-	t.Helper()
-	var p gate.Place
-	defer p.Leave()
-	a := gate.Passage{Gate: g, Mode: rwlock.Exclusive}
-	p.Come(g)
-	a.Await()
-	err := a.Acquire(context.Background(), &p, rwlock.Wait{Timeout: 30 * time.Second})
-	a.End(&p, err == nil)
-	must(t, err)
 }

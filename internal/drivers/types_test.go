@@ -17,7 +17,7 @@ type conn struct {
 }
 
 type wrapper struct {
-	log   func()
+	_     func()
 	inner driver.Conn
 }
 

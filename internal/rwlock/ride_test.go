@@ -138,7 +138,7 @@ func TestBatchNeedsTheLock(t *testing.T) {
 					got <- s.users.Acquire(ctx, "a", rwlock.Exclusive, &section, rwlock.Wait{Timeout: time.Minute})
 				}()
 				synctest.Wait()
-				a, aHold = s.wait(ctx, "a", "a")
+				a, _ = s.wait(ctx, "a", "a")
 				held.Release()
 				synctest.Wait()
 				s.wants(nil)
