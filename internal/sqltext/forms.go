@@ -19,6 +19,17 @@ func (p *parser) postgresForm(verb string) Kind {
 	return Read // FETCH, MOVE
 }
 
+// skipTableName goes behind a name, which may have a schema before it, and reports whether there is one.
+func (p *parser) skipTableName() bool {
+	for p.tok.isNamed() {
+		if p.next(); !p.tok.is('.') {
+			return true
+		}
+		p.next()
+	}
+	return false
+}
+
 // copy: COPY name [(columns)] TO STDOUT and COPY (query) TO STDOUT send rows to the client.
 func (p *parser) copy() Kind {
 	p.next()
@@ -26,13 +37,8 @@ func (p *parser) copy() Kind {
 		if !p.startsQuery(p.lookAhead()) {
 			return Write
 		}
-	} else {
-		if p.tok.word == "TO" { // no name
-			return Write
-		}
-		for p.tok.isNamed() && p.tok.word != "TO" || p.tok.is('.') {
-			p.next()
-		}
+	} else if p.tok.word == "TO" || !p.skipTableName() {
+		return Write
 	}
 	if p.tok.is('(') && !p.skipParentheses() {
 		return Write

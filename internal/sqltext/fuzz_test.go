@@ -112,7 +112,7 @@ func quotedPrefix(d Dialect, s, before string) (int, string) {
 		return find(backticks, " 0 ")
 	case s[0] == '[' && d == SQLite:
 		return find(brackets, " 0 ")
-	case number.MatchString(s) && !nameAtEnd.MatchString(before):
+	case number.MatchString(s) && !nameAtEnd.MatchString(before) && !strings.HasSuffix(before, "@"): // @@0a is a name
 		return find(number, " 0 ")
 	case s[0] == '$' && d == PostgreSQL && !nameAtEnd.MatchString(before):
 		if tag := dollarTag.FindString(s); tag != "" {
@@ -144,7 +144,7 @@ func nestedComment(s string) int {
 	return -1
 }
 
-var copyOut = regexp.MustCompile(`^[\s;]*COPY\s+(\w|\s0\s|\.)+\s*(\([^()]*\)\s*)?TO\s+STDOUT`)
+var copyOut = regexp.MustCompile(`^[\s;]*COPY\s+([\w$\x{80}-\x{10FFFF}]|\s0\s|\.)+\s*(\([^()]*\)\s*)?TO\s+STDOUT`)
 
 func FuzzClassify(f *testing.F) {
 	for _, query := range corpus {
