@@ -96,13 +96,16 @@ func checkEntry(t *testing.T, c *comparison, e *entry, promised bool) {
 }
 
 // TestWaysAreConfigured: the settings that the contenders are named for reached
-// SQLite, and all of them sync alike.
+// SQLite, and all of them sync alike, but those that sync each commit.
 func TestWaysAreConfigured(t *testing.T) {
 	testdb.NoLeaks(t)
 	for _, w := range ways {
-		mode := "wal"
+		mode, sync := "wal", "1"
 		if w.name == "default" {
 			mode = "delete"
+		}
+		if strings.HasSuffix(w.name, "full") {
+			sync = "2"
 		}
 		t.Run(w.name, func(t *testing.T) {
 			s, err := w.open(testdb.SQLite(t))
@@ -113,7 +116,7 @@ func TestWaysAreConfigured(t *testing.T) {
 			if err := s.create(t.Context(), schema()); err != nil {
 				t.Fatal(err)
 			}
-			for name, want := range map[string]string{"journal_mode": mode, "synchronous": "1"} {
+			for name, want := range map[string]string{"journal_mode": mode, "synchronous": sync} {
 				if got, err := pragma(t.Context(), s, name); err != nil || got != want {
 					t.Errorf("%s is %q, error %v, want %q", name, got, err, want)
 				}
