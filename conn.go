@@ -146,7 +146,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.scopeOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
 				ss, err := s.on(ctx, sc, &snd)
-				if err == nil {
+				if err == nil && s.called == calledHandle { // then it may be combined with others
 					s.inputs = ss.Inputs()
 				}
 				return err
