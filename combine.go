@@ -53,8 +53,8 @@ func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id lo
 	w := c.waitFor(req)
 	w.Ride = r
 	c.pool.combining.Waits(1)
+	defer c.pool.combining.Waits(-1)
 	err := c.take(ctx, &r.Hold, req, w)
-	c.pool.combining.Waits(-1)
 	switch err {
 	case nil:
 		r.Hold.MoveTo(h, &c.resident)

@@ -154,6 +154,37 @@ func TestBatchNeedsTheLock(t *testing.T) {
 	}
 }
 
+// TestBatchKeepsTheOrderOfAUser: a section that waits for the lock of one in the batch comes before the next
+// of that user.
+func TestBatchKeepsTheOrderOfAUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRideScene(t)
+		ctx := context.Background()
+		first, _ := s.wait(ctx, "a", "first")
+		s.wants("first")
+		section := rwlock.Hold{Kind: rwlock.Section}
+		got := make(chan error, 1)
+		go func() {
+			got <- s.users.Acquire(ctx, "a", rwlock.Exclusive, &section, rwlock.Wait{Timeout: time.Minute})
+		}()
+		synctest.Wait()
+		next, nextHold := s.wait(ctx, "a", "next")
+		s.wants(nil)
+		s.batch.End()
+		<-first
+		s.must(<-got)
+		s.lock.Release()
+		s.at.Release()
+		synctest.Wait()
+		if nextHold.Held() {
+			t.Error("the next of the user has the lock beside the section")
+		}
+		section.Release()
+		s.must(<-next)
+		nextHold.Release()
+	})
+}
+
 // TestBatchOfOneUser: those of the leader's own user are taken too when they have had their turn at the
 // gate, and let pass there whoever comes.
 func TestBatchOfOneUser(t *testing.T) {
