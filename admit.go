@@ -57,7 +57,7 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if err := c.clearConnection(op.ctx, st); err != nil {
 		return err
 	}
-	if c.scope == nil {
+	if c.transaction == nil {
 		if err := c.startTx(op); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 		return err
 	}
 	adm.raw = c.mayBeginRaw(st, h)
-	adm.InTx = c.scopeOnServer() != nil
+	adm.InTx = c.transactionOnServer() != nil
 	return nil
 }
 
@@ -108,12 +108,12 @@ func (c *conn) mayRun(op *operation, adm *admission) error {
 
 // drop releases what a statement that did not return has taken for a transaction, and lets
 // nobody rely on a journal mode that it may have changed. adm may be nil.
-func (adm *admission) drop(p *pool) {
+func (adm *admission) drop(b *backend) {
 	if adm == nil {
 		return
 	}
 	if adm.raw != nil {
 		adm.raw.hold.Release()
 	}
-	p.forgetJournal(adm.Statement, adm.Query)
+	b.forgetJournal(adm.Statement, adm.Query)
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// useGate gives the pool the gate of its database, if it needs one.
-func (p *pool) useGate(d *server.Engine) {
+// useGate gives the backend the gate of its database, if it needs one.
+func (b *backend) useGate(d *server.Engine) {
 	if !d.Gated {
 		return
 	}
-	p.gate = p.database.Gate
-	if p.sqlite.IsImmutable() {
-		p.gate = nil
+	b.gate = b.database.Gate
+	if b.sqlite.IsImmutable() {
+		b.gate = nil
 	}
-	p.readOnly = p.sqlite.OpensReadOnly()
+	b.readOnly = b.sqlite.OpensReadOnly()
 }
 
 // passByGate counts h as a reader that passes by, if the database lets readers; or if
@@ -31,11 +31,11 @@ func (c *conn) passByGate(op *operation, h *locks.Hold, g *gate.Gate) bool {
 
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode) error {
-	g := c.pool.gate
+	g := c.backend.gate
 	switch {
 	case g == nil, req.asksGate == later:
 		return nil
-	case req.asksGate == unlessInside && c.scopeOnServer() != nil: // which has passed the gate, or will
+	case req.asksGate == unlessInside && c.transactionOnServer() != nil: // which has passed the gate, or will
 		return nil
 	}
 	h.Gate.Come(g)
@@ -44,10 +44,10 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 			return err
 		}
 	}
-	if c.gates = c.pool.attached.Gates(); c.gates != nil {
+	if c.gates = c.backend.attached.Gates(); c.gates != nil {
 		req.passage.More = h.Gate.AskAttached(c.gates.Gates, rwlock.Mode(mode))
 	}
-	if c.pool.readOnly {
+	if c.backend.readOnly {
 		mode = Shared
 	}
 	if mode == Shared && c.passByGate(op, h, g) {
@@ -61,7 +61,7 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
 func (c *conn) passGate(op *operation, h *locks.Hold) error {
-	if s := c.scopeOnServer(); c.pool.gate == nil || s != nil && s.pending == nil {
+	if t := c.transactionOnServer(); c.backend.gate == nil || t != nil && t.pending == nil {
 		return nil
 	}
 	id := op.id
@@ -100,7 +100,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) 
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
 func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
-	if c.pool.gate == nil || st.Kind == sqltext.Read || c.scopeOnServer() != nil && sqlite.WritesRows(st) {
+	if c.backend.gate == nil || st.Kind == sqltext.Read || c.transactionOnServer() != nil && sqlite.WritesRows(st) {
 		return nil
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
@@ -152,7 +152,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
-	d, err := c.pool.servers.Draw(ctx, &slot, c.waitForConn(id.User))
+	d, err := c.backend.servers.Draw(ctx, &slot, c.waitForConn(id.User))
 	if err != nil {
 		return c.db.connectError(err)
 	}
@@ -164,35 +164,35 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 // connectFirst opens the first connection of a handle, for an operation that will have the
 // gate alone, before that: to open one takes longer than most writes, and others could not
 // write meanwhile. It reads, so only in WAL mode it is in no writer's way. The connection is
-// the pool's until the operation has its locks. If none can be opened, the operation will
+// the backend's until the operation has its locks. If none can be opened, the operation will
 // meet the reason itself.
 func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
-	p := c.pool
-	if mode != Exclusive || p.servers.IsConnected() || c.drawn.Conn != nil || p.servers.Slots != nil || p.servers.Limits().MaxIdleConns == 0 {
+	b := c.backend
+	if mode != Exclusive || b.servers.IsConnected() || c.drawn.Conn != nil || b.servers.Slots != nil || b.servers.Limits().MaxIdleConns == 0 {
 		return
 	}
 	var at gate.Place
 	defer at.Leave()
 	at.Come(g)
-	if !at.PassBy(false) || !p.servers.ClaimFirst() {
+	if !at.PassBy(false) || !b.servers.ClaimFirst() {
 		return
 	}
-	if d, err := p.servers.Connect(ctx); err == nil {
+	if d, err := b.servers.Connect(ctx); err == nil {
 		d.GiveBack()
 	}
 }
 
-// useWALReader gives the pool a WALReader if its handle may have one: a limit of
+// useWALReader gives the backend a WALReader if its handle may have one: a limit of
 // connections leaves none for it, nor does a locking_mode that lets in only one; and what
 // cannot write may not be let near the WAL.
-func (p *pool) useWALReader(cfg *config, dsn *string) {
-	if p.gate == nil || p.readOnly || cfg.limits.MaxOpenConns > 0 {
+func (b *backend) useWALReader(cfg *config, dsn *string) {
+	if b.gate == nil || b.readOnly || cfg.limits.MaxOpenConns > 0 {
 		return
 	}
 	if dsn == nil || sqltext.Contains(*dsn, "locking_mode") {
 		return
 	}
-	p.walReader = sqlite.NewWALReader(p.gate, &p.connector, cfg.logger)
+	b.walReader = sqlite.NewWALReader(b.gate, &b.connector, cfg.logger)
 }
 
 // makeWay ends the reads of the WALReaders, and lets none begin, while h has the gate
@@ -204,5 +204,5 @@ func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
 		return
 	}
 	g.Bar()
-	c.pool.database.Gate.Rest()
+	c.backend.database.Gate.Rest()
 }

@@ -38,7 +38,7 @@ func (c *conn) anew(call func() error) error {
 
 // checkAttached is for a connection that was just drawn.
 func (c *conn) checkAttached() error {
-	if sc := c.drawn.Conn; sc.Attached == nil || c.pool.gate == nil || c.gates.Covers(sc.Attached) {
+	if sc := c.drawn.Conn; sc.Attached == nil || c.backend.gate == nil || c.gates.Covers(sc.Attached) {
 		return nil
 	}
 	c.giveBack()
@@ -50,7 +50,7 @@ func (c *conn) checkAttached() error {
 // rows: some drivers execute it no earlier than these are read.
 func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
 	sc := c.drawn.Conn
-	if sc == nil || c.pool.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !sqlite.SetsJournal(st, text)) {
+	if sc == nil || c.backend.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !sqlite.SetsJournal(st, text)) {
 		return
 	}
 	if r != nil && r.Inner != nil {
@@ -61,10 +61,10 @@ func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, 
 
 // lookAttached looks what is attached. A connection that cannot tell is not used again.
 func (c *conn) lookAttached(ctx context.Context, sc *server.Conn) {
-	if sc.HasFailed() || c.pool.gate == nil {
+	if sc.HasFailed() || c.backend.gate == nil {
 		return
 	}
-	if err := c.pool.attached.Look(context.WithoutCancel(ctx), sc); err != nil {
+	if err := c.backend.attached.Look(context.WithoutCancel(ctx), sc); err != nil {
 		sc.Fail()
 	}
 }
@@ -72,15 +72,15 @@ func (c *conn) lookAttached(ctx context.Context, sc *server.Conn) {
 // passMore is for a statement in a transaction that has attached files since it has passed the
 // gate: it passes those of the new ones too.
 func (c *conn) passMore(ctx context.Context) error {
-	sc, s := c.server(), c.scopeOnServer()
-	if sc == nil || s == nil || c.pool.gate == nil || sc.Attached == nil && c.expected == nil {
+	sc, t := c.server(), c.transactionOnServer()
+	if sc == nil || t == nil || c.backend.gate == nil || sc.Attached == nil && c.expected == nil {
 		return nil
 	}
-	in := s.conn
+	in := t.conn
 	if in.gates.Covers(sc.Attached) && in.gates.Covers(c.expected) {
 		return nil
 	}
-	set := c.pool.attached.Gates()
+	set := c.backend.attached.Gates()
 	if set == nil {
 		return nil
 	}
@@ -91,9 +91,9 @@ func (c *conn) passMore(ctx context.Context) error {
 			h.Gate.Leave()
 		}
 	}()
-	req := request{kind: rwlock.Tx, mode: s.mode()}
+	req := request{kind: rwlock.Tx, mode: t.mode()}
 	req.passage.More = h.Gate.AskAttached(set.Without(in.gates), rwlock.Mode(req.mode))
-	id := locks.Identity{Owner: s.outermost().hold.Owner}
+	id := locks.Identity{Owner: t.outermost().hold.Owner}
 	h.Describe(id, in.ownerFor(id), req.kind, "", &in.resident)
 	if !req.passage.IsFree() {
 		if err := h.TakeGate(ctx, req.passage, c.waitFor(req)); err != nil {
@@ -101,20 +101,20 @@ func (c *conn) passMore(ctx context.Context) error {
 		}
 	}
 	joined = true
-	s.outermost().more = append(s.outermost().more, h)
+	t.outermost().more = append(t.outermost().more, h)
 	in.gates = set
 	return nil
 }
 
 // expectAttached is for a statement that is about to ask for its locks. It may attach files.
 func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.NamedValue) {
-	if c.pool.gate == nil || !sqlite.Attaches(st, text) {
+	if c.backend.gate == nil || !sqlite.Attaches(st, text) {
 		return
 	}
 	for _, a := range sqltext.Attaches(text) {
 		if path := sqlite.AttachedFile(a, args); path != "" {
 			id := sqlite.Name + ":" + path
-			c.pool.attached.Expect(id)
+			c.backend.attached.Expect(id)
 			c.expected = append(c.expected, id)
 		}
 	}
@@ -123,7 +123,7 @@ func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.N
 // doneAttaching is called when a statement has ended that was expected to attach files.
 func (c *conn) doneAttaching() {
 	for _, id := range c.expected {
-		c.pool.attached.Disappoint(id)
+		c.backend.attached.Disappoint(id)
 	}
 	c.expected = nil
 }

@@ -270,12 +270,12 @@ func TestTransactionThatDrawsLateIsInCircle(t *testing.T) {
 // takeSlot takes the place of a server connection for the request of ctx.
 func takeSlot(t *testing.T, db *sql.DB, ctx context.Context) (giveBack func()) {
 	t.Helper()
-	_, p, err := poolOf(db)
+	_, b, err := backendOf(db)
 	must(t, err)
-	defer p.release()
+	defer b.release()
 	id, _ := identityFrom(ctx)
 	slot := &rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Session}
-	must(t, p.servers.Slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
+	must(t, b.servers.Slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
 	return slot.Release
 }
 
@@ -298,10 +298,10 @@ func wantCircle(t *testing.T, call func() error, end func(), first chan error) {
 // waitingForConn counts those who wait for a server connection of the handle.
 func waitingForConn(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
-	_, p, err := poolOf(db)
+	_, b, err := backendOf(db)
 	must(t, err)
-	defer p.release()
-	for _, info := range p.servers.Slots.Snapshot() {
+	defer b.release()
+	for _, info := range b.servers.Slots.Snapshot() {
 		if info.Waiting {
 			n++
 		}

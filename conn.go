@@ -46,14 +46,14 @@ type RawConn interface {
 // has ended. The end of a section and a fill of rows come from other goroutines: mu
 // keeps them and the calls apart. The grant of a lock does too, but touches only the hold.
 type conn struct {
-	db    *handle
-	pool  *pool    // whose shared parts it retains until Close
-	bound *section // that all its work is inside; nil if it is as each context says
+	db      *handle
+	backend *backend // whose shared parts it retains until Close
+	bound   *section // that all its work is inside; nil if it is as each context says
 
 	fills fillTurn   // that have mu between the calls
 	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic
 	gone  ending     // why c is of no more use; inUse while it is
-	quit  bool       // has given up its pool and its place in bound
+	quit  bool       // has given up its backend and its place in bound
 	lent  bool       // Raw shows the inner connection to the program
 
 	// busy means that the drawn connection has done more than to prepare
@@ -89,9 +89,9 @@ type conn struct {
 	// while one of them waits, all of that is stuck: the deadlock search is to know.
 	self rwlock.Owner
 
-	scope *scope     // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
-	raw   *rawTx     // the one that is written in SQL, or nil
-	leaf  locks.Hold // of the Exec that is running
+	transaction *transaction // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
+	raw         *rawTx       // the one that is written in SQL, or nil
+	leaf        locks.Hold   // of the Exec that is running
 
 	resident locks.Resident // what sections know of it
 }
@@ -143,7 +143,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			if s.statement.Combines {
 				s.called = entryPoint()
 			}
-			snd := server.Call{Statement: s.statement, Query: query, InTx: c.scopeOnServer() != nil}
+			snd := server.Call{Statement: s.statement, Query: query, InTx: c.transactionOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
 				ss, err := s.on(ctx, sc, &snd)
 				if err == nil && s.called == calledHandle { // then it may be combined with others
@@ -163,7 +163,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
-	if c.pool.combining.HasWaiting() {
+	if c.backend.combining.HasWaiting() {
 		op.called = entryPoint()
 	}
 	err = c.callHeld(&op, func() error {
@@ -228,7 +228,7 @@ func (c *conn) lend() (sc *server.Conn, err error) {
 		}
 		c.busy, c.lent = true, true
 		sc = c.drawn.Conn
-		if c.pool.gate != nil { // others tell by themselves, or are not asked for so little
+		if c.backend.gate != nil { // others tell by themselves, or are not asked for so little
 			sc.Doubt()
 		}
 		return nil
@@ -266,7 +266,7 @@ func (c *conn) wait() rwlock.Wait {
 func (c *conn) release(h *locks.Hold) {
 	defer func() {
 		if h.Release() {
-			c.pool.walReader.Note()
+			c.backend.walReader.Note()
 		}
 	}()
 	c.leaveToLost(h)
@@ -276,7 +276,7 @@ func (c *conn) release(h *locks.Hold) {
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *locks.Hold) {
 	if sc := c.drawn.Conn; sc != nil && !sc.HasRows() && sc.IsLost() {
-		c.pool.lost.Adopt(sc.Session, h)
+		c.backend.lost.Adopt(sc.Session, h)
 	}
 }
 
@@ -312,7 +312,7 @@ func (c *conn) IsValid() (valid bool) {
 			valid = c.drawn.Conn.Validate()
 			return nil
 		}
-		c.endScopes()
+		c.endTransactions()
 		c.giveBack()
 		c.pooled = !c.spent && c.gone == inUse
 		valid = c.pooled
@@ -341,9 +341,9 @@ func (c *conn) Close() error {
 
 func (c *conn) close() {
 	defer c.giveUp()
-	defer c.endScopes()
-	for s := c.scope; s != nil; s = s.outer {
-		s.leaveToLost()
+	defer c.endTransactions()
+	for t := c.transaction; t != nil; t = t.outer {
+		t.leaveToLost()
 	}
 	if c.late.valid { // it was not taken for bad
 		c.giveBack()
@@ -352,21 +352,21 @@ func (c *conn) close() {
 	}
 }
 
-// giveUp gives up what c has of its pool and its section, for good. It does nothing the
+// giveUp gives up what c has of its backend and its section, for good. It does nothing the
 // second time.
 func (c *conn) giveUp() {
 	if !c.quit {
 		c.quit = true
 		defer c.db.outer.open.Add(-1)
-		defer c.pool.release()
+		defer c.backend.release()
 		c.inBound.Leave()
 	}
 }
 
-// endScopes ends transactions that were not ended in their order, or not at all.
-func (c *conn) endScopes() {
-	for c.scope != nil {
-		c.scope.release()
+// endTransactions ends transactions that were not ended in their order, or not at all.
+func (c *conn) endTransactions() {
+	for c.transaction != nil {
+		c.transaction.release()
 	}
 	c.raw = nil
 }

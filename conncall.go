@@ -67,7 +67,7 @@ func (c *conn) lockCall() error {
 // something to be closed.
 func (c *conn) lockReturn() error {
 	c.lockMu()
-	if p := c.pinned; p != nil && c.using == nil && (c.scope != nil || len(c.stmts) > 0 || c.late.any) {
+	if p := c.pinned; p != nil && c.using == nil && (c.transaction != nil || len(c.stmts) > 0 || c.late.any) {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
 	return nil
@@ -123,7 +123,7 @@ func (c *conn) callHeld(op *operation, f func() error) error {
 	if err := c.enterFor(op); err != nil {
 		return err
 	}
-	closes := c.scope == nil && (c.drawn.Conn == nil || !c.drawn.Conn.HasRows())
+	closes := c.transaction == nil && (c.drawn.Conn == nil || !c.drawn.Conn.HasRows())
 	return c.raiseWhenClosed(closes, c.guardHeld(f))
 }
 
@@ -221,13 +221,13 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 // It does nothing the second time, nor if it was an argument that panicked when it was converted,
 // before anything was sent, where database/sql goes on.
 func (c *conn) abandon(h *locks.Hold, adm *admission) {
-	defer adm.drop(c.pool)
+	defer adm.drop(c.backend)
 	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
 		return
 	}
 	c.gone = abandoned
 	defer c.giveUp()
-	defer c.endScopes()
+	defer c.endTransactions()
 	sc := c.drawn.Conn
 	if sc == nil {
 		return
@@ -252,15 +252,15 @@ func (c *conn) leaveAll(h *locks.Hold) {
 		return
 	}
 	if h != nil {
-		c.pool.lost.Adopt(sc.Session, h)
+		c.backend.lost.Adopt(sc.Session, h)
 	}
 	for _, r := range openOn(sc) {
-		c.pool.lost.Adopt(sc.Session, &r.hold.Hold)
+		c.backend.lost.Adopt(sc.Session, &r.hold.Hold)
 	}
-	for s := c.scope; s != nil; s = s.outer {
-		c.pool.lost.Adopt(sc.Session, &s.hold)
-		for _, h := range s.joined {
-			c.pool.lost.Adopt(sc.Session, h)
+	for t := c.transaction; t != nil; t = t.outer {
+		c.backend.lost.Adopt(sc.Session, &t.hold)
+		for _, h := range t.joined {
+			c.backend.lost.Adopt(sc.Session, h)
 		}
 	}
 }

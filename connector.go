@@ -29,8 +29,8 @@ type Connector struct {
 	inner  driver.Connector
 	dsn    *string // nil if it is not known
 
-	mu   sync.Mutex // guards pool, and the closing of closed; no connection is opened or closed under it
-	pool *pool      // set by the first Connect
+	mu      sync.Mutex // guards backend, and the closing of closed; no connection is opened or closed under it
+	backend *backend   // set by the first Connect
 }
 
 func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
@@ -38,14 +38,14 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.handle = handle{
 		config:    cfg,
 		connector: c,
-		texts:     textsOf(cfg.dialect.Text, dsn != nil && cfg.dialect.HidesBackslashes != nil && cfg.dialect.HidesBackslashes(*dsn)),
+		texts:     textsOf(cfg.engine.Text, dsn != nil && cfg.engine.HidesBackslashes != nil && cfg.engine.HidesBackslashes(*dsn)),
 		closed:    make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
 		plainValuers: slices.Contains(drivers.PlainValuers, drivers.Package(d.opened)),
 	}
 	c.rows.SkipsNoSet = slices.Contains(drivers.EndedSets, drivers.Package(d.opened))
-	c.rows.CloseTells = cfg.dialect.CloseTells
+	c.rows.CloseTells = cfg.engine.CloseTells
 	c.driver.handle = c
 	c.slow = c.tellSlow
 	return c
@@ -79,19 +79,19 @@ func (c *Connector) Driver() driver.Driver { return c.driver }
 // does not look at the context: when a sql.DB is full, another caller's
 // connection may be made here.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) {
-	p, err := c.retainPool()
+	b, err := c.retainBackend()
 	if err != nil {
 		return nil, err
 	}
 	c.outer.noteOpened(&c.handle)
-	cn := &conn{db: &c.handle, pool: p}
+	cn := &conn{db: &c.handle, backend: b}
 	cn.resident.Conn = (*sweptConn)(cn)
 	return cn, nil
 }
 
-// retainPool returns the pool, which it makes if there is none, and whose shared parts it
+// retainBackend returns the pool, which it makes if there is none, and whose shared parts it
 // retains for the caller.
-func (c *Connector) retainPool() (*pool, error) {
+func (c *Connector) retainBackend() (*backend, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -99,15 +99,15 @@ func (c *Connector) retainPool() (*pool, error) {
 		return nil, errClosed
 	default:
 	}
-	if c.pool == nil {
-		p, err := newPool(c)
+	if c.backend == nil {
+		b, err := newBackend(c)
 		if err != nil {
 			return nil, err
 		}
-		c.pool = p
+		c.backend = b
 	}
-	c.pool.retain()
-	return c.pool, nil
+	c.backend.retain()
+	return c.backend, nil
 }
 
 // Close closes the handle: those who wait for a lock or a connection get
@@ -121,22 +121,22 @@ func (c *Connector) Close() error {
 	default:
 	}
 	close(c.closed)
-	p := c.pool
+	b := c.backend
 	c.mu.Unlock() // to close connections may take as long as a server wants
-	if p == nil {
+	if b == nil {
 		return drivers.Close(c.inner)
 	}
-	return p.close()
+	return b.close()
 }
 
 // lockTable returns the users' locks of an open handle; nil if it has not been used yet.
 func (c *Connector) lockTable() *locks.Table {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pool == nil {
+	if c.backend == nil {
 		return nil
 	}
-	return c.pool.users
+	return c.backend.users
 }
 
 // connectorOf finds the Connector behind a handle, and the section that the handle is

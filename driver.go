@@ -57,7 +57,7 @@ func Register(name string, inner driver.Driver, opts ...Option) error {
 		return err
 	}
 	sql.Register(name, &Driver{name: name, inner: inner, opts: opts})
-	sqlx.BindDriver(name, cfg.dialect.BindType)
+	sqlx.BindDriver(name, cfg.engine.BindType)
 	return nil
 }
 
@@ -154,10 +154,10 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if (cfg.connect != nil || cfg.shardDSN != nil) && !d.forStore {
 		return nil, errNotAStore
 	}
-	if err := refuseMisplaced(cfg.dialect, t.dsn, cfg.logger); err != nil {
+	if err := refuseMisplaced(cfg.engine, t.dsn, cfg.logger); err != nil {
 		return nil, err
 	}
-	ci, err := cfg.dialect.Open(cfg.logger, inner, t.dsn)
+	ci, err := cfg.engine.Open(cfg.logger, inner, t.dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)
 	}

@@ -173,7 +173,7 @@ func (c *conn) lockError(err error, id locks.Identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
-	if g := c.pool.gateNamed(w.Key); g != nil {
+	if g := c.backend.gateNamed(w.Key); g != nil {
 		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.Name(), w.Mode), outOfLocks))
 	}
 	return c.explainClosed(lockError(err, id))

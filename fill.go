@@ -59,7 +59,7 @@ func (r *rows) tryFinish() {
 // but what WithMode has made exclusive lasts until they are closed.
 func (r *rows) finish() {
 	defer r.giveUp()
-	if r.Failure() != nil || r.conn.pool.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
+	if r.Failure() != nil || r.conn.backend.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutNow()
 	}
 	if settle := r.settle; settle != nil {
@@ -155,7 +155,7 @@ func (r *rows) yieldOnce(stop func() bool) (done bool) {
 // mayYield tells whether the rows may make way for others. The caller has the connection.
 func (r *rows) mayYield() bool {
 	c := r.conn
-	return r.opened && !r.IsClosed() && !r.late && c.scopeOnServer() == nil && c.raw == nil && !r.keepsLock()
+	return r.opened && !r.IsClosed() && !r.late && c.transactionOnServer() == nil && c.raw == nil && !r.keepsLock()
 }
 
 // A fillTurn is that of the fills on a client connection.
@@ -233,7 +233,7 @@ const readAheadTime = 100 * time.Millisecond
 func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
-	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.pool.gate != nil) {
+	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.backend.gate != nil) {
 		r.CopyValues()
 	}
 	c.list(r)
@@ -241,7 +241,7 @@ func (c *conn) open(r *rows, adm *admission) {
 	switch {
 	case !c.readsAhead(r, adm):
 		r.settleBegun(raw)
-	case c.pool.gate != nil:
+	case c.backend.gate != nil:
 		// SQLite has done all of a write when it returns the first row.
 		r.fill(c.db.spillLimits(), func() bool { return false })
 		r.settleBegun(raw)
@@ -258,8 +258,8 @@ func (c *conn) list(r *rows) {
 		if r.hold.User != "" || r.hold.Section() != nil || r.hold.Gate.IsHeld() {
 			r.hold.Owner.Add(&r.hold)
 		}
-	case c.pool.gate != nil && r.hold.Gate.IsHeld():
-		c.pool.database.UntaggedRows.Add(&r.hold)
+	case c.backend.gate != nil && r.hold.Gate.IsHeld():
+		c.backend.database.UntaggedRows.Add(&r.hold)
 	}
 }
 
@@ -272,9 +272,9 @@ func (c *conn) readsAhead(r *rows, adm *admission) bool {
 		return false
 	case adm.raw != nil:
 		return true
-	case c.scopeOnServer() == nil:
+	case c.transactionOnServer() == nil:
 		return r.hold.Lock.Held() || r.hold.Gate.IsHeld()
-	case c.raw == nil || c.scope != &c.raw.scope:
+	case c.raw == nil || c.transaction != &c.raw.transaction:
 		return false
 	}
 	switch st.Kind {

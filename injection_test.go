@@ -414,8 +414,8 @@ func (a *attempt) left() (left string) {
 	}
 	a.cancel()
 	a.over.Store(true)
-	p := poolIn(a.c)
-	if p == nil { // the script needed none
+	b := backendIn(a.c)
+	if b == nil { // the script needed none
 		a.db.Close()
 		return ""
 	}
@@ -433,7 +433,7 @@ func (a *attempt) left() (left string) {
 		return "Close hangs"
 	}
 	return soon(func() string {
-		if refs, open := p.database.InUse(), a.server.Open(); refs != 0 || open != 0 {
+		if refs, open := b.database.InUse(), a.server.Open(); refs != 0 || open != 0 {
 			return fmt.Sprintf("after Close there are %d references to the locks and %d connections", refs, open)
 		}
 		return ""
@@ -453,7 +453,7 @@ func soon(look func() string) (left string) {
 }
 
 // inUse returns which locks, counts and connections are in use.
-func (a *attempt) inUse() string { return locksInUse(poolIn(a.c), a.server.Open()) }
+func (a *attempt) inUse() string { return locksInUse(backendIn(a.c), a.server.Open()) }
 
 // tryAgain does what a next request may.
 func (a *attempt) tryAgain() (left string) {

@@ -14,10 +14,10 @@ import (
 // innerOf returns the server connections of a handle, which it opens.
 func innerOf(t *testing.T, handle any) *server.Pool {
 	t.Helper()
-	p, err := connectorIn(t, handle).retainPool()
+	b, err := connectorIn(t, handle).retainBackend()
 	must(t, err)
-	p.release()
-	return &p.servers
+	b.release()
+	return &b.servers
 }
 
 func wantConns(t *testing.T, when string, st sql.DBStats, inUse, idle int) {

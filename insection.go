@@ -10,8 +10,8 @@ import (
 
 // refusal returns the error for a statement that writes where only reading is allowed.
 func (c *conn) refusal(op *operation, st sqltext.Statement) error {
-	if s := c.scopeOnServer(); s != nil {
-		if err := s.refuses(op, st); err != nil {
+	if t := c.transactionOnServer(); t != nil {
+		if err := t.refuses(op, st); err != nil {
 			return err
 		}
 	}
@@ -31,14 +31,14 @@ func (c *conn) onlyReads(op *operation) bool {
 		return false
 	}
 	id, _ := c.identify(op)
-	mode, covered := s.locks.Covers(c.pool.users, id.User)
+	mode, covered := s.locks.Covers(c.backend.users, id.User)
 	return covered && mode == rwlock.Shared
 }
 
 // awaitLost waits, on behalf of an operation of the user id in the section, until the server
 // has ended the section's earlier ones that have lost their connections.
 func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mode Mode) error {
-	lost := in.locks.Barriers(c.pool.users, id.User)
+	lost := in.locks.Barriers(c.backend.users, id.User)
 	if len(lost) > 0 && c.busy == idle {
 		c.giveBack() // as whoever waits for a lock
 	}
@@ -58,7 +58,7 @@ func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs
 	if h.Enter(&s.locks, &c.resident) != nil {
 		return id, c.reason(&s.locks)
 	}
-	if _, covered := s.locks.Covers(c.pool.users, id.User); covered {
+	if _, covered := s.locks.Covers(c.backend.users, id.User); covered {
 		return locks.Identity{Owner: id.Owner}, nil
 	}
 	return id, nil
@@ -128,10 +128,10 @@ func (c *conn) endInside() {
 			r.end(c.pinned.section.reason())
 		}
 	}
-	var last *scope // the outermost that has to end
-	for s := c.scope; s != nil; s = s.outer {
-		if s.ended == nil && (s.late != nil || s.hold.Section().HasEnded()) {
-			last = s
+	var last *transaction // the outermost that has to end
+	for t := c.transaction; t != nil; t = t.outer {
+		if t.ended == nil && (t.late != nil || t.hold.Section().HasEnded()) {
+			last = t
 		}
 	}
 	if last != nil {
@@ -152,7 +152,7 @@ func (c *conn) endInside() {
 	if c.bound.hasEnded() {
 		c.gone = unbound
 		c.giveBack()
-		c.endScopes()
+		c.endTransactions()
 		c.inBound.Leave()
 	}
 }
@@ -160,13 +160,13 @@ func (c *conn) endInside() {
 // abort ends the transactions on c from the innermost one to last, for the given
 // reason. They stay in the way of statements that were meant for them, until
 // database/sql ends them too.
-func (c *conn) abort(last *scope, reason error) {
+func (c *conn) abort(last *transaction, reason error) {
 	for _, r := range c.openRows() {
 		r.end(reason)
 	}
-	for s := c.scope; ; s = s.outer {
-		s.abort(reason)
-		if s == last {
+	for t := c.transaction; ; t = t.outer {
+		t.abort(reason)
+		if t == last {
 			return
 		}
 	}

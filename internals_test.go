@@ -30,28 +30,28 @@ func connectorIn(t testing.TB, handle any) *Connector {
 	return c
 }
 
-// openPool returns what the handle has open; nil if it has not been used yet.
-func openPool(t testing.TB, handle any) *pool {
+// openBackend returns what the handle has open; nil if it has not been used yet.
+func openBackend(t testing.TB, handle any) *backend {
 	t.Helper()
-	return poolIn(connectorIn(t, handle))
+	return backendIn(connectorIn(t, handle))
 }
 
-func poolIn(c *Connector) *pool {
+func backendIn(c *Connector) *backend {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.pool
+	return c.backend
 }
 
 // lockTableOf returns the users' locks.
 func lockTableOf(t testing.TB, handle any) *locks.Table {
 	t.Helper()
-	return openPool(t, handle).users
+	return openBackend(t, handle).users
 }
 
 // holdsOf returns who has or waits for a user's lock.
 func holdsOf(t testing.TB, handle any) []rwlock.Info {
 	t.Helper()
-	if openPool(t, handle) == nil {
+	if openBackend(t, handle) == nil {
 		return nil
 	}
 	return lockTableOf(t, handle).Snapshot()
@@ -60,25 +60,25 @@ func holdsOf(t testing.TB, handle any) []rwlock.Info {
 // gateOf returns the gate of the handle's database; nil if it needs none.
 func gateOf(t testing.TB, handle any) *gate.Gate {
 	t.Helper()
-	return openPool(t, handle).gate
+	return openBackend(t, handle).gate
 }
 
 // walReaderOf returns the handle's; nil if there is to be none.
 func walReaderOf(t testing.TB, handle any) *sqlite.WALReader {
 	t.Helper()
-	return openPool(t, handle).walReader
+	return openBackend(t, handle).walReader
 }
 
 // statsOf returns the statistics of the inner pool.
 func statsOf(t testing.TB, handle any) sql.DBStats {
 	t.Helper()
-	return openPool(t, handle).servers.DB().Stats()
+	return openBackend(t, handle).servers.DB().Stats()
 }
 
 // drawFrom takes a connection out of the inner pool, until it is closed.
 func drawFrom(t testing.TB, handle any) *sql.Conn {
 	t.Helper()
-	conn, err := openPool(t, handle).servers.DB().Conn(context.Background())
+	conn, err := openBackend(t, handle).servers.DB().Conn(context.Background())
 	must(t, err)
 	return conn
 }
@@ -121,7 +121,7 @@ func serverConnOn(t testing.TB, handle any, ci driver.Conn) *server.Conn {
 // a section waits for one.
 func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	t.Helper()
-	return openPool(t, handle).lost.InUse()
+	return openBackend(t, handle).lost.InUse()
 }
 
 // databasesOpen returns those that the process has.
@@ -132,20 +132,20 @@ func databasesOpen() (all []*databases.Database) {
 
 // locksInUse returns which locks, counts and connections of a handle are in use, and how many
 // connections its inner pool counts beyond those that are open.
-func locksInUse(p *pool, open int) string {
+func locksInUse(b *backend, open int) string {
 	var used []string
 	add := func(what string, n int) {
 		if n != 0 {
 			used = append(used, fmt.Sprintf("%s: %d", what, n))
 		}
 	}
-	add("users' locks", len(p.users.Snapshot()))
-	add("the lock of all users", len(p.users.SnapshotAll()))
-	add("slots", p.servers.Slots.Len())
-	if g := p.gate; g != nil {
+	add("users' locks", len(b.users.Snapshot()))
+	add("the lock of all users", len(b.users.SnapshotAll()))
+	add("slots", b.servers.Slots.Len())
+	if g := b.gate; g != nil {
 		g.InUse(add)
 	}
-	stats := p.servers.DB().Stats()
+	stats := b.servers.DB().Stats()
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")

@@ -50,8 +50,8 @@ func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 		return err
 	case req.session && op.mode != askedExclusive:
 		return c.lockSession(op, h, req, byText, id)
-	case c.scope != nil:
-		return c.scope.lock(op, id)
+	case c.transaction != nil:
+		return c.transaction.lock(op, id)
 	case s != nil:
 		if err := c.awaitLost(op.ctx, s, id, req.mode); err != nil {
 			return err
@@ -120,7 +120,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		c.giveBack()
 	}
 	take := func() error {
-		if req.ride != nil && c.pool.gate.Writers() > 1 {
+		if req.ride != nil && c.backend.gate.Writers() > 1 {
 			return c.takeOrRide(ctx, h, req, id)
 		}
 		return c.take(ctx, h, req, c.waitFor(req))
@@ -145,7 +145,7 @@ func (c *conn) describe(h *locks.Hold, req request, id locks.Identity) {
 
 // wastesConn tells whether c has a connection that others could use while it waits for a lock.
 func (c *conn) wastesConn() bool {
-	return c.drawn.Conn != nil && (c.busy == idle && c.scope == nil || c.scope.wastesConn())
+	return c.drawn.Conn != nil && (c.busy == idle && c.transaction == nil || c.transaction.wastesConn())
 }
 
 // mustWait tells of the error of a try whether it is for want of a wait.
@@ -157,20 +157,20 @@ func mustWait(err error) bool {
 // case, for which there is nothing to be made ready for a wait.
 func (c *conn) acquireFree(ctx context.Context, h *locks.Hold, req request) bool {
 	return h.User != "" && req.passage.IsFree() && ctx.Err() == nil &&
-		c.pool.users.TryAcquire(rwlock.Mode(req.mode), h)
+		c.backend.users.TryAcquire(rwlock.Mode(req.mode), h)
 }
 
 // waitFor is how an operation on c waits for what req asks.
 func (c *conn) waitFor(req request) rwlock.Wait {
 	w := c.wait()
 	// What SQLite would let wait waits at the gate instead.
-	w.Hopeless = locks.Hopeless(req.joins && c.pool.gate == nil)
+	w.Hopeless = locks.Hopeless(req.joins && c.backend.gate == nil)
 	return w
 }
 
 // take acquires what req says into h, in one step.
 func (c *conn) take(ctx context.Context, h *locks.Hold, req request, w rwlock.Wait) error {
-	users, mode := c.pool.users, rwlock.Mode(req.mode)
+	users, mode := c.backend.users, rwlock.Mode(req.mode)
 	if req.passage.IsFree() {
 		return users.Acquire(ctx, h.User, mode, h, nil, w)
 	}
@@ -196,7 +196,7 @@ func (c *conn) ownerFor(id locks.Identity) *rwlock.Owner {
 // selfOwner returns self if it is used, which is so on engines with a gate. (With others, a
 // lost session may keep a lock for longer than c is of use to one caller.)
 func (c *conn) selfOwner() *rwlock.Owner {
-	if c.pool.gate == nil {
+	if c.backend.gate == nil {
 		return nil
 	}
 	return &c.self
@@ -213,7 +213,7 @@ func (c *conn) identify(op *operation) (locks.Identity, error) {
 	if id.Suspect {
 		c.db.warnOfID(id.User)
 	}
-	if op.tagged || id.Nobody || op.section != nil || c.scope != nil && c.scope.tagged {
+	if op.tagged || id.Nobody || op.section != nil || c.transaction != nil && c.transaction.tagged {
 		return id, id.Err
 	}
 	switch c.db.untagged {
@@ -237,8 +237,8 @@ func modeOf(st sqltext.Statement) Mode {
 // hand must come to unlock. In a transaction and in a section it just runs, and of the
 // gate it takes what any other would.
 func (c *conn) lockSession(op *operation, h *locks.Hold, req request, byText Mode, id locks.Identity) error {
-	if c.scope != nil {
-		return c.scope.ended
+	if c.transaction != nil {
+		return c.transaction.ended
 	}
 	nobody := locks.Identity{Owner: id.Owner}
 	if op.section == nil {

@@ -340,7 +340,7 @@ func TestSectionOutlivesNoStatement(t *testing.T) {
 		"mysql":    "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE counters SET n = 7%'",
 	}
 	onEngines(t, "cancel_grace=1m", func(t *testing.T, db *sql.DB, c *Connector) {
-		query := slow[c.dialect.Name]
+		query := slow[c.engine.Name]
 		if query == "" {
 			t.Skip("SQLite works in the process")
 		}
@@ -353,7 +353,7 @@ func TestSectionOutlivesNoStatement(t *testing.T) {
 				t.Fatalf("the slow write: %v", err)
 			}
 			var n int
-			must(t, db.QueryRowContext(ctx, running[c.dialect.Name]).Scan(&n))
+			must(t, db.QueryRowContext(ctx, running[c.engine.Name]).Scan(&n))
 			if n != 0 {
 				t.Errorf("%d cancelled writes of the section are still running", n)
 			}

@@ -142,7 +142,7 @@ const (
 
 // config is what the options of one handle come to.
 type config struct {
-	dialect          *server.Engine
+	engine           *server.Engine
 	logger           *slog.Logger
 	statementTimeout time.Duration
 	cancelGrace      time.Duration
@@ -172,16 +172,16 @@ const longTimeout = 2 * time.Minute
 // newConfig applies opts over the defaults of the engine: the one that the
 // option dialect names, or else the detected one.
 func newConfig(detected *server.Engine, opts []Option) (*config, error) {
-	c := &config{dialect: detected}
+	c := &config{engine: detected}
 	if err := c.apply(opts); err != nil {
 		return nil, err
 	}
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
-		dialect:     c.dialect,
+		engine:      c.engine,
 		logger:      slog.Default(),
 		cancelGrace: 10 * time.Second,
-		stmtCache:   c.dialect.StmtCache,
+		stmtCache:   c.engine.StmtCache,
 		lockTimeout: 30 * time.Second,
 		connTimeout: longTimeout,
 		selfWait:    5 * time.Second,
@@ -189,7 +189,7 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 		spillTotal:  256 << 20,
 		combine:     true,
 		untagged:    PassUntagged,
-		limits:      c.dialect.Limits,
+		limits:      c.engine.Limits,
 		debugAfter:  10 * time.Second,
 	}
 	return c, c.apply(opts)
@@ -271,7 +271,7 @@ var optionTable = []optionSpec{
 	{"dialect", "one of " + engines.Names(), func(c *config, v string) error {
 		for _, d := range engines.All {
 			if d.Name == v {
-				c.dialect = d
+				c.engine = d
 				return nil
 			}
 		}
@@ -351,7 +351,7 @@ func parseCount(v string) (int64, error) {
 // forServers is what server connections know of the options.
 func (c *config) forServers() server.Config {
 	return server.Config{
-		Engine:           c.dialect,
+		Engine:           c.engine,
 		Logger:           c.logger,
 		StatementTimeout: c.statementTimeout,
 		CancelGrace:      c.cancelGrace,

@@ -204,7 +204,7 @@ func TestDeadlocksEndAtOnce(t *testing.T) {
 // both get on.
 func TestTwoUpgradingReaders(t *testing.T) {
 	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL")
 			must(t, err)
 		}
@@ -251,7 +251,7 @@ func TestConnectionsPinnedByTheirWaiters(t *testing.T) {
 			go func() {
 				ctx := asUser(user)
 				// Of those that write SQLite has one at a time.
-				tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: c.dialect == sqlite.Engine})
+				tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: c.engine == sqlite.Engine})
 				begun <- true
 				if err == nil {
 					<-allBegun
@@ -281,7 +281,7 @@ func TestConnectionsPinnedByTheirWaiters(t *testing.T) {
 // notice nothing.
 func TestLeakedRows(t *testing.T) {
 	onEngines(t, "lock_timeout=300ms&trace=on", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL")
 			must(t, err)
 		}
@@ -302,7 +302,7 @@ func TestLeakedRows(t *testing.T) {
 func TestManyRowsWithAnExecEach(t *testing.T) {
 	onEngines(t, "spill_limit=0&lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
 		n, query := 30_000, "SELECT seq FROM seq_1_to_%d"
-		switch c.dialect {
+		switch c.engine {
 		case postgres.Engine:
 			query = "SELECT generate_series(1, %d)"
 		case sqlite.Engine:
@@ -343,7 +343,7 @@ func TestOuterHandleBesideTx(t *testing.T) {
 		must(t, tx.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = '1'").Scan(new(int)))
 		must(t, db.QueryRowContext(ctx, "SELECT n FROM counters WHERE id = '1'").Scan(new(int)))
 		_, err = db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
-		if c.dialect == sqlite.Engine { // which lets nobody write beside it, as on the bare driver
+		if c.engine == sqlite.Engine { // which lets nobody write beside it, as on the bare driver
 			if !errors.Is(err, ErrLockTimeout) || !strings.Contains(err.Error(), "transaction of the same owner") {
 				t.Errorf("a write beside the own transaction: %v", err)
 			}

@@ -16,13 +16,13 @@ import (
 type pin struct {
 	section *section
 
-	turn   turn         // held during each call on the server connection; guards what follows
-	wanted atomic.Int32 // so many calls wait for the turn
-	drawn  server.Lease // has no Conn until the first call
-	scope  *scope       // the innermost transaction on it, of one of the client connections that have it; or nil
-	slot   rwlock.Hold
-	used   bool // somebody had it before; if it is lost then, so is what was set up on it
-	lost   bool
+	turn        turn         // held during each call on the server connection; guards what follows
+	wanted      atomic.Int32 // so many calls wait for the turn
+	drawn       server.Lease // has no Conn until the first call
+	transaction *transaction // the innermost transaction on it, of one of the client connections that have it; or nil
+	slot        rwlock.Hold
+	used        bool // somebody had it before; if it is lost then, so is what was set up on it
+	lost        bool
 }
 
 // A pinUse is what a client connection has of the pinned connections that it comes to use.
@@ -38,7 +38,7 @@ var errPinLost = errors.New("dblocker: the server connection that the section is
 // if it has none.
 func (c *conn) pinOf(s *section) *pin {
 	for ; s != nil; s = s.outer {
-		if s.pin != nil && s.pool == c.pool {
+		if s.pin != nil && s.backend == c.backend {
 			return s.pin
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // SAVEPOINT, as statements on a sql.Conn or even on the pool. It has its user's lock
 // from the statement that begins it until the connection is in autocommit again.
 type rawTx struct {
-	scope
+	transaction
 	state rawState
 	from  *locks.Hold // of the statement that may have begun it; nil if it has the lock itself
 
@@ -42,16 +42,16 @@ const (
 )
 
 // beginRaw takes the lock for a statement that begins a transaction. It returns
-// nil for other statements, and inside a scope.
+// nil for other statements, and inside another.
 func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
-	if c.scope != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
+	if c.transaction != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
 		return nil, nil
 	}
-	if st.Immediate && c.pool.gate != nil && c.onlyReads(op) {
+	if st.Immediate && c.backend.gate != nil && c.onlyReads(op) {
 		return nil, errImmediateInShared
 	}
 	raw := new(rawTx)
-	if err := raw.scope.begin(op, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly, unlessInside); err != nil {
+	if err := raw.transaction.begin(op, c, rwlock.Session, st.Kind == sqltext.Begin && st.ReadOnly, unlessInside); err != nil {
 		return nil, err
 	}
 	return raw, nil
@@ -60,7 +60,7 @@ func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
 // guard makes sure on the connection, before the transaction is begun there, that it does not
 // write if it only reads. raw may be nil.
 func (raw *rawTx) guard(ctx context.Context, sc *server.Conn) error {
-	if raw == nil || raw.conn.pool.gate == nil || !raw.readOnly {
+	if raw == nil || raw.conn.backend.gate == nil || !raw.readOnly {
 		return nil
 	}
 	raw.readGuard = sqlite.NewGuard(sc)
@@ -79,7 +79,7 @@ func (raw *rawTx) end() {
 // mayBeginRaw is for a statement that may begin a transaction among other things. It
 // has its lock, h, as any statement; if it did begin one, that takes the lock over.
 func (c *conn) mayBeginRaw(st sqltext.Statement, h *locks.Hold) *rawTx {
-	if c.scope != nil || !st.MayBegin {
+	if c.transaction != nil || !st.MayBegin {
 		return nil
 	}
 	raw := &rawTx{from: h}
@@ -104,7 +104,7 @@ func (raw *rawTx) takeOver() {
 func (c *conn) settleRaw(begun *rawTx, st sqltext.Statement, err error) {
 	if begun != nil {
 		c.settleNewRaw(begun, st, err)
-	} else if raw := c.raw; raw != nil && c.scope == &raw.scope {
+	} else if raw := c.raw; raw != nil && c.transaction == &raw.transaction {
 		c.settleOpenRaw(raw, st, err)
 	}
 }
@@ -152,13 +152,13 @@ func (c *conn) endRaw(raw *rawTx) {
 // a string, and be gone with the interruption of another, so that the program, which
 // has to end it whenever a string like that fails, believes to be in it.
 func (raw *rawTx) isLost(st sqltext.Statement, err error) bool {
-	return raw.conn.pool.gate != nil && st.Multi && err != nil && interrupted(err)
+	return raw.conn.backend.gate != nil && st.Multi && err != nil && interrupted(err)
 }
 
 // forgetLost ends a transaction that the server has ended, and for which the program
 // begins another: so it knows.
 func (c *conn) forgetLost(st sqltext.Statement) {
-	if raw := c.raw; raw != nil && raw.lost != nil && c.scope == &raw.scope && st.Verb == "BEGIN" {
+	if raw := c.raw; raw != nil && raw.lost != nil && c.transaction == &raw.transaction && st.Verb == "BEGIN" {
 		c.endRaw(raw)
 	}
 }
@@ -175,7 +175,7 @@ func (raw *rawTx) after(sc *server.Conn, st sqltext.Statement, err error) rawSta
 		}
 		return rawOpen
 	}
-	if told := raw.conn.db.dialect.Autocommit; told != nil && (err != nil || st.MayBegin || st.MayEnd) {
+	if told := raw.conn.db.engine.Autocommit; told != nil && (err != nil || st.MayBegin || st.MayEnd) {
 		if told(sc) {
 			return rawNone
 		}
@@ -252,7 +252,7 @@ func (raw *rawTx) afterSavepoint() rawState {
 	switch {
 	case raw.state != rawNone && raw.savepoints == 0:
 		return raw.state // it was begun by BEGIN, and RELEASE does not end it
-	case raw.conn.db.dialect.SavepointBeginsNone:
+	case raw.conn.db.engine.SavepointBeginsNone:
 		return raw.state
 	}
 	raw.savepoints++
@@ -288,7 +288,7 @@ func (c *conn) keepRaw() bool {
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
 	sc := c.drawn.Conn
-	if c.raw != nil || c.scope != nil || sc == nil || c.pinned != nil || c.pool.gate != nil {
+	if c.raw != nil || c.transaction != nil || sc == nil || c.pinned != nil || c.backend.gate != nil {
 		return
 	}
 	if in, _ := sc.InTransaction(); in && sc.IsUsable() {
@@ -302,8 +302,8 @@ func (c *conn) findRaw() {
 // forgetKeptRaw is for a transaction written in SQL that nobody is in the middle of, since
 // its connection is in the pool: who comes next did not begin it.
 func (c *conn) forgetKeptRaw() {
-	if c.raw != nil && c.raw.kept && c.scope == &c.raw.scope {
-		c.endScopes()
+	if c.raw != nil && c.raw.kept && c.transaction == &c.raw.transaction {
+		c.endTransactions()
 	}
 }
 
@@ -311,10 +311,10 @@ func (c *conn) forgetKeptRaw() {
 // section came before it; its error is the reason.
 func (c *conn) settleEnded(st sqltext.Statement) error {
 	ends := st.Kind == sqltext.Commit || st.Kind == sqltext.Rollback
-	if !ends || c.raw == nil || c.raw.ended == nil || c.scope != &c.raw.scope {
+	if !ends || c.raw == nil || c.raw.ended == nil || c.transaction != &c.raw.transaction {
 		return nil
 	}
 	reason := c.raw.ended
-	c.endScopes()
+	c.endTransactions()
 	return reason
 }

@@ -64,7 +64,7 @@ func TestRawTransactions(t *testing.T) {
 			}
 			return err != nil
 		}
-		for _, script := range scripts[c.dialect.Name] {
+		for _, script := range scripts[c.engine.Name] {
 			conn, err := db.Conn(ctx)
 			must(t, err)
 			for _, step := range script {
@@ -313,7 +313,7 @@ func TestRowsThatBegin(t *testing.T) {
 		"mysql":    {"CALL begins()", "CALL ends()"},
 	}
 	onEngines(t, "lock_timeout=0", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect.Name == "mysql" {
+		if c.engine.Name == "mysql" {
 			for _, text := range []string{
 				"CREATE PROCEDURE begins() BEGIN START TRANSACTION; SELECT 1; END", "CREATE PROCEDURE ends() BEGIN START TRANSACTION; SELECT 1; COMMIT; END",
 			} {
@@ -325,7 +325,7 @@ func TestRowsThatBegin(t *testing.T) {
 		conn, err := db.Conn(ctx)
 		must(t, err)
 		defer conn.Close()
-		rows, err := conn.QueryContext(ctx, texts[c.dialect.Name][0])
+		rows, err := conn.QueryContext(ctx, texts[c.engine.Name][0])
 		must(t, closeRows(rows, err))
 		if _, err := db.ExecContext(asUser(1), "UPDATE counters SET n = 1"); !errors.Is(err, ErrLockTimeout) {
 			t.Errorf("beside the transaction: got %v, want ErrLockTimeout", err)
@@ -334,7 +334,7 @@ func TestRowsThatBegin(t *testing.T) {
 		must(t, err)
 		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 1")
 		must(t, err)
-		rows, err = conn.QueryContext(ctx, texts[c.dialect.Name][1])
+		rows, err = conn.QueryContext(ctx, texts[c.engine.Name][1])
 		must(t, closeRows(rows, err))
 		_, err = db.ExecContext(asUser(1), "UPDATE counters SET n = 1")
 		must(t, err)

@@ -86,7 +86,7 @@ func TestForgottenRowsOfServers(t *testing.T) {
 			"INSERT INTO counters VALUES ('5', 5)", "INSERT INTO counters VALUES ('6', 6) RETURNING n",
 			"DELETE FROM counters WHERE id > '4' RETURNING id", "CREATE TABLE IF NOT EXISTS other (a INTEGER)",
 		}
-		switch c.dialect {
+		switch c.engine {
 		case postgres.Engine:
 			queries = append(queries, "SELECT n FROM counters FOR UPDATE", "SELECT 1; SELECT 2; SELECT 3", "SELECT 1; UPDATE counters SET n = n / 0",
 				"UPDATE counters SET n = n + 1 RETURNING n", "BEGIN; UPDATE counters SET n = 1; COMMIT")
@@ -776,7 +776,7 @@ func TestRowsOfSectionsMakeWayAtTheGate(t *testing.T) {
 func TestSlowRowsOfServers(t *testing.T) {
 	onEngines(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, c *Connector) {
 		query := "SELECT i, SLEEP(0.1) FROM (SELECT 1 AS i UNION SELECT 2 UNION SELECT 3) AS s FOR UPDATE"
-		switch c.dialect {
+		switch c.engine {
 		case sqlite.Engine:
 			t.Skip("SQLite has done all of it at once")
 		case postgres.Engine:

@@ -106,26 +106,26 @@ func (r *rows) ExplainFetch(err error) error {
 	if sc := r.conn.drawn.Conn; sc != nil {
 		err = sc.Heed(err)
 	}
-	return r.limit.explain(r.inScope(err))
+	return r.limit.explain(r.inTransaction(err))
 }
 
 // Handle implements [server.RowsClient].
 func (r *rows) Handle() *server.HandleRows { return &r.conn.db.rows }
 
 // ExplainClose implements [server.RowsClient].
-func (r *rows) ExplainClose(err error) error { return r.inScope(err) }
+func (r *rows) ExplainClose(err error) error { return r.inTransaction(err) }
 
-// inScope tells the transaction, if the rows are in one, of the error with which
+// inTransaction tells the transaction, if the rows are in one, of the error with which
 // they have ended.
-func (r *rows) inScope(err error) error {
+func (r *rows) inTransaction(err error) error {
 	if err == nil || err == io.EOF || r.released {
 		return err
 	}
-	s := r.conn.scopeOnServer()
-	if s != nil {
-		s.noticeLoss(sqltext.Statement{}, err)
+	t := r.conn.transactionOnServer()
+	if t != nil {
+		t.noticeLoss(sqltext.Statement{}, err)
 	}
-	return s.explainReadOnly(err)
+	return t.explainReadOnly(err)
 }
 
 // Close closes the inner rows and only then ends the hold, whatever happens.
@@ -151,8 +151,8 @@ func (r *rows) Close() error {
 // isAlone tells whether nothing but the rows is open on the connection that database/sql knows of. The
 // caller has it.
 func (r *rows) isAlone() bool {
-	sc, s := r.conn.drawn.Conn, r.conn.scope
-	return (s == nil || s.inSQL()) && (sc == nil || sc.HasOnly(&r.Rows))
+	sc, t := r.conn.drawn.Conn, r.conn.transaction
+	return (t == nil || t.inSQL()) && (sc == nil || sc.HasOnly(&r.Rows))
 }
 
 // closeLate is for rows on a pinned connection that another call has: they are closed when that
@@ -210,7 +210,7 @@ func (r *rows) release() {
 func (r *rows) unlock() {
 	r.hold.Unlist()
 	if r.hold.ReleaseLocks() { // then they are a connection's
-		r.conn.pool.walReader.Note()
+		r.conn.backend.walReader.Note()
 	}
 }
 

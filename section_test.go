@@ -164,9 +164,9 @@ func TestUnlockInterruptsACall(t *testing.T) {
 	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
 		ctx, unlock := beginTest(t, RLock, asUser(1), db)
 		done := make(chan error)
-		go func() { done <- db.QueryRowContext(ctx, endless[c.dialect.Name]).Scan(new(int)) }()
+		go func() { done <- db.QueryRowContext(ctx, endless[c.engine.Name]).Scan(new(int)) }()
 		waitFor(t, func() bool { return statsOf(t, c).InUse == 1 })
-		if c.dialect == postgres.Engine { // which forgets to cancel what it has not begun
+		if c.engine == postgres.Engine { // which forgets to cancel what it has not begun
 			waitFor(t, func() bool {
 				var n int
 				must(t, db.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'active' AND datname = current_database() AND query = $1",

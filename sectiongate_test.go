@@ -452,7 +452,7 @@ func TestStatementTimeoutKeepsStatements(t *testing.T) {
 
 // placeholder is the engine's for the first argument.
 func (c *Connector) placeholder() string {
-	if c.dialect == postgres.Engine {
+	if c.engine == postgres.Engine {
 		return "$1"
 	}
 	return "?"

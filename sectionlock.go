@@ -146,16 +146,16 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 		s.pin = &pin{section: s, turn: newTurn()}
 	}
 	var err error
-	if s.pool, err = c.retainPool(); err != nil {
+	if s.backend, err = c.retainBackend(); err != nil {
 		return nil, err
 	}
 	begun := false
 	defer func() {
 		if !begun {
-			s.pool.release()
+			s.backend.release()
 		}
 	}()
-	if err := s.locks.Begin(ctx, s.pool.users, lockRequest(s, id, req)); err != nil {
+	if err := s.locks.Begin(ctx, s.backend.users, lockRequest(s, id, req)); err != nil {
 		return nil, s.lockError(err)
 	}
 	begun = true

@@ -207,7 +207,7 @@ var handMade = map[string]struct{ lock, unlock, waiting string }{
 // waits for it on the server; the other must come to write, and to unlock.
 func TestHandMadeLocks(t *testing.T) {
 	onEngines(t, "lock_timeout=5s", func(t *testing.T, db *sql.DB, c *Connector) {
-		by, ok := handMade[c.dialect.Name]
+		by, ok := handMade[c.engine.Name]
 		if !ok {
 			t.Skip("the engine has no such locks")
 		}

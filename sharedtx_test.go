@@ -28,17 +28,17 @@ func init() {
 // A beginning is a way to begin a transaction that may only read.
 type beginning struct {
 	name  string
-	begin func(ctx context.Context, db *sql.DB) (scopeTester, error)
+	begin func(ctx context.Context, db *sql.DB) (transactionTester, error)
 }
 
-// A scopeTester is an open transaction.
-type scopeTester interface {
+// A transactionTester is an open transaction.
+type transactionTester interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 	Rollback() error
 }
 
 func beginSQL(text string) beginning {
-	return beginning{text, func(ctx context.Context, db *sql.DB) (scopeTester, error) {
+	return beginning{text, func(ctx context.Context, db *sql.DB) (transactionTester, error) {
 		conn, err := db.Conn(ctx)
 		if err != nil {
 			return nil, err
@@ -51,7 +51,7 @@ func beginSQL(text string) beginning {
 }
 
 func beginTx(name string, opts *sql.TxOptions) beginning {
-	return beginning{name, func(ctx context.Context, db *sql.DB) (scopeTester, error) { return db.BeginTx(ctx, opts) }}
+	return beginning{name, func(ctx context.Context, db *sql.DB) (transactionTester, error) { return db.BeginTx(ctx, opts) }}
 }
 
 type rawTester struct {

@@ -69,17 +69,17 @@ func readAll(t *testing.T, rows *sql.Rows, between func(row int)) [][]any {
 // they would have been, those of the current row included.
 func TestExecInRowsBesideOtherReaders(t *testing.T) {
 	onEngines(t, "", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
 			must(t, err)
 		}
 		for _, prepared := range []bool{false, true} {
-			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.dialect.Name), prepared)
+			bare := queryMaybePrepared(t, context.Background(), db, spillQuery(c.engine.Name), prepared)
 			want := readAll(t, bare, func(int) {})
 			for at := range spillRows {
 				finish := queueUpgrade(t, db, c)
 				ctx := asUser(1)
-				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.dialect.Name), prepared)
+				rows := queryMaybePrepared(t, ctx, db, spillQuery(c.engine.Name), prepared)
 				got := readAll(t, rows, func(row int) {
 					if row != at {
 						return
@@ -156,13 +156,13 @@ func waitingForUser(t testing.TB, c *Connector, user string) int {
 // cannot go on is told why, nothing of the rows is lost, and the other goes on then.
 func TestSpillLimit(t *testing.T) {
 	onEngines(t, "spill_limit=10", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL") // or the file lets nobody write beside a reader
 			must(t, err)
 		}
 		write := queueUpgrade(t, db, c)
 		ctx := asUser(1)
-		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.Name))
+		rows, err := db.QueryContext(ctx, spillQuery(c.engine.Name))
 		must(t, err)
 		done := write()
 		n := 0
@@ -191,12 +191,12 @@ func TestSpillLimit(t *testing.T) {
 // waits for the reads of others like anybody.
 func TestWriteInRowsWaitsForShortReads(t *testing.T) {
 	onEngines(t, "spill_limit=0", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			_, err := db.Exec("PRAGMA journal_mode = WAL")
 			must(t, err)
 		}
 		ctx := asUser(1)
-		rows, err := db.QueryContext(ctx, spillQuery(c.dialect.Name))
+		rows, err := db.QueryContext(ctx, spillQuery(c.engine.Name))
 		must(t, err)
 		for rows.Next() {
 			short, err := db.QueryContext(asUser(1), "SELECT n FROM counters")

@@ -185,10 +185,10 @@ func TestWaitsForTheFirstConnectionEnd(t *testing.T) {
 	open := func(options string) *sql.DB {
 		// With a journal mode that is known, only openConns are waited for.
 		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
-		p, err := connectorIn(t, db).retainPool()
+		b, err := connectorIn(t, db).retainBackend()
 		must(t, err)
-		p.gate.SetJournal("wal")
-		p.release()
+		b.gate.SetJournal("wal")
+		b.release()
 		return db
 	}
 	for name, tc := range map[string]struct {

@@ -56,7 +56,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
-		if adm.mayRide && c.pool.gate.Writers() > 1 {
+		if adm.mayRide && c.backend.gate.Writers() > 1 {
 			res, err = c.execAndLead(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)
@@ -69,7 +69,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		return nil, combine.ErrAlone
 	}
 	if err != nil {
-		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))
+		shown := limit.explain(c.transactionOnServer().explainReadOnly(err))
 		c.settle(adm, err)
 		return nil, shown
 	}
@@ -137,12 +137,12 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 	})
 	c.noteSent(ctx, adm, r)
 	if err != nil {
-		shown := limit.explain(c.scopeOnServer().explainReadOnly(err))
+		shown := limit.explain(c.transactionOnServer().explainReadOnly(err))
 		c.settle(adm, err)
 		return shown
 	}
 	if r.hold.Gate.HasPassed() {
-		c.pool.walReader.Note()
+		c.backend.walReader.Note()
 	}
 	return nil
 }
@@ -171,8 +171,8 @@ func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 // err, did to the transaction that it ran in, or began.
 func (c *conn) settle(adm *admission, err error) {
 	c.noteMayBegin(adm.Statement)
-	if s := c.scopeOnServer(); s != nil {
-		s.noticeLoss(adm.Statement, err)
+	if t := c.transactionOnServer(); t != nil {
+		t.noticeLoss(adm.Statement, err)
 	}
 	c.settleRaw(adm.raw, adm.Statement, err)
 }
@@ -183,7 +183,7 @@ func (c *conn) settle(adm *admission, err error) {
 func (c *conn) noteMayBegin(st sqltext.Statement) {
 	if sc := c.drawn.Conn; sc != nil && st.MayBegin {
 		saysSo := st.Multi || st.LocksTables || st.Verb == "SET" || st.Verb == "XA" || st.Verb == "BEGIN"
-		if saysSo || c.db.dialect != engines.Generic {
+		if saysSo || c.db.engine != engines.Generic {
 			sc.Doubt()
 		}
 	}
@@ -200,7 +200,7 @@ func (c *conn) noteEffects(s *server.Call) {
 	sc := c.drawn.Conn
 	temporary := st.DDL && sqltext.Contains(s.Query, "TEMP") // perhaps by the name of a schema
 	if st.DDL && !(temporary && onlyTemporary(st, s.Query)) {
-		c.pool.database.Schema.Add(1)
+		c.backend.database.Schema.Add(1)
 		if sc != nil && c.mayBeInTx(st) {
 			sc.NoteSchema() // and again when others see it
 		}
@@ -209,7 +209,7 @@ func (c *conn) noteEffects(s *server.Call) {
 		return
 	}
 	if sc.HasChangedSchema() && endsOrUndoes(st) {
-		c.pool.database.Schema.Add(1)
+		c.backend.database.Schema.Add(1)
 	}
 	c.noteSession(sc, st, temporary)
 }
@@ -234,7 +234,7 @@ func (c *conn) noteRaw() {
 // mayBeInTx tells whether the connection may be in a transaction behind a statement,
 // which may itself have begun it.
 func (c *conn) mayBeInTx(st sqltext.Statement) bool {
-	return c.scopeOnServer() != nil || st.MayBegin || st.Multi
+	return c.transactionOnServer() != nil || st.MayBegin || st.Multi
 }
 
 // endsOrUndoes tells whether a statement may undo what was done in the transaction that

@@ -25,7 +25,7 @@ type statementLimit struct {
 func (c *conn) limitStatement(op *operation) (context.Context, *statementLimit) {
 	timeout := c.statementTimeout(op)
 	ctx, l := c.bind(op)
-	if timeout == 0 || c.db.dialect.LimitStatements != nil {
+	if timeout == 0 || c.db.engine.LimitStatements != nil {
 		return ctx, l
 	}
 	if l == nil {

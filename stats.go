@@ -43,21 +43,21 @@ type WaitStatistics struct {
 
 // Stats returns the statistics of a handle that was opened through dblocker.
 func Stats(db Handle) (Statistics, error) {
-	c, p, err := poolOf(db)
+	c, b, err := backendOf(db)
 	if err != nil {
 		return Statistics{}, err
 	}
-	defer p.release()
+	defer b.release()
 	st := Statistics{
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
-		Batches:     p.combining.Batches.Load(),
-		Combined:    p.combining.Calls.Load(),
-		Alone:       p.combining.Alone.Load(),
-		Server:      p.servers.DB().Stats(),
+		Batches:     b.combining.Batches.Load(),
+		Combined:    b.combining.Calls.Load(),
+		Alone:       b.combining.Alone.Load(),
+		Server:      b.servers.DB().Stats(),
 	}
-	for _, i := range p.users.Snapshot() {
+	for _, i := range b.users.Snapshot() {
 		if i.Waiting {
 			st.Waiting++
 		} else {
@@ -109,17 +109,17 @@ func (h HoldInfo) MarshalJSON() ([]byte, error) {
 // gate of its SQLite file, or one of the server connections that max_open_conns allows, or wait
 // for it, the oldest first. Who waits at the gate for the sake of a user's lock is in both lists.
 func Holds(db Handle) ([]HoldInfo, error) {
-	_, p, err := poolOf(db)
+	_, b, err := backendOf(db)
 	if err != nil {
 		return nil, err
 	}
-	defer p.release()
-	holds := appendHolds(nil, "lock", append(p.users.Snapshot(), p.users.SnapshotAll()...))
-	if p.gate != nil {
-		holds = appendHolds(holds, "gate", p.gate.Snapshot())
+	defer b.release()
+	holds := appendHolds(nil, "lock", append(b.users.Snapshot(), b.users.SnapshotAll()...))
+	if b.gate != nil {
+		holds = appendHolds(holds, "gate", b.gate.Snapshot())
 	}
-	if p.servers.Slots != nil {
-		holds = appendHolds(holds, "connection", p.servers.Slots.Snapshot())
+	if b.servers.Slots != nil {
+		holds = appendHolds(holds, "connection", b.servers.Slots.Snapshot())
 	}
 	slices.SortStableFunc(holds, func(a, b HoldInfo) int { return cmp.Compare(b.For, a.For) })
 	return holds, nil
@@ -139,20 +139,20 @@ func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info) []HoldInfo 
 // Inner returns the pool of server connections behind a handle. It is for its statistics
 // and limits: what is done with it passes by all locks.
 func Inner(db Handle) (*sql.DB, error) {
-	_, p, err := poolOf(db)
+	_, b, err := backendOf(db)
 	if err != nil {
 		return nil, err
 	}
-	defer p.release()
-	return p.servers.DB(), nil
+	defer b.release()
+	return b.servers.DB(), nil
 }
 
-// poolOf returns what is behind a handle. The pool is to be released.
-func poolOf(db Handle) (*Connector, *pool, error) {
+// backendOf returns what is behind a handle. It is to be released.
+func backendOf(db Handle) (*Connector, *backend, error) {
 	c, _, err := connectorOf(context.Background(), db)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := c.retainPool()
-	return c, p, err
+	b, err := c.retainBackend()
+	return c, b, err
 }

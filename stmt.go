@@ -174,7 +174,7 @@ func (c *conn) hasNothing() bool {
 	if !c.mu.TryLock() {
 		return false
 	}
-	nothing := c.scope == nil && c.raw == nil && c.drawn.Conn == nil
+	nothing := c.transaction == nil && c.raw == nil && c.drawn.Conn == nil
 	c.mu.Unlock()
 	c.sweep()
 	return nothing

@@ -57,9 +57,9 @@ func openPreparing(t *testing.T, p *preparing, size int) *sql.DB {
 	t.Helper()
 	c, err := NewConnector(p, StmtCache(size), Dialect("sqlite"), MaxOpenConns(1))
 	must(t, err)
-	dialect := *c.dialect
+	dialect := *c.engine
 	dialect.KeepFrom = func(driver.Conn) int { return 0 }
-	c.dialect = &dialect
+	c.engine = &dialect
 	db := sql.OpenDB(c)
 	must(t, db.QueryRow("SELECT first").Scan(new(int))) // with what every connection begins with
 	p.direct = 0

@@ -136,7 +136,7 @@ func openStoreDB(driverName, dsn string, opts []Option) (*storeDB, error) {
 // storeDefaults come before the options of a Store.
 func storeDefaults(c *config) error {
 	c.lockTimeout = longTimeout
-	if c.dialect.LimitStatements != nil {
+	if c.engine.LimitStatements != nil {
 		c.statementTimeout = 4 * time.Minute
 	}
 	return nil
@@ -144,7 +144,7 @@ func storeDefaults(c *config) error {
 
 func newStoreDB(c *Connector, db *sql.DB, name string) *storeDB {
 	if sqlx.BindType(name) == sqlx.UNKNOWN {
-		sqlx.BindDriver(name, c.dialect.BindType)
+		sqlx.BindDriver(name, c.engine.BindType)
 	}
 	return &storeDB{c: c, db: sqlx.NewDb(db, name), name: name}
 }

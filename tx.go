@@ -13,7 +13,7 @@ import (
 // A tx is a transaction of the inner driver under its user's lock, which it
 // releases when it ends, in whatever way.
 type tx struct {
-	scope
+	transaction
 
 	// Of one that was pending: what it was begun with, and the mode of its user's lock.
 	ctx      context.Context
@@ -44,11 +44,11 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 			t.release()
 		}
 	}()
-	if err := t.scope.begin(op, c, rwlock.Tx, opts.ReadOnly, unlessInside); err != nil {
+	if err := t.transaction.begin(op, c, rwlock.Tx, opts.ReadOnly, unlessInside); err != nil {
 		returned = true
 		return err
 	}
-	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.dialect.BindsReadOnly()
+	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.engine.BindsReadOnly()
 	err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
 		t.Tx, err = sc.BeginTx(op.ctx, opts)
 		return err

@@ -34,7 +34,7 @@ import (
 
 // beginsLater tells whether BeginTx on c leaves the rest to the first statement. Inside another
 // transaction the engine says at once that it does not nest them.
-func (c *conn) beginsLater() bool { return c.pool.gate != nil && c.scopeOnServer() == nil }
+func (c *conn) beginsLater() bool { return c.backend.gate != nil && c.transactionOnServer() == nil }
 
 // beginLater takes the lock, and the connection if that need not wait.
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
@@ -48,7 +48,7 @@ func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 			t.release()
 		}
 	}()
-	if err := t.scope.begin(op, c, rwlock.Tx, opts.ReadOnly, later); err != nil {
+	if err := t.transaction.begin(op, c, rwlock.Tx, opts.ReadOnly, later); err != nil {
 		return err
 	}
 	t.opts.ReadOnly = t.readOnly
@@ -107,11 +107,11 @@ func (c *conn) passGateAtOnce(op *operation, h *locks.Hold) (passed bool, err er
 
 // startTx begins the transaction that an operation on c is about to run in, if it is pending.
 func (c *conn) startTx(op *operation) error {
-	s := c.scopeOnServer()
-	if s == nil || s.pending == nil || s.ended != nil {
+	t := c.transactionOnServer()
+	if t == nil || t.pending == nil || t.ended != nil {
 		return nil
 	}
-	return s.pending.start(op)
+	return t.pending.start(op)
 }
 
 func (t *tx) start(op *operation) error {
@@ -155,7 +155,7 @@ func (t *tx) beginOnServer(op *operation) error {
 		drawn, mayBeStale := c.drawn.Conn, c.drawn.MayBeStale && t.ownConn
 		err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
 			if t.Tx, err = sc.BeginLate(op.ctx, t.ctx, t.opts); err == nil {
-				c.shareScope()
+				c.shareTransaction()
 			}
 			return err
 		})
@@ -234,12 +234,12 @@ func (t *tx) lockAgain(ctx context.Context, req request) error {
 
 // wastesConn tells that a transaction, which may be nil, has a connection that others may wait
 // for who have the gate, and that it does not need before it has passed that.
-func (s *scope) wastesConn() bool {
-	if s == nil || s.pending == nil {
+func (t *transaction) wastesConn() bool {
+	if t == nil || t.pending == nil {
 		return false
 	}
-	c := s.conn
-	return s.pending.ownConn && c.pool.servers.Slots != nil && c.drawn.Conn != nil
+	c := t.conn
+	return t.pending.ownConn && c.backend.servers.Slots != nil && c.drawn.Conn != nil
 }
 
 // isReliedOn tells whether the owner has worked beside the transaction since it was asked for.

@@ -378,10 +378,10 @@ func TestIdleTxKeepsNoConnection(t *testing.T) {
 
 func waitingForConns(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
-	_, p, err := poolOf(db)
+	_, b, err := backendOf(db)
 	must(t, err)
-	defer p.release()
-	for _, i := range p.servers.Slots.Snapshot() {
+	defer b.release()
+	for _, i := range b.servers.Slots.Snapshot() {
 		if i.Waiting {
 			n++
 		}

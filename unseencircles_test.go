@@ -266,7 +266,7 @@ func TestHandleSaysWhatEndedIt(t *testing.T) {
 // when it has rolled back the user's statement goes on.
 func TestCircleThroughTheServer(t *testing.T) {
 	onEngines(t, "self_wait=200ms", func(t *testing.T, db *sql.DB, c *Connector) {
-		if c.dialect == sqlite.Engine {
+		if c.engine == sqlite.Engine {
 			t.Skip("has one gate instead")
 		}
 		tx, err := db.Begin()

@@ -32,14 +32,14 @@ type Attached struct {
 
 	mu    sync.Mutex // guards what follows
 	files map[string]*attachedFile
-	ended bool // the pool is closed: no file stays without a connection
+	ended bool // the handle is closed: no file stays without a connection
 }
 
 // An attachedFile stays when the last connection that has it is closed, since the next will
 // attach it again: until that has been detached, or there are maxUnused like it.
 type attachedFile struct {
 	database *Database // retained
-	leave    func()    // the gate of that, where the pool is a visitor
+	leave    func()    // the gate of that, where the handle is a visitor
 	conns    int       // that have it
 }
 
@@ -249,7 +249,7 @@ func (a *Attached) gateOf(id string) *gate.Gate {
 	return nil
 }
 
-// Close forgets all files when the pool is closed. Those that open connections have go with these.
+// Close forgets all files when the handle is closed. Those that open connections have go with these.
 func (a *Attached) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -19,9 +19,9 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
-// A pool is the server connections of an open handle, and the locks in front of
+// A backend is the server connections of an open handle, and the locks in front of
 // them.
-type pool struct {
+type backend struct {
 	config    *config
 	inner     driver.Connector
 	sqlite    *sqlite.Connector // that inner is; nil if it is another
@@ -49,53 +49,53 @@ type pool struct {
 
 const slotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
 
-func newPool(c *Connector) (*pool, error) {
-	p := pool{config: c.config, inner: c.inner, sqlite: sqlite.Of(c.inner), dsn: c.dsn}
+func newBackend(c *Connector) (*backend, error) {
+	b := backend{config: c.config, inner: c.inner, sqlite: sqlite.Of(c.inner), dsn: c.dsn}
 	library := drivers.Package(c.driver.Unwrap())
 	database, err := c.openDatabase(library)
 	if err != nil {
 		return nil, err
 	}
-	p.database, p.lockspace = database, database
+	b.database, b.lockspace = database, database
 	if c.lockspace != "" {
-		if p.lockspace, err = databases.Open("lockspace:"+c.lockspace, ""); err != nil {
+		if b.lockspace, err = databases.Open("lockspace:"+c.lockspace, ""); err != nil {
 			database.Release()
 			return nil, err
 		}
 	} else {
 		database.Retain() // as lockspace, for close to be the same
 	}
-	p.users = p.lockspace.Users
-	p.useGate(c.dialect)
-	p.attached.Open(database, &p, p.gate != nil)
-	c.prepareServers(&p)
-	p.useWALReader(c.config, c.dsn)
-	p.combining.Texts, p.combining.Logger, p.combining.Longest = c.texts, c.logger, longestLead
-	p.lost = lost.New((*lostServer)(&p), p.users, c.cancelGrace, c.logger)
-	p.leaveGate = database.Gate.Register(&p)
-	return &p, nil
+	b.users = b.lockspace.Users
+	b.useGate(c.engine)
+	b.attached.Open(database, &b, b.gate != nil)
+	c.prepareServers(&b)
+	b.useWALReader(c.config, c.dsn)
+	b.combining.Texts, b.combining.Logger, b.combining.Longest = c.texts, c.logger, longestLead
+	b.lost = lost.New((*lostServer)(&b), b.users, c.cancelGrace, c.logger)
+	b.leaveGate = database.Gate.Register(&b)
+	return &b, nil
 }
 
-// prepareServers prepares the server connections of the pool.
-func (c *Connector) prepareServers(p *pool) {
+// prepareServers prepares the server connections of the backend.
+func (c *Connector) prepareServers(b *backend) {
 	limits := c.limits
-	p.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: p, Schema: &p.database.Schema,
-		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: p.sqlite != nil}
+	b.connector = server.Connector{Inner: c.inner, Config: c.forServers(), Host: b, Schema: &b.database.Schema,
+		Timeout: max(c.connTimeout, c.selfWait), Limited: limits.MaxOpenConns > 0, IsLocal: b.sqlite != nil}
 	if drivers.IsPgxPool(c.inner) {
-		limits.MaxIdleConns, p.connector.Timeout = 0, c.connTimeout
+		limits.MaxIdleConns, b.connector.Timeout = 0, c.connTimeout
 	}
-	if p.sqlite != nil && p.gate != nil { // another may wait for what we close
-		p.conns = &p.gate.Conns
-		p.connector.Wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
+	if b.sqlite != nil && b.gate != nil { // another may wait for what we close
+		b.conns = &b.gate.Conns
+		b.connector.Wait = rwlock.Wait{Timeout: max(c.lockTimeout, c.selfWait), Closed: c.closed}
 	}
-	p.opensAttached = p.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
+	b.opensAttached = b.gate != nil && sqlite.OpensAttached(c.driver.Unwrap())
 	if limits.MaxOpenConns > 0 {
-		p.servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
+		b.servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", slotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
 	}
-	p.servers.Open(&p.connector, limits)
+	b.servers.Open(&b.connector, limits)
 }
 
-// openDatabase returns the handle's database, which it retains for the pool.
+// openDatabase returns the handle's database, which it retains for the backend.
 func (c *Connector) openDatabase(library string) (*databases.Database, error) {
 	if path := sqlite.Of(c.inner).Path(); path != "" {
 		return databases.OpenFile(path, library)
@@ -109,59 +109,59 @@ func (c *Connector) databaseID(library string) string {
 	if c.dsn == nil {
 		return ""
 	}
-	id := c.dialect.Database(sqlite.Of(c.inner).GivenDSN(*c.dsn))
+	id := c.engine.Database(sqlite.Of(c.inner).GivenDSN(*c.dsn))
 	if id == "" {
 		return ""
 	}
-	if c.dialect == engines.Generic || sqlite.InMemory(id) {
+	if c.engine == engines.Generic || sqlite.InMemory(id) {
 		id += " of " + library // nothing that another driver could open
 	}
-	return c.dialect.Name + ":" + id
+	return c.engine.Name + ":" + id
 }
 
 // retain keeps what handles share for as long as a client connection lives, which
 // may be longer than its handle. The caller has a reference already, so it cannot
 // be gone.
-func (p *pool) retain() {
-	p.database.Retain()
-	p.lockspace.Retain()
+func (b *backend) retain() {
+	b.database.Retain()
+	b.lockspace.Retain()
 }
 
-func (p *pool) release() {
-	p.database.Release()
-	p.lockspace.Release()
+func (b *backend) release() {
+	b.database.Release()
+	b.lockspace.Release()
 }
 
-func (p *pool) close() error {
-	defer p.release()
-	p.leaveGate()
-	p.walReader.Close(true)
-	p.sqlite.Stop()
-	defer p.attached.Close()
-	return p.servers.Close()
+func (b *backend) close() error {
+	defer b.release()
+	b.leaveGate()
+	b.walReader.Close(true)
+	b.sqlite.Stop()
+	defer b.attached.Close()
+	return b.servers.Close()
 }
 
 // Rest implements [gate.Visitor].
-func (p *pool) Rest() { p.walReader.Rest() }
+func (b *backend) Rest() { b.walReader.Rest() }
 
 // CloseIdle implements [gate.Visitor].
-func (p *pool) CloseIdle() (left int) {
-	return p.walReader.Close(false) + p.servers.CloseIdle()
+func (b *backend) CloseIdle() (left int) {
+	return b.walReader.Close(false) + b.servers.CloseIdle()
 }
 
 // gateNamed returns the gate of the handle, or of an attached file, that has the name; else nil.
-func (p *pool) gateNamed(name string) *gate.Gate {
-	if p.gate != nil && p.gate.Name() == name {
-		return p.gate
+func (b *backend) gateNamed(name string) *gate.Gate {
+	if b.gate != nil && b.gate.Name() == name {
+		return b.gate
 	}
-	return p.attached.GateNamed(name)
+	return b.attached.GateNamed(name)
 }
 
-var _ server.Host = (*pool)(nil)
+var _ server.Host = (*backend)(nil)
 
 // Connect implements [server.Host].
-func (p *pool) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
-	return explainConns(p.conns.Connect(ctx, w, connect))
+func (b *backend) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
+	return explainConns(b.conns.Connect(ctx, w, connect))
 }
 
 // explainConns says which wait has ended before there was a connection.
@@ -183,27 +183,27 @@ func explainConns(err error) error {
 }
 
 // Disconnect implements [server.Host].
-func (p *pool) Disconnect(disconnect func() error) error { return p.conns.Disconnect(disconnect) }
+func (b *backend) Disconnect(disconnect func() error) error { return b.conns.Disconnect(disconnect) }
 
 // LeaveOpening implements [server.Host]: what the caller has of the gate is kept until the connection
 // is open.
-func (p *pool) LeaveOpening() (opened func()) { return p.gate.LeaveOpening() }
+func (b *backend) LeaveOpening() (opened func()) { return b.gate.LeaveOpening() }
 
 // SetUp implements [server.Host].
-func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
-	if setUp := p.config.dialect.SetUp; setUp != nil {
+func (b *backend) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
+	if setUp := b.config.engine.SetUp; setUp != nil {
 		journal := ""
 		if beside {
-			journal = p.sqlite.JournalBeside(p.gate)
+			journal = b.sqlite.JournalBeside(b.gate)
 		}
-		journal, err := setUp(ctx, p.inner, sc, journal)
+		journal, err := setUp(ctx, b.inner, sc, journal)
 		if err != nil {
 			return err
 		}
-		p.gate.Opened(journal)
+		b.gate.Opened(journal)
 	}
-	if p.opensAttached {
-		if err := p.attached.Look(ctx, sc); err != nil && ctx.Err() != nil {
+	if b.opensAttached {
+		if err := b.attached.Look(ctx, sc); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
@@ -211,31 +211,31 @@ func (p *pool) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 }
 
 // Drawn implements [server.Host].
-func (p *pool) Drawn() { p.database.Look() }
+func (b *backend) Drawn() { b.database.Look() }
 
 // Closing implements [server.Host].
-func (p *pool) Closing() { p.sqlite.LetGo() }
+func (b *backend) Closing() { b.sqlite.LetGo() }
 
 // Closed implements [server.Host].
-func (p *pool) Closed(sc *server.Conn) { p.attached.Closed(sc) }
+func (b *backend) Closed(sc *server.Conn) { b.attached.Closed(sc) }
 
 // ExplainConnect implements [server.Host]. No error shows the DSN's password.
-func (p *pool) ExplainConnect(err error) error {
+func (b *backend) ExplainConnect(err error) error {
 	err = explainStub(err)
-	if dsn := p.dsn; dsn != nil {
+	if dsn := b.dsn; dsn != nil {
 		return redact.DialError(err, *dsn, engines.FromServer(err))
 	}
 	return err
 }
 
 // ExplainTimeout implements [server.Host].
-func (p *pool) ExplainTimeout(waited time.Duration) error {
+func (b *backend) ExplainTimeout(waited time.Duration) error {
 	return &LockError{Waited: waited, Err: ErrLockTimeout, what: "a new connection, for which the inner driver has not returned from Connect"}
 }
 
-// A lostServer is a pool as a [lost.Server].
-type lostServer pool
+// A lostServer is a backend as a [lost.Server].
+type lostServer backend
 
-func (p *lostServer) Reserve() lost.Reserved { return p.connector.Reserve() }
-func (p *lostServer) Retain()                { (*pool)(p).retain() }
-func (p *lostServer) Release()               { (*pool)(p).release() }
+func (b *lostServer) Reserve() lost.Reserved { return b.connector.Reserve() }
+func (b *lostServer) Retain()                { (*backend)(b).retain() }
+func (b *lostServer) Release()               { (*backend)(b).release() }
