@@ -25,6 +25,8 @@
 // TestWithoutLocks runs the same requests with the locking switched off, and fails
 // if the checks find nothing.
 //
+// The package powercut beside this one cuts the power instead, on SQLite.
+//
 // What dblocker does not promise yet is switched off in contract_test.go.
 //
 // A seed fixes what the requests try to do. How they interleave is up to the

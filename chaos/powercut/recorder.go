@@ -1,0 +1,159 @@
+package powercut
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// recorders are those that record, by directory.
+var recorders sync.Map
+
+// A Recorder notes in one order what is done to the files of one directory, and what it is told besides.
+type Recorder struct {
+	dir string
+
+	// SyncTakes is called for how long a sync takes. It may be nil.
+	SyncTakes func() time.Duration
+
+	mu    sync.Mutex // guards what follows
+	log   []event
+	bytes int            // that were written
+	names map[string]int // of the files that are there: their numbers
+	count int            // of files
+}
+
+// An event is something that was done, when it was done.
+type event struct {
+	kind  kind
+	file  int    // its number: a name may be that of one file after the other
+	name  string // of created and deleted
+	off   int64  // of wrote, or the new size of truncated
+	data  []byte
+	since int // of synced: the events before this one are covered
+	note  any
+}
+
+type kind uint8
+
+const (
+	created kind = iota
+	deleted
+	wrote
+	truncated
+	synced    // a file
+	syncedDir // the directory, which has the names
+	noted
+)
+
+// NewRecorder records what SQLite does to the files in a directory by VFS, until Stop. What is there already is
+// taken for synced.
+func NewRecorder(dir string) (*Recorder, error) {
+	r := &Recorder{dir: dir, names: make(map[string]int)}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		file := r.create(e.Name())
+		r.add(event{kind: wrote, file: file, data: data})
+		r.add(event{kind: synced, file: file, since: len(r.log)})
+	}
+	r.add(event{kind: syncedDir, since: len(r.log)})
+	recorders.Store(dir, r)
+	return r, nil
+}
+
+// Stop ends the recording.
+func (r *Recorder) Stop() { recorders.Delete(r.dir) }
+
+// Note notes something of the caller's.
+func (r *Recorder) Note(what any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.add(event{kind: noted, note: what})
+}
+
+// Size is how many bytes were written.
+func (r *Recorder) Size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes
+}
+
+func (r *Recorder) add(e event) {
+	r.log = append(r.log, e)
+	r.bytes += len(e.data)
+}
+
+func (r *Recorder) create(name string) (file int) {
+	file, r.count = r.count, r.count+1
+	r.names[name] = file
+	r.add(event{kind: created, file: file, name: name})
+	return file
+}
+
+// An opened is a file that is open.
+type opened struct {
+	r    *Recorder
+	file int
+
+	// syncsName tells that the first sync is one of the directory too. Who has opened the file guards it.
+	syncsName bool
+}
+
+func (r *Recorder) opened(name string, syncsName bool) *opened {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	file, ok := r.names[name]
+	if !ok {
+		file = r.create(name)
+	}
+	return &opened{r, file, syncsName}
+}
+
+func (o *opened) add(e event) {
+	o.r.mu.Lock()
+	defer o.r.mu.Unlock()
+	e.file = o.file
+	o.r.add(e)
+}
+
+func (o *opened) wrote(data []byte, off int64) { o.add(event{kind: wrote, data: data, off: off}) }
+func (o *opened) truncated(size int64)         { o.add(event{kind: truncated, off: size}) }
+
+func (o *opened) sync() {
+	o.r.sync(event{kind: synced, file: o.file})
+	if o.syncsName {
+		o.syncsName = false
+		o.r.sync(event{kind: syncedDir})
+	}
+}
+
+// sync notes a sync when it has ended. It covers what was done before it began.
+func (r *Recorder) sync(e event) {
+	r.mu.Lock()
+	e.since = len(r.log)
+	r.mu.Unlock()
+	if r.SyncTakes != nil {
+		time.Sleep(r.SyncTakes())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.add(e)
+}
+
+func (r *Recorder) deleted(name string, syncsDir bool) {
+	r.mu.Lock()
+	r.add(event{kind: deleted, file: r.names[name], name: name})
+	delete(r.names, name)
+	r.mu.Unlock()
+	if syncsDir {
+		r.sync(event{kind: syncedDir})
+	}
+}
