@@ -28,6 +28,7 @@ var order = []struct {
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
 	{"internal/tenants", nil},
+	{"internal/walsync", nil},
 	{"internal/sqltext", nil},
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},

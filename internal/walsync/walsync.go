@@ -1,0 +1,178 @@
+// Package walsync lets all who commit to a SQLite file share one sync of its write-ahead log.
+//
+// With synchronous=FULL SQLite syncs the WAL in each commit, while it has its write lock. With NORMAL it does not, and
+// a commit is on disk when the WAL has been synced after it, by whomever. Here is that sync: it belongs to no
+// connection and no lock, and one serves all who have committed before it began. Nobody waits for others to come: the
+// first who needs a sync has it begin, and those who come while it lasts share the next one.
+//
+// # Why the WAL is enough
+//
+// A commit is in the WAL, from where a checkpoint copies it into the database file. SQLite syncs the WAL before it
+// copies (walCheckpoint), and syncs the database file before it takes the whole WAL for copied, which is before
+// anybody may write over its beginning (walRestartHdr), cut it to nothing, or delete it (sqlite3WalClose, only after a
+// checkpoint that has succeeded). So a commit that is not in the WAL any more is on disk in the database file;
+// and one that is in the WAL is there since the last sync of the file, whose content before that cannot be lost: a WAL that
+// begins anew has a new salt, and SQLite syncs its header before the first frame (sqlite3WalFrames). This needs NORMAL or
+// more of all who write to the file: with OFF a checkpoint does not sync.
+package walsync
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// SyncFile syncs the WAL, SyncDir the directory that it is in. Only tests change them, before any database is open, to
+// see what each sync has covered, or to let one fail.
+var (
+	SyncFile = syncFile
+	SyncDir  = syncDir
+)
+
+// A Log is the WAL of one SQLite file, with those who wait for its syncs. The zero Log is of a database without a
+// file, and nobody waits there. It must not be copied.
+//
+// Syncs are numbered as they begin, from 1, and run one at a time. What was committed before a sync began
+// is on disk when that has succeeded; what was committed later need not be, though it is in the file. So
+// who has committed notes which syncs have begun by then (Mark), and is answered after one with a higher number.
+//
+// When a sync has failed, the kernel may have dropped what it could not write, and takes it for written: the next sync would succeed
+// and say nothing. So no other is tried: all answers are that error until Restore.
+type Log struct {
+	file walFile
+
+	begun atomic.Uint64 // the number of the last sync that has begun; raised with mu, before it does
+	syncs atomic.Int64  // that have ended
+
+	mu      sync.Mutex // guards what follows. Nobody syncs under it.
+	covered uint64     // the number of the last sync that has succeeded
+	current *round     // whose sync runs; nil if none
+	next    *round     // of those who need a later one than that; nil if there are none, or nothing runs
+	failed  *Error     // nil if no sync has failed, or what it was for is on disk by now
+}
+
+// A round is those who share a sync.
+type round struct {
+	number uint64        // of the sync; set when that begins
+	done   chan struct{} // closed when it has ended
+	err    error         // of the sync; set before
+}
+
+// A Mark says which syncs had begun when a commit was done.
+type Mark uint64
+
+// Mark is called when a commit is done. It returns what to wait for.
+func (l *Log) Mark() Mark { return Mark(l.begun.Load()) }
+
+// Wait returns when all that was committed before the mark was taken is on disk. The end of the context ends the wait,
+// and not the sync.
+func (l *Log) Wait(ctx context.Context, m Mark) error {
+	r, err := l.join(m)
+	if r == nil {
+		return err
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	select {
+	case <-r.done: // both: then it is known
+		return r.err
+	default:
+		return ctx.Err()
+	}
+}
+
+// join returns the round to wait for; nil if it is known already what comes of it.
+func (l *Log) join(m Mark) (*round, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.covered > uint64(m) || !l.file.placed.Load():
+		return nil, nil
+	case l.failed != nil:
+		return nil, l.failed
+	case l.current != nil && l.current.number > uint64(m):
+		return l.current, nil
+	}
+	r := l.next
+	if r == nil {
+		r = &round{done: make(chan struct{})}
+		l.next = r
+		if l.current == nil {
+			l.begin()
+			go l.run() // also a caller whose context ends must be able to leave
+		}
+	}
+	return r, nil
+}
+
+// begin makes the next round the current one, before its sync begins. Who comes from now on needs a later one. The caller has mu.
+func (l *Log) begin() (more bool) {
+	r := l.next
+	l.current, l.next = r, nil
+	if r != nil {
+		r.number = l.begun.Add(1)
+	}
+	return r != nil
+}
+
+// run syncs for the current round, and for those after it as long as somebody waits: so the disk need not wait for
+// one of them to be woken.
+func (l *Log) run() {
+	for more := true; more; {
+		err := l.file.sync()
+		l.syncs.Add(1)
+		more = l.end(err)
+	}
+}
+
+// end ends the current round, and begins the next.
+func (l *Log) end(err error) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.current
+	r.err = err
+	if err == nil {
+		l.covered = r.number
+	} else if failed, ok := err.(*Error); ok {
+		l.failed = failed
+	}
+	close(r.done)
+	if l.failed != nil && l.next != nil {
+		l.next.err = l.failed
+		close(l.next.done)
+		l.next = nil
+	}
+	return l.begin()
+}
+
+// Syncs returns how many syncs there were.
+func (l *Log) Syncs() int64 { return l.syncs.Load() }
+
+// Failed returns the error of a sync that has failed, if what it was for may still be lost; else nil.
+func (l *Log) Failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		return nil
+	}
+	return l.failed
+}
+
+// Restore is called when all that is in the WAL has been copied into the database file, that has been synced, and the
+// WAL been cut to nothing, while nobody could write. All that began after the sync had failed, which is why there can be no later
+// failure.
+func (l *Log) Restore() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = nil
+}
+
+// An Error is of a sync that has failed.
+type Error struct{ Err error }
+
+func (e *Error) Error() string { return "sync of the write-ahead log: " + e.Err.Error() }
+
+func (e *Error) Unwrap() error { return e.Err }
