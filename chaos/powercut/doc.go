@@ -1,4 +1,4 @@
-// Package powercut shows that what dblocker has acknowledged on SQLite is there after the power was cut.
+// Package powercut shows that what dblocker has acknowledged on SQLite is there after the power was cut, or the process killed.
 //
 //	go test .                                                   # some 15 seconds
 //	go test . -powercut.duration=20s -powercut.cuts=5000 -powercut.seed=42 -timeout=0
@@ -14,6 +14,9 @@
 // files come and go in their order, and do so for certain when the directory is synced. The files are opened
 // with the plain driver. The database must be whole, what was acknowledged must be there, and of what was not, all
 // or nothing.
+//
+// The same writers work in processes that are killed, on mattn/go-sqlite3 and modernc.org/sqlite (kill_test.go): there what was
+// written is there, synced or not.
 //
 // TestPowerCutsAreFelt is the proof that this can fail.
 package powercut

@@ -28,8 +28,9 @@ func newLedger() *ledger {
 	return &ledger{make(map[string]int), make(map[*claim]bool), make(map[string][2]int)}
 }
 
-func (l *ledger) play(e event) {
-	switch c := e.note.(type) {
+// play notes a claim, or that one is done.
+func (l *ledger) play(note any) {
+	switch c := note.(type) {
 	case *claim:
 		l.open[c] = true
 		l.add(c.added, 0, 1)
@@ -38,6 +39,22 @@ func (l *ledger) play(e event) {
 		maps.Copy(l.sure, c.sets)
 		l.add(c.added, 1, 0)
 	}
+}
+
+// settle takes for done what of a database is as in a claim that is open.
+func (l *ledger) settle(f *found) {
+	for c := range l.open {
+		for key, value := range c.sets {
+			if f.at[key] == value {
+				l.play(done{c})
+				break
+			}
+		}
+	}
+	for counter, n := range f.counters {
+		l.added[counter] = [2]int{n, n}
+	}
+	l.open = make(map[*claim]bool)
 }
 
 func (l *ledger) add(counter string, sure, most int) {

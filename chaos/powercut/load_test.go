@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/calmdocs/dblocker"
@@ -19,12 +18,18 @@ import (
 
 // A load is writers at work on a database by way of dblocker, who note what they do.
 type load struct {
-	t    *testing.T
+	t    judgement
 	db   *sql.DB
-	r    *Recorder
+	note func(what any)
 	end  <-chan struct{}
 	rare int // one in so many steps is no plain Exec
 	keys atomic.Int64
+}
+
+// A judgement is a test, or what stands for one.
+type judgement interface {
+	Error(...any)
+	Failed() bool
 }
 
 func init() {
@@ -98,10 +103,10 @@ func (w *writer) step() error {
 
 // claimed does what sets keys, and notes it. What fails is not known to be done.
 func (l *load) claimed(c *claim, do func() error) error {
-	l.r.Note(c)
+	l.note(c)
 	err := do()
 	if err == nil {
-		l.r.Note(done{c})
+		l.note(done{c})
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func (s scene) record(t *testing.T) *Recorder {
 	defer r.Stop()
 	r.SyncTakes = func() time.Duration { return time.Duration(50+rand.IntN(300)) * time.Microsecond }
 	db := open(t, "dblocker", "sqlite3-checkpoints?lock_timeout=1m:file:"+path+"?vfs="+VFS+"&"+params)
-	l := &load{t: t, db: db, r: r, end: ended(r), rare: s.rare}
+	l := &load{t: t, db: db, note: r.Note, end: ended(r), rare: s.rare}
 	l.run(s.writers)
 	stats, err := dblocker.Stats(db)
 	must(t, err)
@@ -104,7 +104,7 @@ func (r *Recorder) cut(t *testing.T, dice *rand.Rand, times int) (wrong []string
 			}
 		}
 		d.play(e)
-		l.play(e)
+		l.play(e.note)
 	}
 	return wrong
 }
