@@ -62,7 +62,7 @@ func TestCalls(t *testing.T) {
 // TestLoads: every contender does its work; those that promise no errors have none.
 func TestLoads(t *testing.T) {
 	testdb.NoLeaks(t)
-	all, err := loadSuite(t.Context(), testDatabases(t), place{"test", t.TempDir()}, everything)
+	all, err := loadSuite(t.Context(), testDatabases(t), place{name: "test", dir: t.TempDir()}, everything)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,19 +280,19 @@ func TestStatistics(t *testing.T) {
 
 // TestReport: the quick form of the command writes both suites' tables and charts.
 func TestReport(t *testing.T) {
-	o := options{selected: everything, plan: quickPlan, disk: t.TempDir(), markdown: true, svg: t.TempDir()}
+	o := options{selected: everything, plan: quickPlan, disk: t.TempDir(), busy: true, markdown: true, svg: t.TempDir()}
 	o.selected.engine = regexp.MustCompile("^sqlite$")
 	o.selected.workload = regexp.MustCompile("^query/plain/1$|^read$")
 	var out strings.Builder
 	if err := run(t.Context(), o, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"| query | plain | 1 |", "| tuned |", "| dblocker |"} {
+	for _, want := range []string{"| query | plain | 1 |", "| tuned |", "| dblocker |", "beside 2 busy processes"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, out.String())
 		}
 	}
-	for _, name := range []string{"calls-sqlite.svg", "load-tmpfs.svg", "load-disk.svg"} {
+	for _, name := range []string{"calls-sqlite.svg", "load-tmpfs.svg", "load-disk.svg", "load-tmpfs-busy.svg", "load-disk-busy.svg"} {
 		f, err := os.Open(filepath.Join(o.svg, name))
 		if err != nil {
 			t.Fatal(err)

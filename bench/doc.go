@@ -7,6 +7,7 @@
 //	go run . -suite load -svg charts          # SQLite with many goroutines at work
 //	go run . -suite calls -engine pq -workload '^(query|exec)/plain' -contender dblocker
 //	go run . -suite load -markdown            # tables for the README
+//	go run . -suite load -busy                # the same also on a busy machine
 //
 // PostgreSQL and MariaDB are those that DBLOCKER_TEST_POSTGRES and
 // DBLOCKER_TEST_MYSQL name, or throwaway servers made from the installed binaries,
@@ -68,6 +69,9 @@
 //	hot     the same, beside 200 goroutines that update the row of one other user
 //	fair    200 goroutines, each a user of its own: an update of one row
 //
+// With -busy each load is run also beside two processes that only compute, started for it and ended after it, as places of
+// their own: -place '^tmpfs' -busy compares a quiet and a busy machine in one run. They end with the program, however that ends.
+//
 // The contenders:
 //
 //	default      mattn/go-sqlite3 with a path and nothing else
@@ -94,7 +98,7 @@
 //
 // # Files
 //
-// runner.go (rounds, slices), measure.go (goroutines, time, latencies), stats.go; for
+// runner.go (rounds, slices), busy.go (busy processes), measure.go (goroutines, time, latencies), stats.go; for
 // the suite calls engines.go, wrappers.go (contenders), calls.go (workloads); for the
 // suite load stores.go and zombiezen.go (contenders), loads.go (workloads); report.go,
 // table.go, svg.go.

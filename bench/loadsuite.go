@@ -53,7 +53,7 @@ func loadSuite(ctx context.Context, d *databases, p place, sel selection) ([]*co
 }
 
 func compareLoads(p place, l load, contenders []loadContender) *comparison {
-	compared := &comparison{where: p.name, workload: l.name}
+	compared := &comparison{where: p.name, workload: l.name, busy: p.busy}
 	for _, contender := range contenders {
 		e := &entry{
 			contender: contender.name,

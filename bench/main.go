@@ -13,6 +13,7 @@ import (
 )
 
 func main() {
+	spinIfTold()
 	o := parseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
@@ -45,6 +46,7 @@ type options struct {
 	selected selection
 	plan     plan // zero fields are the suite's own
 	disk     string
+	busy     bool
 	markdown bool
 	svg      string
 	profile  string
@@ -65,13 +67,14 @@ func parseFlags() (o options) {
 		})
 	}
 	pattern(&o.selected.engine, "engine", "run calls on these of sqlite, pq, pgx and mysql")
-	pattern(&o.selected.place, "place", "run load on files in these of tmpfs and disk")
+	pattern(&o.selected.place, "place", "run load on files in these of tmpfs and disk; with -busy also tmpfs-busy and disk-busy")
 	pattern(&o.selected.workload, "workload", "run these workloads, named as in the report: query/plain/1, mix")
 	pattern(&o.selected.contender, "contender", "run these contenders, beside the baseline")
 	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls, 5 for load)")
 	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load)")
 	quick := flag.Bool("quick", false, "run everything once, to see that it works; the figures mean nothing")
 	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
+	flag.BoolVar(&o.busy, "busy", false, "run load also beside two processes that keep the processors busy")
 	flag.BoolVar(&o.markdown, "markdown", false, "write the report as markdown")
 	flag.StringVar(&o.svg, "svg", "", "`directory` to write charts to")
 	flag.StringVar(&o.profile, "cpuprofile", "", "`file` to write a profile to, whose label \"contender\" tells whose time it is: go tool pprof -tagfocus contender=dblocker")

@@ -14,6 +14,7 @@ import (
 type comparison struct {
 	where    string // the engine, or the place of the files
 	workload string
+	busy     int // processes that keep the processors busy meanwhile
 	entries  []*entry
 	baseline *entry // what others are compared with
 
@@ -66,16 +67,29 @@ func (p plan) run(ctx context.Context, all []*comparison, progress io.Writer) er
 	for round := range p.rounds {
 		start := time.Now()
 		for _, c := range all {
-			for _, e := range order(c.entries, round) {
-				s, err := e.slice(ctx, p)
-				if err != nil {
-					dropIncomplete(all, round)
-					return fmt.Errorf("%s, %s, %s: %w", c.where, c.workload, e.contender, err)
-				}
-				e.samples = append(e.samples, s)
+			if err := c.round(ctx, p, round); err != nil {
+				dropIncomplete(all, round)
+				return err
 			}
 		}
 		fmt.Fprintf(progress, "round %d of %d took %.1f s\n", round+1, p.rounds, time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// round has every contender work for one slice.
+func (c *comparison) round(ctx context.Context, p plan, round int) (err error) {
+	calm, err := spin(c.busy)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, calm()) }()
+	for _, e := range order(c.entries, round) {
+		s, err := e.slice(ctx, p)
+		if err != nil {
+			return fmt.Errorf("%s, %s, %s: %w", c.where, c.workload, e.contender, err)
+		}
+		e.samples = append(e.samples, s)
 	}
 	return nil
 }

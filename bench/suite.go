@@ -134,7 +134,11 @@ func callGroups(ctx context.Context, d *databases, o options, progress io.Writer
 
 func loadGroups(ctx context.Context, d *databases, o options, progress io.Writer) ([]group, error) {
 	var groups []group
-	for _, p := range []place{memory(), {"disk", o.disk}} {
+	places := []place{memory(), {name: "disk", dir: o.disk}}
+	if o.busy {
+		places = append(places, places[0].beside(busyProcesses), places[1].beside(busyProcesses))
+	}
+	for _, p := range places {
 		if !o.selected.place.MatchString(p.name) {
 			continue
 		}
@@ -143,7 +147,7 @@ func loadGroups(ctx context.Context, d *databases, o options, progress io.Writer
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if len(all) > 0 {
-			groups = append(groups, group{p.name, fmt.Sprintf("SQLite on %s (%s)", p.name, fileSystem(p.dir)), all})
+			groups = append(groups, group{p.name, p.title(), all})
 		}
 	}
 	return groups, nil
