@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 
 	"github.com/calmdocs/dblocker/internal/combine"
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -108,12 +109,12 @@ func (c *conn) mayRun(op *operation, adm *admission) error {
 
 // drop releases what a statement that did not return has taken for a transaction, and lets
 // nobody rely on a journal mode that it may have changed. adm may be nil.
-func (adm *admission) drop(b *backend) {
+func (adm *admission) drop(g *gate.Gate) {
 	if adm == nil {
 		return
 	}
 	if adm.raw != nil {
 		adm.raw.hold.Release()
 	}
-	b.forgetJournal(adm.Statement, adm.Query)
+	forgetJournal(g, adm.Statement, adm.Query)
 }

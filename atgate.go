@@ -11,18 +11,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
-// useGate gives the backend the gate of its database, if it needs one.
-func (b *backend) useGate(d *server.Engine) {
-	if !d.Gated {
-		return
-	}
-	b.gate = b.database.Gate
-	if b.sqlite.IsImmutable() {
-		b.gate = nil
-	}
-	b.readOnly = b.sqlite.OpensReadOnly()
-}
-
 // passByGate counts h as a reader that passes by, if the database lets readers; or if
 // the owner has rows that have passed by, and for which others wait.
 func (c *conn) passByGate(op *operation, h *locks.Hold, g *gate.Gate) bool {
@@ -31,7 +19,7 @@ func (c *conn) passByGate(op *operation, h *locks.Hold, g *gate.Gate) bool {
 
 // gateRequest adds to req what an operation on c asks of the gate in mode, and counts h as a reader that passes by.
 func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode) error {
-	g := c.backend.gate
+	g := c.backend.Gate
 	switch {
 	case g == nil, req.asksGate == later:
 		return nil
@@ -44,10 +32,10 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 			return err
 		}
 	}
-	if c.gates = c.backend.attached.Gates(); c.gates != nil {
+	if c.gates = c.backend.Attached.Gates(); c.gates != nil {
 		req.passage.More = h.Gate.AskAttached(c.gates.Gates, rwlock.Mode(mode))
 	}
-	if c.backend.readOnly {
+	if c.backend.ReadOnly {
 		mode = Shared
 	}
 	if mode == Shared && c.passByGate(op, h, g) {
@@ -61,7 +49,7 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 // passGate is for what only reads the schema: it passes the gate as a reader, and
 // takes no user's lock.
 func (c *conn) passGate(op *operation, h *locks.Hold) error {
-	if t := c.transactionOnServer(); c.backend.gate == nil || t != nil && t.pending == nil {
+	if t := c.transactionOnServer(); c.backend.Gate == nil || t != nil && t.pending == nil {
 		return nil
 	}
 	id := op.id
@@ -100,7 +88,7 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) 
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
 func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
-	if c.backend.gate == nil || st.Kind == sqltext.Read || c.transactionOnServer() != nil && sqlite.WritesRows(st) {
+	if c.backend.Gate == nil || st.Kind == sqltext.Read || c.transactionOnServer() != nil && sqlite.WritesRows(st) {
 		return nil
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
@@ -152,7 +140,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 		return nil
 	}
 	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
-	d, err := c.backend.servers.Draw(ctx, &slot, c.waitForConn(id.User))
+	d, err := c.backend.Servers.Draw(ctx, &slot, c.waitForConn(id.User))
 	if err != nil {
 		return c.db.connectError(err)
 	}
@@ -168,31 +156,18 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 // meet the reason itself.
 func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
 	b := c.backend
-	if mode != Exclusive || b.servers.IsConnected() || c.drawn.Conn != nil || b.servers.Slots != nil || b.servers.Limits().MaxIdleConns == 0 {
+	if mode != Exclusive || b.Servers.IsConnected() || c.drawn.Conn != nil || b.Servers.Slots != nil || b.Servers.Limits().MaxIdleConns == 0 {
 		return
 	}
 	var at gate.Place
 	defer at.Leave()
 	at.Come(g)
-	if !at.PassBy(false) || !b.servers.ClaimFirst() {
+	if !at.PassBy(false) || !b.Servers.ClaimFirst() {
 		return
 	}
-	if d, err := b.servers.Connect(ctx); err == nil {
+	if d, err := b.Servers.Connect(ctx); err == nil {
 		d.GiveBack()
 	}
-}
-
-// useWALReader gives the backend a WALReader if its handle may have one: a limit of
-// connections leaves none for it, nor does a locking_mode that lets in only one; and what
-// cannot write may not be let near the WAL.
-func (b *backend) useWALReader(cfg *config, dsn *string) {
-	if b.gate == nil || b.readOnly || cfg.limits.MaxOpenConns > 0 {
-		return
-	}
-	if dsn == nil || sqltext.Contains(*dsn, "locking_mode") {
-		return
-	}
-	b.walReader = sqlite.NewWALReader(b.gate, &b.connector, cfg.logger)
 }
 
 // makeWay ends the reads of the WALReaders, and lets none begin, while h has the gate
@@ -204,5 +179,5 @@ func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
 		return
 	}
 	g.Bar()
-	c.backend.database.Gate.Rest()
+	c.backend.Database.Gate.Rest()
 }

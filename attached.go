@@ -38,7 +38,7 @@ func (c *conn) anew(call func() error) error {
 
 // checkAttached is for a connection that was just drawn.
 func (c *conn) checkAttached() error {
-	if sc := c.drawn.Conn; sc.Attached == nil || c.backend.gate == nil || c.gates.Covers(sc.Attached) {
+	if sc := c.drawn.Conn; sc.Attached == nil || c.backend.Gate == nil || c.gates.Covers(sc.Attached) {
 		return nil
 	}
 	c.giveBack()
@@ -50,7 +50,7 @@ func (c *conn) checkAttached() error {
 // rows: some drivers execute it no earlier than these are read.
 func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, text string) {
 	sc := c.drawn.Conn
-	if sc == nil || c.backend.gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !sqlite.SetsJournal(st, text)) {
+	if sc == nil || c.backend.Gate == nil || !sqlite.Attaches(st, text) && (sc.Attached == nil || !sqlite.SetsJournal(st, text)) {
 		return
 	}
 	if r != nil && r.Inner != nil {
@@ -61,10 +61,10 @@ func (c *conn) noteAttached(ctx context.Context, r *rows, st sqltext.Statement, 
 
 // lookAttached looks what is attached. A connection that cannot tell is not used again.
 func (c *conn) lookAttached(ctx context.Context, sc *server.Conn) {
-	if sc.HasFailed() || c.backend.gate == nil {
+	if sc.HasFailed() || c.backend.Gate == nil {
 		return
 	}
-	if err := c.backend.attached.Look(context.WithoutCancel(ctx), sc); err != nil {
+	if err := c.backend.Attached.Look(context.WithoutCancel(ctx), sc); err != nil {
 		sc.Fail()
 	}
 }
@@ -73,14 +73,14 @@ func (c *conn) lookAttached(ctx context.Context, sc *server.Conn) {
 // gate: it passes those of the new ones too.
 func (c *conn) passMore(ctx context.Context) error {
 	sc, t := c.server(), c.transactionOnServer()
-	if sc == nil || t == nil || c.backend.gate == nil || sc.Attached == nil && c.expected == nil {
+	if sc == nil || t == nil || c.backend.Gate == nil || sc.Attached == nil && c.expected == nil {
 		return nil
 	}
 	in := t.conn
 	if in.gates.Covers(sc.Attached) && in.gates.Covers(c.expected) {
 		return nil
 	}
-	set := c.backend.attached.Gates()
+	set := c.backend.Attached.Gates()
 	if set == nil {
 		return nil
 	}
@@ -108,13 +108,13 @@ func (c *conn) passMore(ctx context.Context) error {
 
 // expectAttached is for a statement that is about to ask for its locks. It may attach files.
 func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.NamedValue) {
-	if c.backend.gate == nil || !sqlite.Attaches(st, text) {
+	if c.backend.Gate == nil || !sqlite.Attaches(st, text) {
 		return
 	}
 	for _, a := range sqltext.Attaches(text) {
 		if path := sqlite.AttachedFile(a, args); path != "" {
 			id := sqlite.Name + ":" + path
-			c.backend.attached.Expect(id)
+			c.backend.Attached.Expect(id)
 			c.expected = append(c.expected, id)
 		}
 	}
@@ -123,7 +123,7 @@ func (c *conn) expectAttached(st sqltext.Statement, text string, args []driver.N
 // doneAttaching is called when a statement has ended that was expected to attach files.
 func (c *conn) doneAttaching() {
 	for _, id := range c.expected {
-		c.backend.attached.Disappoint(id)
+		c.backend.Attached.Disappoint(id)
 	}
 	c.expected = nil
 }

@@ -272,10 +272,10 @@ func takeSlot(t *testing.T, db *sql.DB, ctx context.Context) (giveBack func()) {
 	t.Helper()
 	_, b, err := backendOf(db)
 	must(t, err)
-	defer b.release()
+	defer b.Release()
 	id, _ := identityFrom(ctx)
 	slot := &rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Session}
-	must(t, b.servers.Slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
+	must(t, b.Servers.Slots.Acquire(ctx, rwlock.Shared, slot, rwlock.Wait{}))
 	return slot.Release
 }
 
@@ -300,8 +300,8 @@ func waitingForConn(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
 	_, b, err := backendOf(db)
 	must(t, err)
-	defer b.release()
-	for _, info := range b.servers.Slots.Snapshot() {
+	defer b.Release()
+	for _, info := range b.Servers.Slots.Snapshot() {
 		if info.Waiting {
 			n++
 		}

@@ -30,30 +30,30 @@ var errRidden = errors.New("the statement was run by another")
 // mayRide tells whether any connection of the handle could run the statement for the operation, in
 // one transaction with those of others.
 func (c *conn) mayRide(op *operation, adm *admission) bool {
-	return adm.Statement.Combines && !adm.alone && c.db.combine && op.called == calledHandle && c.backend.gate != nil && !c.backend.readOnly &&
+	return adm.Statement.Combines && !adm.alone && c.db.combine && op.called == calledHandle && c.backend.Gate != nil && !c.backend.ReadOnly &&
 		c.transaction == nil && (c.drawn.Conn == nil || c.wastesConn()) && op.pin == nil && !op.outside && op.mode == askedNone &&
-		c.backend.attached.Gates() == nil && c.statementTimeout(op) == 0 &&
+		c.backend.Attached.Gates() == nil && c.statementTimeout(op) == 0 &&
 		!op.id.Owner.HasPending() && !op.id.Owner.HasRows()
 }
 
 // newRide returns one for a statement that may ride, unless nobody is at the gate, or its arguments cannot be
 // copied: then it returns nil.
 func (c *conn) newRide(ctx context.Context, adm *admission) *combine.Ride {
-	if !c.backend.gate.IsBusy() {
+	if !c.backend.Gate.IsBusy() {
 		return nil
 	}
-	return combine.NewRide(ctx, &c.backend.combining, &adm.Call)
+	return combine.NewRide(ctx, &c.backend.Combining, &adm.Call)
 }
 
 // takeOrRide is take for a statement that may ride; then its error is errRidden.
 func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
 	r := req.ride
 	c.describe(&r.Hold, req, id)
-	r.Hold.Gate.Come(c.backend.gate)
+	r.Hold.Gate.Come(c.backend.Gate)
 	w := c.waitFor(req)
 	w.Ride = r
-	c.backend.combining.Waits(1)
-	defer c.backend.combining.Waits(-1)
+	c.backend.Combining.Waits(1)
+	defer c.backend.Combining.Waits(-1)
 	err := c.take(ctx, &r.Hold, req, w)
 	switch err {
 	case nil:
@@ -78,7 +78,7 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 // execAndLead executes the caller's statement, and those of others who wait for the gate.
 func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (driver.Result, error) {
 	if c.mayLead(sc, &c.leaf.Gate) {
-		lead := c.backend.combining.Begin(sc, &c.leaf.Gate.Hold, &c.leaf.Lock)
+		lead := c.backend.Combining.Begin(sc, &c.leaf.Gate.Hold, &c.leaf.Lock)
 		defer lead.End()
 		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return s.execOn(ctx, sc, &adm.Call) }); led {
 			return res, err
@@ -97,7 +97,7 @@ func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *a
 // and its user's lock by the other.
 func (c *conn) leadAfter(sc *server.Conn, atGate, user *locks.Hold) {
 	if c.mayLead(sc, &atGate.Gate) {
-		lead := c.backend.combining.Begin(sc, &atGate.Gate.Hold, &user.Lock)
+		lead := c.backend.Combining.Begin(sc, &atGate.Gate.Hold, &user.Lock)
 		defer lead.End()
 		lead.After()
 	}
@@ -113,19 +113,19 @@ func (t *tx) leadAfterTx() {
 
 // mayLead tells whether one who is at the gate finds others that wait, and may run their statements on sc.
 func (c *conn) mayLead(sc *server.Conn, at *gate.Place) bool {
-	return at.IsAlone() && c.backend.combining.HasWaiting() && c.saves() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.backend.attached.Gates() == nil && sqlite.IsPlain(sc)
+	return at.IsAlone() && c.backend.Combining.HasWaiting() && c.saves() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.backend.Attached.Gates() == nil && sqlite.IsPlain(sc)
 }
 
 // saves tells whether it saves something to combine statements. Where others read, and a commit has no sync that
 // could be shared, there is more done if each runs its own.
-func (c *conn) saves() bool { return c.backend.combining.SharesSync() || c.backend.gate.Passers() == 0 }
+func (c *conn) saves() bool { return c.backend.Combining.SharesSync() || c.backend.Gate.Passers() == 0 }
 
 // noteEntry notes, for an Exec of a text that finds others at the gate, what the program has called. On a sql.DB,
 // or a statement prepared on one, any connection will do. On a sql.Conn the program may ask next what its
 // statement has left on the connection, as last_insert_rowid does. database/sql does not
 // tell, but its functions on the stack do.
 func (c *conn) noteEntry(op *operation, query string) {
-	if g := c.backend.gate; g != nil && c.transaction == nil && g.IsBusy() && c.saves() && c.db.texts.Classify(query).Combines {
+	if g := c.backend.Gate; g != nil && c.transaction == nil && g.IsBusy() && c.saves() && c.db.texts.Classify(query).Combines {
 		op.called = entryPoint()
 	}
 }

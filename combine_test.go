@@ -72,7 +72,7 @@ func openCombining(t *testing.T, driverName, options, params string) *combineSce
 	} {
 		mustExec(t, db, query)
 	}
-	openBackend(t, db).combining.Longest = time.Hour // as if the machine were fast
+	openBackend(t, db).Combining.Longest = time.Hour // as if the machine were fast
 	return &combineScene{db, t}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"sync"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -47,8 +48,8 @@ type RawConn interface {
 // keeps them and the calls apart. The grant of a lock does too, but touches only the hold.
 type conn struct {
 	db      *handle
-	backend *backend // whose shared parts it retains until Close
-	bound   *section // that all its work is inside; nil if it is as each context says
+	backend *backend.Backend // whose shared parts it retains until Close
+	bound   *section         // that all its work is inside; nil if it is as each context says
 
 	fills fillTurn   // that have mu between the calls
 	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic
@@ -163,7 +164,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
-	if c.backend.combining.HasWaiting() {
+	if c.backend.Combining.HasWaiting() {
 		op.called = entryPoint()
 	}
 	err = c.callHeld(&op, func() error {
@@ -228,7 +229,7 @@ func (c *conn) lend() (sc *server.Conn, err error) {
 		}
 		c.busy, c.lent = true, true
 		sc = c.drawn.Conn
-		if c.backend.gate != nil { // others tell by themselves, or are not asked for so little
+		if c.backend.Gate != nil { // others tell by themselves, or are not asked for so little
 			sc.Doubt()
 		}
 		return nil
@@ -266,7 +267,7 @@ func (c *conn) wait() rwlock.Wait {
 func (c *conn) release(h *locks.Hold) {
 	defer func() {
 		if h.Release() {
-			c.backend.walReader.Note()
+			c.backend.WALReader.Note()
 		}
 	}()
 	c.leaveToLost(h)
@@ -276,7 +277,7 @@ func (c *conn) release(h *locks.Hold) {
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *locks.Hold) {
 	if sc := c.drawn.Conn; sc != nil && !sc.HasRows() && sc.IsLost() {
-		c.backend.lost.Adopt(sc.Session, h)
+		c.backend.Lost.Adopt(sc.Session, h)
 	}
 }
 
@@ -358,7 +359,7 @@ func (c *conn) giveUp() {
 	if !c.quit {
 		c.quit = true
 		defer c.db.outer.open.Add(-1)
-		defer c.backend.release()
+		defer c.backend.Release()
 		c.inBound.Leave()
 	}
 }

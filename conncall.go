@@ -221,7 +221,7 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 // It does nothing the second time, nor if it was an argument that panicked when it was converted,
 // before anything was sent, where database/sql goes on.
 func (c *conn) abandon(h *locks.Hold, adm *admission) {
-	defer adm.drop(c.backend)
+	defer adm.drop(c.backend.Gate)
 	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
 		return
 	}
@@ -252,15 +252,15 @@ func (c *conn) leaveAll(h *locks.Hold) {
 		return
 	}
 	if h != nil {
-		c.backend.lost.Adopt(sc.Session, h)
+		c.backend.Lost.Adopt(sc.Session, h)
 	}
 	for _, r := range openOn(sc) {
-		c.backend.lost.Adopt(sc.Session, &r.hold.Hold)
+		c.backend.Lost.Adopt(sc.Session, &r.hold.Hold)
 	}
 	for t := c.transaction; t != nil; t = t.outer {
-		c.backend.lost.Adopt(sc.Session, &t.hold)
+		c.backend.Lost.Adopt(sc.Session, &t.hold)
 		for _, h := range t.joined {
-			c.backend.lost.Adopt(sc.Session, h)
+			c.backend.Lost.Adopt(sc.Session, h)
 		}
 	}
 }

@@ -107,8 +107,8 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 // drawFor draws a server connection, for which slot waits as a part of a call of id, when it is
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
 func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity, user string) (server.Lease, error) {
-	if c.backend.servers.Slots == nil { // there is nothing to wait for
-		return c.backend.servers.Connect(ctx)
+	if c.backend.Servers.Slots == nil { // there is nothing to wait for
+		return c.backend.Servers.Connect(ctx)
 	}
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)
@@ -116,7 +116,7 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 		c.leaf.Lock.With = slot.With
 		slot.With = leaf
 	}
-	return c.backend.servers.Draw(ctx, slot, c.waitForConn(user))
+	return c.backend.Servers.Draw(ctx, slot, c.waitForConn(user))
 }
 
 func (c *conn) waitForConn(user string) rwlock.Wait {
@@ -213,5 +213,5 @@ func (c *conn) sentNothing(ctx context.Context, mayBeStale bool) (bool, error) {
 	if !mayBeStale {
 		return false, nil
 	}
-	return c.backend.lost.IsGone(ctx, sc.Session)
+	return c.backend.Lost.IsGone(ctx, sc.Session)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -29,8 +30,8 @@ type Connector struct {
 	inner  driver.Connector
 	dsn    *string // nil if it is not known
 
-	mu      sync.Mutex // guards backend, and the closing of closed; no connection is opened or closed under it
-	backend *backend   // set by the first Connect
+	mu      sync.Mutex       // guards backend, and the closing of closed; no connection is opened or closed under it
+	backend *backend.Backend // set by the first Connect
 }
 
 func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
@@ -91,7 +92,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 
 // retainBackend returns the pool, which it makes if there is none, and whose shared parts it
 // retains for the caller.
-func (c *Connector) retainBackend() (*backend, error) {
+func (c *Connector) retainBackend() (*backend.Backend, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -100,14 +101,40 @@ func (c *Connector) retainBackend() (*backend, error) {
 	default:
 	}
 	if c.backend == nil {
-		b, err := newBackend(c)
+		b, err := c.open()
 		if err != nil {
 			return nil, err
 		}
 		c.backend = b
 	}
-	c.backend.retain()
+	c.backend.Retain()
 	return c.backend, nil
+}
+
+// open opens what the handle is of. It opens no connection.
+func (c *Connector) open() (*backend.Backend, error) {
+	b, err := backend.Open(backend.Config{
+		Inner:     c.inner,
+		Driver:    c.driver.Unwrap(),
+		DSN:       c.dsn,
+		Lockspace: c.lockspace,
+
+		Servers: c.forServers(),
+		Limits:  c.limits,
+
+		LockTimeout: c.lockTimeout,
+		ConnTimeout: c.connTimeout,
+		SelfWait:    c.selfWait,
+		Closed:      c.closed,
+
+		ExplainConns:   connsError,
+		ExplainTimeout: dialTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.Combining.Texts, b.Combining.Logger, b.Combining.Longest = c.texts, c.logger, longestLead
+	return b, nil
 }
 
 // Close closes the handle: those who wait for a lock or a connection get
@@ -126,7 +153,7 @@ func (c *Connector) Close() error {
 	if b == nil {
 		return drivers.Close(c.inner)
 	}
-	return b.close()
+	return b.Close()
 }
 
 // lockTable returns the users' locks of an open handle; nil if it has not been used yet.
@@ -136,7 +163,7 @@ func (c *Connector) lockTable() *locks.Table {
 	if c.backend == nil {
 		return nil
 	}
-	return c.backend.users
+	return c.backend.Users
 }
 
 // connectorOf finds the Connector behind a handle, and the section that the handle is

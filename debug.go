@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -113,7 +114,7 @@ func (c *handle) describeWait(s rwlock.SlowWait) string {
 	switch {
 	case s.Key == locks.AllUsers:
 		return "the lock of all users"
-	case strings.HasPrefix(s.Key, databases.GateNamePrefix), strings.HasPrefix(s.Key, slotsNamePrefix), s.Key == turnName:
+	case strings.HasPrefix(s.Key, databases.GateNamePrefix), strings.HasPrefix(s.Key, backend.SlotsNamePrefix), s.Key == turnName:
 		return s.Key
 	}
 	return fmt.Sprintf("the %v lock of user %q", s.Mode, s.Key)

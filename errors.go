@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -130,14 +131,6 @@ func errNoUserAt(site string) error {
 	return restated{ErrNoUser, fmt.Sprintf("%v (at %s)", ErrNoUser, site)}
 }
 
-// explainStub names the ways out where mattn/go-sqlite3 was built without cgo, and is a stub.
-func explainStub(err error) error {
-	if strings.Contains(err.Error(), "go-sqlite3 requires cgo") {
-		return restated{err, fmt.Sprintf("%v; build with CGO_ENABLED=1 and a C compiler, or use the driver without cgo: import _ \"modernc.org/sqlite\" and open \"sqlite:app.db\"", err)}
-	}
-	return err
-}
-
 // nestedExclusive is the error of an exclusive section of a user inside a shared one.
 func nestedExclusive(user string) error {
 	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}
@@ -173,7 +166,7 @@ func (c *conn) lockError(err error, id locks.Identity) error {
 	if !errors.As(err, &w) {
 		return err // the context was done before there was anything to wait for
 	}
-	if g := c.backend.gateNamed(w.Key); g != nil {
+	if g := c.backend.GateNamed(w.Key); g != nil {
 		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.Name(), w.Mode), outOfLocks))
 	}
 	return c.explainClosed(lockError(err, id))
@@ -235,6 +228,26 @@ func (c *handle) connectError(err error) error {
 		return waitError(w, locks.Identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.MaxOpenConns), outOfConnections)
 	}
 	return err
+}
+
+// connsError does it for the wait until a connection to a SQLite file may be opened.
+func connsError(e *gate.ConnsError) error {
+	switch e.Err {
+	case rwlock.ErrClosed:
+		return errClosed
+	case rwlock.ErrTimeout:
+		e.Err = ErrLockTimeout
+	}
+	return &LockError{
+		Waited: e.Waited,
+		Err:    e.Err,
+		what:   "another connection to the SQLite database, which is opened as the first or closed as the last",
+	}
+}
+
+// dialTimeout is the error of a connection that the inner driver has not opened in time.
+func dialTimeout(waited time.Duration) error {
+	return &LockError{Waited: waited, Err: ErrLockTimeout, what: "a new connection, for which the inner driver has not returned from Connect"}
 }
 
 // How a request gets out of a circle with others.

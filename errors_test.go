@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,18 +74,6 @@ func TestTimeoutNamesTheWayOut(t *testing.T) {
 			t.Errorf("%s: got %v, want an error that says %q and names trace=on", name, err, tc.want)
 		}
 		end()
-	}
-}
-
-// TestStubOfSQLiteNamesTheWayOut: of a program that was built without cgo.
-func TestStubOfSQLiteNamesTheWayOut(t *testing.T) {
-	stub := errors.New("Binary was compiled with 'CGO_ENABLED=0', go-sqlite3 requires cgo to work. This is a stub")
-	err := explainStub(stub)
-	if !errors.Is(err, stub) || !strings.Contains(err.Error(), "modernc.org/sqlite") {
-		t.Errorf("got %v", err)
-	}
-	if err := explainStub(io.EOF); err != io.EOF {
-		t.Errorf("another error became %v", err)
 	}
 }
 

@@ -59,7 +59,7 @@ func (r *rows) tryFinish() {
 // but what WithMode has made exclusive lasts until they are closed.
 func (r *rows) finish() {
 	defer r.giveUp()
-	if r.Failure() != nil || r.conn.backend.gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
+	if r.Failure() != nil || r.conn.backend.Gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutNow()
 	}
 	if settle := r.settle; settle != nil {
@@ -233,7 +233,7 @@ const readAheadTime = 100 * time.Millisecond
 func (c *conn) open(r *rows, adm *admission) {
 	raw := adm.raw
 	r.opened = true
-	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.backend.gate != nil) {
+	if c.db.copiesRows && (r.hold.Owner != nil || r.hold.User != "" || c.backend.Gate != nil) {
 		r.CopyValues()
 	}
 	c.list(r)
@@ -241,7 +241,7 @@ func (c *conn) open(r *rows, adm *admission) {
 	switch {
 	case !c.readsAhead(r, adm):
 		r.settleBegun(raw)
-	case c.backend.gate != nil:
+	case c.backend.Gate != nil:
 		// SQLite has done all of a write when it returns the first row.
 		r.fill(c.db.spillLimits(), func() bool { return false })
 		r.settleBegun(raw)
@@ -258,8 +258,8 @@ func (c *conn) list(r *rows) {
 		if r.hold.User != "" || r.hold.Section() != nil || r.hold.Gate.IsHeld() {
 			r.hold.Owner.Add(&r.hold)
 		}
-	case c.backend.gate != nil && r.hold.Gate.IsHeld():
-		c.backend.database.UntaggedRows.Add(&r.hold)
+	case c.backend.Gate != nil && r.hold.Gate.IsHeld():
+		c.backend.Database.UntaggedRows.Add(&r.hold)
 	}
 }
 

@@ -40,7 +40,9 @@ var order = []struct {
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/databases", []string{"internal/gate", "internal/locks", "internal/server", "internal/sqlite"}},
 	{"internal/combine", []string{"internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
+	{"internal/backend", []string{"internal/combine", "internal/databases", "internal/drivers", "internal/engines", "internal/gate", "internal/locks", "internal/lost", "internal/redact", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
 	{".", append([]string{
+		"internal/backend",
 		"internal/combine",
 		"internal/databases",
 		"internal/drivers",
@@ -49,7 +51,6 @@ var order = []struct {
 		"internal/engines",
 		"internal/gate",
 		"internal/locks",
-		"internal/lost",
 		"internal/redact",
 		"internal/rwlock",
 		"internal/seen",

@@ -433,7 +433,7 @@ func (a *attempt) left() (left string) {
 		return "Close hangs"
 	}
 	return soon(func() string {
-		if refs, open := b.database.InUse(), a.server.Open(); refs != 0 || open != 0 {
+		if refs, open := b.Database.InUse(), a.server.Open(); refs != 0 || open != 0 {
 			return fmt.Sprintf("after Close there are %d references to the locks and %d connections", refs, open)
 		}
 		return ""

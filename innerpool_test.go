@@ -16,8 +16,8 @@ func innerOf(t *testing.T, handle any) *server.Pool {
 	t.Helper()
 	b, err := connectorIn(t, handle).retainBackend()
 	must(t, err)
-	b.release()
-	return &b.servers
+	b.Release()
+	return &b.Servers
 }
 
 func wantConns(t *testing.T, when string, st sql.DBStats, inUse, idle int) {

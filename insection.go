@@ -31,14 +31,14 @@ func (c *conn) onlyReads(op *operation) bool {
 		return false
 	}
 	id, _ := c.identify(op)
-	mode, covered := s.locks.Covers(c.backend.users, id.User)
+	mode, covered := s.locks.Covers(c.backend.Users, id.User)
 	return covered && mode == rwlock.Shared
 }
 
 // awaitLost waits, on behalf of an operation of the user id in the section, until the server
 // has ended the section's earlier ones that have lost their connections.
 func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mode Mode) error {
-	lost := in.locks.Barriers(c.backend.users, id.User)
+	lost := in.locks.Barriers(c.backend.Users, id.User)
 	if len(lost) > 0 && c.busy == idle {
 		c.giveBack() // as whoever waits for a lock
 	}
@@ -58,7 +58,7 @@ func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs
 	if h.Enter(&s.locks, &c.resident) != nil {
 		return id, c.reason(&s.locks)
 	}
-	if _, covered := s.locks.Covers(c.backend.users, id.User); covered {
+	if _, covered := s.locks.Covers(c.backend.Users, id.User); covered {
 		return locks.Identity{Owner: id.Owner}, nil
 	}
 	return id, nil

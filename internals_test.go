@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -31,12 +32,12 @@ func connectorIn(t testing.TB, handle any) *Connector {
 }
 
 // openBackend returns what the handle has open; nil if it has not been used yet.
-func openBackend(t testing.TB, handle any) *backend {
+func openBackend(t testing.TB, handle any) *backend.Backend {
 	t.Helper()
 	return backendIn(connectorIn(t, handle))
 }
 
-func backendIn(c *Connector) *backend {
+func backendIn(c *Connector) *backend.Backend {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.backend
@@ -45,7 +46,7 @@ func backendIn(c *Connector) *backend {
 // lockTableOf returns the users' locks.
 func lockTableOf(t testing.TB, handle any) *locks.Table {
 	t.Helper()
-	return openBackend(t, handle).users
+	return openBackend(t, handle).Users
 }
 
 // holdsOf returns who has or waits for a user's lock.
@@ -60,25 +61,25 @@ func holdsOf(t testing.TB, handle any) []rwlock.Info {
 // gateOf returns the gate of the handle's database; nil if it needs none.
 func gateOf(t testing.TB, handle any) *gate.Gate {
 	t.Helper()
-	return openBackend(t, handle).gate
+	return openBackend(t, handle).Gate
 }
 
 // walReaderOf returns the handle's; nil if there is to be none.
 func walReaderOf(t testing.TB, handle any) *sqlite.WALReader {
 	t.Helper()
-	return openBackend(t, handle).walReader
+	return openBackend(t, handle).WALReader
 }
 
 // statsOf returns the statistics of the inner pool.
 func statsOf(t testing.TB, handle any) sql.DBStats {
 	t.Helper()
-	return openBackend(t, handle).servers.DB().Stats()
+	return openBackend(t, handle).Servers.DB().Stats()
 }
 
 // drawFrom takes a connection out of the inner pool, until it is closed.
 func drawFrom(t testing.TB, handle any) *sql.Conn {
 	t.Helper()
-	conn, err := openBackend(t, handle).servers.DB().Conn(context.Background())
+	conn, err := openBackend(t, handle).Servers.DB().Conn(context.Background())
 	must(t, err)
 	return conn
 }
@@ -121,7 +122,7 @@ func serverConnOn(t testing.TB, handle any, ci driver.Conn) *server.Conn {
 // a section waits for one.
 func lostOf(t testing.TB, handle any) (n int, barred bool) {
 	t.Helper()
-	return openBackend(t, handle).lost.InUse()
+	return openBackend(t, handle).Lost.InUse()
 }
 
 // databasesOpen returns those that the process has.
@@ -132,20 +133,20 @@ func databasesOpen() (all []*databases.Database) {
 
 // locksInUse returns which locks, counts and connections of a handle are in use, and how many
 // connections its inner pool counts beyond those that are open.
-func locksInUse(b *backend, open int) string {
+func locksInUse(b *backend.Backend, open int) string {
 	var used []string
 	add := func(what string, n int) {
 		if n != 0 {
 			used = append(used, fmt.Sprintf("%s: %d", what, n))
 		}
 	}
-	add("users' locks", len(b.users.Snapshot()))
-	add("the lock of all users", len(b.users.SnapshotAll()))
-	add("slots", b.servers.Slots.Len())
-	if g := b.gate; g != nil {
+	add("users' locks", len(b.Users.Snapshot()))
+	add("the lock of all users", len(b.Users.SnapshotAll()))
+	add("slots", b.Servers.Slots.Len())
+	if g := b.Gate; g != nil {
 		g.InUse(add)
 	}
-	stats := b.servers.DB().Stats()
+	stats := b.Servers.DB().Stats()
 	add("connections in use", stats.InUse)
 	add("connections lost by the pool", stats.OpenConnections-open)
 	return strings.Join(used, ", ")

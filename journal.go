@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -22,7 +23,7 @@ const (
 // the gate: then they are let through, and it is tried again, as long as a busy timeout
 // would last.
 func (c *conn) clearDatabase(op *operation, h *locks.Hold, req request, st sqltext.Statement, text string) error {
-	g := c.backend.gate
+	g := c.backend.Gate
 	if g == nil || c.transactionOnServer() != nil || !sqlite.SetsJournal(st, text) || !sqlite.LeavesWAL(text) {
 		return nil
 	}
@@ -49,7 +50,7 @@ func (c *conn) clearDatabase(op *operation, h *locks.Hold, req request, st sqlte
 // closeOthers keeps readers out and waits until all other connections could be closed.
 // It returns how many are left; if none, readers are still kept out.
 func (c *conn) closeOthers(ctx context.Context) (others int) {
-	g := c.backend.gate
+	g := c.backend.Gate
 	own := 0
 	if c.server() != nil {
 		own = 1
@@ -57,7 +58,7 @@ func (c *conn) closeOthers(ctx context.Context) (others int) {
 	g.KeepOut()
 	for until := time.Now().Add(clearFor); ; {
 		passers := g.Passers() // first: they draw connections
-		if others = c.backend.database.Gate.CloseIdle() - own; others == 0 && passers == 0 {
+		if others = c.backend.Database.Gate.CloseIdle() - own; others == 0 && passers == 0 {
 			return 0
 		}
 		if time.Now().After(until) || c.pause(ctx, time.Millisecond) != nil {
@@ -81,7 +82,7 @@ func (c *conn) pause(ctx context.Context, d time.Duration) error {
 // noteJournal follows what a statement on c, which has the gate, did to the journal, be
 // it that it failed. If c has no server connection it did not come to be executed.
 func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text string) {
-	g, sc := c.backend.gate, c.drawn.Conn
+	g, sc := c.backend.Gate, c.drawn.Conn
 	switch {
 	case g == nil || !sqlite.SetsJournal(st, text):
 	case sc == nil:
@@ -94,8 +95,8 @@ func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text strin
 
 // forgetJournal is noteJournal for one that did not return: the next to come to the gate learns
 // the journal mode.
-func (b *backend) forgetJournal(st sqltext.Statement, text string) {
-	if g := b.gate; g != nil && sqlite.SetsJournal(st, text) {
+func forgetJournal(g *gate.Gate, st sqltext.Statement, text string) {
+	if g != nil && sqlite.SetsJournal(st, text) {
 		g.ForgetJournal()
 	}
 }
@@ -103,7 +104,7 @@ func (b *backend) forgetJournal(st sqltext.Statement, text string) {
 // noteJournalOf is noteJournal for one with rows, which SQLite has done with no earlier
 // than these have ended.
 func (c *conn) noteJournalOf(ctx context.Context, r *rows, st sqltext.Statement, text string) {
-	if c.backend.gate == nil || !sqlite.SetsJournal(st, text) {
+	if c.backend.Gate == nil || !sqlite.SetsJournal(st, text) {
 		return
 	}
 	if r.Inner != nil {

@@ -120,7 +120,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		c.giveBack()
 	}
 	take := func() error {
-		if req.ride != nil && c.backend.gate.Writers() > 1 {
+		if req.ride != nil && c.backend.Gate.Writers() > 1 {
 			return c.takeOrRide(ctx, h, req, id)
 		}
 		return c.take(ctx, h, req, c.waitFor(req))
@@ -157,20 +157,20 @@ func mustWait(err error) bool {
 // case, for which there is nothing to be made ready for a wait.
 func (c *conn) acquireFree(ctx context.Context, h *locks.Hold, req request) bool {
 	return h.User != "" && req.passage.IsFree() && ctx.Err() == nil &&
-		c.backend.users.TryAcquire(rwlock.Mode(req.mode), h)
+		c.backend.Users.TryAcquire(rwlock.Mode(req.mode), h)
 }
 
 // waitFor is how an operation on c waits for what req asks.
 func (c *conn) waitFor(req request) rwlock.Wait {
 	w := c.wait()
 	// What SQLite would let wait waits at the gate instead.
-	w.Hopeless = locks.Hopeless(req.joins && c.backend.gate == nil)
+	w.Hopeless = locks.Hopeless(req.joins && c.backend.Gate == nil)
 	return w
 }
 
 // take acquires what req says into h, in one step.
 func (c *conn) take(ctx context.Context, h *locks.Hold, req request, w rwlock.Wait) error {
-	users, mode := c.backend.users, rwlock.Mode(req.mode)
+	users, mode := c.backend.Users, rwlock.Mode(req.mode)
 	if req.passage.IsFree() {
 		return users.Acquire(ctx, h.User, mode, h, nil, w)
 	}
@@ -196,7 +196,7 @@ func (c *conn) ownerFor(id locks.Identity) *rwlock.Owner {
 // selfOwner returns self if it is used, which is so on engines with a gate. (With others, a
 // lost session may keep a lock for longer than c is of use to one caller.)
 func (c *conn) selfOwner() *rwlock.Owner {
-	if c.backend.gate == nil {
+	if c.backend.Gate == nil {
 		return nil
 	}
 	return &c.self

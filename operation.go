@@ -29,7 +29,7 @@ func (c *conn) operation(ctx context.Context) operation {
 	if c.bound != nil && !s.isInside(c.bound) {
 		s, op.outside = c.bound, true
 	}
-	for s != nil && s.backend.users != c.backend.users {
+	for s != nil && s.backend.Users != c.backend.Users {
 		s = s.outer
 	}
 	op.section, op.pin = s, c.pinOf(s)

@@ -47,7 +47,7 @@ func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
 	if c.transaction != nil || st.Kind != sqltext.Begin && st.Kind != sqltext.Savepoint {
 		return nil, nil
 	}
-	if st.Immediate && c.backend.gate != nil && c.onlyReads(op) {
+	if st.Immediate && c.backend.Gate != nil && c.onlyReads(op) {
 		return nil, errImmediateInShared
 	}
 	raw := new(rawTx)
@@ -60,7 +60,7 @@ func (c *conn) beginRaw(op *operation, st sqltext.Statement) (*rawTx, error) {
 // guard makes sure on the connection, before the transaction is begun there, that it does not
 // write if it only reads. raw may be nil.
 func (raw *rawTx) guard(ctx context.Context, sc *server.Conn) error {
-	if raw == nil || raw.conn.backend.gate == nil || !raw.readOnly {
+	if raw == nil || raw.conn.backend.Gate == nil || !raw.readOnly {
 		return nil
 	}
 	raw.readGuard = sqlite.NewGuard(sc)
@@ -152,7 +152,7 @@ func (c *conn) endRaw(raw *rawTx) {
 // a string, and be gone with the interruption of another, so that the program, which
 // has to end it whenever a string like that fails, believes to be in it.
 func (raw *rawTx) isLost(st sqltext.Statement, err error) bool {
-	return raw.conn.backend.gate != nil && st.Multi && err != nil && interrupted(err)
+	return raw.conn.backend.Gate != nil && st.Multi && err != nil && interrupted(err)
 }
 
 // forgetLost ends a transaction that the server has ended, and for which the program
@@ -288,7 +288,7 @@ func (c *conn) keepRaw() bool {
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
 	sc := c.drawn.Conn
-	if c.raw != nil || c.transaction != nil || sc == nil || c.pinned != nil || c.backend.gate != nil {
+	if c.raw != nil || c.transaction != nil || sc == nil || c.pinned != nil || c.backend.Gate != nil {
 		return
 	}
 	if in, _ := sc.InTransaction(); in && sc.IsUsable() {

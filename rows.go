@@ -210,7 +210,7 @@ func (r *rows) release() {
 func (r *rows) unlock() {
 	r.hold.Unlist()
 	if r.hold.ReleaseLocks() { // then they are a connection's
-		r.conn.backend.walReader.Note()
+		r.conn.backend.WALReader.Note()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -103,9 +104,9 @@ type section struct {
 
 	outer   *section // that it was begun inside; nil if in none
 	db      *handle
-	backend *backend // whose shared parts it retains until it is released
-	marks   marks    // of its context
-	pin     *pin     // nil if it is not pinned
+	backend *backend.Backend // whose shared parts it retains until it is released
+	marks   marks            // of its context
+	pin     *pin             // nil if it is not pinned
 
 	timeout *time.Duration // of its statements; nil for the handle's
 	gone    func(*section) // called when it is released; may be nil
@@ -148,7 +149,7 @@ func (s *section) AfterFunc(f func()) (stop func() bool) { return s.locks.AfterF
 // because it writes and the lock is shared. WithMode can only strengthen what is known of
 // the statement.
 func (s *section) refuses(op *operation, user string, st sqltext.Statement) bool {
-	if mode, covered := s.locks.Covers(s.backend.users, user); !covered || mode == rwlock.Exclusive {
+	if mode, covered := s.locks.Covers(s.backend.Users, user); !covered || mode == rwlock.Exclusive {
 		return false
 	}
 	return st.Kind == sqltext.Write || op.mode == askedExclusive
@@ -173,5 +174,5 @@ func (h *host) Gone() {
 	if h.gone != nil {
 		defer h.gone((*section)(h))
 	}
-	h.backend.release()
+	h.backend.Release()
 }

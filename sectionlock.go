@@ -152,10 +152,10 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 	begun := false
 	defer func() {
 		if !begun {
-			s.backend.release()
+			s.backend.Release()
 		}
 	}()
-	if err := s.locks.Begin(ctx, s.backend.users, lockRequest(s, id, req)); err != nil {
+	if err := s.locks.Begin(ctx, s.backend.Users, lockRequest(s, id, req)); err != nil {
 		return nil, s.lockError(err)
 	}
 	begun = true

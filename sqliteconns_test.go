@@ -187,8 +187,8 @@ func TestWaitsForTheFirstConnectionEnd(t *testing.T) {
 		db := openSQLite(t, "dblocker", "sqlite3?"+options+":"+dsn)
 		b, err := connectorIn(t, db).retainBackend()
 		must(t, err)
-		b.gate.SetJournal("wal")
-		b.release()
+		b.Gate.SetJournal("wal")
+		b.Release()
 		return db
 	}
 	for name, tc := range map[string]struct {

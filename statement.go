@@ -56,7 +56,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
-		if adm.mayRide && c.backend.gate.Writers() > 1 {
+		if adm.mayRide && c.backend.Gate.Writers() > 1 {
 			res, err = c.execAndLead(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)
@@ -142,7 +142,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		return shown
 	}
 	if r.hold.Gate.HasPassed() {
-		c.backend.walReader.Note()
+		c.backend.WALReader.Note()
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (c *conn) noteEffects(s *server.Call) {
 	sc := c.drawn.Conn
 	temporary := st.DDL && sqltext.Contains(s.Query, "TEMP") // perhaps by the name of a schema
 	if st.DDL && !(temporary && onlyTemporary(st, s.Query)) {
-		c.backend.database.Schema.Add(1)
+		c.backend.Database.Schema.Add(1)
 		if sc != nil && c.mayBeInTx(st) {
 			sc.NoteSchema() // and again when others see it
 		}
@@ -209,7 +209,7 @@ func (c *conn) noteEffects(s *server.Call) {
 		return
 	}
 	if sc.HasChangedSchema() && endsOrUndoes(st) {
-		c.backend.database.Schema.Add(1)
+		c.backend.Database.Schema.Add(1)
 	}
 	c.noteSession(sc, st, temporary)
 }

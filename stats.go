@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -47,17 +48,17 @@ func Stats(db Handle) (Statistics, error) {
 	if err != nil {
 		return Statistics{}, err
 	}
-	defer b.release()
+	defer b.Release()
 	st := Statistics{
 		Locks:       waitStatistics(&c.lockWaits),
 		Connections: waitStatistics(&c.connWaits),
 		Spills:      c.spills.Load(),
-		Batches:     b.combining.Batches.Load(),
-		Combined:    b.combining.Calls.Load(),
-		Alone:       b.combining.Alone.Load(),
-		Server:      b.servers.DB().Stats(),
+		Batches:     b.Combining.Batches.Load(),
+		Combined:    b.Combining.Calls.Load(),
+		Alone:       b.Combining.Alone.Load(),
+		Server:      b.Servers.DB().Stats(),
 	}
-	for _, i := range b.users.Snapshot() {
+	for _, i := range b.Users.Snapshot() {
 		if i.Waiting {
 			st.Waiting++
 		} else {
@@ -113,13 +114,13 @@ func Holds(db Handle) ([]HoldInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.release()
-	holds := appendHolds(nil, "lock", append(b.users.Snapshot(), b.users.SnapshotAll()...))
-	if b.gate != nil {
-		holds = appendHolds(holds, "gate", b.gate.Snapshot())
+	defer b.Release()
+	holds := appendHolds(nil, "lock", append(b.Users.Snapshot(), b.Users.SnapshotAll()...))
+	if b.Gate != nil {
+		holds = appendHolds(holds, "gate", b.Gate.Snapshot())
 	}
-	if b.servers.Slots != nil {
-		holds = appendHolds(holds, "connection", b.servers.Slots.Snapshot())
+	if b.Servers.Slots != nil {
+		holds = appendHolds(holds, "connection", b.Servers.Slots.Snapshot())
 	}
 	slices.SortStableFunc(holds, func(a, b HoldInfo) int { return cmp.Compare(b.For, a.For) })
 	return holds, nil
@@ -143,12 +144,12 @@ func Inner(db Handle) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.release()
-	return b.servers.DB(), nil
+	defer b.Release()
+	return b.Servers.DB(), nil
 }
 
 // backendOf returns what is behind a handle. It is to be released.
-func backendOf(db Handle) (*Connector, *backend, error) {
+func backendOf(db Handle) (*Connector, *backend.Backend, error) {
 	c, _, err := connectorOf(context.Background(), db)
 	if err != nil {
 		return nil, nil, err

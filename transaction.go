@@ -88,7 +88,7 @@ func (t *transaction) writesReadOnly(op *operation, st sqltext.Statement) bool {
 	if mode, err := op.mode.or(Exclusive); err != nil || mode == Shared {
 		return false
 	}
-	return t.tagged || op.id.User != "" || t.conn.backend.gate != nil
+	return t.tagged || op.id.User != "" || t.conn.backend.Gate != nil
 }
 
 // open makes the transaction the connection's innermost.
@@ -274,7 +274,7 @@ func interrupted(err error) bool {
 // explainReadOnly makes ErrReadOnly of what SQLite says to a write that could not
 // be told by its text.
 func (t *transaction) explainReadOnly(err error) error {
-	if t != nil && t.readOnly && t.conn.backend.gate != nil && strings.Contains(err.Error(), "attempt to write a readonly database") {
+	if t != nil && t.readOnly && t.conn.backend.Gate != nil && strings.Contains(err.Error(), "attempt to write a readonly database") {
 		return fmt.Errorf("%w (%w)", ErrReadOnly, err)
 	}
 	return err

@@ -30,9 +30,9 @@ var (
 
 // mayLease tells whether an operation on c is to take the gate on a lease.
 func (c *conn) mayLease(req request, id locks.Identity) bool {
-	g := c.backend.gate
+	g := c.backend.Gate
 	return req.asksGate == later && g != nil && g.IsBusy() && req.mode == Exclusive && id.User != "" &&
-		!c.backend.readOnly && c.backend.attached.Gates() == nil && !id.Owner.HasRows() && g.MayLease()
+		!c.backend.ReadOnly && c.backend.Attached.Gates() == nil && !id.Owner.HasRows() && g.MayLease()
 }
 
 // lockWithLease takes the lock of the user id into h, together with the gate, and that on a lease.
@@ -67,7 +67,7 @@ func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks
 // resumeLease takes the gate back that the transaction has on a lease, and reports whether it
 // still had it.
 func (t *tx) resumeLease() bool {
-	g := t.conn.backend.gate
+	g := t.conn.backend.Gate
 	return g != nil && t.hold.Gate.Resume(g)
 }
 
@@ -77,7 +77,7 @@ func (t *tx) passOnLease() bool {
 	if !t.resumeLease() {
 		return false
 	}
-	if t.conn.backend.attached.Gates() != nil {
+	if t.conn.backend.Attached.Gates() != nil {
 		t.hold.Gate.Leave()
 		return false
 	}

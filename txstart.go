@@ -34,7 +34,7 @@ import (
 
 // beginsLater tells whether BeginTx on c leaves the rest to the first statement. Inside another
 // transaction the engine says at once that it does not nest them.
-func (c *conn) beginsLater() bool { return c.backend.gate != nil && c.transactionOnServer() == nil }
+func (c *conn) beginsLater() bool { return c.backend.Gate != nil && c.transactionOnServer() == nil }
 
 // beginLater takes the lock, and the connection if that need not wait.
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
@@ -239,7 +239,7 @@ func (t *transaction) wastesConn() bool {
 		return false
 	}
 	c := t.conn
-	return t.pending.ownConn && c.backend.servers.Slots != nil && c.drawn.Conn != nil
+	return t.pending.ownConn && c.backend.Servers.Slots != nil && c.drawn.Conn != nil
 }
 
 // isReliedOn tells whether the owner has worked beside the transaction since it was asked for.

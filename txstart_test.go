@@ -380,8 +380,8 @@ func waitingForConns(t *testing.T, db *sql.DB) (n int) {
 	t.Helper()
 	_, b, err := backendOf(db)
 	must(t, err)
-	defer b.release()
-	for _, i := range b.servers.Slots.Snapshot() {
+	defer b.Release()
+	for _, i := range b.Servers.Slots.Snapshot() {
 		if i.Waiting {
 			n++
 		}

@@ -1,0 +1,199 @@
+// Package backend opens what stands behind the client connections of a handle: its server connections, and the
+// locks in front of them.
+package backend
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/combine"
+	"github.com/calmdocs/dblocker/internal/databases"
+	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/engines"
+	"github.com/calmdocs/dblocker/internal/gate"
+	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/lost"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// A Config is what there is to open.
+type Config struct {
+	Inner     driver.Connector
+	Driver    driver.Driver // of that
+	DSN       *string       // nil if it is not known
+	Lockspace string        // whose locks are used; "" for those of the database
+
+	Servers server.Config
+	Limits  server.Limits
+
+	LockTimeout, ConnTimeout, SelfWait time.Duration   // of waits
+	Closed                             <-chan struct{} // closed with the handle
+
+	// ExplainConns says in the words of the program which wait has ended before a connection to a
+	// SQLite file could be opened, and ExplainTimeout that the inner driver has not returned from Connect.
+	ExplainConns   func(*gate.ConnsError) error
+	ExplainTimeout func(waited time.Duration) error
+}
+
+// A Backend is the server connections of an open handle, and the locks in front of
+// them.
+type Backend struct {
+	Servers  server.Pool
+	Users    *locks.Table        // the locks that the handle uses
+	Database *databases.Database // that it has open
+	Gate     *gate.Gate          // of that; nil if the handle needs none
+	ReadOnly bool                // the handle cannot write, so it passes the gate as a reader
+
+	Attached  databases.Attached // the files that connections have attached
+	Combining combine.Env        // of writes to one SQLite file
+	WALReader *sqlite.WALReader  // nil if there is to be none
+	Lost      *lost.Sessions     // what lost connections have left on the server
+
+	cfg       Config
+	sqlite    *sqlite.Connector // that the inner connector is; nil if it is another
+	connector server.Connector
+	lockspace *databases.Database // that Users are of
+	leaveGate func()              // of the database, where the handle is a visitor
+
+	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
+	opensAttached bool        // connections may have files attached from the start
+}
+
+// SlotsNamePrefix begins the name of the lock that bounds the number of server connections.
+const SlotsNamePrefix = "one of the server connections that are allowed by max_open_conns"
+
+// Open returns what cfg says. It opens no connection.
+func Open(cfg Config) (*Backend, error) {
+	b := &Backend{cfg: cfg, sqlite: sqlite.Of(cfg.Inner)}
+	if err := b.openDatabases(); err != nil {
+		return nil, err
+	}
+	b.Users = b.lockspace.Users
+	b.useGate()
+	b.Attached.Open(b.Database, (*visitor)(b), b.Gate != nil)
+	b.openServers()
+	b.useWALReader()
+	b.Lost = lost.New((*lostServer)(b), b.Users, cfg.Servers.CancelGrace, cfg.Servers.Logger)
+	b.leaveGate = b.Database.Gate.Register((*visitor)(b))
+	return b, nil
+}
+
+// openDatabases opens the database, and the one whose locks are used. If that is the same it is retained twice,
+// for Release to be the same.
+func (b *Backend) openDatabases() (err error) {
+	if b.Database, err = b.openDatabase(drivers.Package(b.cfg.Driver)); err != nil {
+		return err
+	}
+	b.lockspace = b.Database
+	if b.cfg.Lockspace == "" {
+		b.Database.Retain()
+	} else if b.lockspace, err = databases.Open("lockspace:"+b.cfg.Lockspace, ""); err != nil {
+		b.Database.Release()
+	}
+	return err
+}
+
+func (b *Backend) openDatabase(library string) (*databases.Database, error) {
+	if path := b.sqlite.Path(); path != "" {
+		return databases.OpenFile(path, library)
+	}
+	return databases.Open(b.databaseID(library), library)
+}
+
+// databaseID is the identity that the handles on one database have in common,
+// or "" if it is not known.
+func (b *Backend) databaseID(library string) string {
+	engine := b.cfg.Servers.Engine
+	if b.cfg.DSN == nil {
+		return ""
+	}
+	id := engine.Database(b.sqlite.GivenDSN(*b.cfg.DSN))
+	if id == "" {
+		return ""
+	}
+	if engine == engines.Generic || sqlite.InMemory(id) {
+		id += " of " + library // nothing that another driver could open
+	}
+	return engine.Name + ":" + id
+}
+
+// useGate takes the gate of the database, if the handle needs one.
+func (b *Backend) useGate() {
+	if !b.cfg.Servers.Engine.Gated {
+		return
+	}
+	b.Gate = b.Database.Gate
+	if b.sqlite.IsImmutable() {
+		b.Gate = nil
+	}
+	b.ReadOnly = b.sqlite.OpensReadOnly()
+}
+
+// openServers prepares the server connections.
+func (b *Backend) openServers() {
+	cfg, limits := &b.cfg, b.cfg.Limits
+	b.connector = server.Connector{Inner: cfg.Inner, Config: cfg.Servers, Host: (*host)(b), Schema: &b.Database.Schema,
+		Timeout: max(cfg.ConnTimeout, cfg.SelfWait), Limited: limits.MaxOpenConns > 0, IsLocal: b.sqlite != nil}
+	if drivers.IsPgxPool(cfg.Inner) {
+		limits.MaxIdleConns, b.connector.Timeout = 0, cfg.ConnTimeout
+	}
+	if b.sqlite != nil && b.Gate != nil { // another may wait for what we close
+		b.conns = &b.Gate.Conns
+		b.connector.Wait = rwlock.Wait{Timeout: max(cfg.LockTimeout, cfg.SelfWait), Closed: cfg.Closed}
+	}
+	b.opensAttached = b.Gate != nil && sqlite.OpensAttached(cfg.Driver)
+	if limits.MaxOpenConns > 0 {
+		b.Servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", SlotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
+	}
+	b.Servers.Open(&b.connector, limits)
+}
+
+// useWALReader makes a WALReader if the handle may have one: a limit of connections
+// leaves none for it, nor does a locking_mode that lets in only one; and what cannot
+// write may not be let near the WAL.
+func (b *Backend) useWALReader() {
+	if b.Gate == nil || b.ReadOnly || b.cfg.Limits.MaxOpenConns > 0 {
+		return
+	}
+	if b.cfg.DSN == nil || sqltext.Contains(*b.cfg.DSN, "locking_mode") {
+		return
+	}
+	b.WALReader = sqlite.NewWALReader(b.Gate, &b.connector, b.cfg.Servers.Logger)
+}
+
+// Retain keeps what handles share for as long as a client connection lives, which
+// may be longer than its handle. The caller has a reference already, so it cannot
+// be gone.
+func (b *Backend) Retain() {
+	b.Database.Retain()
+	b.lockspace.Retain()
+}
+
+// Release gives that up.
+func (b *Backend) Release() {
+	b.Database.Release()
+	b.lockspace.Release()
+}
+
+// Close closes the server connections that are not in use, and the others when they are not any more. It
+// releases what Open has retained.
+func (b *Backend) Close() error {
+	defer b.Release()
+	b.leaveGate()
+	b.WALReader.Close(true)
+	b.sqlite.Stop()
+	defer b.Attached.Close()
+	return b.Servers.Close()
+}
+
+// GateNamed returns the gate of the handle, or of an attached file, that has the name; else nil.
+func (b *Backend) GateNamed(name string) *gate.Gate {
+	if b.Gate != nil && b.Gate.Name() == name {
+		return b.Gate
+	}
+	return b.Attached.GateNamed(name)
+}
