@@ -8,7 +8,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // usage says what an operation leaves on a server connection: statements at most
@@ -68,7 +67,7 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 	}
 	err = c.callInner(sc, call)
 	switch {
-	case mayBeStale && sqlite.OpenedReadOnly(sc, err):
+	case mayBeStale && sc.IsOutdated(err):
 		return true, err
 	case !errors.Is(err, driver.ErrBadConn):
 		return false, err

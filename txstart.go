@@ -8,7 +8,6 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
-	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
@@ -162,7 +161,7 @@ func (t *tx) beginOnServer(op *operation) error {
 		if err == nil || drawn == nil || !mayBeStale || tries > c.db.limits.MaxIdleConns {
 			return err
 		}
-		if !errors.Is(err, driver.ErrBadConn) && !sqlite.OpenedReadOnly(drawn, err) {
+		if !errors.Is(err, driver.ErrBadConn) && !drawn.IsOutdated(err) {
 			return err
 		}
 		c.discard()

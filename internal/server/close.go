@@ -17,6 +17,13 @@ func (sc *Conn) Heed(err error) error {
 
 func (sc *Conn) IsSuspect() bool { return sc.trust != nil && sc.trust.Load() != sc.madeAt }
 
+// IsOutdated tells of an error whether a new connection may do what was asked, of which nothing was done: see
+// Engine.IsOutdated.
+func (sc *Conn) IsOutdated(err error) bool {
+	isOutdated := sc.cfg.Engine.IsOutdated
+	return err != nil && isOutdated != nil && isOutdated(sc, err)
+}
+
 // ResetSession implements [driver.SessionResetter], for the inner pool. See Reset.
 func (sc *Conn) ResetSession(context.Context) error {
 	if sc.IsSuspect() {

@@ -69,6 +69,10 @@ type Engine struct {
 	IsUnknown func(err error) bool
 	IsFull    func(err error) bool
 
+	// IsOutdated tells of an error on a connection that it comes from the time at which that was opened, so
+	// that nothing was done, and a new one may do it. If nil, none does.
+	IsOutdated func(sc *Conn, err error) bool
+
 	// StmtsOutliveConns: a connection does not end before its statements are closed,
 	// which costs no round trip, nor are rows that are open in the way of it.
 	StmtsOutliveConns bool

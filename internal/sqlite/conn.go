@@ -30,10 +30,10 @@ func (c *Connector) JournalBeside(g *gate.Gate) string {
 	return ""
 }
 
-// OpenedReadOnly tells that a write failed because its connection was opened
+// openedReadOnly tells that a write failed because its connection was opened
 // when the file could not be written, which may be long ago: nothing was done, and
 // a new connection shows whether it still is so.
-func OpenedReadOnly(sc *server.Conn, err error) bool {
+func openedReadOnly(sc *server.Conn, err error) bool {
 	return sc.IsSuspect() && Code(err) == CodeReadOnly
 }
 

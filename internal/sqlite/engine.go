@@ -32,6 +32,8 @@ var Engine = &server.Engine{
 		}
 		return server.NeverKeep
 	},
+	IsOutdated: openedReadOnly,
+
 	// https://www.sqlite.org/c3ref/close.html
 	StmtsOutliveConns: true,
 
