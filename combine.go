@@ -4,11 +4,9 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"runtime"
-	"strings"
-	"sync"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -30,7 +28,7 @@ var errRidden = errors.New("the statement was run by another")
 // mayRide tells whether any connection of the handle could run the statement for the operation, in
 // one transaction with those of others.
 func (c *conn) mayRide(op *operation, adm *admission) bool {
-	return adm.Statement.Combines && !adm.alone && c.db.combine && op.called == calledHandle && c.backend.Gate != nil && !c.backend.ReadOnly &&
+	return adm.Statement.Combines && !adm.alone && c.db.combine && op.called == callers.Handle && c.backend.Gate != nil && !c.backend.ReadOnly &&
 		c.transaction == nil && (c.drawn.Conn == nil || c.wastesConn()) && op.pin == nil && !op.outside && op.mode == askedNone &&
 		c.backend.Attached.Gates() == nil && c.statementTimeout(op) == 0 &&
 		!op.id.Owner.HasPending() && !op.id.Owner.HasRows()
@@ -106,7 +104,7 @@ func (c *conn) leadAfter(sc *server.Conn, atGate, user *locks.Hold) {
 // leadAfterTx does so when the transaction has ended on its server connection.
 func (t *tx) leadAfterTx() {
 	c := t.conn
-	if t.called == calledHandle && c.db.combine && t.outer == nil && t.atGate != nil && t.ownConn && c.raw == nil && c.bound == nil {
+	if t.called == callers.Handle && c.db.combine && t.outer == nil && t.atGate != nil && t.ownConn && c.raw == nil && c.bound == nil {
 		c.leadAfter(c.drawn.Conn, t.atGate, &t.hold)
 	}
 }
@@ -126,53 +124,6 @@ func (c *conn) saves() bool { return c.backend.Combining.SharesSync() || c.backe
 // tell, but its functions on the stack do.
 func (c *conn) noteEntry(op *operation, query string) {
 	if g := c.backend.Gate; g != nil && c.transaction == nil && g.IsBusy() && c.saves() && c.db.texts.Classify(query).Combines {
-		op.called = entryPoint()
-	}
-}
-
-// called is what of database/sql the program has called.
-type called uint8
-
-const (
-	calledUnknown called = iota
-	calledHandle         // a sql.DB, or a sql.Stmt
-	calledElse           // a sql.Conn, a sql.Tx, or nothing of database/sql
-)
-
-// entryPoint looks for it on the stack.
-func entryPoint() called {
-	var pcs [16]uintptr
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
-		known, ok := calledAt.Load(pc)
-		if !ok {
-			known = calledIn(pc)
-			calledAt.Store(pc, known)
-		}
-		if known != calledUnknown {
-			return known.(called)
-		}
-	}
-	return calledElse
-}
-
-// calledAt remembers what is at a program counter: there are a few of them, in database/sql and in what the
-// program has around it.
-var calledAt sync.Map
-
-// calledIn looks at the functions, some of them inlined, at a program counter.
-func calledIn(pc uintptr) called {
-	frames := runtime.CallersFrames([]uintptr{pc})
-	for {
-		frame, more := frames.Next()
-		switch name, ok := strings.CutPrefix(frame.Function, "database/sql.(*"); {
-		case !ok:
-		case strings.HasPrefix(name, "DB).Exec"), strings.HasPrefix(name, "DB).Prepare"), strings.HasPrefix(name, "DB).BeginTx"), strings.HasPrefix(name, "Stmt).Exec"):
-			return calledHandle
-		case strings.HasPrefix(name, "Conn)."), strings.HasPrefix(name, "Tx)."):
-			return calledElse
-		}
-		if !more {
-			return calledUnknown
-		}
+		op.called = callers.EntryPoint()
 	}
 }

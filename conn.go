@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -142,12 +143,12 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			}
 			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
 			if s.statement.Combines {
-				s.called = entryPoint()
+				s.called = callers.EntryPoint()
 			}
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.transactionOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
 				ss, err := s.on(ctx, sc, &snd)
-				if err == nil && s.called == calledHandle { // then it may be combined with others
+				if err == nil && s.called == callers.Handle { // then it may be combined with others
 					s.inputs = ss.Inputs()
 				}
 				return err
@@ -165,7 +166,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
 	if c.backend.Combining.HasWaiting() {
-		op.called = entryPoint()
+		op.called = callers.EntryPoint()
 	}
 	err = c.callHeld(&op, func() error {
 		t := &tx{called: op.called}
@@ -333,7 +334,7 @@ func (c *conn) Close() error {
 	}
 	return c.guard(func() error {
 		if c.pooled && !c.bound.hasEnded() { // whose handle takeBack closes
-			c.db.outer.noteClosed(c.db)
+			c.db.outer.ClosedUnused()
 		}
 		c.close()
 		return nil
@@ -358,7 +359,7 @@ func (c *conn) close() {
 func (c *conn) giveUp() {
 	if !c.quit {
 		c.quit = true
-		defer c.db.outer.open.Add(-1)
+		defer c.db.outer.Gone()
 		defer c.backend.Release()
 		c.inBound.Leave()
 	}

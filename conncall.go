@@ -4,9 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"runtime"
-	"strings"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/each"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -130,27 +129,11 @@ func (c *conn) callHeld(op *operation, f func() error) error {
 // raiseWhenClosed returns err; but if that is a panic, and database/sql closes c next for an error of a
 // connection that has gone bad, the panic goes on there.
 func (c *conn) raiseWhenClosed(closes bool, err error) error {
-	if p, ok := err.(*server.PanicError); ok && closes && !inBackground() {
+	if p, ok := err.(*server.PanicError); ok && closes && !callers.InBackground() {
 		c.raises = p
 		return errAbandoned
 	}
 	return err
-}
-
-// inBackground tells whether database/sql calls from its goroutine that awaits the end of a context,
-// where a panic would end the program.
-func inBackground() bool {
-	var pcs [64]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
-		frame, more := frames.Next()
-		if strings.HasPrefix(frame.Function, "database/sql.") && strings.HasSuffix(frame.Function, ".awaitDone") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
 }
 
 // guardHeld is guard, and returns a panic as a *server.PanicError.

@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/outerpool"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -49,6 +50,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.rows.CloseTells = cfg.engine.CloseTells
 	c.driver.handle = c
 	c.slow = c.tellSlow
+	c.outer.Logger = cfg.logger
 	return c
 }
 
@@ -84,7 +86,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.outer.noteOpened(&c.handle)
+	c.outer.Opened()
 	cn := &conn{db: &c.handle, backend: b}
 	cn.resident.Conn = (*sweptConn)(cn)
 	return cn, nil
@@ -174,7 +176,7 @@ func connectorOf(ctx context.Context, db Handle) (c *Connector, bound *section, 
 	}
 	if h, ok := db.(interface{ Driver() driver.Driver }); ok {
 		if d, ok := h.Driver().(*Driver); ok && d.handle != nil {
-			d.handle.warnOuterLimit(db)
+			d.handle.outer.LookAt(db)
 			return d.handle, d.bound, nil
 		}
 	}
@@ -211,17 +213,9 @@ func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *s
 		}
 	})
 	if found != nil {
-		found.warnOuterLimit(db)
+		found.outer.LookAt(db)
 	}
 	return found, bound, err
-}
-
-// warnOuterLimit warns, once, of what is set on the program's handle instead of in options.
-func (c *Connector) warnOuterLimit(db Handle) {
-	h, ok := db.(interface{ Stats() sql.DBStats })
-	if ok && !(c.outer.toldLimit.Load() && c.outer.toldIdle.Load()) {
-		c.outer.lookAt(&c.handle, h.Stats())
-	}
 }
 
 // A Handle is a database handle that was opened through dblocker: a *[sql.DB], a
@@ -238,7 +232,7 @@ type handle struct {
 	calls     seen.Set      // places in the program that were warned of
 	closed    chan struct{} // closed with the Connector
 
-	outer outerPool
+	outer outerpool.Watch       // of the program's sql.DB
 	slow  func(rwlock.SlowWait) // tellSlow, made once
 
 	lockWaits, connWaits rwlock.WaitStats

@@ -103,7 +103,7 @@ func (c *handle) tellSlow(s rwlock.SlowWait) {
 		"way_out", wayPast(s.Blocker),
 	}
 	if c.mayLackClientConns(s) {
-		args = append(args, "client_connections", c.outer.open.Load(),
+		args = append(args, "client_connections", c.outer.Open(),
 			"and", "if SetMaxOpenConns is set on this handle, remove it and use the option max_open_conns: the calls that wait have all client connections")
 	}
 	c.logger.Warn("dblocker: a call has been waiting for "+inRound(s.Waited), args...)
@@ -123,5 +123,5 @@ func (c *handle) describeWait(s rwlock.SlowWait) string {
 // mayLackClientConns tells whether the calls that wait, and what is in their way, may have all the
 // client connections that the program allows its handle, so that what is in the way cannot go on.
 func (c *handle) mayLackClientConns(s rwlock.SlowWait) bool {
-	return !c.outer.toldLimit.Load() && s.Blocker.Kind != rwlock.Leaf && int64(s.Waiting)+1 >= c.outer.open.Load()
+	return !c.outer.HasToldLimit() && s.Blocker.Kind != rwlock.Leaf && int64(s.Waiting)+1 >= c.outer.Open()
 }

@@ -21,6 +21,7 @@ var order = []struct {
 	dir     string
 	imports []string
 }{
+	{"internal/callers", nil},
 	{"internal/drivers", nil},
 	{"internal/dsnparts", nil},
 	{"internal/each", nil},
@@ -30,6 +31,7 @@ var order = []struct {
 	{"internal/tenants", nil},
 	{"internal/walsync", nil},
 	{"internal/sqltext", nil},
+	{"internal/outerpool", []string{"internal/callers"}},
 	{"internal/gate", []string{"internal/rwlock"}},
 	{"internal/locks", []string{"internal/each", "internal/gate", "internal/rwlock"}},
 	{"internal/server", []string{"internal/drivers", "internal/rwlock", "internal/sqltext"}},
@@ -43,6 +45,7 @@ var order = []struct {
 	{"internal/backend", []string{"internal/combine", "internal/databases", "internal/drivers", "internal/engines", "internal/gate", "internal/locks", "internal/lost", "internal/redact", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
 	{".", append([]string{
 		"internal/backend",
+		"internal/callers",
 		"internal/combine",
 		"internal/databases",
 		"internal/drivers",
@@ -51,6 +54,7 @@ var order = []struct {
 		"internal/engines",
 		"internal/gate",
 		"internal/locks",
+		"internal/outerpool",
 		"internal/redact",
 		"internal/rwlock",
 		"internal/seen",

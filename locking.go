@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -136,7 +137,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 func (c *conn) describe(h *locks.Hold, req request, id locks.Identity) {
 	tag := ""
 	if c.db.trace {
-		tag = callSite()
+		tag = callers.Site()
 	}
 	h.Describe(id, c.ownerFor(id), req.kind, tag, &c.resident)
 	h.Lock.With = c.turnLink(h.Lock.Owner)
@@ -218,7 +219,7 @@ func (c *conn) identify(op *operation) (locks.Identity, error) {
 	}
 	switch c.db.untagged {
 	case ErrorUntagged:
-		return locks.Identity{}, errNoUserAt(callSite())
+		return locks.Identity{}, errNoUserAt(callers.Site())
 	case WarnUntagged:
 		c.db.warnUntagged()
 	}

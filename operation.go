@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 )
 
@@ -18,7 +19,7 @@ type operation struct {
 	tagged  bool            // the context says whose it is
 	outside bool            // the context is not inside the section that the connection is bound to
 	mode    askedMode
-	called  called // for an Exec that may be combined with others: see noteEntry
+	called  callers.Entry // for an Exec that may be combined with others: see noteEntry
 }
 
 // operation reads what a call with ctx works for.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -170,7 +171,7 @@ func lockRequest(s *section, id locks.Identity, req sectionRequest) locks.Reques
 		r.Outer = &s.outer.locks
 	}
 	if s.db.trace {
-		r.Tag = taggedWith(req.tag, callSite())
+		r.Tag = taggedWith(req.tag, callers.Site())
 	}
 	r.Wait = s.db.wait()
 	r.Wait.Hopeless = locks.Hopeless(false)

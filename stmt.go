@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"slices"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -25,7 +26,7 @@ type stmt struct {
 	statement sqltext.Statement // what the text tells
 	inner     *server.Kept      // on conn.drawn, and then the stmt is in conn.stmts; else nil
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
-	called    called            // what it was prepared on; not known where there is no gate
+	called    callers.Entry     // what it was prepared on; not known where there is no gate
 	inputs    int               // how many arguments it takes; -1 if the driver does not tell
 }
 
@@ -34,7 +35,7 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res d
 	c := s.conn
 	op := c.operation(ctx)
 	err = c.callHeld(&op, func() (err error) {
-		if s.called == calledHandle && (s.inputs < 0 || s.inputs == len(args)) { // else its error is not that of the text
+		if s.called == callers.Handle && (s.inputs < 0 || s.inputs == len(args)) { // else its error is not that of the text
 			c.noteEntry(&op, s.text)
 		}
 		res, err = c.exec(&op, s, s.text, args)

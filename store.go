@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -282,10 +283,10 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 		}
 	}
 	if !on.borrowed {
-		on.c.warnOuterLimit(on.db)
+		on.c.outer.LookAt(on.db)
 	}
 	if s.debug && !on.c.trace {
-		req.tag = taggedWith(req.tag, callSite())
+		req.tag = taggedWith(req.tag, callers.Site())
 	}
 	req.gone = func(sec *section) {
 		s.mu.Lock()

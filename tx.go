@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -20,11 +21,11 @@ type tx struct {
 	opts     driver.TxOptions
 	userMode Mode
 
-	ownConn bool        // its connection was drawn for it, and has done nothing before
-	called  called      // what the program has called to begin it, if others were at the gate
-	gaveUp  bool        // its user's lock, to ask for it again together with the gate
-	atGate  *locks.Hold // that has its part of the gate; nil before it has passed
-	worked  int64       // by its owner when it began: see locks.Owner.Worked
+	ownConn bool          // its connection was drawn for it, and has done nothing before
+	called  callers.Entry // what the program has called to begin it, if others were at the gate
+	gaveUp  bool          // its user's lock, to ask for it again together with the gate
+	atGate  *locks.Hold   // that has its part of the gate; nil before it has passed
+	worked  int64         // by its owner when it began: see locks.Owner.Worked
 }
 
 // Commit implements [driver.Tx].

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -39,7 +40,7 @@ func (c *conn) beginsLater() bool { return c.backend.Gate != nil && c.transactio
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 	t.ctx, t.opts = op.ctx, opts
 	if c.db.trace {
-		t.hold.Lock.Tag = callSite()
+		t.hold.Lock.Tag = callers.Site()
 	}
 	pending := false
 	defer func() {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/seen"
 )
 
 // UserKey is the context key of the user ID, for programs that would rather not
@@ -160,5 +162,25 @@ func (m marks) identity(ctx context.Context) (locks.Identity, bool) {
 		id := locks.NewIdentity(v)
 		id.Owner = m.owner
 		return id, true
+	}
+}
+
+// warnUntagged logs the place in the program that runs an operation without a user,
+// the first time it does.
+func (c *handle) warnUntagged() {
+	if site := callers.Site(); c.calls.IsNew(site) {
+		c.logger.Warn("dblocker: a database operation without a user; tag its context with dblocker.WithUser, or with dblocker.WithoutUser if it belongs to none", "at", site)
+	}
+}
+
+// suspectIDs are the IDs that each logger was told of. It is of the process, since some programs open
+// a handle for each request.
+var suspectIDs seen.Set
+
+// warnOfID logs, once for each, an ID that programs have by mistake.
+func (c *handle) warnOfID(user string) {
+	if suspectIDs.IsNew(fmt.Sprintf("%p %s", c.logger, user)) {
+		c.logger.Warn("dblocker: the user ID is one that programs often have for a user who is not logged in; all of these share one lock. "+
+			"Give each user an ID of its own, or use dblocker.WithoutUser", "user", user, "at", callers.Site())
 	}
 }

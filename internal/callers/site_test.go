@@ -1,4 +1,4 @@
-package dblocker
+package callers
 
 import (
 	"runtime"
