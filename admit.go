@@ -104,6 +104,9 @@ func (c *conn) mayRun(op *operation, adm *admission) error {
 		}
 		c.forgetLost(st)
 	}
+	if err := c.refuseUndurable(st, adm.Query); err != nil {
+		return err
+	}
 	return c.refusal(op, st)
 }
 

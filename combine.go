@@ -66,6 +66,9 @@ func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id lo
 // context has ended.
 func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driver.Result, error) {
 	res, err, arrived := r.Arrive(h)
+	if arrived && err == nil && c.backend.WAL != nil {
+		c.debt = debt{log: c.backend.WAL, mark: r.Mark}
+	}
 	c.spent = err == nil // as after each Exec that has returned a Result, or has one still to come
 	if !arrived {
 		return nil, ctx.Err()

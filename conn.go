@@ -85,6 +85,7 @@ type conn struct {
 	gates    *databases.GateSet // of attached files, that the operation or the open transaction has passed
 	expected []string           // the files that the running statement may attach
 	slot     rwlock.Hold        // held while it is, if their number is limited
+	debt     debt               // of the running call
 	stmts    []*stmt            // those with an inner statement on it
 
 	// self is the owner of what c has where nobody else is. Its calls run one at a time, so
@@ -115,13 +116,18 @@ func (c *conn) Ping(ctx context.Context) error {
 // ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (res driver.Result, err error) {
 	op := c.operation(ctx)
+	var d debt
 	err = c.call(&op, func() (err error) {
 		c.goesOn = true
 		c.noteEntry(&op, query)
 		res, err = c.exec(&op, nil, query, args)
+		d = c.takeDebt(op.called)
 		return err
 	})
-	return res, err
+	if err = c.repay(ctx, &d, err); err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -165,7 +171,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 // BeginTx implements [driver.ConnBeginTx].
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
-	if c.backend.Combining.HasWaiting() {
+	if c.backend.Combining.HasWaiting() || c.backend.WAL != nil {
 		op.called = callers.EntryPoint()
 	}
 	err = c.callHeld(&op, func() error {
@@ -194,6 +200,12 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver
 
 // Raw implements [RawConn].
 func (c *conn) Raw(f func(driverConn any) error) error {
+	var d debt
+	err := c.callRaw(f, &d)
+	return c.repay(context.Background(), &d, err)
+}
+
+func (c *conn) callRaw(f func(driverConn any) error, d *debt) error {
 	sc, err := c.lend()
 	if err != nil {
 		return err
@@ -211,6 +223,9 @@ func (c *conn) Raw(f func(driverConn any) error) error {
 			c.abandon(nil, nil) // as database/sql is about to
 		} else if sc == c.drawn.Conn {
 			c.lookAttached(context.Background(), sc)
+			c.noteWritten(sqltext.Statement{})
+			c.noteDebt(sqltext.Statement{})
+			*d = c.takeDebt(calledElse)
 		}
 	}()
 	err = f(sc.Inner())

@@ -236,7 +236,7 @@ type handle struct {
 	slow  func(rwlock.SlowWait) // tellSlow, made once
 
 	lockWaits, connWaits rwlock.WaitStats
-	spills               atomic.Int64
+	spills, syncWaits    atomic.Int64
 
 	rows server.HandleRows
 

@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/redact"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 var (
@@ -160,6 +161,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	ci, err := cfg.engine.Open(cfg.logger, inner, t.dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)
+	}
+	if err := cfg.checkDurability(sqlite.Of(ci)); err != nil {
+		return nil, err
 	}
 	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
 }

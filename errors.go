@@ -13,6 +13,8 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
 
+const restoreAdvice = `put the disk right, and send "PRAGMA wal_checkpoint(TRUNCATE)" through dblocker: when that has succeeded, all that is committed is on disk`
+
 var (
 	// ErrNoUser is returned for a section whose context carries no user, and for an
 	// operation without one on a handle with the option untagged=error.
@@ -57,6 +59,16 @@ var (
 	// has rolled it back, because a statement of it was interrupted or failed in
 	// another grave way. It wraps that statement's error too.
 	ErrRolledBack = errors.New("dblocker: SQLite has rolled this transaction back, since one of its statements was interrupted or failed; nothing of it was written, and nothing more can be done in it: roll it back and begin again")
+
+	// ErrNotDurable is wrapped by the error of a write on a handle with durability=group that is committed, but whose sync
+	// has failed: it is not known to be on disk, and others see it. The kernel may have dropped what it could not
+	// write, and take it for written; so from then on every write answers so, and those that have not begun are not
+	// done. It ends when PRAGMA wal_checkpoint(TRUNCATE), sent through dblocker, has succeeded: then all that is
+	// committed is on disk in the database file.
+	ErrNotDurable = errors.New("dblocker: the write is committed, and others see it, but it is not known to be on disk, since a sync failed; " + restoreAdvice)
+
+	// errNotWritten is ErrNotDurable of a write that has not begun.
+	errNotWritten error = restated{ErrNotDurable, "dblocker: nothing was written, since an earlier write is not known to be on disk after a sync that failed; " + restoreAdvice}
 
 	// errGivenBack is what a Store's handle answers after its cancel. It is ErrReleased.
 	errGivenBack error = restated{ErrReleased, "dblocker: this handle was given back to the Store by its cancel; use it before that, or get another one"}

@@ -58,6 +58,7 @@ func (r *rows) tryFinish() {
 // finish gives up what the rows hold, now that nothing more is to come from the server;
 // but what WithMode has made exclusive lasts until they are closed.
 func (r *rows) finish() {
+	r.finished = true
 	defer r.giveUp()
 	if r.Failure() != nil || r.conn.backend.Gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutNow()

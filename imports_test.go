@@ -40,9 +40,9 @@ var order = []struct {
 	{"internal/mysql", []string{"internal/drivers", "internal/dsnparts", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},
-	{"internal/databases", []string{"internal/gate", "internal/locks", "internal/server", "internal/sqlite"}},
-	{"internal/combine", []string{"internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
-	{"internal/backend", []string{"internal/combine", "internal/databases", "internal/drivers", "internal/engines", "internal/gate", "internal/locks", "internal/lost", "internal/redact", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext"}},
+	{"internal/databases", []string{"internal/gate", "internal/locks", "internal/server", "internal/sqlite", "internal/walsync"}},
+	{"internal/combine", []string{"internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext", "internal/walsync"}},
+	{"internal/backend", []string{"internal/combine", "internal/databases", "internal/drivers", "internal/engines", "internal/gate", "internal/locks", "internal/lost", "internal/redact", "internal/rwlock", "internal/seen", "internal/server", "internal/sqlite", "internal/sqltext", "internal/walsync"}},
 	{".", append([]string{
 		"internal/backend",
 		"internal/callers",
@@ -62,6 +62,7 @@ var order = []struct {
 		"internal/sqlite",
 		"internal/sqltext",
 		"internal/tenants",
+		"internal/walsync",
 		"github.com/jmoiron/sqlx",
 	}, innerDrivers...)},
 

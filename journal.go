@@ -90,6 +90,7 @@ func (c *conn) noteJournal(ctx context.Context, st sqltext.Statement, text strin
 	default:
 		journal, _ := sqlite.Pragma(context.WithoutCancel(ctx), sc, "journal_mode")
 		g.SetJournal(journal)
+		c.followJournal(ctx, sc, journal)
 	}
 }
 

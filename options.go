@@ -83,6 +83,10 @@ func Combine(on bool) Option {
 	return option("combine", "off")
 }
 
+// Durability says when a write to a SQLite file is answered (DSN: durability). The default is
+// [DriverDurability]. It is an error on other engines, which decide that by themselves.
+func Durability(d DurabilityPolicy) Option { return option("durability", string(d)) }
+
 // DebugAfter is how long something may be held or waited for before a [Store] with
 // debug logs it (DSN: debug_after). The default is 10 seconds.
 func DebugAfter(d time.Duration) Option { return option("debug_after", d.String()) }
@@ -140,6 +144,22 @@ const (
 	ErrorUntagged UntaggedPolicy = "error" // refuse them with ErrNoUser
 )
 
+// A DurabilityPolicy says when a write to a SQLite file is answered.
+type DurabilityPolicy string
+
+const (
+	// DriverDurability leaves it to SQLite's synchronous, as the DSN or the driver sets it: with FULL a commit is
+	// on disk when it is answered, and each has a sync of its own, while all others wait for their turn to write.
+	DriverDurability DurabilityPolicy = "driver"
+
+	// GroupDurability has each write on disk before it is answered, as with synchronous=FULL, but
+	// one sync serves all who wait, and others write meanwhile. It is for files in WAL mode; in other journal modes it
+	// is FULL. It wins over the DSN's _synchronous. There are two differences from FULL: others
+	// can read a commit some milliseconds before it is on disk; and if a sync fails, they have read what FULL
+	// would have undone. See [ErrNotDurable].
+	GroupDurability DurabilityPolicy = "group"
+)
+
 // config is what the options of one handle come to.
 type config struct {
 	engine           *server.Engine
@@ -148,6 +168,7 @@ type config struct {
 	cancelGrace      time.Duration
 	stmtCache        int
 	stmtCacheSet     bool // by an option
+	durabilitySet    bool // by an option
 
 	lockTimeout time.Duration // of waits for users' locks and gates
 	connTimeout time.Duration // of waits for server connections
@@ -156,6 +177,7 @@ type config struct {
 	spillTotal  int64
 	trace       bool
 	combine     bool
+	durability  DurabilityPolicy
 	limits      server.Limits
 	untagged    UntaggedPolicy
 	lockspace   string
@@ -188,11 +210,15 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 		spillLimit:  64 << 20,
 		spillTotal:  256 << 20,
 		combine:     true,
+		durability:  DriverDurability,
 		untagged:    PassUntagged,
 		limits:      c.engine.Limits,
 		debugAfter:  10 * time.Second,
 	}
-	return c, c.apply(opts)
+	if err := c.apply(opts); err != nil {
+		return nil, err
+	}
+	return c, c.refuseDurability()
 }
 
 func (c *config) apply(opts []Option) error {
@@ -241,6 +267,14 @@ var optionTable = []optionSpec{
 	{"combine", "on or off", func(c *config, v string) (err error) {
 		c.combine, err = parseSwitch(v)
 		return err
+	}},
+	{"durability", "driver or group", func(c *config, v string) error {
+		switch d := DurabilityPolicy(v); d {
+		case DriverDurability, GroupDurability:
+			c.durability, c.durabilitySet = d, true
+			return nil
+		}
+		return errBadValue
 	}},
 	{"statement_timeout", wantDuration, duration(func(c *config) *time.Duration { return &c.statementTimeout })},
 	{"cancel_grace", wantDuration, duration(func(c *config) *time.Duration { return &c.cancelGrace })},

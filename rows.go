@@ -46,6 +46,9 @@ type rows struct {
 	settle   func() // finds out, when they have ended, what their statement did to the transaction; may be nil
 
 	yields atomic.Bool // they are making way for others
+
+	finished bool        // nothing is left of the inner rows: the connection guards it
+	owes     atomic.Bool // what they write is to be synced when they end
 }
 
 // newRows returns those of a query that is going to be sent.
@@ -91,9 +94,17 @@ func (r *rows) leave() {
 // Next implements [driver.Rows]. What is in memory it serves at once, even if a fill waits for
 // the next row.
 func (r *rows) Next(dest []driver.Value) error {
-	if served, err := r.Serve(dest); served {
-		return err
+	served, err := r.Serve(dest)
+	if !served {
+		err = r.fetch(dest)
 	}
+	if err != nil {
+		return r.repayAtEnd(err)
+	}
+	return nil
+}
+
+func (r *rows) fetch(dest []driver.Value) error {
 	if err := r.enter(); err != nil {
 		return err
 	}
@@ -134,7 +145,7 @@ func (r *rows) Close() error {
 		r.closeLate()
 		return nil
 	}
-	return r.conn.raiseWhenClosed(r.isAlone(), r.conn.guardHeld(func() error {
+	err := r.conn.raiseWhenClosed(r.isAlone(), r.conn.guardHeld(func() error {
 		returned := false
 		defer func() {
 			if !returned {
@@ -146,6 +157,7 @@ func (r *rows) Close() error {
 		returned = true
 		return err
 	}))
+	return r.repayAtEnd(err)
 }
 
 // isAlone tells whether nothing but the rows is open on the connection that database/sql knows of. The

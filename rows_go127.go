@@ -28,9 +28,17 @@ type scannerRows struct {
 
 // NextRow does what Next does. It is used instead.
 func (r scannerRows) NextRow() error {
-	if taken, err := r.TakeRow(); taken {
-		return err
+	taken, err := r.TakeRow()
+	if !taken {
+		err = r.fetchRow()
 	}
+	if err != nil {
+		return r.repayAtEnd(err)
+	}
+	return nil
+}
+
+func (r scannerRows) fetchRow() error {
 	if err := r.enter(); err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		return err
 	})
 	c.noteSent(ctx, adm, nil)
+	c.noteWritten(adm.Statement)
 	if err == combine.ErrLost {
 		c.discard() // before others have the gate
 		return nil, combine.ErrAlone
@@ -76,6 +77,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 	c.spent = true
 	res = server.ReadResult(res)
 	c.settle(adm, nil)
+	c.noteDebt(adm.Statement)
 	return res, nil
 }
 
@@ -83,13 +85,21 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 // under the lock that the text asks for. The rows take the lock with them.
 func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.NamedValue) (found driver.Rows, err error) {
 	op := c.operation(ctx)
+	var d debt
 	err = c.callHeld(&op, func() (err error) {
 		for tries := 0; ; {
 			if found, err = c.queryOnce(&op, s, query, args); !startsAnew(err, &tries) {
+				d = c.takeDebt(calledElse)
 				return err
 			}
 		}
 	})
+	if d.isDue() && err == nil {
+		if err = c.repay(ctx, &d, nil); err != nil {
+			found.Close()
+			return nil, err
+		}
+	}
 	return found, err
 }
 
@@ -114,6 +124,7 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 		found = r.public()
 		c.open(r, &adm)
 		opened = true
+		r.oweFor(&adm)
 	}
 	returned = true
 	return found, err
@@ -136,6 +147,9 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		return sc.Query(ctx, &adm.Call, &r.Rows)
 	})
 	c.noteSent(ctx, adm, r)
+	if r.writes {
+		c.noteWritten(adm.Statement)
+	}
 	if err != nil {
 		shown := limit.explain(c.transactionOnServer().explainReadOnly(err))
 		c.settle(adm, err)
@@ -165,6 +179,7 @@ func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 		c.noteJournal(ctx, st, adm.Query)
 	}
 	c.noteAttached(ctx, r, st, adm.Query)
+	c.restoreSyncs(ctx, r, st, adm.Query)
 }
 
 // settle finds out what a statement that has been executed, or has failed with

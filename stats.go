@@ -29,6 +29,10 @@ type Statistics struct {
 	// themselves after all, since their transaction could not be committed. See Combine.
 	Batches, Combined, Alone int64
 
+	// With durability=group, Syncs are those of the write-ahead log of the file, of all handles on it, and
+	// SyncWaits how many calls of this handle have waited for one.
+	Syncs, SyncWaits int64
+
 	// Server are those of the server connections, but for the few of dblocker's own that a
 	// busy SQLite file has. What db.Stats counts are client connections.
 	Server sql.DBStats
@@ -56,7 +60,11 @@ func Stats(db Handle) (Statistics, error) {
 		Batches:     b.Combining.Batches.Load(),
 		Combined:    b.Combining.Calls.Load(),
 		Alone:       b.Combining.Alone.Load(),
+		SyncWaits:   c.syncWaits.Load(),
 		Server:      b.Servers.DB().Stats(),
+	}
+	if b.WAL != nil {
+		st.Syncs = b.WAL.Syncs()
 	}
 	for _, i := range b.Users.Snapshot() {
 		if i.Waiting {

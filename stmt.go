@@ -34,14 +34,19 @@ type stmt struct {
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res driver.Result, err error) {
 	c := s.conn
 	op := c.operation(ctx)
+	var d debt
 	err = c.callHeld(&op, func() (err error) {
 		if s.called == callers.Handle && (s.inputs < 0 || s.inputs == len(args)) { // else its error is not that of the text
 			c.noteEntry(&op, s.text)
 		}
 		res, err = c.exec(&op, s, s.text, args)
+		d = c.takeDebt(op.called)
 		return err
 	})
-	return res, err
+	if err = c.repay(ctx, &d, err); err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 // QueryContext implements [driver.StmtQueryContext].

@@ -36,6 +36,7 @@ func (t *tx) Rollback() error { return t.end(driver.Tx.Rollback, sqltext.Rollbac
 
 // begin takes the lock, and begins the transaction on the server.
 func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
+	t.ctx = op.ctx
 	returned := false
 	defer func() {
 		if !returned {
@@ -83,7 +84,8 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 		defer c.leave()
 		return c.whyGone()
 	}
-	return c.guardHeld(func() error {
+	var d debt
+	err := c.guardHeld(func() error {
 		if t.ended != nil {
 			t.release()
 			return t.ended
@@ -102,10 +104,13 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 			}
 		}
 		if err == nil {
+			c.noteDebt(sqltext.Statement{Kind: kind})
 			t.leadAfterTx()
 		}
 		t.release()
 		c.settleRaw(nil, sqltext.Statement{Kind: kind}, err)
+		d = c.takeDebt(t.called)
 		return err
 	})
+	return c.repay(t.ctx, &d, err)
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 const (
@@ -48,6 +49,9 @@ type Env struct {
 
 	// Longest is how long a leader works for others at most, but for the statement that is running then.
 	Longest time.Duration
+
+	// WAL is the log whose sync each caller waits for by itself; nil if commits are left as they are.
+	WAL *walsync.Log
 
 	waiting atomic.Int32 // rides that wait, or are about to
 	commits atomic.Int64 // how long a commit has taken of late, in nanoseconds
@@ -248,7 +252,7 @@ func (l *Lead) rollback() {
 
 // answer answers those that were taken: with their own results, or an error instead.
 func (l *Lead) answer(err error) {
-	alone := 0
+	alone, mark := 0, l.env.mark()
 	var left []*Ride
 	for i, r := range l.rides {
 		if err != nil {
@@ -257,6 +261,7 @@ func (l *Lead) answer(err error) {
 		if r.err == ErrAlone {
 			alone++
 		}
+		r.Mark = mark
 		if r.end() {
 			left = append(left, r)
 		}
@@ -274,6 +279,14 @@ func (l *Lead) answer(err error) {
 // longestTx is how long a transaction goes on to take rides: for some commits. That is what they save. More
 // would keep those waiting for longer who read what its users have locked.
 func (env *Env) longestTx() time.Duration { return txCommits * time.Duration(env.commits.Load()) }
+
+// mark returns the mark of what has been committed by now.
+func (env *Env) mark() (m walsync.Mark) {
+	if env.WAL != nil {
+		m = env.WAL.Mark()
+	}
+	return m
+}
 
 func (env *Env) noteCommit(took time.Duration) {
 	old := env.commits.Load()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 // A Ride is a statement that waits at the gate, and that whoever has the gate may run. Its caller may
@@ -18,7 +19,8 @@ import (
 // Until it is taken it is the caller's. From then on it is that of who has the gate, until it has
 // ended; then it is the caller's again, if that has not left.
 type Ride struct {
-	Hold locks.Hold // what it asks for, and has
+	Hold locks.Hold   // what it asks for, and has
+	Mark walsync.Mark // of its commit, when it has ended
 
 	env  *Env
 	ctx  context.Context // of the call, without its end

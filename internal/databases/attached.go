@@ -10,6 +10,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 // A statement on a connection that has attached other files (ATTACH) may lock these too, and a
@@ -26,6 +27,7 @@ type Attached struct {
 	database *Database    // of the handle
 	visitor  gate.Visitor // the handle, at the gates of the files
 	isGated  bool         // it passes gates; else it need not know of files
+	syncs    bool         // it syncs their WALs
 
 	// now is nil while there are none, as with nearly every handle.
 	now atomic.Pointer[GateSet]
@@ -79,6 +81,23 @@ func (a *Attached) Open(d *Database, v gate.Visitor, isGated bool) {
 	a.database, a.visitor, a.isGated = d, v, isGated
 }
 
+// Sync has the WAL of each file opened before anything is written to that.
+func (a *Attached) Sync() { a.syncs = true }
+
+// WALs returns those of the files.
+func (a *Attached) WALs(lists ...[]string) (logs []*walsync.Log) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ids := range lists {
+		for _, id := range ids {
+			if f := a.files[id]; f != nil && !slices.Contains(logs, &f.database.WAL) {
+				logs = append(logs, &f.database.WAL)
+			}
+		}
+	}
+	return logs
+}
+
 // Expect adds a file that a connection is about to attach: SQLite reads it then, for which its
 // gate has to be passed too.
 func (a *Attached) Expect(id string) {
@@ -123,9 +142,12 @@ func (a *Attached) Look(ctx context.Context, sc *server.Conn) error {
 	}
 	a.change(sc, schemas)
 	for id, schema := range schemas {
-		if g := a.gateOf(id); g != nil {
+		if d := a.databaseOf(id); d != nil {
 			journal, _ := sqlite.Pragma(ctx, sc, `"`+strings.ReplaceAll(schema, `"`, `""`)+`".journal_mode`)
-			g.Opened(journal)
+			d.Gate.Opened(journal)
+			if a.syncs {
+				d.WAL.Follow() // if that is not possible, the first sync says so
+			}
 		}
 	}
 	return nil
@@ -240,11 +262,11 @@ func (a *Attached) publish() {
 	a.now.Store(s)
 }
 
-func (a *Attached) gateOf(id string) *gate.Gate {
+func (a *Attached) databaseOf(id string) *Database {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if f := a.files[id]; f != nil {
-		return f.database.Gate
+		return f.database
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 // GateNamePrefix begins the names of all gates.
@@ -46,6 +47,7 @@ type Database struct {
 	Library string                      // Go package of the inner driver
 	Users   *locks.Table
 	Gate    *gate.Gate   // that the handles of a gated engine use
+	WAL     walsync.Log  // of its file
 	Schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 
@@ -55,6 +57,9 @@ type Database struct {
 func newDatabase(id, library string) *Database {
 	d := &Database{ID: id, Library: library, Users: locks.NewTable()}
 	d.Gate = gate.New(gateName(id), &d.UntaggedRows)
+	if path, ok := strings.CutPrefix(id, sqlite.Name+":"); ok && !sqlite.InMemory(path) {
+		d.WAL.Place(path)
+	}
 	d.refs.Store(1)
 	return d
 }
@@ -246,7 +251,11 @@ func (d *Database) Retain() bool {
 
 // Release drops a reference; the last one forgets the database.
 func (d *Database) Release() {
-	if d.refs.Add(-1) == 0 && d.ID != "" {
+	if d.refs.Add(-1) > 0 {
+		return
+	}
+	if d.ID != "" {
 		registry.remove(d)
 	}
+	d.WAL.Close()
 }

@@ -69,6 +69,10 @@ type Conn struct {
 	// Attached are the files that a SQLite connection has attached, as its host counts them.
 	Attached []string
 
+	// Of a SQLite connection. Relaxed: it does not sync its commits itself. Unsynced: it may have written, in its transaction or
+	// before that, what nobody has been asked to sync yet.
+	Relaxed, Unsynced bool
+
 	// open are the rows that are open on it, the last first. While there are any, some
 	// drivers say of a good connection that it is not valid.
 	open *Rows

@@ -85,6 +85,17 @@ func Of(inner driver.Connector) *Connector {
 // isOfAFile tells whether c opens a file.
 func (c *Connector) isOfAFile() bool { return c != nil && c.dsn.kind() == kindFile }
 
+// IsOfAFile tells whether c opens one.
+func (c *Connector) IsOfAFile() bool { return c.isOfAFile() }
+
+// Name returns the name of the file as the DSN has it, for the log.
+func (c *Connector) Name() string {
+	if c == nil {
+		return ""
+	}
+	return c.dsn.path
+}
+
 // IsImmutable tells that SQLite takes no lock on what c opens.
 func (c *Connector) IsImmutable() bool { return c != nil && c.dsn.isImmutable() }
 

@@ -40,6 +40,9 @@ func (l *Log) Place(path string) {
 	}
 }
 
+// HasPlace tells whether it is known where the log is.
+func (l *Log) HasPlace() bool { return l.file.placed.Load() }
+
 // Follow opens the WAL that is there now, unless it is open already. It is called with a connection that has it open, so that
 // it stays there, before anything is committed on that. It reports whether there is one.
 func (l *Log) Follow() (there bool, err error) {

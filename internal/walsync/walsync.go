@@ -44,11 +44,13 @@ type Log struct {
 	begun atomic.Uint64 // the number of the last sync that has begun; raised with mu, before it does
 	syncs atomic.Int64  // that have ended
 
+	// failed is nil if no sync has failed, or what it was for is on disk by now. It is set with mu.
+	failed atomic.Pointer[Error]
+
 	mu      sync.Mutex // guards what follows. Nobody syncs under it.
 	covered uint64     // the number of the last sync that has succeeded
 	current *round     // whose sync runs; nil if none
 	next    *round     // of those who need a later one than that; nil if there are none, or nothing runs
-	failed  *Error     // nil if no sync has failed, or what it was for is on disk by now
 }
 
 // A round is those who share a sync.
@@ -89,10 +91,10 @@ func (l *Log) join(m Mark) (*round, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.covered > uint64(m) || !l.file.placed.Load():
+	case l.covered > uint64(m) || !l.HasPlace():
 		return nil, nil
-	case l.failed != nil:
-		return nil, l.failed
+	case l.failed.Load() != nil:
+		return nil, l.failed.Load()
 	case l.current != nil && l.current.number > uint64(m):
 		return l.current, nil
 	}
@@ -137,11 +139,11 @@ func (l *Log) end(err error) (more bool) {
 	if err == nil {
 		l.covered = r.number
 	} else if failed, ok := err.(*Error); ok {
-		l.failed = failed
+		l.failed.Store(failed)
 	}
 	close(r.done)
-	if l.failed != nil && l.next != nil {
-		l.next.err = l.failed
+	if failed := l.failed.Load(); failed != nil && l.next != nil {
+		l.next.err = failed
 		close(l.next.done)
 		l.next = nil
 	}
@@ -153,12 +155,10 @@ func (l *Log) Syncs() int64 { return l.syncs.Load() }
 
 // Failed returns the error of a sync that has failed, if what it was for may still be lost; else nil.
 func (l *Log) Failed() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed == nil {
-		return nil
+	if failed := l.failed.Load(); failed != nil {
+		return failed
 	}
-	return l.failed
+	return nil
 }
 
 // Restore is called when all that is in the WAL has been copied into the database file, that has been synced, and the
@@ -167,7 +167,7 @@ func (l *Log) Failed() error {
 func (l *Log) Restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.failed = nil
+	l.failed.Store(nil)
 }
 
 // An Error is of a sync that has failed.

@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// SetsSynchronous returns the synchronous that the DSN sets, as OFF, NORMAL, FULL or EXTRA; "" if it sets none, or nobody knows.
+// https://www.sqlite.org/pragma.html#pragma_synchronous
+func (c *Connector) SetsSynchronous() string {
+	if !c.isOfAFile() {
+		return ""
+	}
+	switch value := strings.ToUpper(c.dsn.library.pragmaValue(c.dsn.params, "synchronous")); value {
+	case "":
+		return ""
+	case "0", "OFF", "NO", "FALSE":
+		return "OFF"
+	case "2", "FULL":
+		return "FULL"
+	case "3", "EXTRA":
+		return "EXTRA"
+	default: // as SQLite reads any other word
+		return "NORMAL"
+	}
+}
+
+// FullSynchronous returns the least synchronous with which each commit is synced: FULL, or EXTRA if the DSN asks for that.
+func (c *Connector) FullSynchronous() string {
+	if c != nil && c.SetsSynchronous() == "EXTRA" {
+		return "EXTRA"
+	}
+	return "FULL"
+}
+
+// MainFile returns the file of a connection's main database; "" if it has none.
+func MainFile(ctx context.Context, sc *server.Conn) (string, error) {
+	list, err := sc.QueryText(ctx, "PRAGMA database_list")
+	if err != nil {
+		return "", err
+	}
+	for _, row := range list {
+		if len(row) == 3 && row[1] == "main" {
+			return row[2], nil
+		}
+	}
+	return "", nil
+}
