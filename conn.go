@@ -224,8 +224,8 @@ func (c *conn) callRaw(f func(driverConn any) error, d *debt) error {
 		} else if sc == c.drawn.Conn {
 			c.lookAttached(context.Background(), sc)
 			c.noteWritten(sqltext.Statement{})
-			c.noteDebt(sqltext.Statement{})
-			*d = c.takeDebt(calledElse)
+			c.noteDebt(sqltext.Statement{}, nil)
+			*d = c.takeDebt(callers.Other)
 		}
 	}()
 	err = f(sc.Inner())

@@ -120,6 +120,7 @@ func (c *Connector) open() (*backend.Backend, error) {
 		Driver:    c.driver.Unwrap(),
 		DSN:       c.dsn,
 		Lockspace: c.lockspace,
+		GroupSync: c.durability == GroupDurability,
 
 		Servers: c.forServers(),
 		Limits:  c.limits,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -24,7 +25,7 @@ import (
 //	the debt is waited for               outside of all mutexes; the call's context may end that
 //
 // A debt is due if the server connection may have written since the last one, and no transaction is open on it any
-// more. With durability=driver backend.wal is nil, and there is no debt.
+// more. With durability=driver backend.WAL is nil, and there is no debt.
 
 // A debt is what a call is not to be answered before: that what was committed before the mark is on disk.
 type debt struct {
@@ -40,7 +41,7 @@ func (d *debt) isDue() bool { return d.log != nil || d.more != nil }
 // transactions, and what concerns the session. A read may, by a function: the caller knows.
 func (c *conn) noteWritten(st sqltext.Statement) {
 	sc := c.drawn.Conn
-	if c.backend.wal == nil || sc == nil {
+	if c.backend.WAL == nil || sc == nil {
 		return
 	}
 	switch st.Kind {
@@ -50,21 +51,21 @@ func (c *conn) noteWritten(st sqltext.Statement) {
 	}
 }
 
-// noteDebt notes the debt of a call whose statement is done, if it is due. One that may have ended a transaction and begun the next
-// has one too.
-func (c *conn) noteDebt(st sqltext.Statement) {
+// noteDebt notes the debt of a call whose statement is done, or has failed with err, if it is due. One that may have ended a
+// transaction and begun the next has one too. An error promises nothing, whatever was written before it.
+func (c *conn) noteDebt(st sqltext.Statement, err error) {
 	sc := c.drawn.Conn
-	if c.backend.wal == nil || sc == nil || !sc.Unsynced {
+	if c.backend.WAL == nil || sc == nil || !sc.Unsynced {
 		return
 	}
-	outside := c.isOutside(sc, st)
+	outside := sc.HasFailed() || c.isOutside(sc, st) // one that has failed is asked for nothing
 	if outside {
 		sc.Unsynced = false
 	}
 	switch {
-	case st.Kind == sqltext.Rollback:
+	case err != nil, st.Kind == sqltext.Rollback:
 	case outside, st.MayEnd, st.Multi && st.MayBegin:
-		c.debt = c.debtOf(sc, c.backend.wal.Mark())
+		c.debt = c.debtOf(sc, c.backend.WAL.Mark())
 	}
 }
 
@@ -81,10 +82,10 @@ func (c *conn) isOutside(sc *server.Conn, st sqltext.Statement) bool {
 // or may have had during the statement.
 func (c *conn) debtOf(sc *server.Conn, m walsync.Mark) (d debt) {
 	if sc.Relaxed {
-		d = debt{log: c.backend.wal, mark: m}
+		d = debt{log: c.backend.WAL, mark: m}
 	}
 	if sc.Attached != nil || c.expected != nil {
-		for _, log := range c.backend.attached.WALs(sc.Attached, c.expected) {
+		for _, log := range c.backend.Attached.WALs(sc.Attached, c.expected) {
 			d.more = append(d.more, debt{log: log, mark: log.Mark()})
 		}
 	}
@@ -93,15 +94,15 @@ func (c *conn) debtOf(sc *server.Conn, m walsync.Mark) (d debt) {
 
 // takeDebt returns the debt of the call, for which the caller has to wait when it has left c. The server connection goes back before
 // that, if the call was one of a sql.DB or its like, so that others have it meanwhile.
-func (c *conn) takeDebt(from called) (d debt) {
+func (c *conn) takeDebt(from callers.Entry) (d debt) {
 	d, c.debt = c.debt, debt{}
 	if !d.isDue() || c.drawn.Conn == nil || c.pinned != nil || c.transaction != nil || c.raw != nil || c.drawn.Conn.HasRows() {
 		return d
 	}
-	if from == calledUnknown {
-		from = entryPoint()
+	if from == callers.Unknown {
+		from = callers.EntryPoint()
 	}
-	if from == calledHandle {
+	if from == callers.Handle {
 		c.giveBack()
 	}
 	return d
@@ -131,10 +132,10 @@ func (c *conn) repay(ctx context.Context, d *debt, err error) error {
 // refuseUndurable returns an error for a statement that writes while a sync has failed before, unless it may be the way out
 // of that.
 func (c *conn) refuseUndurable(st sqltext.Statement, text string) error {
-	if c.backend.wal == nil || st.Kind != sqltext.Write || checkpoints(st, text) {
+	if c.backend.WAL == nil || st.Kind != sqltext.Write || checkpoints(st, text) {
 		return nil
 	}
-	if failed := c.backend.wal.Failed(); failed != nil {
+	if failed := c.backend.WAL.Failed(); failed != nil {
 		return fmt.Errorf("%w: %w", errNotWritten, failed)
 	}
 	return nil
@@ -151,10 +152,10 @@ func checkpoints(st sqltext.Statement, text string) bool {
 // syncs nothing anew, but what it copies. r are the rows of the statement; nil if it has none.
 func (c *conn) restoreSyncs(ctx context.Context, r *rows, st sqltext.Statement, text string) {
 	sc := c.drawn.Conn
-	if sc == nil || c.backend.gate == nil || !checkpoints(st, text) {
+	if sc == nil || c.backend.Gate == nil || !checkpoints(st, text) {
 		return
 	}
-	logs := append(c.backend.attached.WALs(sc.Attached), &c.backend.database.WAL)
+	logs := append(c.backend.Attached.WALs(sc.Attached), &c.backend.Database.WAL)
 	failed := false
 	for _, log := range logs {
 		failed = failed || log.Failed() != nil
@@ -178,9 +179,9 @@ func (c *conn) restoreSyncs(ctx context.Context, r *rows, st sqltext.Statement, 
 func (r *rows) oweFor(adm *admission) {
 	c, sc := r.conn, r.conn.drawn.Conn
 	switch {
-	case c.backend.wal == nil || sc == nil || !r.writes:
-	case r.finished && r.Failure() == nil:
-		c.noteDebt(adm.Statement)
+	case c.backend.WAL == nil || sc == nil || !r.writes:
+	case r.finished:
+		c.noteDebt(adm.Statement, r.Failure())
 	case !r.finished && c.isOutside(sc, adm.Statement):
 		r.owes.Store(true)
 	}
@@ -201,7 +202,7 @@ func (r *rows) repayAtEnd(err error) error {
 		if !r.released {
 			r.tryFinish()
 		}
-		r.conn.noteDebt(sqltext.Statement{})
+		r.conn.noteDebt(sqltext.Statement{}, nil)
 		d, r.conn.debt = r.conn.debt, debt{}
 	}()
 	if failed := r.conn.repay(context.Background(), &d, nil); failed != nil {
@@ -210,91 +211,17 @@ func (r *rows) repayAtEnd(err error) error {
 	return err
 }
 
-// useGroupSync has the connections of the backend share their syncs, if that is asked for, and there is something to sync.
-func (b *backend) useGroupSync() {
-	if b.config.durability == GroupDurability && b.gate != nil && !b.readOnly {
-		b.wal = &b.database.WAL
-		b.attached.Sync()
-		b.combining.WAL = b.wal
-	}
-}
-
-// setSynchronous has a connection leave the syncs of its commits to others, if the file is in the journal mode for
-// that; else it makes them itself. journal is "" if that is not known: then the statement that the connection is for will meet
-// the reason.
-func (b *backend) setSynchronous(ctx context.Context, sc *server.Conn, journal string) error {
-	if b.wal == nil {
-		return nil
-	}
-	sc.Relaxed = true // in case that the connection cannot be asked for anything
-	if journal == "" {
-		return nil
-	}
-	isFile, there, err := b.findWAL(ctx, sc, journal)
-	if err != nil || !isFile {
-		return ctx.Err()
-	}
-	sc.Relaxed = there
-	level := "NORMAL"
-	if !there {
-		level = b.sqlite.FullSynchronous()
-		b.tellFull(journal)
-	}
-	_, err = sc.ExecContext(ctx, "PRAGMA synchronous = "+level, nil)
-	return err
-}
-
-// findWAL looks for the WAL of the connection, and opens it for its syncs. isFile: the database is one.
-func (b *backend) findWAL(ctx context.Context, sc *server.Conn, journal string) (isFile, there bool, err error) {
-	if b.sqlite != nil && !b.sqlite.IsOfAFile() {
-		return false, false, nil
-	}
-	if !b.wal.HasPlace() {
-		path, err := sqlite.MainFile(ctx, sc)
-		if err != nil || path == "" {
-			return false, false, err
-		}
-		b.wal.Place(sqlite.ResolvePath(path))
-	}
-	if journal != "wal" {
-		return true, false, nil
-	}
-	if there, err = b.wal.Follow(); err == nil && !there {
-		// SQLite makes it no earlier than it reads in WAL mode for the first time.
-		if _, err = sc.QueryText(ctx, "SELECT 1 FROM sqlite_master LIMIT 1"); err != nil {
-			return true, false, err
-		}
-		there, err = b.wal.Follow()
-	}
-	if err != nil {
-		b.config.logger.Warn("dblocker: the write-ahead log of a SQLite file cannot be opened to sync it: each commit is synced by itself", "file", b.sqlite.Name(), "error", err)
-	}
-	return true, there && err == nil, nil
-}
-
-// tellFull logs, once, that durability=group has nothing to share.
-func (b *backend) tellFull(journal string) {
-	path := b.sqlite.Name()
-	if toldFull.IsNew(fmt.Sprintf("%p %s %s", b.config.logger, path, journal)) {
-		b.config.logger.Info("dblocker: durability=group: the SQLite file has no write-ahead log that dblocker could sync, so each commit is synced by itself (PRAGMA synchronous=FULL)",
-			"file", path, "journal_mode", journal)
-	}
-}
-
-// toldFull are the files, and their journal modes, of which each logger was told.
-var toldFull seen.Set
-
-// followJournal is setSynchronous for a connection that has changed the journal mode. Others, which were opened in another mode, go
+// followJournal is SetSynchronous for a connection that has changed the journal mode. Others, which were opened in another mode, go
 // on to sync their commits themselves: so those that nobody uses are closed.
 func (c *conn) followJournal(ctx context.Context, sc *server.Conn, journal string) {
-	if c.backend.wal == nil {
+	if c.backend.WAL == nil {
 		return
 	}
-	if err := c.backend.setSynchronous(context.WithoutCancel(ctx), sc, journal); err != nil {
+	if err := c.backend.SetSynchronous(context.WithoutCancel(ctx), sc, journal); err != nil {
 		sc.Fail()
 	}
 	if journal == "wal" {
-		c.backend.database.Gate.CloseIdle()
+		c.backend.Database.Gate.CloseIdle()
 	}
 }
 

@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"os"
@@ -94,7 +95,7 @@ func (s *syncScene) afterPowerCut(path string) *sql.DB {
 	s.mu.Lock()
 	wal := s.synced[path+"-wal"]
 	s.mu.Unlock()
-	if wal != nil {
+	if _, err := os.Stat(path + "-wal"); err == nil {
 		must(s.t, os.WriteFile(left+"-wal", wal, 0o600))
 	}
 	db, err := sql.Open("sqlite3", left)
@@ -226,6 +227,7 @@ var writes = []struct {
 			return onOneConn(ctx, db, func(c *sql.Conn) error {
 				for _, query := range []string{"BEGIN", "INSERT INTO log (who) VALUES ('" + who + "')", "COMMIT"} {
 					if _, err := c.ExecContext(ctx, query); err != nil {
+						c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 						return err
 					}
 				}
@@ -287,6 +289,7 @@ func inSQL(statements ...string) func(ctx context.Context, db *sql.DB, who strin
 					_, err = c.ExecContext(ctx, query)
 				}
 				if err != nil {
+					c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // an error if there is none
 					return fmt.Errorf("%s: %w", query, err)
 				}
 			}
@@ -316,4 +319,543 @@ func TestWritesAreOnDiskWhenAnswered(t *testing.T) {
 	}
 }
 
+// TestWhatWritesNothingIsNotSynced: reads, transactions that only read or are rolled back, statements that fail, settings.
+func TestWhatWritesNothingIsNotSynced(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	mustExec(t, s, "INSERT INTO log (who) VALUES ('there')")
+	ctx := WithUser(context.Background(), "1")
+	for name, f := range map[string]func(ctx context.Context, db *sql.DB, who string) error{
+		"read":           inSQL("?SELECT count(*) FROM log"),
+		"setting":        inSQL("PRAGMA foreign_keys = ON"),
+		"ROLLBACK":       inSQL("BEGIN", "INSERT INTO log (who) VALUES ('gone')", "ROLLBACK"),
+		"reading in SQL": inSQL("BEGIN", "?SELECT count(*) FROM log", "COMMIT"),
+		"inner RELEASE":  inSQL("BEGIN", "SAVEPOINT a", "INSERT INTO log (who) VALUES ('gone')", "RELEASE a", "ROLLBACK"),
+		"Tx that reads":  func(ctx context.Context, db *sql.DB, _ string) error { return inTx(ctx, db, countLog(ctx)) },
+		"Tx rolled back": func(ctx context.Context, db *sql.DB, _ string) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err == nil {
+				_, err = tx.ExecContext(ctx, "INSERT INTO log (who) VALUES ('gone')")
+			}
+			return errors.Join(err, tx.Rollback())
+		},
+		"Tx read-only": func(ctx context.Context, db *sql.DB, _ string) error {
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+			if err != nil {
+				return err
+			}
+			return errors.Join(countLog(ctx)(tx), tx.Commit())
+		},
+		"failure": func(ctx context.Context, db *sql.DB, _ string) error {
+			if _, err := db.ExecContext(ctx, "INSERT INTO log (who) VALUES ('there')"); err == nil {
+				return errors.New("a row is there twice")
+			}
+			return nil
+		},
+	} {
+		before := s.count()
+		if err := f(ctx, s.DB, ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := s.count() - before; n != 0 {
+			t.Errorf("%s: %d syncs, want none", name, n)
+		}
+	}
+}
+
+func countLog(ctx context.Context) func(*sql.Tx) error {
+	return func(tx *sql.Tx) error {
+		var n int
+		return tx.QueryRowContext(ctx, "SELECT count(*) FROM log").Scan(&n)
+	}
+}
+
+// TestDurabilityOption: what is refused, and what is said.
+func TestDurabilityOption(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"sqlite3?durability=always:app.db":                                     "driver or group",
+		"postgres?durability=group:host=/nowhere":                              "is for SQLite",
+		"mysql?durability=group:u@tcp(nowhere)/app":                            "is for SQLite",
+		"sqlite3?durability=group:file:app.db?_synchronous=OFF":                "_synchronous=OFF",
+		"sqlite3?durability=group:app.db?_sync=0":                              "_synchronous=OFF",
+		"sqlite3?durability=driver:app.db?_synchronous=OFF":                    "",
+		"sqlite3?durability=group:app.db?_synchronous=FULL":                    "",
+		"postgres?durability=driver:host=/nowhere":                             "",
+		"sqlite3?durability=group:file::memory:?_synchronous=OFF&cache=shared": "",
+	} {
+		db, err := sql.Open("dblocker", dsn)
+		if err == nil {
+			db.Close()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", dsn, err, want)
+		}
+	}
+	for params, told := range map[string]bool{"?_synchronous=FULL": true, "?_sync=EXTRA": true, "?_synchronous=NORMAL": false, "": false} {
+		file := testdb.SQLite(t)
+		if _, log := openLogged(t, file+params); strings.Contains(log.String(), "durability=group") != told {
+			t.Errorf("%q: the log says %s", params, log)
+		}
+		if _, log := openLogged(t, file+params, Durability(DriverDurability)); log.Len() > 0 {
+			t.Errorf("%q, and the option: the log says %s", params, log)
+		}
+	}
+	s := openSyncing(t, "sqlite3", "", "_synchronous=FULL")
+	if got := pragma(t, s, "synchronous"); got != "1" {
+		t.Errorf("beside _synchronous=FULL: got %s, want 1, NORMAL", got)
+	}
+}
+
+// TestLocksGoBeforeTheSync: while a write waits for its sync, others write, and read what it has written, of its own user too, and with
+// its server connection if there is only one.
+func TestLocksGoBeforeTheSync(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, options := range []string{"", "max_open_conns=1"} {
+		for _, w := range writes {
+			switch w.name {
+			case "Exec", "Exec of a prepared statement", "Tx":
+			default:
+				continue
+			}
+			t.Run(w.name+" "+options, func(t *testing.T) {
+				s := openSyncing(t, quietDriver(), options, "")
+				began, letGo := make(chan bool, 10), make(chan bool)
+				s.beforeSyncs(func() error {
+					began <- true
+					<-letGo
+					return nil
+				})
+				ctx := WithUser(context.Background(), "1")
+				answers := make(chan error, 2)
+				write := func(who string) { answers <- w.write(ctx, s.DB, who) }
+				go write("first")
+				<-began
+				go write("second")
+				for n := 0; n < 2; { // which are committed, one after the other
+					must(t, s.QueryRowContext(ctx, "SELECT count(*) FROM log").Scan(&n))
+				}
+				if len(answers) > 0 {
+					t.Errorf("a write is answered before its sync: %v", <-answers)
+				}
+				close(letGo)
+				must(t, <-answers)
+				must(t, <-answers)
+				if n := s.count(); n != 3 { // with that of the table
+					t.Errorf("%d syncs, want 3", n)
+				}
+			})
+		}
+	}
+}
+
+// TestContextEndsTheWaitForASync: the call ends with its error, and the commit stays.
+func TestContextEndsTheWaitForASync(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	for _, w := range writes {
+		if w.name == "Raw" { // has no context
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(WithUser(context.Background(), "1"))
+			letGo := make(chan bool)
+			s.beforeSyncs(func() error {
+				cancel()
+				<-letGo
+				return nil
+			})
+			err := w.write(ctx, s.DB, w.name)
+			close(letGo)
+			s.beforeSyncs(nil)
+			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotDurable) {
+				t.Errorf("got %v, want the context's error", err)
+			}
+			var n int
+			must(t, s.QueryRow("SELECT count(*) FROM sqlite_master WHERE name = ?", "t"+w.name).Scan(&n))
+			if n == 0 {
+				must(t, s.QueryRow("SELECT count(*) FROM log WHERE who = ?", w.name).Scan(&n))
+			}
+			if n != 1 {
+				t.Errorf("%d rows are there, want the one that was committed", n)
+			}
+		})
+	}
+}
+
 var errNoDisk = errors.New("no disk")
+
+// TestFailedSync: whoever waits for it, and every later write, gets ErrNotDurable, until a wal_checkpoint(TRUNCATE) has succeeded.
+func TestFailedSync(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, w := range writes {
+		t.Run(w.name, func(t *testing.T) {
+			s := openSyncing(t, quietDriver(), "", "")
+			s.beforeSyncs(func() error { return errNoDisk })
+			ctx := WithUser(context.Background(), "1")
+			if err := w.write(ctx, s.DB, w.name); !errors.Is(err, ErrNotDurable) || !errors.Is(err, errNoDisk) || !strings.Contains(err.Error(), "is committed") {
+				t.Fatalf("the sync has failed: got %v", err)
+			}
+			s.beforeSyncs(nil)
+			for i := range 2 {
+				if err := w.write(ctx, s.DB, fmt.Sprint("later", i)); !errors.Is(err, ErrNotDurable) {
+					t.Errorf("after that: got %v", err)
+				}
+			}
+			var n int
+			must(t, s.QueryRow("SELECT count(*) FROM log WHERE who LIKE 'later%'").Scan(&n))
+			if n != 0 && w.name != "Raw" { // which is behind nothing
+				t.Errorf("a later write was done")
+			}
+			mustExec(t, s, "PRAGMA wal_checkpoint(TRUNCATE)")
+			if err := w.write(ctx, s.DB, "again"); err != nil {
+				t.Errorf("after a checkpoint: %v", err)
+			}
+		})
+	}
+}
+
+// TestOnlyACheckpointOfAllRestores: none that leaves something in the WAL.
+func TestOnlyACheckpointOfAllRestores(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "_busy_timeout=10")
+	restores := func(query string, want bool) {
+		t.Helper()
+		s.beforeSyncs(func() error { return errNoDisk })
+		s.Exec("INSERT INTO log (who) VALUES (hex(randomblob(8)))")
+		s.beforeSyncs(nil)
+		rows, err := s.Query(query)
+		if err == nil {
+			rows.Close()
+		}
+		_, err = s.Exec("INSERT INTO log (who) VALUES (hex(randomblob(8)))")
+		if (err == nil) != want || err != nil && !errors.Is(err, ErrNotDurable) {
+			t.Errorf("after %s: %v", query, err)
+		}
+	}
+	restores("PRAGMA wal_checkpoint", false)
+	restores("PRAGMA wal_checkpoint(PASSIVE)", false)
+	restores("PRAGMA wal_checkpoint(RESTART)", false)
+	restores("SELECT 'PRAGMA wal_checkpoint(TRUNCATE)'", false)
+	restores("PRAGMA Main.WAL_Checkpoint=truncate", true)
+
+	other, err := sql.Open("sqlite3", s.path) // as another process: it reads, and keeps the WAL
+	must(t, err)
+	defer other.Close()
+	reads, err := other.Begin()
+	must(t, err)
+	must(t, countLog(context.Background())(reads))
+	restores("PRAGMA wal_checkpoint(TRUNCATE)", false)
+	reads.Rollback()
+	restores("PRAGMA wal_checkpoint(TRUNCATE)", true)
+}
+
+// TestRowsThatAreNotReadAheadAreSyncedAtTheirEnd: SQLite commits no earlier.
+func TestRowsThatAreNotReadAheadAreSyncedAtTheirEnd(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, close := range []bool{true, false} {
+		for _, fails := range []bool{false, true} {
+			s := openSyncing(t, quietDriver(), "spill_limit=1", "")
+			before := s.count()
+			rows, err := s.QueryContext(WithUser(context.Background(), "1"), "INSERT INTO log (who) VALUES ('a'), ('b'), ('c'), ('d') RETURNING who, hex(zeroblob(100))")
+			must(t, err)
+			if n := s.count() - before; n != 0 {
+				t.Errorf("%d syncs before the end", n)
+			}
+			if fails {
+				s.beforeSyncs(func() error { return errNoDisk })
+			}
+			if !close {
+				for rows.Next() {
+				}
+				err = rows.Err()
+				rows.Close()
+			} else {
+				rows.Next()
+				err = rows.Close()
+			}
+			s.beforeSyncs(nil)
+			if errors.Is(err, ErrNotDurable) != fails || (err == nil) == fails {
+				t.Errorf("closed early: %v, sync fails: %v: got %v", close, fails, err)
+			}
+			if got := s.left(s.path, "SELECT count(*) FROM log"); !fails && got != "4" {
+				t.Errorf("closed early: %v: after a power cut there is %q, want 4", close, got)
+			}
+		}
+	}
+}
+
+// TestOtherJournalsSyncBySQLite: FULL, said once.
+func TestOtherJournalsSyncBySQLite(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, mode := range []string{"DELETE", "TRUNCATE", "PERSIST"} {
+		for _, level := range []string{"2", "3"} {
+			file := testdb.SQLite(t)
+			params := "?_journal_mode=" + mode
+			if level == "3" {
+				params += "&_synchronous=EXTRA"
+			}
+			db, log := openLogged(t, file+params, Durability(GroupDurability), MaxIdleConns(0))
+			mustExec(t, db, "CREATE TABLE log (who TEXT)")
+			for range 3 {
+				mustExec(t, db, "INSERT INTO log VALUES ('a')")
+			}
+			if got := pragma(t, db, "synchronous"); got != level {
+				t.Errorf("%s: synchronous is %s, want %s", mode, got, level)
+			}
+			if n := strings.Count(log.String(), "synced by itself"); n != 1 {
+				t.Errorf("%s: said %d times: %s", mode, n, log)
+			}
+			st, err := Stats(db)
+			if must(t, err); st.Syncs != 0 {
+				t.Errorf("%s: %d syncs of a WAL", mode, st.Syncs)
+			}
+		}
+	}
+	db, log := openLogged(t, ":memory:", Durability(GroupDurability))
+	mustExec(t, db, "CREATE TABLE log (who TEXT)")
+	if log.Len() > 0 {
+		t.Errorf("in memory: %s", log)
+	}
+}
+
+// TestJournalChangesUnderGroupSync: each commit is synced in the mode that it is in.
+func TestJournalChangesUnderGroupSync(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "_journal_mode=DELETE")
+	other := s.open("sqlite3", "", "")
+	write := func(db *sql.DB, who string) {
+		t.Helper()
+		_, err := db.ExecContext(WithUser(context.Background(), "1"), "INSERT INTO log (who) VALUES (?)", who)
+		must(t, err)
+		if got := s.left(s.path, "SELECT who FROM log WHERE who = '"+who+"'"); got != who {
+			t.Errorf("after a power cut there is %q, want %q", got, who)
+		}
+	}
+	for i, mode := range []string{"WAL", "DELETE", "WAL", "TRUNCATE", "WAL"} {
+		if got := pragma(t, s, "journal_mode = "+mode); !strings.EqualFold(got, mode) {
+			t.Fatalf("it is %s, not %s", got, mode)
+		}
+		want := "2"
+		if mode == "WAL" {
+			want = "1"
+		}
+		before := s.count()
+		for j, db := range []*sql.DB{s.DB, other} {
+			if got := pragma(t, db, "synchronous"); got != want {
+				t.Errorf("%s, handle %d: synchronous is %s, want %s", mode, j, got, want)
+			}
+			write(db, fmt.Sprint(i, " ", j))
+		}
+		if n := s.count() - before; (n > 0) != (mode == "WAL") {
+			t.Errorf("%s: %d syncs of a WAL", mode, n)
+		}
+	}
+}
+
+// TestWALIsDeletedAndMadeAnew: with the last connection, whose close copies what is in it.
+func TestWALIsDeletedAndMadeAnew(t *testing.T) {
+	testdb.NoLeaks(t)
+	for _, options := range []string{"max_idle_conns=0", "max_idle_conns=1"} {
+		s := openSyncing(t, quietDriver(), options, "")
+		for i := range 20 {
+			c, err := s.Conn(context.Background())
+			must(t, err)
+			_, err = c.ExecContext(context.Background(), "INSERT INTO log (who) VALUES (?)", fmt.Sprint(i))
+			must(t, err)
+			if got := s.left(s.path, "SELECT count(*) FROM log"); got != fmt.Sprint(i+1) {
+				t.Errorf("%s: after a power cut there are %q rows, want %d", options, got, i+1)
+			}
+			c.Close()
+			if i%5 == 4 {
+				openBackend(t, s.DB).Database.Gate.CloseIdle()
+			}
+		}
+	}
+}
+
+// TestAttachedFilesAreSynced: those that a statement, or a transaction, may have written to.
+func TestAttachedFilesAreSynced(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	other := testdb.SQLite(t)
+	attached, err := sql.Open("dblocker", "sqlite3:"+other)
+	must(t, err)
+	defer attached.Close()
+	mustExec(t, attached, "CREATE TABLE far (who TEXT)")
+	ctx := context.Background()
+	onDisk := func(who string) {
+		t.Helper()
+		if got := s.left(other, "SELECT who FROM far WHERE who = '"+who+"'"); got != who {
+			t.Errorf("after a power cut there is %q in the attached file, want %q", got, who)
+		}
+	}
+	c, err := s.Conn(ctx)
+	must(t, err)
+	defer c.Close()
+	exec := func(query string) {
+		t.Helper()
+		_, err := c.ExecContext(ctx, query)
+		must(t, err)
+	}
+	exec("ATTACH '" + other + "' AS other; INSERT INTO far VALUES ('at once'); DETACH other")
+	onDisk("at once")
+	exec("ATTACH '" + other + "' AS other")
+	exec("INSERT INTO far VALUES ('plain')")
+	onDisk("plain")
+	exec("BEGIN")
+	exec("INSERT INTO far VALUES ('in a transaction')")
+	exec("INSERT INTO log (who) VALUES ('in a transaction')")
+	exec("COMMIT")
+	onDisk("in a transaction")
+	if got := s.left(s.path, "SELECT who FROM log"); got != "in a transaction" {
+		t.Errorf("after a power cut there is %q in the file", got)
+	}
+	s.beforeSyncs(func() error { return errNoDisk })
+	if _, err := c.ExecContext(ctx, "INSERT INTO far VALUES ('lost')"); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("the sync has failed: %v", err)
+	}
+	s.beforeSyncs(nil)
+	exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	exec("INSERT INTO far VALUES ('again')")
+	onDisk("again")
+}
+
+// TestHandlesShareSyncs: those with durability=group; and one without is as it is.
+func TestHandlesShareSyncs(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	other := s.open("sqlite3", "", "")
+	plain := openSQLite(t, "dblocker", "sqlite3:file:"+s.path)
+	mustExec(t, other, "INSERT INTO log (who) VALUES ('before')") // its connection is there
+	mustExec(t, plain, "INSERT INTO log (who) VALUES ('plain before')")
+	began, letGo := make(chan bool, 10), make(chan bool)
+	s.beforeSyncs(func() error {
+		began <- true
+		<-letGo
+		return nil
+	})
+	const each = 5
+	answers := make(chan error, 2*each+1)
+	insert := func(db *sql.DB, who string) {
+		_, err := db.ExecContext(WithUser(context.Background(), who), "INSERT INTO log (who) VALUES (?)", who)
+		answers <- err
+	}
+	go insert(s.DB, "first")
+	<-began
+	for i := range each {
+		go insert(s.DB, fmt.Sprint("a", i))
+		go insert(other, fmt.Sprint("b", i))
+	}
+	for n := 0; n < 2*each+3; {
+		must(t, plain.QueryRow("SELECT count(*) FROM log").Scan(&n))
+	}
+	mustExec(t, plain, "INSERT INTO log (who) VALUES ('plain')")
+	if len(answers) > 0 {
+		t.Errorf("a write is answered before its sync: %v", <-answers)
+	}
+	before := s.count()
+	close(letGo)
+	for range 2*each + 1 {
+		must(t, <-answers)
+	}
+	if n := s.count() - before; n > 3 {
+		t.Errorf("%d syncs for %d writes, want 2 or 3", n, 2*each+1)
+	}
+	if got := pragma(t, plain, "synchronous"); got != "1" {
+		t.Errorf("the plain handle has synchronous %s", got)
+	}
+	for i, db := range []*sql.DB{s.DB, other, plain} {
+		st, err := Stats(db)
+		must(t, err)
+		if i < 2 != (st.Syncs > 0) || i < 2 != (st.SyncWaits > 0) {
+			t.Errorf("handle %d: %d syncs, %d waits", i, st.Syncs, st.SyncWaits)
+		}
+	}
+}
+
+// TestCombinedWritesAreOnDisk: each caller of a batch waits for a sync after its commit, and its leader does not sync while it has the gate.
+func TestCombinedWritesAreOnDisk(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	const goroutines, calls = 16, 40
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for i := range calls {
+				who := fmt.Sprint(g, " ", i)
+				var err error
+				if i%4 == 0 {
+					err = inTx(WithUser(context.Background(), g), s, func(tx *sql.Tx) error {
+						_, err := tx.Exec("INSERT INTO log (who) VALUES (?)", who)
+						return err
+					})
+				} else {
+					_, err = s.ExecContext(WithUser(context.Background(), g), "INSERT INTO log (who) VALUES (?)", who)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				s.mu.Lock()
+				there := strings.Contains(string(s.synced[s.path+"-wal"]), who)
+				s.mu.Unlock()
+				if !there {
+					t.Errorf("%q is answered and not synced", who)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	st, err := Stats(s.DB)
+	must(t, err)
+	if st.Combined == 0 {
+		t.Error("nothing was combined")
+	}
+	t.Logf("%d syncs for %d calls, %d batches of %d", s.count(), goroutines*calls, st.Batches, st.Combined)
+}
+
+// TestGroupSyncWithoutADSN: the file of a connector is asked of SQLite.
+func TestGroupSyncWithoutADSN(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	db, err := OpenDB(dsnConnector{&sqlite3.SQLiteDriver{}, s.path}, Durability(GroupDurability))
+	must(t, err)
+	defer db.Close()
+	before := s.count()
+	mustExec(t, db, "INSERT INTO log (who) VALUES ('a')")
+	if s.count() == before || s.left(s.path, "SELECT who FROM log") != "a" {
+		t.Errorf("it was not synced")
+	}
+}
+
+// TestNoDescriptorIsLeft of the WAL when the handles are closed.
+func TestNoDescriptorIsLeft(t *testing.T) {
+	s := openSyncing(t, quietDriver(), "", "")
+	open := func() (n int) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		for _, fd := range fds {
+			if name, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.HasPrefix(name, s.path) {
+				n++
+			}
+		}
+		return n
+	}
+	if open() == 0 {
+		t.Error("nothing is open before")
+	}
+	must(t, s.Close())
+	if n := open(); n != 0 {
+		t.Errorf("%d descriptors are left", n)
+	}
+}
+
+// A dsnConnector is one that tells nobody its DSN.
+type dsnConnector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c dsnConnector) Driver() driver.Driver                        { return c.driver }

@@ -21,6 +21,7 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		{"self_wait=1s", SelfWait(time.Second), func(c *config) any { return c.selfWait }, 5 * time.Second},
 		{"spill_limit=5", SpillLimit(5), func(c *config) any { return c.spillLimit }, int64(64 << 20)},
 		{"combine=off", Combine(false), func(c *config) any { return c.combine }, true},
+		{"durability=group", Durability(GroupDurability), func(c *config) any { return c.durability }, DriverDurability},
 		{"trace=on", Trace(true), func(c *config) any { return c.trace }, false},
 		{"statement_timeout=5s", StatementTimeout(5 * time.Second), func(c *config) any { return c.statementTimeout }, time.Duration(0)},
 		{"cancel_grace=5s", CancelGrace(5 * time.Second), func(c *config) any { return c.cancelGrace }, 10 * time.Second},

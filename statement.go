@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"strings"
 
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -72,12 +73,13 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 	if err != nil {
 		shown := limit.explain(c.transactionOnServer().explainReadOnly(err))
 		c.settle(adm, err)
+		c.noteDebt(adm.Statement, err)
 		return nil, shown
 	}
 	c.spent = true
 	res = server.ReadResult(res)
 	c.settle(adm, nil)
-	c.noteDebt(adm.Statement)
+	c.noteDebt(adm.Statement, nil)
 	return res, nil
 }
 
@@ -89,7 +91,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	err = c.callHeld(&op, func() (err error) {
 		for tries := 0; ; {
 			if found, err = c.queryOnce(&op, s, query, args); !startsAnew(err, &tries) {
-				d = c.takeDebt(calledElse)
+				d = c.takeDebt(callers.Other)
 				return err
 			}
 		}
@@ -153,6 +155,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 	if err != nil {
 		shown := limit.explain(c.transactionOnServer().explainReadOnly(err))
 		c.settle(adm, err)
+		c.noteDebt(adm.Statement, err)
 		return shown
 	}
 	if r.hold.Gate.HasPassed() {

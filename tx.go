@@ -103,8 +103,8 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 				err = t.lost
 			}
 		}
+		c.noteDebt(sqltext.Statement{Kind: kind}, err)
 		if err == nil {
-			c.noteDebt(sqltext.Statement{Kind: kind})
 			t.leadAfterTx()
 		}
 		t.release()

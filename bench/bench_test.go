@@ -104,7 +104,7 @@ func TestWaysAreConfigured(t *testing.T) {
 		if w.name == "default" {
 			mode = "delete"
 		}
-		if strings.HasSuffix(w.name, "full") {
+		if strings.HasSuffix(w.name, "full") { // with durability=group the connections do not sync
 			sync = "2"
 		}
 		t.Run(w.name, func(t *testing.T) {

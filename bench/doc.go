@@ -57,7 +57,7 @@
 // # Suite load
 //
 // One SQLite file, on tmpfs and on a disk (-disk names the directory), with a counter for each user. All
-// contenders but two have synchronous=NORMAL, the default of mattn/go-sqlite3: in WAL mode
+// contenders but the last three have synchronous=NORMAL, the default of mattn/go-sqlite3: in WAL mode
 // a checkpoint syncs, a commit does not.
 //
 //	read    16 goroutines, 100 users: a point query
@@ -65,6 +65,8 @@
 //	writers the same, by 64 goroutines
 //	mix     64 goroutines, 100 users: nine point queries to one update
 //	rmw     32 goroutines, 50 users: a transaction that reads a row and writes it back
+//	rmw64   the same, by 64 goroutines for 100 users
+//	lone    one goroutine: an update of one row
 //	quiet   20 goroutines, 20 users: a point query
 //	hot     the same, beside 200 goroutines that update the row of one other user
 //	fair    200 goroutines, each a user of its own: an update of one row
@@ -87,6 +89,7 @@
 //	dblocker-alone  the same with combine=off
 //	full            tuned, with synchronous=FULL: each commit is synced
 //	dblocker-full   dblocker with synchronous=FULL
+//	dblocker-group  dblocker with durability=group: the same promise, and syncs that are shared
 //
 // Columns: ops/s are operations that succeeded. Latencies are of all operations, those
 // that failed included, in milliseconds: medians over the rounds of the middle and

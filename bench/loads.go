@@ -43,6 +43,8 @@ var loads = []load{
 	{"writers", []crowd{{64, 1, 100, anyUser, update}}, throughput},
 	{"mix", []crowd{{64, 1, 100, anyUser, mix}}, throughput},
 	{"rmw", []crowd{{32, 1, 50, anyUser, modify}}, throughput},
+	{"rmw64", []crowd{{64, 1, 100, anyUser, modify}}, throughput},
+	{"lone", []crowd{{1, 1, 1, ownUser, update}}, throughput},
 	{"quiet", []crowd{strangers}, throughput},
 	{"hot", []crowd{strangers, {200, 1, 1, anyUser, update}}, disturbance},
 	{"fair", []crowd{{200, 1, 200, ownUser, update}}, fairness},

@@ -48,6 +48,9 @@ var ways = []way{
 	{"dblocker-full", func(path string) (store, error) {
 		return openDBLockerWith("sqlite3-dblocker", "file:"+path+"?_synchronous=FULL")
 	}},
+	{"dblocker-group", func(path string) (store, error) {
+		return openDBLockerWith("dblocker", "sqlite3?durability=group:"+path)
+	}},
 }
 
 // baselineWay is what the others' throughput is compared with.

@@ -18,6 +18,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 // A Config is what there is to open.
@@ -26,6 +27,7 @@ type Config struct {
 	Driver    driver.Driver // of that
 	DSN       *string       // nil if it is not known
 	Lockspace string        // whose locks are used; "" for those of the database
+	GroupSync bool          // calls on a SQLite file share the syncs of their commits
 
 	Servers server.Config
 	Limits  server.Limits
@@ -51,6 +53,7 @@ type Backend struct {
 	Attached  databases.Attached // the files that connections have attached
 	Combining combine.Env        // of writes to one SQLite file
 	WALReader *sqlite.WALReader  // nil if there is to be none
+	WAL       *walsync.Log       // of the file, whose syncs calls share; nil if they do not
 	Lost      *lost.Sessions     // what lost connections have left on the server
 
 	cfg       Config
@@ -75,6 +78,7 @@ func Open(cfg Config) (*Backend, error) {
 	b.Users = b.lockspace.Users
 	b.useGate()
 	b.Attached.Open(b.Database, (*visitor)(b), b.Gate != nil)
+	b.useGroupSync()
 	b.openServers()
 	b.useWALReader()
 	b.Lost = lost.New((*lostServer)(b), b.Users, cfg.Servers.CancelGrace, cfg.Servers.Logger)

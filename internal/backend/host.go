@@ -46,6 +46,9 @@ func (b *host) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
 			return err
 		}
 		b.Gate.Opened(journal)
+		if err := (*Backend)(b).SetSynchronous(ctx, sc, journal); err != nil {
+			return err
+		}
 	}
 	if b.opensAttached {
 		if err := b.Attached.Look(ctx, sc); err != nil && ctx.Err() != nil {
