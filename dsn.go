@@ -3,6 +3,7 @@ package dblocker
 import (
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/dsnparts"
 	"github.com/calmdocs/dblocker/internal/engines"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // target is what a data source name of the driver "dblocker" comes to.
@@ -87,4 +89,100 @@ func parseOptions(query string) ([]Option, error) {
 		opts = append(opts, option(key, "")) // unknown: applying it gives the error that lists the known ones
 	}
 	return opts, nil
+}
+
+// Options of dblocker that stand in the inner DSN. In the query of a URL they are taken
+// from there, as a DATABASE_URL has no other place for them. In any other form they
+// are an error: the inner driver would ignore them, or refuse them in words that speak of
+// something else. A parameter of that name that the server has itself stays the server's.
+
+// takeOptions moves the options that stand in the query of a URL to opts. The rest of the URL
+// stays byte for byte.
+func (t *target) takeOptions() error {
+	if !t.fromURL && !engines.IsURL(t.dsn) {
+		return nil
+	}
+	head, query, found := strings.Cut(t.dsn, "?")
+	if !found {
+		return nil
+	}
+	query, fragment, hasFragment := strings.Cut(query, "#")
+	own, rest := t.splitQuery(query)
+	if len(own) == 0 {
+		return nil
+	}
+	opts, err := parseOptions(strings.Join(own, "&"))
+	if err != nil {
+		return err
+	}
+	if key := firstCommon(t.keys, dsnparts.Names(own)); key != "" {
+		return fmt.Errorf("dblocker: option %s stands both before the URL and in its query; give it once", key)
+	}
+	t.opts, t.dsn = append(t.opts, opts...), head
+	if len(rest) > 0 {
+		t.dsn += "?" + strings.Join(rest, "&")
+	}
+	if hasFragment {
+		t.dsn += "#" + fragment
+	}
+	return nil
+}
+
+// splitQuery tells the options of dblocker in a query from the rest of it.
+func (t *target) splitQuery(query string) (own, rest []string) {
+	ofServer := engines.ParamsOfServer(t.dsn)
+	for _, pair := range strings.Split(query, "&") {
+		name := dsnparts.Name(pair)
+		if isOption(name) && !slices.Contains(ofServer, name) {
+			own = append(own, pair)
+		} else {
+			rest = append(rest, pair)
+		}
+	}
+	return own, rest
+}
+
+func isOption(name string) bool {
+	return slices.ContainsFunc(optionTable, func(spec optionSpec) bool { return spec.key == name })
+}
+
+func firstCommon(a, b []string) string {
+	for _, name := range a {
+		if slices.Contains(b, name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// refuseMisplaced returns an error for an option of dblocker that is left in the inner DSN. Of
+// the parameters of PostgreSQL that are called like options the log says where those go.
+func refuseMisplaced(d *server.Engine, dsn string, logger *slog.Logger) error {
+	if d.ParamNames == nil {
+		return nil
+	}
+	for _, name := range d.ParamNames(dsn) {
+		switch {
+		case !isOption(name):
+		case slices.Contains(d.OwnParams, name):
+			logger.Info("dblocker: a parameter of the DSN is PostgreSQL's own, and not the option of dblocker that has the same name; the option stands before the colon of the driver dblocker",
+				"parameter", name, "option", "postgres?"+name+"=5s:postgres://...")
+		default:
+			return fmt.Errorf("dblocker: %s is an option of dblocker, and it stands in the DSN of the inner driver, where it does nothing; "+
+				"with the driver name dblocker write it before the colon, for example %q; with another driver name give it to dblocker.Register", name, optionExample(d, name))
+		}
+	}
+	return nil
+}
+
+// optionExample is a DSN with the option in its place.
+func optionExample(d *server.Engine, name string) string {
+	value := "..."
+	switch name {
+	case "lock_timeout":
+		value = "5s"
+	case "max_open_conns":
+		value = "20"
+	}
+	return fmt.Sprintf(d.Example, name, value)
 }
