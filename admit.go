@@ -110,6 +110,22 @@ func (c *conn) mayRun(op *operation, adm *admission) error {
 	return c.refusal(op, st)
 }
 
+// refusal returns the error for a statement that writes where only reading is allowed.
+func (c *conn) refusal(op *operation, st sqltext.Statement) error {
+	if t := c.transactionOnServer(); t != nil {
+		if err := t.refuses(op, st); err != nil {
+			return err
+		}
+	}
+	if s := op.section; s != nil {
+		id, _ := c.identify(op)
+		if s.refuses(op, id.User, st) {
+			return errSharedSection
+		}
+	}
+	return nil
+}
+
 // drop releases what a statement that did not return has taken for a transaction, and lets
 // nobody rely on a journal mode that it may have changed. adm may be nil.
 func (adm *admission) drop(g *gate.Gate) {

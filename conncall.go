@@ -2,12 +2,9 @@ package dblocker
 
 import (
 	"context"
-	"database/sql/driver"
-	"fmt"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/callers"
-	"github.com/calmdocs/dblocker/internal/each"
-	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
@@ -172,78 +169,67 @@ func (c *conn) guard(f func() error) error {
 	return err
 }
 
-// ending is why a client connection is of no more use.
-type ending uint8
+// A fillTurn is that of the fills on a client connection.
+type fillTurn struct {
+	wanted  atomic.Int32                  // so many calls wait for the connection's mutex
+	shared  atomic.Bool                   // both a fill and the Query that began it have the connection: the first to leave leaves it to the other
+	filling atomic.Pointer[chan struct{}] // closed when the fill that has the connection leaves it; nil if none has
+}
 
-const (
-	inUse     ending = iota
-	unbound          // the section has ended that all its work is inside
-	abandoned        // a call did not return
-)
+// lockMu locks the mutex of the connection for a call that must be done in any case.
+func (c *conn) lockMu() { c.lockMuFor(context.Background()) }
 
-func (c *conn) whyGone() error {
-	switch c.gone {
-	case unbound:
-		return givenBack(c.bound.reason())
-	case abandoned:
-		return errAbandoned
+// lockMuFor locks it for a call with ctx. A fill that has it stops; the call does not wait
+// longer than its context for the row that the fill may be waiting for.
+func (c *conn) lockMuFor(ctx context.Context) error {
+	if c.mu.TryLock() {
+		return nil
+	}
+	c.fills.wanted.Add(1)
+	defer c.fills.wanted.Add(-1)
+	for !c.mu.TryLock() {
+		left := c.fills.filling.Load()
+		if left == nil { // it is the end of a section, or the like
+			c.mu.Lock()
+			return nil
+		}
+		select {
+		case <-*left:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }
 
-// errAbandoned wraps driver.ErrBadConn, so that database/sql lets go of the connection.
-var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection panicked, or ended its goroutine, in the driver: "+
-	"the connection is closed, and its transaction rolled back: %w", driver.ErrBadConn)
-
-// abandon is for a call that did not return. Nothing is known of the server connection any
-// more, and after most methods database/sql does not even close c, nor lets anybody else end the
-// transaction or the sql.Conn that c has, because it keeps them locked. So everything ends
-// here: on the server with the connection, and then c gives up its locks, and h, what the
-// call had; or leaves them to the session, which may still be at work.
-//
-// It does nothing the second time, nor if it was an argument that panicked when it was converted,
-// before anything was sent, where database/sql goes on.
-func (c *conn) abandon(h *locks.Hold, adm *admission) {
-	defer adm.drop(c.backend.Gate)
-	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
-		return
-	}
-	c.gone = abandoned
-	defer c.giveUp()
-	defer c.endTransactions()
-	sc := c.drawn.Conn
-	if sc == nil {
-		return
-	}
-	sc.Fail()
-	c.leaveAll(h)
-	defer c.discard()
-	c.endRows(openOn(sc))
+// isWanted tells a fill that has the connection whether a call waits for it.
+func (c *conn) isWanted() bool {
+	p := c.using
+	return c.fills.wanted.Load() > 0 || p != nil && p.wanted.Load() > 0
 }
 
-// endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
-func (c *conn) endRows(all []*rows) {
-	each.Do(all, func(r *rows) {
-		server.Contain(c.db.logger, func() { r.end(errAbandoned) })
-	})
+// tryEnter takes the connection for a fill, unless a call has it. leaveFill must follow.
+func (c *conn) tryEnter() bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	p := c.pinned
+	if c.lent || p != nil && !p.turn.tryLock() {
+		c.mu.Unlock()
+		return false
+	}
+	c.using = p
+	c.beginFill()
+	return true
 }
 
-// leaveAll leaves all that is held for work on the server connection to its session.
-func (c *conn) leaveAll(h *locks.Hold) {
-	sc := c.drawn.Conn
-	if sc.Session == (server.Session{}) {
-		return
-	}
-	if h != nil {
-		c.backend.Lost.Adopt(sc.Session, h)
-	}
-	for _, r := range openOn(sc) {
-		c.backend.Lost.Adopt(sc.Session, &r.hold.Hold)
-	}
-	for t := c.transaction; t != nil; t = t.outer {
-		c.backend.Lost.Adopt(sc.Session, &t.hold)
-		for _, h := range t.joined {
-			c.backend.Lost.Adopt(sc.Session, h)
-		}
-	}
+func (c *conn) beginFill() {
+	left := make(chan struct{})
+	c.fills.filling.Store(&left)
+}
+
+func (c *conn) leaveFill() {
+	left := c.fills.filling.Swap(nil)
+	c.leave()
+	close(*left)
 }

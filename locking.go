@@ -71,6 +71,35 @@ func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 	return c.lockOutside(op, h, req, id, byText)
 }
 
+// awaitLost waits, on behalf of an operation of the user id in the section, until the server
+// has ended the section's earlier ones that have lost their connections.
+func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mode Mode) error {
+	lost := in.locks.Barriers(c.backend.Users, id.User)
+	if len(lost) > 0 && c.busy == idle {
+		c.giveBack() // as whoever waits for a lock
+	}
+	for _, b := range lost {
+		h := rwlock.Hold{Owner: id.LockOwner(), With: c.turnLink(id.LockOwner())}
+		if err := b.Await(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
+			return c.explainClosed(lockError(err, id))
+		}
+	}
+	return nil
+}
+
+// enterSection is for an operation inside a section. It returns whose lock the operation
+// needs besides: nobody's, if the section has that of the user id. Once it has that,
+// successfully or not, entered must be called.
+func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs locks.Identity, err error) {
+	if h.Enter(&s.locks, &c.resident) != nil {
+		return id, c.reason(&s.locks)
+	}
+	if _, covered := s.locks.Covers(c.backend.Users, id.User); covered {
+		return locks.Identity{Owner: id.Owner}, nil
+	}
+	return id, nil
+}
+
 // lockOutside takes the lock of the user id, if there is one, and what the gate asks of
 // an operation whose text says byText.
 func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.Identity, byText Mode) error {
@@ -232,6 +261,17 @@ func modeOf(st sqltext.Statement) Mode {
 		return Shared
 	}
 	return Exclusive
+}
+
+// onlyReads tells whether a transaction is inside a shared section of its user.
+func (c *conn) onlyReads(op *operation) bool {
+	s := op.section
+	if s == nil {
+		return false
+	}
+	id, _ := c.identify(op)
+	mode, covered := s.locks.Covers(c.backend.Users, id.User)
+	return covered && mode == rwlock.Shared
 }
 
 // lockSession is lock for a statement that concerns nothing but its session: whoever locks by

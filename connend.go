@@ -1,67 +1,88 @@
 package dblocker
 
 import (
-	"context"
+	"database/sql/driver"
+	"fmt"
 
+	"github.com/calmdocs/dblocker/internal/each"
 	"github.com/calmdocs/dblocker/internal/locks"
-	"github.com/calmdocs/dblocker/internal/rwlock"
-	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
-// refusal returns the error for a statement that writes where only reading is allowed.
-func (c *conn) refusal(op *operation, st sqltext.Statement) error {
-	if t := c.transactionOnServer(); t != nil {
-		if err := t.refuses(op, st); err != nil {
-			return err
-		}
-	}
-	if s := op.section; s != nil {
-		id, _ := c.identify(op)
-		if s.refuses(op, id.User, st) {
-			return errSharedSection
-		}
+// ending is why a client connection is of no more use.
+type ending uint8
+
+const (
+	inUse     ending = iota
+	unbound          // the section has ended that all its work is inside
+	abandoned        // a call did not return
+)
+
+func (c *conn) whyGone() error {
+	switch c.gone {
+	case unbound:
+		return givenBack(c.bound.reason())
+	case abandoned:
+		return errAbandoned
 	}
 	return nil
 }
 
-// onlyReads tells whether a transaction is inside a shared section of its user.
-func (c *conn) onlyReads(op *operation) bool {
-	s := op.section
-	if s == nil {
-		return false
+// errAbandoned wraps driver.ErrBadConn, so that database/sql lets go of the connection.
+var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection panicked, or ended its goroutine, in the driver: "+
+	"the connection is closed, and its transaction rolled back: %w", driver.ErrBadConn)
+
+// abandon is for a call that did not return. Nothing is known of the server connection any
+// more, and after most methods database/sql does not even close c, nor lets anybody else end the
+// transaction or the sql.Conn that c has, because it keeps them locked. So everything ends
+// here: on the server with the connection, and then c gives up its locks, and h, what the
+// call had; or leaves them to the session, which may still be at work.
+//
+// It does nothing the second time, nor if it was an argument that panicked when it was converted,
+// before anything was sent, where database/sql goes on.
+func (c *conn) abandon(h *locks.Hold, adm *admission) {
+	defer adm.drop(c.backend.Gate)
+	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
+		return
 	}
-	id, _ := c.identify(op)
-	mode, covered := s.locks.Covers(c.backend.Users, id.User)
-	return covered && mode == rwlock.Shared
+	c.gone = abandoned
+	defer c.giveUp()
+	defer c.endTransactions()
+	sc := c.drawn.Conn
+	if sc == nil {
+		return
+	}
+	sc.Fail()
+	c.leaveAll(h)
+	defer c.discard()
+	c.endRows(openOn(sc))
 }
 
-// awaitLost waits, on behalf of an operation of the user id in the section, until the server
-// has ended the section's earlier ones that have lost their connections.
-func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mode Mode) error {
-	lost := in.locks.Barriers(c.backend.Users, id.User)
-	if len(lost) > 0 && c.busy == idle {
-		c.giveBack() // as whoever waits for a lock
+// endRows closes rows of a connection that is abandoned. More of its panics would say nothing new.
+func (c *conn) endRows(all []*rows) {
+	each.Do(all, func(r *rows) {
+		server.Contain(c.db.logger, func() { r.end(errAbandoned) })
+	})
+}
+
+// leaveAll leaves all that is held for work on the server connection to its session.
+func (c *conn) leaveAll(h *locks.Hold) {
+	sc := c.drawn.Conn
+	if sc.Session == (server.Session{}) {
+		return
 	}
-	for _, b := range lost {
-		h := rwlock.Hold{Owner: id.LockOwner(), With: c.turnLink(id.LockOwner())}
-		if err := b.Await(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
-			return c.explainClosed(lockError(err, id))
+	if h != nil {
+		c.backend.Lost.Adopt(sc.Session, h)
+	}
+	for _, r := range openOn(sc) {
+		c.backend.Lost.Adopt(sc.Session, &r.hold.Hold)
+	}
+	for t := c.transaction; t != nil; t = t.outer {
+		c.backend.Lost.Adopt(sc.Session, &t.hold)
+		for _, h := range t.joined {
+			c.backend.Lost.Adopt(sc.Session, h)
 		}
 	}
-	return nil
-}
-
-// enterSection is for an operation inside a section. It returns whose lock the operation
-// needs besides: nobody's, if the section has that of the user id. Once it has that,
-// successfully or not, entered must be called.
-func (c *conn) enterSection(s *section, h *locks.Hold, id locks.Identity) (needs locks.Identity, err error) {
-	if h.Enter(&s.locks, &c.resident) != nil {
-		return id, c.reason(&s.locks)
-	}
-	if _, covered := s.locks.Covers(c.backend.Users, id.User); covered {
-		return locks.Identity{Owner: id.Owner}, nil
-	}
-	return id, nil
 }
 
 // reason returns the error of what the end of a section has ended.
