@@ -218,7 +218,7 @@ func (c *conn) callRaw(f func(driverConn any) error, d *debt) error {
 		if err != nil { // database/sql has c only for this call, and closes it if that panicked
 			return
 		}
-		c.noteRaw()
+		c.drawn.Conn.NoteRaw()
 		if !returned {
 			c.abandon(nil, nil) // as database/sql is about to
 		} else if sc == c.drawn.Conn {

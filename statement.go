@@ -3,11 +3,14 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
-	"strings"
+	"fmt"
+	"io"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/combine"
 	"github.com/calmdocs/dblocker/internal/engines"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -175,7 +178,7 @@ func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 	if sc := c.drawn.Conn; sc != nil && !st.Combines {
 		sc.Memo = nil
 	}
-	c.noteEffects(&adm.Call)
+	server.NoteEffects(c.drawn.Conn, &c.backend.Database.Schema, &adm.Call, c.transactionOnServer() != nil)
 	if r != nil {
 		c.noteJournalOf(ctx, r, st, adm.Query)
 	} else {
@@ -207,74 +210,116 @@ func (c *conn) noteMayBegin(st sqltext.Statement) {
 	}
 }
 
-// noteEffects notes what a statement that was executed, or has failed, may have done
-// to the statements that are kept: those of its own connection, and if it has changed the
-// schema, those of all handles on the database, whether this one keeps any or not.
-func (c *conn) noteEffects(s *server.Call) {
-	st := s.Statement
-	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
-		return
+// A statementLimit ends a statement by its context after statement_timeout, for
+// engines whose servers do not do it. A nil one sets no limit.
+type statementLimit struct {
+	outer, ctx context.Context
+	cancel     context.CancelFunc
+	timeout    time.Duration
+	unbind     func() bool // from the section of the handle; may be nil
+
+	bound   *locks.Section  // that ends the statement too; nil if none does
+	program context.Context // what the program gave; nil if bound is
+}
+
+// limitStatement returns the context for a statement on c, and its limit.
+func (c *conn) limitStatement(op *operation) (context.Context, *statementLimit) {
+	timeout := c.statementTimeout(op)
+	ctx, l := c.bind(op)
+	if timeout == 0 || c.db.engine.LimitStatements != nil {
+		return ctx, l
 	}
-	sc := c.drawn.Conn
-	temporary := st.DDL && sqltext.Contains(s.Query, "TEMP") // perhaps by the name of a schema
-	if st.DDL && !(temporary && onlyTemporary(st, s.Query)) {
-		c.backend.Database.Schema.Add(1)
-		if sc != nil && c.mayBeInTx(st) {
-			sc.NoteSchema() // and again when others see it
+	if l == nil {
+		l = new(statementLimit)
+	}
+	l.outer, l.timeout = ctx, timeout
+	var cancel context.CancelFunc
+	l.ctx, cancel = context.WithTimeout(ctx, timeout)
+	if unbound := l.cancel; unbound != nil {
+		l.cancel = func() { cancel(); unbound() }
+	} else {
+		l.cancel = cancel
+	}
+	return l.ctx, l
+}
+
+// bind makes a statement end with the section that c is bound to, if any, whatever its
+// context is.
+func (c *conn) bind(op *operation) (context.Context, *statementLimit) {
+	ctx := op.ctx
+	switch {
+	case !op.outside:
+		return ctx, nil
+	case ctx.Done() == nil:
+		return boundContext{&c.bound.locks, ctx}, &statementLimit{bound: &c.bound.locks, program: ctx}
+	}
+	until, cancel := context.WithCancel(ctx)
+	return until, &statementLimit{cancel: cancel, unbind: context.AfterFunc(c.bound, cancel), bound: &c.bound.locks, program: ctx}
+}
+
+// A boundContext is done when its section is, and has the values of another context.
+type boundContext struct {
+	*locks.Section
+	values context.Context
+}
+
+func (c boundContext) Value(key any) any { return c.values.Value(key) }
+
+// statementTimeout returns the limit for a statement: its section's, if that has one,
+// or the handle's.
+func (c *conn) statementTimeout(op *operation) time.Duration {
+	for s := op.section; s != nil; s = s.outer {
+		if s.timeout != nil && s.db == c.db {
+			return *s.timeout
 		}
 	}
-	if sc == nil {
+	return c.db.statementTimeout
+}
+
+// limitServer tells the server the limit for the statements on the connection that c
+// has just drawn, if it can be told and was told another one.
+func (c *conn) limitServer(ctx context.Context, op *operation) error {
+	if err := c.drawn.Conn.LimitStatements(ctx, c.statementTimeout(op)); err != nil {
+		return fmt.Errorf("dblocker: setting statement_timeout: %w", err)
+	}
+	return nil
+}
+
+// end ends the limit with the statement.
+func (l *statementLimit) end() {
+	if l == nil {
 		return
 	}
-	if sc.HasChangedSchema() && endsOrUndoes(st) {
-		c.backend.Database.Schema.Add(1)
+	if l.unbind != nil {
+		l.unbind()
 	}
-	c.noteSession(sc, st, temporary)
-}
-
-// noteSession is the part of noteEffects that concerns the session.
-func (c *conn) noteSession(sc *server.Conn, st sqltext.Statement, temporary bool) {
-	alters := st.Alters
-	if temporary || st.Multi {
-		alters = sqltext.AltersSession
-	}
-	sc.NoteSession(alters, c.mayBeInTx(st), endsOrUndoes(st))
-}
-
-// noteRaw is noteEffects for what the program does with the inner connection.
-func (c *conn) noteRaw() {
-	if sc := c.drawn.Conn; sc != nil {
-		sc.Memo = nil
-		c.noteSession(sc, sqltext.Statement{Multi: true}, false)
+	if l.cancel != nil {
+		l.cancel()
 	}
 }
 
-// mayBeInTx tells whether the connection may be in a transaction behind a statement,
-// which may itself have begun it.
-func (c *conn) mayBeInTx(st sqltext.Statement) bool {
-	return c.transactionOnServer() != nil || st.MayBegin || st.Multi
+// explain names the option, or the end of the handle, in an error that the limit has
+// caused: the program's own context shows no reason for it.
+func (l *statementLimit) explain(err error) error {
+	switch {
+	case err == nil || err == io.EOF || l == nil:
+		return err
+	case l.bound.HasEnded() && l.program.Err() == nil:
+		return givenBack(l.bound.Reason())
+	case l.timeout == 0 || l.ctx.Err() != context.DeadlineExceeded || l.outer.Err() != nil:
+		return err
+	}
+	return &statementTimeoutError{l.timeout, err}
 }
 
-// endsOrUndoes tells whether a statement may undo what was done in the transaction that
-// it is in.
-func endsOrUndoes(st sqltext.Statement) bool {
-	switch st.Kind {
-	case sqltext.Commit, sqltext.Rollback, sqltext.RollbackTo:
-		return true
-	}
-	return st.MayEnd
+// statementTimeoutError is the error of a statement that statement_timeout ended.
+type statementTimeoutError struct {
+	timeout time.Duration
+	err     error
 }
 
-// onlyTemporary tells whether a statement that changes the schema does so for its own session
-// only. That it says no is safe.
-func onlyTemporary(st sqltext.Statement, query string) bool {
-	words := strings.Fields(query)
-	if st.Multi || len(words) < 4 {
-		return false
-	}
-	word := words[1]
-	if strings.EqualFold(word, "OR") { // REPLACE
-		word = words[3]
-	}
-	return strings.EqualFold(word, "TEMP") || strings.EqualFold(word, "TEMPORARY")
+func (e *statementTimeoutError) Error() string {
+	return fmt.Sprintf("dblocker: the statement was ended after statement_timeout=%v: %v", e.timeout, e.err)
 }
+
+func (e *statementTimeoutError) Unwrap() []error { return []error{e.err, context.DeadlineExceeded} }

@@ -51,11 +51,11 @@ func TestStatementsAreKeptFromTheSecondUseOn(t *testing.T) {
 func TestChangesMakeStatementsStale(t *testing.T) {
 	sc := connTo(t, fakedriver.NewServer(fakedriver.Full()))
 	for name, change := range map[string]func(){
-		"session":        func() { sc.NoteSession(sqltext.AltersSession, false, false) },
+		"session":        func() { sc.noteSession(sqltext.AltersSession, false, false) },
 		"schema":         func() { sc.schema.Add(1) },
-		"end":            func() { sc.NoteSession(sqltext.AltersSession, true, false); sc.EndTx() },
-		"schema at end":  func() { sc.NoteSchema(); sc.EndTx() },
-		"undone in a tx": func() { sc.NoteSession(sqltext.AltersNothing, true, true) },
+		"end":            func() { sc.noteSession(sqltext.AltersSession, true, false); sc.EndTx() },
+		"schema at end":  func() { sc.changesSchema = true; sc.EndTx() },
+		"undone in a tx": func() { sc.noteSession(sqltext.AltersNothing, true, true) },
 	} {
 		before := sc.Cached().Version
 		change()

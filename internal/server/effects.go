@@ -1,17 +1,49 @@
 package server
 
-import "github.com/calmdocs/dblocker/internal/sqltext"
+import (
+	"sync/atomic"
 
-// NoteSchema notes that the transaction which is open changes the schema: others see it when that
-// has ended.
-func (sc *Conn) NoteSchema() { sc.changesSchema = true }
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
 
-// HasChangedSchema tells whether it does.
-func (sc *Conn) HasChangedSchema() bool { return sc.changesSchema }
+// NoteEffects notes what a statement that was executed, or has failed, may have done
+// to the statements that are kept: those of its own connection, and if it has changed the
+// schema, which is counted, those of all handles on the database, whether this one keeps any or not.
+// inTx tells that it was in a transaction. sc may be nil.
+func NoteEffects(sc *Conn, schema *atomic.Int64, s *Call, inTx bool) {
+	st := s.Statement
+	inTx = inTx || st.MayBegin || st.Multi
+	temporary := st.DDL && sqltext.Contains(s.Query, "TEMP") // perhaps by the name of a schema
+	if st.DDL && !(temporary && sqltext.OnlyTemporary(st, s.Query)) {
+		schema.Add(1)
+		if sc != nil && inTx {
+			sc.changesSchema = true // it is counted again when others see it
+		}
+	}
+	if sc == nil {
+		return
+	}
+	if sc.changesSchema && st.MayUndo() {
+		schema.Add(1)
+	}
+	alters := st.Alters
+	if temporary || st.Multi {
+		alters = sqltext.AltersSession
+	}
+	sc.noteSession(alters, inTx, st.MayUndo())
+}
 
-// NoteSession notes what a statement has altered of the session: perhaps in a transaction, or by
+// NoteRaw is NoteEffects for what the program does with the inner connection. sc may be nil.
+func (sc *Conn) NoteRaw() {
+	if sc != nil {
+		sc.Memo = nil
+		sc.noteSession(sqltext.AltersSession, true, false)
+	}
+}
+
+// noteSession notes what a statement has altered of the session: perhaps in a transaction, or by
 // undoing what was done in one.
-func (sc *Conn) NoteSession(alters sqltext.Alters, inTx, undoes bool) {
+func (sc *Conn) noteSession(alters sqltext.Alters, inTx, undoes bool) {
 	c := &sc.cache
 	c.altered(alters)
 	if inTx {

@@ -1,5 +1,30 @@
 package sqltext
 
+import "strings"
+
+// MayUndo tells whether the statement may undo what was done in the transaction that it is in.
+func (s Statement) MayUndo() bool {
+	switch s.Kind {
+	case Commit, Rollback, RollbackTo:
+		return true
+	}
+	return s.MayEnd
+}
+
+// OnlyTemporary tells whether a statement that changes the schema does so for its own session
+// only. That it says no is safe.
+func OnlyTemporary(s Statement, query string) bool {
+	words := strings.Fields(query)
+	if s.Multi || len(words) < 4 {
+		return false
+	}
+	word := words[1]
+	if strings.EqualFold(word, "OR") { // REPLACE
+		word = words[3]
+	}
+	return strings.EqualFold(word, "TEMP") || strings.EqualFold(word, "TEMPORARY")
+}
+
 // addEffects sets what s does besides being of its kind. The parser stands somewhere behind the verb.
 func (p *parser) addEffects(s *Statement) {
 	switch s.Verb {
