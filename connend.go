@@ -9,6 +9,39 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
+// close ends c as database/sql has asked.
+func (c *conn) close() {
+	defer c.giveUp()
+	defer c.endTransactions()
+	for t := c.transaction; t != nil; t = t.outer {
+		t.leaveToLost()
+	}
+	if c.late.valid { // it was not taken for bad
+		c.giveBack()
+	} else {
+		c.discard()
+	}
+}
+
+// giveUp gives up what c has of its backend and its section, for good. It does nothing the
+// second time.
+func (c *conn) giveUp() {
+	if !c.quit {
+		c.quit = true
+		defer c.db.outer.Gone()
+		defer c.backend.Release()
+		c.inBound.Leave()
+	}
+}
+
+// endTransactions ends transactions that were not ended in their order, or not at all.
+func (c *conn) endTransactions() {
+	for c.transaction != nil {
+		c.transaction.release()
+	}
+	c.raw = nil
+}
+
 // ending is why a client connection is of no more use.
 type ending uint8
 
