@@ -5,8 +5,46 @@ import (
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/callers"
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/server"
 )
+
+// An operation is what a call on a client connection works for: whose it is, in which section,
+// and in which mode. It is read from the context once, when the call enters, and handed down.
+// It never changes.
+type operation struct {
+	ctx     context.Context // of the call
+	section *section        // the innermost, of those in the lock table of the connection, that it is inside; nil if in none
+	pin     *pin            // whose connection it has to use; nil if it has none
+	id      locks.Identity  // the user and the owner, as far as they are known
+	tagged  bool            // the context says whose it is
+	outside bool            // the context is not inside the section that the connection is bound to
+	mode    askedMode
+	called  callers.Entry // for an Exec that may be combined with others: see noteEntry
+}
+
+// operation reads what a call with ctx works for.
+func (c *conn) operation(ctx context.Context) operation {
+	m := marksFrom(ctx)
+	op := operation{ctx: ctx, mode: m.mode}
+	s := m.section
+	if c.bound != nil && !s.isInside(c.bound) {
+		s, op.outside = c.bound, true
+	}
+	for s != nil && s.backend.Users != c.backend.Users {
+		s = s.outer
+	}
+	op.section, op.pin = s, c.pinOf(s)
+	if c.bound != nil {
+		op.id, op.tagged = *s.locks.Identity(), true
+	} else {
+		op.id, op.tagged = m.identity(ctx)
+	}
+	return op
+}
+
+// background is the operation of a call without a context.
+func (c *conn) background() operation { return c.operation(context.Background()) }
 
 // enter and leave stand around each call on c, and keep it apart from the end of a
 // section, which closes what that has left open on c.

@@ -187,18 +187,18 @@ func (r *rows) oweFor(adm *admission) {
 	}
 }
 
-// repayAtEnd is for rows of a statement that has written, and whose program reads to their end, or closes them, which is when
-// SQLite commits. It returns the error to tell.
-func (r *rows) repayAtEnd(err error) error {
+// AtEnd implements [server.RowsClient]. It is for rows of a statement that has written, and whose program reads to their
+// end, or closes them, which is when SQLite commits.
+func (r *rows) AtEnd(err error) error {
 	if err != nil && err != io.EOF || !r.owes.CompareAndSwap(true, false) {
 		return err
 	}
-	if r.enter() != nil {
+	if r.Enter() != nil {
 		return err
 	}
 	var d debt
 	func() {
-		defer r.leave()
+		defer r.Leave()
 		if !r.released {
 			r.tryFinish()
 		}

@@ -206,10 +206,11 @@ func (r *rows) Quiet() time.Duration { return r.conn.resident.Quiet() }
 // BegunBy implements [locks.Worker].
 func (r *rows) BegunBy() *locks.Thread { return r.conn.resident.BegunBy() }
 
-// enter and leave stand around each call of the inner rows.
-func (r *rows) enter() error { return r.conn.enter() }
+// Enter implements [server.RowsClient].
+func (r *rows) Enter() error { return r.conn.enter() }
 
-func (r *rows) leave() {
+// Leave implements [server.RowsClient].
+func (r *rows) Leave() {
 	c := r.conn
 	if c.using != nil || c.fills.shared.Load() {
 		c.leave()
@@ -227,16 +228,16 @@ func (r *rows) Next(dest []driver.Value) error {
 		err = r.fetch(dest)
 	}
 	if err != nil {
-		return r.repayAtEnd(err)
+		return r.AtEnd(err)
 	}
 	return nil
 }
 
 func (r *rows) fetch(dest []driver.Value) error {
-	if err := r.enter(); err != nil {
+	if err := r.Enter(); err != nil {
 		return err
 	}
-	defer r.leave()
+	defer r.Leave()
 	return r.Rows.Next(dest)
 }
 
@@ -253,6 +254,15 @@ func (r *rows) Handle() *server.HandleRows { return &r.conn.db.rows }
 
 // ExplainClose implements [server.RowsClient].
 func (r *rows) ExplainClose(err error) error { return r.inTransaction(err) }
+
+// ScanBroke implements [server.RowsClient].
+func (r *rows) ScanBroke(p any) error {
+	r.conn.abandon(&r.hold.Hold, nil)
+	if p == nil {
+		return nil
+	}
+	return server.Caught(r.conn.db.logger, p)
+}
 
 // inTransaction tells the transaction, if the rows are in one, of the error with which
 // they have ended.
@@ -285,7 +295,7 @@ func (r *rows) Close() error {
 		returned = true
 		return err
 	}))
-	return r.repayAtEnd(err)
+	return r.AtEnd(err)
 }
 
 // isAlone tells whether nothing but the rows is open on the connection that database/sql knows of. The
@@ -359,10 +369,10 @@ func (r *rows) HasNextResultSet() bool {
 	if has, known := r.HasNextInMemory(); known {
 		return has
 	}
-	if r.enter() != nil {
+	if r.Enter() != nil {
 		return false
 	}
-	defer r.leave()
+	defer r.Leave()
 	return r.Rows.HasNextResultSet()
 }
 
@@ -371,9 +381,9 @@ func (r *rows) NextResultSet() error {
 	if moved, err := r.MoveInMemory(); moved {
 		return err
 	}
-	if err := r.enter(); err != nil {
+	if err := r.Enter(); err != nil {
 		return err
 	}
-	defer r.leave()
+	defer r.Leave()
 	return r.Rows.NextResultSet()
 }

@@ -126,7 +126,9 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 		err = c.sendQuery(op, s, &adm, r)
 	}
 	if err == nil {
-		found = r.public()
+		if found = r.Scanning(); found == nil {
+			found = r
+		}
 		c.open(r, &adm)
 		opened = true
 		r.oweFor(&adm)

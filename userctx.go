@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/calmdocs/dblocker/internal/callers"
@@ -94,6 +95,41 @@ func WithMode(ctx context.Context, mode Mode) context.Context {
 	m.mode = askedModeOf(mode)
 	return &markedContext{Context: ctx, marks: m}
 }
+
+// An askedMode is what WithMode asks for.
+type askedMode uint8
+
+const (
+	askedNone askedMode = iota
+	askedShared
+	askedExclusive
+	askedUnknown
+)
+
+func askedModeOf(mode Mode) askedMode {
+	switch mode {
+	case Shared:
+		return askedShared
+	case Exclusive:
+		return askedExclusive
+	}
+	return askedUnknown
+}
+
+// or returns the mode that was asked for, or else the given one.
+func (a askedMode) or(mode Mode) (Mode, error) {
+	switch a {
+	case askedNone:
+		return mode, nil
+	case askedShared:
+		return Shared, nil
+	case askedExclusive:
+		return Exclusive, nil
+	}
+	return mode, errUnknownMode
+}
+
+var errUnknownMode = errors.New("dblocker: WithMode was given an unknown mode; use dblocker.Shared or dblocker.Exclusive")
 
 // marks are what the functions of this package have put into a context. Each context that they
 // make has those of its parent too, so that one walk up the chain finds all of them. The user

@@ -7,14 +7,7 @@ import (
 	"sync/atomic"
 )
 
-var (
-	_ driver.RowsNextResultSet              = (*Rows)(nil)
-	_ driver.RowsColumnTypeScanType         = (*Rows)(nil)
-	_ driver.RowsColumnTypeDatabaseTypeName = (*Rows)(nil)
-	_ driver.RowsColumnTypeLength           = (*Rows)(nil)
-	_ driver.RowsColumnTypeNullable         = (*Rows)(nil)
-	_ driver.RowsColumnTypePrecisionScale   = (*Rows)(nil)
-)
+var _ publicRows = (*Rows)(nil)
 
 // Rows are rows of the inner driver, with all the optional interfaces that can
 // be answered for it. What is left of them can be read into memory, from where they go on:
@@ -47,12 +40,34 @@ type Rows struct {
 	memory atomic.Pointer[memory]
 }
 
-// A RowsClient has rows that may fail. It says what the program is to see of the errors.
+// A RowsClient has rows that may fail, and shares their connection with others. It says what the program is to
+// see of the errors.
 type RowsClient interface {
+	publicRows
+
+	// Enter and Leave stand around each call of the inner rows.
+	Enter() error
+	Leave()
+
+	// AtEnd returns the error to tell, for that of a Next. ScanBroke is for a scan by the inner rows that has panicked with p,
+	// or has ended the goroutine if p is nil.
+	AtEnd(err error) error
+	ScanBroke(p any) error
+
 	ExplainFetch(err error) error // of a Next; never io.EOF
 	ExplainClose(err error) error
 
 	Handle() *HandleRows
+}
+
+// publicRows are rows with all the optional interfaces that can be answered for them.
+type publicRows interface {
+	driver.RowsNextResultSet
+	driver.RowsColumnTypeScanType
+	driver.RowsColumnTypeDatabaseTypeName
+	driver.RowsColumnTypeLength
+	driver.RowsColumnTypeNullable
+	driver.RowsColumnTypePrecisionScale
 }
 
 // HandleRows is what the rows of a handle have in common.

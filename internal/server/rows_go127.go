@@ -10,7 +10,7 @@ import (
 
 // public returns r as database/sql is to see it: as scannerRows of a client.
 func (r *ownRows) public() driver.Rows {
-	if inner, ok := r.Scanner(); ok {
+	if inner, ok := r.scanner(); ok {
 		return ownScannerRows{r, inner}
 	}
 	return r
@@ -22,14 +22,74 @@ type ownScannerRows struct {
 	inner driver.RowsColumnScanner
 }
 
-func (r ownScannerRows) NextRow() error { return r.FetchRow(r.inner) }
+func (r ownScannerRows) NextRow() error { return r.fetchRow(r.inner) }
 
 func (r ownScannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) error {
-	return r.ScanInner(r.inner, ctx, index, dest)
+	return r.scanInner(r.inner, ctx, index, dest)
 }
 
-// Scanner returns the inner rows if they scan by themselves.
-func (r *Rows) Scanner() (inner driver.RowsColumnScanner, ok bool) {
+// Scanning returns the rows of a client as database/sql is to see them, if the inner rows scan by themselves; else nil. Since
+// Go 1.27 the rows of a driver may scan into the program's variables themselves; database/sql looks for
+// the interface, so only rows over such rows may have it.
+func (r *Rows) Scanning() driver.Rows {
+	if inner, ok := r.scanner(); ok {
+		return scannerRows{r.Client, r, inner}
+	}
+	return nil
+}
+
+var _ driver.RowsColumnScanner = scannerRows{}
+
+// scannerRows are rows of a client whose inner rows scan by themselves.
+type scannerRows struct {
+	RowsClient
+	rows  *Rows // of that
+	inner driver.RowsColumnScanner
+}
+
+// NextRow does what Next does. It is used instead.
+func (r scannerRows) NextRow() error {
+	taken, err := r.rows.takeRow()
+	if !taken {
+		err = r.fetch()
+	}
+	if err != nil {
+		return r.AtEnd(err)
+	}
+	return nil
+}
+
+func (r scannerRows) fetch() error {
+	if err := r.Enter(); err != nil {
+		return err
+	}
+	defer r.Leave()
+	return r.rows.fetchRow(r.inner)
+}
+
+// ScanColumn scans a column of the row that the program is on. After a panic in it database/sql
+// keeps the sql.Rows locked for ever, so that they cannot even be closed: it becomes an error.
+func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (err error) {
+	if done, err := r.rows.scanMemory(ctx, index, dest); done {
+		return err
+	}
+	if err := r.Enter(); err != nil {
+		return err
+	}
+	defer r.Leave()
+	returned := false
+	defer func() {
+		if !returned {
+			err = r.ScanBroke(recover())
+		}
+	}()
+	err = r.rows.scanInner(r.inner, ctx, index, dest)
+	returned = true
+	return err
+}
+
+// scanner returns the inner rows if they scan by themselves.
+func (r *Rows) scanner() (inner driver.RowsColumnScanner, ok bool) {
 	inner, ok = r.Inner.(driver.RowsColumnScanner)
 	return inner, ok
 }
@@ -61,9 +121,9 @@ func (v *scannedValue) size() int64 {
 	return size
 }
 
-// FetchRow is Next by way of NextRow of the inner rows.
-func (r *Rows) FetchRow(inner driver.RowsColumnScanner) error {
-	if taken, err := r.TakeRow(); taken {
+// fetchRow is Next by way of NextRow of the inner rows.
+func (r *Rows) fetchRow(inner driver.RowsColumnScanner) error {
+	if taken, err := r.takeRow(); taken {
 		return err
 	}
 	if ended, ok := r.Inner.(*endedRows); ok {
@@ -76,7 +136,7 @@ func (r *Rows) FetchRow(inner driver.RowsColumnScanner) error {
 	return err
 }
 
-func (r *Rows) TakeRow() (taken bool, err error) {
+func (r *Rows) takeRow() (taken bool, err error) {
 	if r.memory.Load() == nil {
 		return false, nil
 	}
@@ -89,20 +149,20 @@ func (r *Rows) TakeRow() (taken bool, err error) {
 	return taken, err
 }
 
-// ScanMemory scans a column of the row that the program is on, if that is in memory.
-func (r *Rows) ScanMemory(ctx driver.ScanContext, index int, dest any) (done bool, err error) {
+// scanMemory scans a column of the row that the program is on, if that is in memory.
+func (r *Rows) scanMemory(ctx driver.ScanContext, index int, dest any) (done bool, err error) {
 	if v := r.columnValue(index); v != nil {
 		return true, v.assign(ctx, dest)
 	}
 	return false, nil
 }
 
-// ScanInner scans a column of the row that the program is on, with the connection.
-func (r *Rows) ScanInner(inner driver.RowsColumnScanner, ctx driver.ScanContext, index int, dest any) error {
+// scanInner scans a column of the row that the program is on, with the connection.
+func (r *Rows) scanInner(inner driver.RowsColumnScanner, ctx driver.ScanContext, index int, dest any) error {
 	if ended, ok := r.Inner.(*endedRows); ok {
 		return ended.reason
 	}
-	if done, err := r.ScanMemory(ctx, index, dest); done {
+	if done, err := r.scanMemory(ctx, index, dest); done {
 		return err
 	}
 	r.noteType(index, reflect.TypeOf(dest))

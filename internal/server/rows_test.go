@@ -48,7 +48,10 @@ func (r *fakeRows) NextResultSet() error {
 }
 
 // A client has rows. It marks the errors that it explains.
-type client struct{ handle HandleRows }
+type client struct {
+	RowsClient // of which no more is called than the following
+	handle     HandleRows
+}
 
 func (c *client) Handle() *HandleRows          { return &c.handle }
 func (c *client) ExplainFetch(err error) error { return fmt.Errorf("explained: %w", err) }
