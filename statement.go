@@ -154,7 +154,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		return sc.Query(ctx, &adm.Call, &r.Rows)
 	})
 	c.noteSent(ctx, adm, r)
-	if r.writes {
+	if r.writes || op.mode == askedExclusive {
 		c.noteWritten(adm.Statement)
 	}
 	if err != nil {
