@@ -175,7 +175,7 @@ func (c *conn) restoreSyncs(ctx context.Context, r *rows, st sqltext.Statement, 
 	}
 }
 
-// owes makes rows, which have been opened for a statement, owe what that has committed, or will have when they end.
+// oweFor makes rows, which have been opened for a statement, owe what that has committed, or will have when they end.
 func (r *rows) oweFor(adm *admission) {
 	c, sc := r.conn, r.conn.drawn.Conn
 	switch {
@@ -201,6 +201,9 @@ func (r *rows) AtEnd(err error) error {
 		defer r.Leave()
 		if !r.released {
 			r.tryFinish()
+		}
+		if sc := r.conn.drawn.Conn; sc != nil {
+			sc.Unsynced = true // also if a later call has it synced, since that may not have ended yet
 		}
 		r.conn.noteDebt(sqltext.Statement{}, nil)
 		d, r.conn.debt = r.conn.debt, debt{}

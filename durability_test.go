@@ -584,6 +584,33 @@ func TestRowsThatAreNotReadAheadAreSyncedAtTheirEnd(t *testing.T) {
 	}
 }
 
+// TestReadsThatWriteAreSynced, if the program says so: by itself at the end of its rows, and in a transaction with that.
+func TestReadsThatWriteAreSynced(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	ctx := WithMode(WithUser(context.Background(), "1"), Exclusive)
+	mustExec(t, s, "CREATE VIRTUAL TABLE words USING fts4(word)")
+	const merges = "SELECT optimize(words) FROM words LIMIT 1" // writes, if there is something to do
+	read := func(q interface {
+		QueryRowContext(context.Context, string, ...any) *sql.Row
+	}) error {
+		var done string
+		return q.QueryRowContext(ctx, merges).Scan(&done)
+	}
+	for name, f := range map[string]func() error{
+		"by itself": func() error { return read(s) },
+		"in a Tx":   func() error { return inTx(ctx, s, func(tx *sql.Tx) error { return read(tx) }) },
+	} {
+		mustExec(t, s, "INSERT INTO words VALUES ('one')")
+		mustExec(t, s, "INSERT INTO words VALUES ('two')")
+		before := s.count()
+		must(t, f())
+		if s.count() == before {
+			t.Errorf("%s: it was not synced", name)
+		}
+	}
+}
+
 // TestOtherJournalsSyncBySQLite: FULL, said once.
 func TestOtherJournalsSyncBySQLite(t *testing.T) {
 	testdb.NoLeaks(t)

@@ -27,6 +27,7 @@ type walFile struct {
 	info os.FileInfo
 
 	dirSynced bool // since it was opened
+	closed    bool // for good
 }
 
 // Place says which database file the log is of, by its resolved path. It does nothing the second time.
@@ -50,11 +51,12 @@ func (l *Log) Follow() (there bool, err error) {
 	return f != nil, err
 }
 
-// Close closes the descriptor. Nobody uses the log any more.
+// Close closes the descriptor for good. Nobody waits any more, though a sync may be running that somebody has waited for.
 func (l *Log) Close() {
 	w := &l.file
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.closed = true
 	w.use(nil, nil)
 }
 
@@ -62,7 +64,7 @@ func (l *Log) Close() {
 func (w *walFile) follow() (*os.File, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.path == "" {
+	if w.path == "" || w.closed {
 		return nil, nil
 	}
 	there, err := os.Stat(w.path)

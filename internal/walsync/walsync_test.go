@@ -331,6 +331,30 @@ func TestNoFileNeedsNoSync(t *testing.T) {
 	}
 }
 
+// TestClosedWhileASyncRuns: that nobody waits for any more. It leaves no descriptor, and no goroutine.
+func TestClosedWhileASyncRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		leaves := make(chan error, 1)
+		tries := 0
+		SyncFile = func(f *os.File) error {
+			tries++
+			cancel()
+			<-leaves
+			d.log.Close()
+			_, err := f.Stat()
+			return err
+		}
+		m, _ := d.commit()
+		leaves <- d.log.Wait(ctx, m)
+		synctest.Wait()
+		if d.log.file.open != nil || tries != 1 {
+			t.Errorf("open: %v, after %d tries", d.log.file.open, tries)
+		}
+	})
+}
+
 // TestWaitsUnderLoad: many commit, with one writer at a time as SQLite has, and real syncs.
 func TestWaitsUnderLoad(t *testing.T) {
 	d := newDisk(t)
