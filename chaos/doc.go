@@ -25,7 +25,8 @@
 // TestWithoutLocks runs the same requests with the locking switched off, and fails
 // if the checks find nothing.
 //
-// The package powercut beside this one cuts the power instead, on SQLite.
+// For SQLite there are two packages beside this one: powercut cuts the power, and kills processes; sequential checks
+// what callers are told whose writes run together.
 //
 // What dblocker does not promise yet is switched off in contract_test.go.
 //

@@ -20,7 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-var kills = flag.Int("powercut.kills", 12, "how often the process is killed in each scene of TestKilledProcess")
+var kills = flag.Int("powercut.kills", 8, "how often the process is killed in each scene of TestKilledProcess")
 
 // The environment of a process that is to be killed.
 const (

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("powercut.duration", 800*time.Millisecond, "how long the writers of each scene work")
+	duration = flag.Duration("powercut.duration", 500*time.Millisecond, "how long the writers of each scene work")
 	cuts     = flag.Int("powercut.cuts", 200, "how often the power is cut in what they did")
 	seedFlag = flag.Uint64("powercut.seed", 0, "of what is there after the cuts; 0: a new one")
 )

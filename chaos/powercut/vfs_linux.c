@@ -94,7 +94,8 @@ static int file_close(sqlite3_file *f) {
 }
 
 static int file_write(sqlite3_file *f, const void *data, int n, sqlite3_int64 off) {
-	int rc = IN(f)->xWrite(INNER(f), data, n, off);
+	int rc = HANDLE(f) ? powercutFails(HANDLE(f), 1) : SQLITE_OK;
+	if (rc == SQLITE_OK) rc = IN(f)->xWrite(INNER(f), data, n, off);
 	if (rc == SQLITE_OK && HANDLE(f)) powercutWrote(HANDLE(f), (void *)data, n, off);
 	return rc;
 }
@@ -108,8 +109,9 @@ static int file_truncate(sqlite3_file *f, sqlite3_int64 size) {
 // A file that is recorded is not synced in truth: the power will not go.
 static int file_sync(sqlite3_file *f, int flags) {
 	if (!HANDLE(f)) return IN(f)->xSync(INNER(f), flags);
-	powercutSync(HANDLE(f));
-	return SQLITE_OK;
+	int rc = powercutFails(HANDLE(f), 0);
+	if (rc == SQLITE_OK) powercutSync(HANDLE(f));
+	return rc;
 }
 
 static int file_read(sqlite3_file *f, void *data, int n, sqlite3_int64 off) { return IN(f)->xRead(INNER(f), data, n, off); }

@@ -28,6 +28,19 @@ var Register = sync.OnceValue(func() error {
 	return nil
 })
 
+// Faults lets writes and syncs fail with a code of SQLite's; 0 is none.
+type Faults func(writes bool) (code int)
+
+// Fail lets what SQLite does by VFS to the files of a directory fail, instead of recording it. It is for files
+// that are opened from then on.
+func Fail(dir string, f Faults) (stop func()) {
+	faults.Store(dir, f)
+	return func() { faults.Delete(dir) }
+}
+
+// faults are by directory.
+var faults sync.Map
+
 const (
 	openCreate       = 0x00000004
 	openMainJournal  = 0x00000800
@@ -38,7 +51,11 @@ const (
 //export powercutOpened
 func powercutOpened(name *C.char, flags C.int) C.uintptr_t {
 	path := C.GoString(name)
-	r, ok := recorders.Load(filepath.Dir(path))
+	dir := filepath.Dir(path)
+	if fails, ok := faults.Load(dir); ok {
+		return C.uintptr_t(cgo.NewHandle(fails))
+	}
+	r, ok := recorders.Load(dir)
 	if !ok {
 		return 0
 	}
@@ -50,18 +67,34 @@ func powercutOpened(name *C.char, flags C.int) C.uintptr_t {
 //export powercutClosed
 func powercutClosed(h C.uintptr_t) { cgo.Handle(h).Delete() }
 
+//export powercutFails
+func powercutFails(h C.uintptr_t, writes C.int) C.int {
+	if fails, ok := cgo.Handle(h).Value().(Faults); ok {
+		return C.int(fails(writes != 0))
+	}
+	return 0
+}
+
 //export powercutWrote
 func powercutWrote(h C.uintptr_t, data unsafe.Pointer, n C.int, off C.int64_t) {
-	cgo.Handle(h).Value().(*opened).wrote(C.GoBytes(data, n), int64(off))
+	if o, ok := cgo.Handle(h).Value().(*opened); ok {
+		o.wrote(C.GoBytes(data, n), int64(off))
+	}
 }
 
 //export powercutTruncated
 func powercutTruncated(h C.uintptr_t, size C.int64_t) {
-	cgo.Handle(h).Value().(*opened).truncated(int64(size))
+	if o, ok := cgo.Handle(h).Value().(*opened); ok {
+		o.truncated(int64(size))
+	}
 }
 
 //export powercutSync
-func powercutSync(h C.uintptr_t) { cgo.Handle(h).Value().(*opened).sync() }
+func powercutSync(h C.uintptr_t) {
+	if o, ok := cgo.Handle(h).Value().(*opened); ok {
+		o.sync()
+	}
+}
 
 //export powercutDeleted
 func powercutDeleted(name *C.char, syncsDir C.int) {
