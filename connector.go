@@ -40,7 +40,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.handle = handle{
 		config:    cfg,
 		connector: c,
-		texts:     textsOf(cfg.engine.Text, dsn != nil && cfg.engine.HidesBackslashes != nil && cfg.engine.HidesBackslashes(*dsn)),
+		texts:     sqltext.CacheOf(cfg.engine.Text, dsn != nil && cfg.engine.HidesBackslashes != nil && cfg.engine.HidesBackslashes(*dsn)),
 		closed:    make(chan struct{}),
 
 		copiesRows:   !slices.Contains(drivers.FreshRows, drivers.Package(d.opened)),
@@ -52,26 +52,6 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.slow = c.tellSlow
 	c.outer.Logger = cfg.logger
 	return c
-}
-
-// textsOf returns the cache of the judgements of a dialect's texts, which is one for all
-// handles: a handle may be opened for one request.
-func textsOf(d sqltext.Dialect, ascii bool) *sqltext.Cache {
-	key := textsKey{d, ascii}
-	c, ok := textCaches.Load(key)
-	if !ok {
-		newCache := sqltext.NewCache
-		if ascii {
-			newCache = sqltext.NewASCIICache
-		}
-		c, _ = textCaches.LoadOrStore(key, newCache(d))
-	}
-	return c.(*sqltext.Cache)
-}
-
-type textsKey struct {
-	dialect sqltext.Dialect
-	ascii   bool
 }
 
 // Driver implements [driver.Connector]. It returns our driver, so that wrappers

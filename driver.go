@@ -239,5 +239,3 @@ func orAnother(name string, registered []string) string {
 	}
 	return ""
 }
-
-var textCaches sync.Map // of *sqltext.Cache by textsKey

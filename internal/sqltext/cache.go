@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -49,12 +50,25 @@ func NewCache(d Dialect) *Cache {
 	return &Cache{dialect: d, seed: maphash.MakeSeed()}
 }
 
-// NewASCIICache returns an empty cache for a server that takes texts to be in a character set whose letters may contain
-// the bytes of backslashes (GBK, Shift-JIS, Big5): one that is not ASCII cannot be taken apart.
-func NewASCIICache(d Dialect) *Cache {
+// CacheOf returns the cache for dialect d, which is one for all handles of the process: a handle may be opened for one
+// request. The one for ascii is for a server that takes texts to be in a character set whose letters may contain
+// the bytes of backslashes (GBK, Shift-JIS, Big5): a text that is not ASCII cannot be taken apart.
+func CacheOf(d Dialect, ascii bool) *Cache {
+	key := cacheKey{d, ascii}
+	if c, ok := caches.Load(key); ok {
+		return c.(*Cache)
+	}
 	c := NewCache(d)
-	c.ascii = true
-	return c
+	c.ascii = ascii
+	shared, _ := caches.LoadOrStore(key, c)
+	return shared.(*Cache)
+}
+
+var caches sync.Map // of *Cache by cacheKey
+
+type cacheKey struct {
+	dialect Dialect
+	ascii   bool
 }
 
 // Classify is the function [Classify] with a memory.
