@@ -1,12 +1,13 @@
 // Package powercut shows that what dblocker has acknowledged on SQLite is there after the power was cut, or the process killed.
 //
-//	go test .                                                   # some 15 seconds
+//	go test .                                                   # some 20 seconds
 //	go test . -powercut.duration=20s -powercut.cuts=5000 -powercut.seed=42 -timeout=0
 //
 // Writers work by way of dblocker, in every way that there is to write (load_test.go): by Execs that are combined, by
 // transactions, sections, rows, statements for the schema, and with checkpoints all the time. SQLite has a VFS (vfs_linux.go) that
 // hands everything on to its own, and tells a Recorder each write, truncation, sync, creation and deletion.
-// The writers note there what they are about to do, and what they were told is done (ledger_test.go).
+// With durability=group it is told the syncs that calls share, too. The writers note there what they are about to do, and
+// what they were told is done (ledger_test.go).
 //
 // What was recorded is then played, and the power cut at many moments of it (disk.go). What a completed sync covers
 // is there: what was done to the file before that began. Of all that came later anything may be there: each 512 bytes of a

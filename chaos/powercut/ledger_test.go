@@ -122,14 +122,19 @@ func keyOf(k int) string { return fmt.Sprint("call ", k) }
 
 // look reads a database. Its error says that this is broken.
 func look(db *sql.DB) (*found, error) {
+	f := &found{at: make(map[string]int), counters: make(map[string]int)}
+	return f, f.look(db, "")
+}
+
+// look adds what is in a database, its keys with something before them.
+func (f *found) look(db *sql.DB, before string) error {
 	var ok string
 	if err := db.QueryRow("PRAGMA integrity_check").Scan(&ok); err != nil || ok != "ok" {
-		return nil, fmt.Errorf("integrity_check: %.200s, %v", strings.ReplaceAll(ok, "\n", "; "), err)
+		return fmt.Errorf("integrity_check: %.200s, %v", strings.ReplaceAll(ok, "\n", "; "), err)
 	}
-	f := &found{at: make(map[string]int), counters: make(map[string]int)}
 	err := each(db, "SELECT k, count(*), min(v), max(v) FROM calls GROUP BY k", func(n []int, _ string) {
 		k, count, low, high := n[0], n[1], n[2], n[3]
-		f.at[keyOf(k)] = low
+		f.at[before+keyOf(k)] = low
 		if count != parts(k) || low != high {
 			f.torn = append(f.torn, fmt.Sprintf("half there: call %d has %d rows, want %d, with %d to %d", k, count, parts(k), low, high))
 		}
@@ -138,9 +143,9 @@ func look(db *sql.DB) (*found, error) {
 		err = each(db, "SELECT 0, 0, 0, 0, name FROM sqlite_master WHERE name LIKE 'table %'", func(_ []int, name string) { f.at[name] = 1 })
 	}
 	if err == nil {
-		err = each(db, "SELECT n, 0, 0, 0, name FROM counters", func(n []int, name string) { f.counters[name] = n[0] })
+		err = each(db, "SELECT n, 0, 0, 0, name FROM counters", func(n []int, name string) { f.counters[before+name] = n[0] })
 	}
-	return f, err
+	return err
 }
 
 // each reads rows of four numbers and, perhaps, a text.

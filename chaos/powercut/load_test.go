@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,10 @@ type load struct {
 	note func(what any)
 	end  <-chan struct{}
 	rare int // one in so many steps is no plain Exec
-	keys atomic.Int64
+
+	attached string // a file to attach, with the same tables, or ""
+	switches bool   // the journal mode is changed now and then
+	keys     atomic.Int64
 }
 
 // A judgement is a test, or what stands for one.
@@ -97,6 +101,14 @@ func (w *writer) step() error {
 		return w.checkpoint()
 	case 15:
 		return w.read()
+	case 16:
+		if w.attached != "" {
+			return w.attach()
+		}
+	case 17:
+		if w.switches {
+			return w.switchJournal()
+		}
 	}
 	return w.cancelled()
 }
@@ -118,6 +130,10 @@ type statement struct {
 	args     []any
 }
 
+// insertion inserts all rows of a key.
+const insertion = `INSERT INTO calls WITH RECURSIVE parts(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM parts WHERE i < ?4)
+	SELECT ?1, i, ?2, ?3 FROM parts`
+
 // statement makes one that sets a new key, or one of the writer's own.
 func (w *writer) statement() statement {
 	if len(w.own) > 0 && w.dice.IntN(3) > 0 {
@@ -130,8 +146,7 @@ func (w *writer) statement() statement {
 		}
 	}
 	k, v := int(w.keys.Add(1)), 1+w.dice.IntN(1e6)
-	return statement{k, v, `INSERT INTO calls WITH RECURSIVE parts(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM parts WHERE i < ?4)
-		SELECT ?1, i, ?2, ?3 FROM parts`, []any{k, v, w.data(), parts(k)}}
+	return statement{k, v, insertion, []any{k, v, w.data(), parts(k)}}
 }
 
 func (w *writer) data() []byte {
@@ -332,4 +347,34 @@ func (w *writer) read() error {
 	for rows.Next() {
 	}
 	return rows.Err()
+}
+
+// attach writes to a file that it attaches.
+func (w *writer) attach() error {
+	conn, err := w.db.Conn(w.ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(w.ctx, "ATTACH ? AS other", w.attached); err != nil {
+		return err
+	}
+	k, v := int(w.keys.Add(1)), 1+w.dice.IntN(1e6)
+	err = w.claimed(&claim{sets: map[string]int{"other " + keyOf(k): v}}, func() error {
+		_, err := conn.ExecContext(w.ctx, strings.ReplaceAll(insertion, "INTO calls", "INTO other.calls"), k, v, w.data(), parts(k))
+		return err
+	})
+	_, detached := conn.ExecContext(w.ctx, "DETACH other")
+	return errors.Join(err, detached)
+}
+
+// switchJournal leaves WAL mode, and goes back.
+func (w *writer) switchJournal() error {
+	for _, mode := range []string{"TRUNCATE", "WAL"} {
+		var is string
+		if err := w.db.QueryRowContext(w.ctx, "PRAGMA journal_mode="+mode).Scan(&is); err != nil {
+			return fmt.Errorf("journal_mode=%s: %w", mode, err)
+		}
+	}
+	return nil
 }

@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,11 +17,12 @@ import (
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/testdb"
+	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
 var (
-	duration = flag.Duration("powercut.duration", 500*time.Millisecond, "how long the writers of each scene work")
-	cuts     = flag.Int("powercut.cuts", 200, "how often the power is cut in what they did")
+	duration = flag.Duration("powercut.duration", 400*time.Millisecond, "how long the writers of each scene work")
+	cuts     = flag.Int("powercut.cuts", 100, "how often the power is cut in what they did")
 	seedFlag = flag.Uint64("powercut.seed", 0, "of what is there after the cuts; 0: a new one")
 )
 
@@ -31,6 +34,46 @@ type scene struct {
 	journal, synchronous string
 	writers              int
 	rare                 int // one in so many of their steps is no plain Exec
+	group                groupSync
+	wild                 bool // files are attached, the journal mode is changed, and connections are closed soon
+}
+
+// files is how many there are.
+func (s scene) files() int {
+	if s.wild {
+		return 2
+	}
+	return 1
+}
+
+func (s scene) String() string {
+	name := fmt.Sprintf("%s, %s, %d writers, %d", s.journal, s.synchronous, s.writers, s.rare)
+	if s.group != none {
+		name = fmt.Sprintf("%s, group, %d writers, %d", s.journal, s.writers, s.rare)
+	}
+	if s.wild {
+		name += ", wild"
+	}
+	return name
+}
+
+// A groupSync is what becomes of the syncs that calls share.
+type groupSync int
+
+const (
+	none    groupSync = iota // each commit is synced as the driver does it
+	shared                   // durability=group
+	ignored                  // the same, and calls are answered before the sync
+)
+
+// watch has the recorder note the syncs that calls share, until the test ends. It is called before the handle is opened.
+func (g groupSync) watch(t *testing.T, r *Recorder) {
+	file, dir := walsync.SyncFile, walsync.SyncDir
+	t.Cleanup(func() { walsync.SyncFile, walsync.SyncDir = file, dir })
+	walsync.SyncFile, walsync.SyncDir = r.SyncFile, r.SyncDir
+	if g == ignored {
+		walsync.SyncFile = func(*os.File) error { return nil }
+	}
 }
 
 // record has writers work on a new database, and returns what they did.
@@ -38,18 +81,35 @@ func (s scene) record(t *testing.T) *Recorder {
 	t.Helper()
 	must(t, Register())
 	path := testdb.SQLite(t)
-	params := "_journal_mode=" + s.journal + "&_synchronous=" + s.synchronous
-	bare := open(t, "sqlite3", "file:"+path+"?"+params)
-	_, err := bare.Exec(schema)
-	must(t, err)
-	must(t, bare.Close())
+	other := filepath.Join(filepath.Dir(path), "other.db")
+	params := "_journal_mode=" + s.journal
+	if s.synchronous != "" {
+		params += "&_synchronous=" + s.synchronous
+	}
+	for _, file := range []string{path, other}[:s.files()] {
+		bare := open(t, "sqlite3", "file:"+file+"?"+params)
+		_, err := bare.Exec(schema)
+		must(t, err)
+		must(t, bare.Close())
+	}
 
 	r, err := NewRecorder(filepath.Dir(path))
 	must(t, err)
 	defer r.Stop()
 	r.SyncTakes = func() time.Duration { return time.Duration(50+rand.IntN(300)) * time.Microsecond }
-	db := open(t, "dblocker", "sqlite3-checkpoints?lock_timeout=1m:file:"+path+"?vfs="+VFS+"&"+params)
+	options := "lock_timeout=1m"
+	if s.group != none {
+		s.group.watch(t, r)
+		options += "&durability=group"
+	}
+	if s.wild {
+		options += "&max_idle_conns=0"
+	}
+	db := open(t, "dblocker", "sqlite3-checkpoints?"+options+":file:"+path+"?vfs="+VFS+"&"+params)
 	l := &load{t: t, db: db, note: r.Note, end: ended(r), rare: s.rare}
+	if s.wild {
+		l.attached, l.switches = other, true
+	}
 	l.run(s.writers)
 	stats, err := dblocker.Stats(db)
 	must(t, err)
@@ -142,6 +202,12 @@ func judge(t *testing.T, dir string, l *ledger) []string {
 	must(t, err)
 	defer db.Close()
 	f, err := look(db)
+	if _, there := os.Stat(filepath.Join(dir, "other.db")); err == nil && there == nil {
+		other := open(t, "sqlite3", "file:"+filepath.Join(dir, "other.db")+"?_synchronous=OFF")
+		defer other.Close()
+		err = f.look(other, "other ")
+		maps.DeleteFunc(f.counters, func(name string, _ int) bool { return strings.HasPrefix(name, "other ") })
+	}
 	if err != nil {
 		return []string{"broken: " + err.Error()}
 	}
@@ -165,15 +231,19 @@ func newDice(t *testing.T) *rand.Rand {
 // is there wholly or not at all, and the database is whole.
 func TestAcknowledgedIsOnDisk(t *testing.T) {
 	for _, s := range []scene{
-		{"WAL", "FULL", 64, 2},
-		{"WAL", "FULL", 64, 50},
-		{"WAL", "FULL", 1, 2},
-		{"DELETE", "EXTRA", 64, 2}, // with FULL the journal's end is not synced: see TestPowerCutsAreFelt
-		{"DELETE", "EXTRA", 64, 50},
-		{"TRUNCATE", "FULL", 64, 2},
-		{"PERSIST", "FULL", 64, 2},
+		{journal: "WAL", synchronous: "FULL", writers: 64, rare: 2},
+		{journal: "WAL", synchronous: "FULL", writers: 64, rare: 50},
+		{journal: "WAL", synchronous: "FULL", writers: 1, rare: 2},
+		{journal: "WAL", writers: 64, rare: 2, group: shared},
+		{journal: "WAL", writers: 64, rare: 50, group: shared},
+		{journal: "WAL", writers: 8, rare: 2, group: shared, wild: true},
+		{journal: "TRUNCATE", writers: 64, rare: 2, group: shared},
+		{journal: "DELETE", synchronous: "EXTRA", writers: 64, rare: 2}, // with FULL the journal's end is not synced: see TestPowerCutsAreFelt
+		{journal: "DELETE", synchronous: "EXTRA", writers: 64, rare: 50},
+		{journal: "TRUNCATE", synchronous: "FULL", writers: 64, rare: 2},
+		{journal: "PERSIST", synchronous: "FULL", writers: 64, rare: 2},
 	} {
-		t.Run(fmt.Sprintf("%s, %s, %d, %d", s.journal, s.synchronous, s.writers, s.rare), func(t *testing.T) {
+		t.Run(s.String(), func(t *testing.T) {
 			testdb.NoLeaks(t)
 			r := s.record(t)
 			report(t, r.cut(t, newDice(t), *cuts))
@@ -195,18 +265,19 @@ func TestPowerCutsAreFelt(t *testing.T) {
 		scene
 		want, never string
 	}{
-		{scene{"WAL", "NORMAL", 64, 2}, "lost", "broken"},
-		{scene{"DELETE", "FULL", 64, 2}, "lost", "broken"},
-		{scene{"DELETE", "OFF", 64, 2}, "broken", ""},
-		{scene{"WAL", "OFF", 64, 2}, "broken", ""},
+		{scene{journal: "WAL", synchronous: "NORMAL", writers: 64, rare: 2}, "lost", "broken"},
+		{scene{journal: "WAL", writers: 64, rare: 50, group: ignored}, "lost", "broken"},
+		{scene{journal: "DELETE", synchronous: "FULL", writers: 64, rare: 2}, "lost", "broken"},
+		{scene{journal: "DELETE", synchronous: "OFF", writers: 64, rare: 2}, "broken", ""},
+		{scene{journal: "WAL", synchronous: "OFF", writers: 64, rare: 2}, "broken", ""},
 	} {
-		t.Run(c.journal+", "+c.synchronous, func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			testdb.NoLeaks(t)
 			r := c.record(t)
 			dice := newDice(t)
 			var wrong []string
-			for range 10 {
-				if wrong = r.cut(t, dice, 50); has(wrong, c.want) != "" {
+			for range 20 {
+				if wrong = r.cut(t, dice, 25); has(wrong, c.want) != "" {
 					break
 				}
 			}

@@ -1,8 +1,10 @@
 package powercut
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,7 +23,7 @@ type Recorder struct {
 	log   []event
 	bytes int            // that were written
 	names map[string]int // of the files that are there: their numbers
-	count int            // of files
+	infos []os.FileInfo  // of all files that there were, by their numbers
 }
 
 // An event is something that was done, when it was done.
@@ -92,7 +94,8 @@ func (r *Recorder) add(e event) {
 }
 
 func (r *Recorder) create(name string) (file int) {
-	file, r.count = r.count, r.count+1
+	info, _ := os.Stat(filepath.Join(r.dir, name)) // nil if it is gone already
+	file, r.infos = len(r.infos), append(r.infos, info)
 	r.names[name] = file
 	r.add(event{kind: created, file: file, name: name})
 	return file
@@ -146,6 +149,38 @@ func (r *Recorder) sync(e event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(e)
+}
+
+// SyncFile notes a sync of a file by the program itself, which has it open.
+func (r *Recorder) SyncFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	file, ok := r.find(info)
+	if !ok {
+		return fmt.Errorf("powercut: %s was synced, and SQLite has not opened it", f.Name())
+	}
+	r.sync(event{kind: synced, file: file})
+	return nil
+}
+
+// find finds a file. What was made last is the one, if a file has what another had that is gone.
+func (r *Recorder) find(info os.FileInfo) (file int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, known := range slices.Backward(r.infos) {
+		if known != nil && os.SameFile(known, info) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// SyncDir notes a sync of the directory by the program itself.
+func (r *Recorder) SyncDir(string) error {
+	r.sync(event{kind: syncedDir})
+	return nil
 }
 
 func (r *Recorder) deleted(name string, syncsDir bool) {
