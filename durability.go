@@ -117,7 +117,7 @@ func (c *conn) repay(ctx context.Context, d *debt, err error) error {
 	if d.log != nil {
 		err = d.log.Wait(ctx, d.mark)
 	}
-	for i := range d.more[:0] {
+	for i := range d.more {
 		err = errors.Join(err, d.more[i].log.Wait(ctx, d.more[i].mark))
 	}
 	switch {
