@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -851,6 +852,55 @@ func TestGroupSyncWithoutADSN(t *testing.T) {
 	mustExec(t, db, "INSERT INTO log (who) VALUES ('a')")
 	if s.count() == before || s.left(s.path, "SELECT who FROM log") != "a" {
 		t.Errorf("it was not synced")
+	}
+}
+
+// TestGroupSyncOfUsersDatabases: a Store whose users have databases of their own, opened by us or by the program.
+func TestGroupSyncOfUsersDatabases(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	write := func(t *testing.T, store *Store, user string) error {
+		cancel, db, err := store.RWGetDB(user, context.Background(), "test")
+		if err != nil {
+			return err
+		}
+		defer cancel()
+		_, err = db.Exec("CREATE TABLE log (who TEXT)")
+		return err
+	}
+	files := map[string]string{"a": testdb.SQLite(t), "b": testdb.SQLite(t)}
+	store, err := New(context.Background(), "sqlite3", "unused", false, Durability(GroupDurability),
+		DSNFunc(func(_ context.Context, user string) (string, error) { return files[user], nil }))
+	must(t, err)
+	defer store.Close()
+	for user, file := range files {
+		must(t, write(t, store, user))
+		if got := s.left(file, "SELECT name FROM sqlite_master"); got != "log" {
+			t.Errorf("user %s: after a power cut there is %q", user, got)
+		}
+	}
+	for level, synced := range map[string]bool{"OFF": false, "NORMAL": true, "FULL": false} {
+		file := testdb.SQLite(t)
+		bare, err := sqlx.Open("sqlite3", "file:"+file+"?_journal_mode=WAL&_synchronous="+level)
+		must(t, err)
+		store, err := New(context.Background(), "sqlite3", "unused", false, Durability(GroupDurability),
+			ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) { return bare, nil }))
+		must(t, err)
+		before := s.count()
+		if err := write(t, store, "a"); (err == nil) != (level != "OFF") {
+			t.Errorf("the program's own connection with %s: %v", level, err)
+		}
+		if got := s.count() > before; got != synced {
+			t.Errorf("the program's own connection with %s: synced %v, want %v", level, got, synced)
+		}
+		if level != "OFF" {
+			var now string
+			must(t, bare.Get(&now, "PRAGMA synchronous"))
+			if want := map[string]string{"NORMAL": "1", "FULL": "2"}[level]; now != want {
+				t.Errorf("the program's own connection with %s has %s now", level, now)
+			}
+		}
+		must(t, store.Close())
 	}
 }
 

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/calmdocs/dblocker/internal/seen"
@@ -34,6 +35,9 @@ func (b *Backend) SetSynchronous(ctx context.Context, sc *server.Conn, journal s
 		return ctx.Err()
 	}
 	sc.Relaxed = there
+	if sc.IsBorrowed() {
+		return b.leaveSynchronous(ctx, sc)
+	}
 	level := "NORMAL"
 	if !there {
 		level = b.sqlite.FullSynchronous()
@@ -41,6 +45,20 @@ func (b *Backend) SetSynchronous(ctx context.Context, sc *server.Conn, journal s
 	}
 	_, err = sc.ExecContext(ctx, "PRAGMA synchronous = "+level, nil)
 	return err
+}
+
+// leaveSynchronous is SetSynchronous for a connection that goes back to where it was borrowed, and is to be there as it was.
+func (b *Backend) leaveSynchronous(ctx context.Context, sc *server.Conn) error {
+	level, err := sqlite.Pragma(ctx, sc, "synchronous")
+	switch {
+	case err != nil:
+		return err
+	case level == "0":
+		return errors.New("dblocker: durability=group has each write on disk before it is answered, and the connection was opened elsewhere with synchronous=OFF, with which nothing is ever synced; open it with NORMAL or FULL")
+	case level != "1":
+		sc.Relaxed = false
+	}
+	return nil
 }
 
 // findWAL looks for the WAL of the connection, and opens it for its syncs. isFile: the database is one.

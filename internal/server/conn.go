@@ -276,6 +276,9 @@ func (sc *Conn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(
 // Inner returns the connection of the inner driver.
 func (sc *Conn) Inner() driver.Conn { return sc.ci }
 
+// IsBorrowed tells whether the connection is of another pool.
+func (sc *Conn) IsBorrowed() bool { return sc.home != nil }
+
 // Fail keeps the connection from being used again: it is closed when it goes back.
 func (sc *Conn) Fail() { sc.broken = true }
 
