@@ -6,8 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -58,7 +56,9 @@ func newConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector
 			return nil, err
 		}
 	}
-	c.warn()
+	for _, n := range c.dsn.notes {
+		l.Log(context.Background(), n.level, n.text, n.args...)
+	}
 	return c, nil
 }
 
@@ -66,7 +66,9 @@ func newConnector(l *slog.Logger, d driver.Driver, dsn string) (driver.Connector
 func (c *Connector) opened() *opening {
 	c.given.once.Do(func() {
 		o := &c.given.opening
-		o.dsn = c.dsn.forDriver()
+		if o.dsn = c.dsn.given; o.dsn == "" {
+			o.dsn = c.dsn.forDriver()
+		}
 		if c.isOfAFile() {
 			o.path, _ = filepath.Abs(c.dsn.path)
 		}
@@ -116,41 +118,6 @@ func (c *Connector) GivenDSN(other string) string {
 		return other
 	}
 	return c.opened().dsn
-}
-
-// warn logs what in the DSN does not do what it says.
-func (c *Connector) warn() {
-	if driver, ok := c.dsn.namesDriver(); ok {
-		c.logger.Warn(`dblocker: the SQLite DSN begins with the name of a driver, as that of the driver "dblocker" would, and here it is a part of the file's name`,
-			"name", driver+":")
-	}
-	if c.dsn.unreadable {
-		return
-	}
-	for _, p := range c.dsn.library.ignored(c.dsn.params) {
-		c.logger.Warn("dblocker: a parameter of the SQLite DSN is unknown to the driver, which ignores it",
-			"driver", c.dsn.library.pkg, "parameter", p.name, "instead", p.write)
-	}
-	if c.dsn.last("_txlock") == "deferred" {
-		c.logger.Warn("dblocker: _txlock=deferred in the SQLite DSN is overruled: a transaction that may write begins immediate, so that it cannot fail in its middle because another one writes; "+
-			"begin one that only reads with sql.TxOptions{ReadOnly: true}, and it runs beside others", "file", c.dsn.path)
-	}
-	if c.dsn.isFileDespiteMode() {
-		c.logger.Warn(`dblocker: the driver ignores mode=memory in a SQLite DSN that does not begin with "file:", and so a file is opened`,
-			"driver", c.dsn.library.pkg, "file", c.dsn.path, "instead", "file:"+c.dsn.path+"?mode=memory&cache=shared")
-	}
-	if c.dsn.isSharedFile() {
-		c.logger.Warn("dblocker: cache=shared is dropped from the SQLite DSN: connections that share the cache of a file lock each other out table by table, readers and the writer of a file in WAL mode too",
-			"file", c.dsn.path)
-	}
-	if names := slices.DeleteFunc(c.dsn.promoted(), func(name string) bool { return name == "cache" }); len(names) > 0 {
-		c.logger.Info(`dblocker: parameters of SQLite's own count here, which the driver would drop from a DSN that does not begin with "file:"`,
-			"driver", c.dsn.library.pkg, "parameters", strings.Join(names, ", "))
-	}
-	if c.dsn.fragment != "" {
-		c.logger.Warn(`dblocker: the SQLite DSN has a "#" where SQLite ends a URI: what follows is no part of the file's name, and parameters of SQLite's own there do nothing; in a name write %23`,
-			"file", c.dsn.path)
-	}
 }
 
 // Connect implements [driver.Connector].

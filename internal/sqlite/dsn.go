@@ -31,6 +31,10 @@ type dsn struct {
 
 	// unreadable tells that the query cannot be read. The driver will say so.
 	unreadable bool
+
+	// What parseOnce finds out for all handles.
+	given string // forDriver, if that is the same each time; else ""
+	notes []note
 }
 
 // parseOnce is parse for the DSN of a handle. It remembers what it has parsed, since a
@@ -40,6 +44,10 @@ func parseOnce(raw, pkg string) *dsn {
 		return d.(*dsn)
 	}
 	d := parse(raw, findLibrary(pkg))
+	d.notes = d.findNotes()
+	if d.kind() == kindFile && filepath.IsAbs(d.path) {
+		d.given = d.forDriver()
+	}
 	if parsed.count.Add(1) <= maxParsed {
 		parsed.Store(raw, &d)
 	}
