@@ -54,11 +54,12 @@ type Backend struct {
 	Combining combine.Env        // of writes to one SQLite file
 	WALReader *sqlite.WALReader  // nil if there is to be none
 	WAL       *walsync.Log       // of the file, whose syncs calls share; nil if they do not
-	Lost      *lost.Sessions     // what lost connections have left on the server
+	Lost      *lost.Sessions     // what lost connections have left on the server; nil if its engine knows no sessions
 
 	cfg       Config
 	sqlite    *sqlite.Connector // that the inner connector is; nil if it is another
 	connector server.Connector
+	walReader sqlite.WALReader    // that WALReader is
 	lockspace *databases.Database // that Users are of
 	leaveGate func()              // of the database, where the handle is a visitor
 
@@ -81,7 +82,9 @@ func Open(cfg Config) (*Backend, error) {
 	b.useGroupSync()
 	b.openServers()
 	b.useWALReader()
-	b.Lost = lost.New((*lostServer)(b), b.Users, cfg.Servers.CancelGrace, cfg.Servers.Logger)
+	if cfg.Servers.Engine.Identify != nil {
+		b.Lost = lost.New((*lostServer)(b), b.Users, cfg.Servers.CancelGrace, cfg.Servers.Logger)
+	}
 	b.leaveGate = b.Database.Gate.Register((*visitor)(b))
 	return b, nil
 }
@@ -166,7 +169,8 @@ func (b *Backend) useWALReader() {
 	if b.cfg.DSN == nil || sqltext.Contains(*b.cfg.DSN, "locking_mode") {
 		return
 	}
-	b.WALReader = sqlite.NewWALReader(b.Gate, &b.connector, b.cfg.Servers.Logger)
+	b.WALReader = &b.walReader
+	b.walReader.Open(b.Gate, &b.connector, b.cfg.Servers.Logger)
 }
 
 // Retain keeps what handles share for as long as a client connection lives, which

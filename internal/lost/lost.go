@@ -99,8 +99,11 @@ func (ls *Sessions) IsGone(ctx context.Context, s server.Session) (bool, error) 
 	return len(alive) == 0 && err == nil, err
 }
 
-// InUse returns how many sessions there are, and whether a section waits for one.
+// InUse returns how many sessions there are, and whether a section waits for one. ls may be nil.
 func (ls *Sessions) InUse() (n int, barred bool) {
+	if ls == nil {
+		return 0, false
+	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	return len(ls.list), slices.ContainsFunc(ls.list, func(o *lostSession) bool { return o.barrier.IsRaised() })

@@ -58,13 +58,12 @@ type walRead struct {
 	rows driver.Rows // neither read to their end nor closed
 }
 
-// NewWALReader makes a WALReader for a file behind a gate.
-func NewWALReader(g *gate.Gate, c *server.Connector, l *slog.Logger) *WALReader {
-	w := &WALReader{gate: g, logger: l}
+// Open prepares a WALReader for a file behind a gate.
+func (w *WALReader) Open(g *gate.Gate, c *server.Connector, l *slog.Logger) {
+	w.gate, w.logger = g, l
 	w.server = walServer{c, l}
 	w.connector = &w.server
 	w.seen.Store(noRead)
-	return w
 }
 
 const (

@@ -32,7 +32,8 @@ func TestNoteAfterTheLastMark(t *testing.T) {
 	g := gate.New("the gate", nil)
 	g.SetJournal("wal")
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := NewWALReader(g, nil, logger)
+	w := new(WALReader)
+	w.Open(g, nil, logger)
 	w.connector = fakeWALConn{}
 	defer w.Close(true)
 	for deadline := time.Now().Add(30 * time.Second); !w.HasAllMarks(); {
