@@ -349,7 +349,7 @@ func (c *conn) Close() error {
 	}
 	return c.guard(func() error {
 		if c.pooled && !c.bound.hasEnded() { // whose handle takeBack closes
-			c.db.outer.ClosedUnused()
+			c.db.outer.ClosedUnused(&c.backend.Database.FirstClosed)
 		}
 		c.close()
 		return nil

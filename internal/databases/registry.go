@@ -51,6 +51,7 @@ type Database struct {
 	Schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 
+	FirstClosed  atomic.Uint32  // handles that have closed an unused client connection
 	UntaggedRows locks.RowsList // of readers without an owner that have the gate
 }
 

@@ -39,9 +39,14 @@ func (w *Watch) Opened() {
 	}
 }
 
-// ClosedUnused is called for each client connection that is closed though it could be used again.
-func (w *Watch) ClosedUnused() {
-	if w.toldLifetime.Load() && w.toldIdle.Load() || !isSampled(w.closed.Add(1)) {
+// ClosedUnused is called for each client connection that is closed though it could be used again. firsts counts the
+// first ones of all handles on the database: a program may open a handle for each request.
+func (w *Watch) ClosedUnused(firsts *atomic.Uint32) {
+	n := w.closed.Add(1)
+	if n == 1 {
+		n = firsts.Add(1)
+	}
+	if w.toldLifetime.Load() && w.toldIdle.Load() || !isSampled(n) {
 		return
 	}
 	switch callers.Method(deep, "connectionCleaner", "SetMaxIdleConns", "putConn", "conn") {
