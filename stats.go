@@ -61,7 +61,7 @@ func Stats(db Handle) (Statistics, error) {
 		Combined:    b.Combining.Calls.Load(),
 		Alone:       b.Combining.Alone.Load(),
 		SyncWaits:   c.syncWaits.Load(),
-		Server:      b.Servers.DB().Stats(),
+		Server:      b.Servers.Stats(),
 	}
 	if b.WAL != nil {
 		st.Syncs = b.WAL.Syncs()
@@ -146,7 +146,9 @@ func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info) []HoldInfo 
 }
 
 // Inner returns the pool of server connections behind a handle. It is for its statistics
-// and limits: what is done with it passes by all locks.
+// and limits: what is done with it passes by all locks. Once a program has it, a small read
+// takes a little longer, since no connection is kept ready beside that pool any more. [Stats] has the
+// same statistics without that.
 func Inner(db Handle) (*sql.DB, error) {
 	_, b, err := backendOf(db)
 	if err != nil {

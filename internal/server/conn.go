@@ -94,6 +94,11 @@ type Conn struct {
 	// the pool since.
 	used bool
 
+	// inDB is what it is in the sql.DB of its pool, and shelfRound the round of the shelf in which it was
+	// drawn there.
+	inDB       *sql.Conn
+	shelfRound uint32
+
 	// broken keeps the connection from being used again.
 	broken bool
 	closed bool

@@ -50,7 +50,14 @@ func (*host) ExplainTimeout(time.Duration) error       { return errLate }
 
 // newPool returns a pool whose connections are found in another way if to open one asks no server.
 func newPool(h Host, inner driver.Connector, isLocal bool) *Pool {
+	return newLimitedPool(h, inner, isLocal, Limits{MaxIdleConns: 2})
+}
+
+func newLimitedPool(h Host, inner driver.Connector, isLocal bool, limits Limits) *Pool {
 	p := new(Pool)
+	if n := limits.MaxOpenConns; n > 0 {
+		p.Slots = rwlock.NewLock("slots", n)
+	}
 	p.Open(&Connector{
 		Inner:   inner,
 		Config:  Config{Engine: &Engine{KeepFrom: func(driver.Conn) int { return 0 }}, Logger: slog.New(slog.DiscardHandler), StmtCache: 2},
@@ -58,7 +65,8 @@ func newPool(h Host, inner driver.Connector, isLocal bool) *Pool {
 		Schema:  new(atomic.Int64),
 		Timeout: time.Minute,
 		IsLocal: isLocal,
-	}, Limits{MaxIdleConns: 2})
+		Limited: limits.MaxOpenConns > 0,
+	}, limits)
 	return p
 }
 

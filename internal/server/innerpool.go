@@ -24,6 +24,8 @@ type innerPool struct {
 	out    bool       // it is drawn, or is being opened
 	home   *sql.Conn  // what it is in the sql.DB, if it was drawn when it moved; else nil
 	closed bool       // while there was no sql.DB
+
+	shelf shelf
 }
 
 // db returns the sql.DB.
@@ -79,20 +81,37 @@ func (ip *innerPool) draw(ctx context.Context) (Lease, error) {
 		ip.putLone(sc)
 		return ip.draw(ctx)
 	}
-	return Lease{lone: ip, Conn: sc}, nil
+	return Lease{pool: ip, lone: true, Conn: sc}, nil
 }
 
+// drawFromDB takes one of the sql.DB, or of the shelf. Where their number is limited, it waits for no
+// connection in the sql.DB while one lies on the shelf.
 func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
+	if sc := ip.shelf.take(); sc != nil {
+		return Lease{pool: ip, Conn: sc}, nil
+	}
+	if ip.limits.MaxOpenConns > 0 {
+		ip.shelf.wants()
+		defer ip.shelf.wantsNoMore()
+	}
 	conn, err := ip.db().Conn(ctx)
 	if err != nil {
 		return Lease{}, err
 	}
-	d := Lease{home: conn}
+	d := Lease{pool: ip}
 	if err := conn.Raw(func(dc any) error { d.Conn = dc.(*Conn); return nil }); err != nil {
 		conn.Close()
 		return Lease{}, err
 	}
+	d.Conn.inDB, d.Conn.shelfRound = conn, ip.shelf.round.Load()
 	return d, nil
+}
+
+// putBack ends drawFromDB.
+func (ip *innerPool) putBack(sc *Conn) {
+	if !ip.shelf.put(sc) {
+		sc.inDB.Close()
+	}
 }
 
 // takeLone takes out the lone connection, if it is to be had. If it is nil, the caller is to open it.
@@ -122,7 +141,7 @@ func (ip *innerPool) openLone(ctx context.Context) (Lease, error) {
 	}
 	sc := ci.(*Conn)
 	if ip.keepLone(sc) {
-		return Lease{lone: ip, Conn: sc}, nil
+		return Lease{pool: ip, lone: true, Conn: sc}, nil
 	}
 	ip.connector.opened.Store(sc)
 	defer ip.connector.closeOpened() // the sql.DB had another
@@ -160,6 +179,7 @@ func (ip *innerPool) putLone(sc *Conn) {
 
 // close closes all connections, those that are drawn when they are given back.
 func (ip *innerPool) close() (err error) {
+	ip.shelf.wants()
 	sc, db := ip.end()
 	if db != nil {
 		return db.Close()

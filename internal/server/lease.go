@@ -2,15 +2,14 @@ package server
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 )
 
 // A Lease is a server connection that is taken out of the pool.
 type Lease struct {
-	home *sql.Conn
-	lone *innerPool // that Conn is the lone connection of; then home is nil
+	pool *innerPool
+	lone bool // Conn is the lone connection of the pool
 	Conn *Conn
 
 	// MayBeStale tells that the connection has been in the pool, where it may
@@ -49,11 +48,11 @@ func (d Lease) GiveBack() {
 
 // goBack puts the connection back into the pool, which closes it if it is broken.
 func (d Lease) goBack() {
-	if d.lone != nil {
-		d.lone.putLone(d.Conn)
-		return
+	if d.lone {
+		d.pool.putLone(d.Conn)
+	} else {
+		d.pool.putBack(d.Conn)
 	}
-	d.home.Close()
 }
 
 // Discard closes the connection.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -15,19 +16,34 @@ type Pool struct {
 	Slots *rwlock.Lock // one for each connection that may be drawn; nil: no limit
 
 	inner     innerPool
+	shown     sync.Once   // the sql.DB is, to the program
 	connected atomic.Bool // the first connection has been drawn, or is being opened
 }
 
 // Open prepares the pool for its use, and opens no connection.
 func (p *Pool) Open(c *Connector, limits Limits) {
 	p.inner.connector, p.inner.limits = c, limits
+	if !limits.mayShelve() {
+		p.inner.shelf.wants()
+	}
 	if !c.IsLocal || !limits.mayBeLone() {
 		p.inner.db()
 	}
 }
 
-// DB returns the sql.DB that has the connections.
-func (p *Pool) DB() *sql.DB { return p.inner.db() }
+// DB returns the sql.DB that has the connections. From then on all are there, and none on the shelf.
+func (p *Pool) DB() *sql.DB {
+	p.shown.Do(p.inner.shelf.wants)
+	return p.inner.db()
+}
+
+// Stats returns the statistics of the connections.
+func (p *Pool) Stats() sql.DBStats {
+	st := p.inner.db().Stats()
+	free := min(p.inner.shelf.len(), st.InUse)
+	st.InUse, st.Idle = st.InUse-free, st.Idle+free
+	return st
+}
 
 // HasDB tells whether there is need for one already.
 func (p *Pool) HasDB() bool { return p.inner.made.Load() != nil }
@@ -44,6 +60,8 @@ func (p *Pool) ClaimFirst() bool { return p.connected.CompareAndSwap(false, true
 // CloseIdle closes the connections that nobody uses, and returns how many are left.
 func (p *Pool) CloseIdle() (left int) {
 	db := p.inner.db()
+	p.inner.shelf.wants()
+	defer p.inner.shelf.wantsNoMore()
 	db.SetMaxIdleConns(0)
 	left = db.Stats().OpenConnections
 	db.SetMaxIdleConns(p.inner.limits.MaxIdleConns)

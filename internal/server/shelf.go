@@ -1,0 +1,112 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// A shelf has connections that come from the sql.DB of an innerPool, are drawn as far as that knows,
+// and are free. To draw a connection from a sql.DB and to put it back is a tenth of a small read
+// by itself, and where two processors do so at the same time, a third.
+//
+// No connection stays on the shelf for longer than shelfTime: then it goes back to the sql.DB, whose limits
+// of time and number are for it to keep. It does at once while somebody waits there for
+// a connection, or wants the sql.DB itself. To miss neither, both sides look after they have said
+// what they do: put, after a connection is on its place; wants, after wanted is counted.
+type shelf struct {
+	places [shelfPlaces]atomic.Pointer[Conn]
+	wanted atomic.Int32  // who wants the connections in the sql.DB; while it is not 0, none stays here
+	timed  atomic.Bool   // a timer is going to clear the shelf
+	round  atomic.Uint32 // counts the times that it has
+}
+
+const (
+	shelfPlaces = 8
+	shelfTime   = 100 * time.Millisecond
+)
+
+// mayShelve tells whether the limits leave room for the shelf.
+func (l Limits) mayShelve() bool {
+	const short = 10 * shelfTime
+	isLong := func(d time.Duration) bool { return d <= 0 || d >= short }
+	return l.MaxIdleConns > 0 && isLong(l.ConnMaxLifetime) && isLong(l.ConnMaxIdleTime)
+}
+
+// take takes a connection, if there is one; else it returns nil. As in a sql.DB, the one that was given
+// back last comes first, where they do not come and go at the same time.
+func (s *shelf) take() *Conn {
+	for i := range s.places {
+		if sc := s.takeFrom(shelfPlaces - 1 - i); sc != nil {
+			return sc
+		}
+	}
+	return nil
+}
+
+func (s *shelf) takeFrom(i int) *Conn {
+	if sc := s.places[i].Load(); sc != nil && s.places[i].CompareAndSwap(sc, nil) {
+		return sc
+	}
+	return nil
+}
+
+// put puts a connection there, if it may stay.
+func (s *shelf) put(sc *Conn) bool {
+	if s.wanted.Load() != 0 || sc.shelfRound != s.round.Load() || !sc.IsValid() || !s.place(sc) {
+		return false
+	}
+	s.placed()
+	return true
+}
+
+// placed is called when a connection is on its place.
+func (s *shelf) placed() {
+	if s.wanted.Load() != 0 {
+		s.clear()
+	} else if !s.timed.Load() && s.timed.CompareAndSwap(false, true) {
+		time.AfterFunc(shelfTime, s.endRound)
+	}
+}
+
+func (s *shelf) place(sc *Conn) bool {
+	for i := range s.places {
+		if s.places[i].Load() == nil && s.places[i].CompareAndSwap(nil, sc) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants clears the shelf, and keeps it so until wantsNoMore.
+func (s *shelf) wants() {
+	s.wanted.Add(1)
+	s.clear()
+}
+
+func (s *shelf) wantsNoMore() { s.wanted.Add(-1) }
+
+// endRound lets each connection pass through the sql.DB once: those on the shelf now, the others when they are
+// given back.
+func (s *shelf) endRound() {
+	s.timed.Store(false)
+	s.round.Add(1)
+	s.clear()
+}
+
+func (s *shelf) clear() {
+	for i := range s.places {
+		if sc := s.takeFrom(i); sc != nil {
+			sc.inDB.Close()
+		}
+	}
+}
+
+// len returns how many connections are there.
+func (s *shelf) len() (n int) {
+	for i := range s.places {
+		if s.places[i].Load() != nil {
+			n++
+		}
+	}
+	return n
+}
