@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -87,7 +88,11 @@ func (ip *innerPool) draw(ctx context.Context) (Lease, error) {
 // drawFromDB takes one of the sql.DB, or of the shelf. Where their number is limited, it waits for no
 // connection in the sql.DB while one lies on the shelf.
 func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
-	if sc := ip.shelf.take(); sc != nil {
+	sc := ip.shelf.take()
+	if sc == nil && ip.isCrowded() {
+		sc = ip.shelf.await(ctx)
+	}
+	if sc != nil {
 		return Lease{pool: ip, Conn: sc}, nil
 	}
 	if ip.limits.MaxOpenConns > 0 {
@@ -103,8 +108,23 @@ func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
 		conn.Close()
 		return Lease{}, err
 	}
-	d.Conn.inDB, d.Conn.shelfRound = conn, ip.shelf.round.Load()
+	ip.come(d.Conn, conn)
 	return d, nil
+}
+
+// come notes that a connection was drawn from the sql.DB.
+func (ip *innerPool) come(sc *Conn, conn *sql.Conn) {
+	sc.inDB, sc.shelfRound = conn, ip.shelf.round.Load()
+}
+
+// isCrowded tells whether so many connections to a local database are in use that one more would come
+// to nothing but to wait for a processor.
+func (ip *innerPool) isCrowded() bool {
+	if !ip.connector.IsLocal || ip.limits.MaxOpenConns > 0 || ip.shelf.isWanted() {
+		return false
+	}
+	st := ip.db().Stats()
+	return st.Idle == 0 && st.InUse >= 2+2*runtime.GOMAXPROCS(0)
 }
 
 // putBack ends drawFromDB.
@@ -171,7 +191,8 @@ func (ip *innerPool) putLone(sc *Conn) {
 	ip.mu.Unlock()
 	switch {
 	case home != nil:
-		home.Close()
+		ip.come(sc, home)
+		ip.putBack(sc)
 	case !stays && sc != nil:
 		sc.Close()
 	}

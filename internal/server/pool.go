@@ -23,6 +23,7 @@ type Pool struct {
 // Open prepares the pool for its use, and opens no connection.
 func (p *Pool) Open(c *Connector, limits Limits) {
 	p.inner.connector, p.inner.limits = c, limits
+	p.inner.shelf.handed = make(chan *Conn)
 	if !limits.mayShelve() {
 		p.inner.shelf.wants()
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,8 @@ import (
 type shelf struct {
 	places [shelfPlaces]atomic.Pointer[Conn]
 	wanted atomic.Int32  // who wants the connections in the sql.DB; while it is not 0, none stays here
+	awaits atomic.Int32  // who is in await
+	handed chan *Conn    // to them
 	timed  atomic.Bool   // a timer is going to clear the shelf
 	round  atomic.Uint32 // counts the times that it has
 }
@@ -23,6 +26,7 @@ type shelf struct {
 const (
 	shelfPlaces = 8
 	shelfTime   = 100 * time.Millisecond
+	awaitTime   = 500 * time.Microsecond // about what it takes to open a SQLite file
 )
 
 // mayShelve tells whether the limits leave room for the shelf.
@@ -52,7 +56,13 @@ func (s *shelf) takeFrom(i int) *Conn {
 
 // put puts a connection there, if it may stay.
 func (s *shelf) put(sc *Conn) bool {
-	if s.wanted.Load() != 0 || sc.shelfRound != s.round.Load() || !sc.IsValid() || !s.place(sc) {
+	if s.isWanted() || sc.shelfRound != s.round.Load() || !sc.IsValid() {
+		return false
+	}
+	if s.hand(sc) {
+		return true
+	}
+	if !s.place(sc) {
 		return false
 	}
 	s.placed()
@@ -61,7 +71,7 @@ func (s *shelf) put(sc *Conn) bool {
 
 // placed is called when a connection is on its place.
 func (s *shelf) placed() {
-	if s.wanted.Load() != 0 {
+	if s.isWanted() {
 		s.clear()
 	} else if !s.timed.Load() && s.timed.CompareAndSwap(false, true) {
 		time.AfterFunc(shelfTime, s.endRound)
@@ -76,6 +86,39 @@ func (s *shelf) place(sc *Conn) bool {
 	}
 	return false
 }
+
+// await waits for a connection that is given back, rather than to have another opened. A processor that
+// was taken away in the middle of many a statement leaves as many connections in use; to open
+// more for the others, and to close them again, would take more of it than their statements. It
+// returns nil if none has come in the time in which one can be opened.
+func (s *shelf) await(ctx context.Context) *Conn {
+	s.awaits.Add(1)
+	defer s.awaits.Add(-1)
+	timer := time.NewTimer(awaitTime)
+	defer timer.Stop()
+	select {
+	case sc := <-s.handed:
+		return sc
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// hand gives a connection to somebody in await.
+func (s *shelf) hand(sc *Conn) bool {
+	if s.awaits.Load() == 0 {
+		return false
+	}
+	select {
+	case s.handed <- sc:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *shelf) isWanted() bool { return s.wanted.Load() != 0 }
 
 // wants clears the shelf, and keeps it so until wantsNoMore.
 func (s *shelf) wants() {

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -180,4 +182,51 @@ func TestShelfLosesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCrowdIsNotJoined: where many connections to a local database are in use, the next caller has the first that is
+// given back, and another is opened only if none is in the time in which that could be done.
+func TestCrowdIsNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fakedriver.NewServer(fakedriver.Full())
+		p := newLimitedPool(newHost(), s.Connector(), true, Limits{MaxIdleConns: 2})
+		var crowd []Lease
+		draw := func(ctx context.Context) (time.Duration, error) {
+			start := time.Now()
+			d, err := p.Connect(ctx)
+			if err == nil {
+				crowd = append(crowd, d)
+			}
+			return time.Since(start), err
+		}
+		for range 2 + 2*runtime.GOMAXPROCS(0) {
+			if waited, err := draw(t.Context()); waited != 0 || err != nil {
+				t.Fatalf("connection %d came after %v: %v", len(crowd)+1, waited, err)
+			}
+		}
+		opened := s.Open()
+		go func() {
+			time.Sleep(awaitTime / 2)
+			crowd[0].GiveBack()
+		}()
+		if waited, err := draw(t.Context()); waited != awaitTime/2 || err != nil || s.Open() != opened {
+			t.Errorf("beside %d connections in use the next came after %v, and %d are open: %v", opened, waited, s.Open(), err)
+		}
+		if waited, err := draw(t.Context()); waited != awaitTime || err != nil || s.Open() != opened+1 {
+			t.Errorf("where none is given back, the next came after %v, and %d are open: %v", waited, s.Open(), err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(awaitTime/2, cancel)
+		if waited, err := draw(ctx); waited != awaitTime/2 || err != context.Canceled {
+			t.Errorf("a context that ends while one is awaited leaves %v after %v", err, waited)
+		}
+		for _, d := range crowd[1:] {
+			d.GiveBack()
+		}
+		must(t, p.Close())
+		if n := s.Open(); n != 0 {
+			t.Errorf("%d connections are open at the end", n)
+		}
+		time.Sleep(2 * shelfTime)
+	})
 }
