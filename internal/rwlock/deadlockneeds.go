@@ -125,7 +125,7 @@ func (s *search) slotNeed(of slotOf) (n slotNeed) {
 // not be asked for whom others wait who came before it; but if it has a hold here itself,
 // these may wait for that.
 func (s *search) needTurn(n *node, l *Lock, h *Hold) {
-	for o := l.queue.head(); o != h && o.ahead; o = o.next {
+	for o := l.queue.head(); l.comesBefore(o, h) && o.ahead; o = o.next {
 		if o.wait.looked && l.outOfTurn(h, o) && (s.turns || o.keepsTurn(h)) {
 			s.needWaiter(n, l, h, o)
 		}
@@ -133,7 +133,7 @@ func (s *search) needTurn(n *node, l *Lock, h *Hold) {
 	if !s.turns || h.mode == Exclusive && l.queue.groups == 0 && !l.hasOfLine(h.Owner) {
 		return
 	}
-	for o := h.prev; o != nil && !o.ahead; o = o.prev {
+	for o := l.lastBefore(h); o != nil && !o.ahead; o = o.prev {
 		if !o.wait.looked || !l.outOfTurn(h, o) {
 			continue
 		}

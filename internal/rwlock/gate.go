@@ -127,12 +127,18 @@ func (w *waiter) advance(pending []*waiter) []*waiter {
 
 // goOn moves the waiter to a stage.
 func (w *waiter) goOn(to stage) {
+	was := make([]*holdList, 0, 4) // on the stack
 	for _, p := range w.places {
 		p.lock.queue.count(p.lock, p.hold, -1)
+		was = append(was, p.lock.listOf(p.hold))
 	}
 	w.stage = to
-	for _, p := range w.places {
+	for i, p := range w.places {
 		p.lock.queue.count(p.lock, p.hold, 1)
+		if now := p.lock.listOf(p.hold); now != was[i] {
+			was[i].remove(p.hold)
+			now.insertInTurn(p.hold)
+		}
 	}
 }
 

@@ -225,6 +225,24 @@ func (q *holdList) insert(h *Hold) {
 	for next != nil && next.ahead {
 		next = next.next
 	}
+	q.insertBefore(h, next)
+}
+
+// insertInTurn puts h, which has a place in a queue by when it came, before those that come after it.
+func (q *holdList) insertInTurn(h *Hold) {
+	if q.last == nil || h.isBehind(q.last) {
+		q.append(h)
+		return
+	}
+	next := q.first
+	for h.isBehind(next) {
+		next = next.next
+	}
+	q.insertBefore(h, next)
+}
+
+// insertBefore puts h before next, or at the end if that is nil.
+func (q *holdList) insertBefore(h, next *Hold) {
 	if next == nil {
 		q.append(h)
 		return

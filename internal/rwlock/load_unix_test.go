@@ -54,6 +54,12 @@ var crowds = map[string]crowdOf{
 		serve := waitAll(t, n, func() int { return gate.Len() + 1 }, func(int) error { return writeAtGate(table, gate) })
 		return func() { h.Release(); serve() }
 	},
+	"writers of one user who holds its lock for longer than the gate": func(t *testing.T, n int) func() {
+		table, gate := rwlock.NewTable(), rwlock.NewGate("gate")
+		h, user := mustTry(t, gate.Acquire, exclusive), mustTry(t, keyOf(table, "user"), exclusive)
+		serve := waitAll(t, n, gate.Len, func(int) error { return writeAtGate(table, gate) })
+		return func() { h.Release(); user.Release(); serve() }
+	},
 	"statements that wait for a slot, each awaited": func(t *testing.T, n int) func() {
 		table, pool := rwlock.NewTable(), rwlock.NewLock("pool", 20)
 		var holds [20]rwlock.Hold

@@ -104,7 +104,7 @@ func (l *Lock) obstacle(h *Hold) *Hold {
 	if l.queue.empty() || !h.ahead && (h.mode == Shared && l.queue.closed == 0 || l.queue.alone(l, h)) {
 		return nil
 	}
-	for o := l.queue.head(); o != nil && o != h; o = o.next {
+	for o := l.queue.head(); l.comesBefore(o, h); o = o.next {
 		if l.outOfTurn(h, o) {
 			return o
 		}
@@ -164,7 +164,7 @@ func (l *Lock) othersWait(h *Hold) bool {
 			return true
 		}
 	}
-	for o := l.queue.head(); o != h; o = o.next {
+	for o := l.queue.head(); l.comesBefore(o, h); o = o.next {
 		if l.outOfTurn(h, o) {
 			return true
 		}
@@ -324,7 +324,7 @@ func (l *Lock) promote(h *Hold) bool {
 	if h.ahead {
 		return false
 	}
-	l.queue.remove(h)
+	l.listOf(h).remove(h)
 	l.queue.insert(h)
 	h.ahead = true
 	return true

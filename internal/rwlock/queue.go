@@ -3,9 +3,13 @@ package rwlock
 // queue is who waits for a lock without a limit: first those ahead, then the others, each as
 // they came. A lock has none until somebody waits for it, and keeps it then.
 //
+// Who lets all pass at a gate, and is not ahead, is not in the list but in passed, in the order in which they
+// came: where the requests of one user are many, they are. A look at the queue need not look at each of them.
+//
 // The counts keep what is asked of a long queue from being looked for in it.
 type queue struct {
 	holdList
+	passed holdList
 	groups int32 // how many may have to wait for another lock when it is their turn: see ofGroup
 	closed int32 // how many are exclusive, and do not let pass who comes later and is shared
 	firm   int32 // how many do not let pass whoever comes later
@@ -15,9 +19,9 @@ type queue struct {
 	active [2]int32
 }
 
-func (q *queue) empty() bool { return q == nil || q.first == nil }
+func (q *queue) empty() bool { return q == nil || q.first == nil && q.passed.first == nil }
 
-// head returns the first, or nil.
+// head returns the first of the list, or nil.
 func (q *queue) head() *Hold {
 	if q == nil {
 		return nil
@@ -64,6 +68,40 @@ func (w *waiter) ofGroup(l *Lock) bool {
 	return w.several() && (w.stage == ungated || !l.isGate())
 }
 
+// listOf returns the list that h, which is in the queue, belongs into.
+func (l *Lock) listOf(h *Hold) *holdList {
+	if l.isPassed(h) {
+		return &l.queue.passed
+	}
+	return &l.queue.holdList
+}
+
+func (l *Lock) isPassed(h *Hold) bool {
+	return l.isGate() && h.wait != nil && !h.ahead && h.wait.letsAllPass(l)
+}
+
+// isBehind reports whether h comes after o, which is in the same queue.
+func (h *Hold) isBehind(o *Hold) bool {
+	return h.wait == nil || !h.ahead && (o.ahead || o.wait.nth < h.wait.nth)
+}
+
+// comesBefore reports whether o, which a look through the list has come to, comes before h.
+func (l *Lock) comesBefore(o, h *Hold) bool {
+	return o != nil && o != h && !(l.isPassed(h) && o.isBehind(h))
+}
+
+// lastBefore returns the last in the list that comes before h; nil if there is none.
+func (l *Lock) lastBefore(h *Hold) *Hold {
+	if !l.isPassed(h) {
+		return h.prev
+	}
+	o := (*Hold)(nil)
+	for next := l.queue.first; l.comesBefore(next, h); next = next.next {
+		o = next
+	}
+	return o
+}
+
 // enqueue makes h, which is claimed and in no list, wait.
 func (l *Lock) enqueue(h *Hold, w *waiter) {
 	if !l.awaited() {
@@ -97,7 +135,7 @@ func (l *Lock) dequeue(h *Hold) {
 		s.dequeue(h)
 	} else {
 		l.queue.count(l, h, -1)
-		l.queue.remove(h)
+		l.listOf(h).remove(h)
 		h.noted = false
 	}
 	h.wait = nil

@@ -50,8 +50,8 @@ func (b *Batch) Take(may func(ride any) bool) (ride any) {
 	return nil
 }
 
-// fewInTurn is how many Take looks at of those that have had their turn.
-const fewInTurn = 2
+// Of those that have had their turn, Take looks at no more, and tries to take no more.
+const lookedAtInTurn, fewInTurn = 16, 2
 
 // inTurn appends those that Take looks at.
 func (b *Batch) inTurn(found []*waiter, may func(ride any) bool) []*waiter {
@@ -60,15 +60,28 @@ func (b *Batch) inTurn(found []*waiter, may func(ride any) bool) []*waiter {
 		return nil
 	}
 	defer l.shard.mu.Unlock()
-	for h := l.queue.head(); h != nil; h = h.next {
-		w := h.wait
-		passed := w.letsAllPass(l)
-		if w.ride != nil && (!passed || len(found) < fewInTurn) && may(w.ride) {
+	if l.queue == nil {
+		return nil
+	}
+	look := func(h *Hold) {
+		if w := h.wait; w.ride != nil && may(w.ride) {
 			found = append(found, w)
 		}
-		if !passed {
+	}
+	first := l.queue.first
+	for first != nil && first.wait.letsAllPass(l) {
+		first = first.next // one ahead
+	}
+	looked := 0
+	for h := l.queue.passed.first; h != nil && looked < lookedAtInTurn && len(found) < fewInTurn; h = h.next {
+		if first != nil && h.isBehind(first) {
 			break
 		}
+		looked++
+		look(h)
+	}
+	if first != nil {
+		look(first)
 	}
 	return found
 }

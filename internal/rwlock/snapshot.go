@@ -119,8 +119,18 @@ func (l *Lock) eachWaiting(f func(*Hold)) {
 		s.inTurn(f)
 		return
 	}
-	for h := l.queue.head(); h != nil; h = h.next {
+	if l.queue == nil {
+		return
+	}
+	passed := l.queue.passed.first
+	for h := l.queue.first; h != nil; h = h.next {
+		for ; passed != nil && h.isBehind(passed); passed = passed.next {
+			f(passed)
+		}
 		f(h)
+	}
+	for ; passed != nil; passed = passed.next {
+		f(passed)
 	}
 }
 
@@ -139,5 +149,5 @@ func (l *Lock) waiters() int {
 	if l.queue == nil {
 		return 0
 	}
-	return l.queue.len()
+	return l.queue.len() + l.queue.passed.len()
 }

@@ -91,7 +91,8 @@ func (ps places) blockedByOwn() (at *place, by *Hold) {
 type waiter struct {
 	places places
 	since  stamp
-	owned  bool // some of its holds have an owner; these owners know of the waiter
+	nth    int64 // it came after those that have less; by when it was put into its queues
+	owned  bool  // some of its holds have an owner; these owners know of the waiter
 	slow   func(SlowWait)
 
 	// told says that slow was called, or that another's was for this wait too.
@@ -150,6 +151,10 @@ func (w *waiter) end() {
 	}
 }
 
+// arrivals counts all waiters. It is counted up with the shards of one locked, so in each of its queues
+// they are in the order of their numbers.
+var arrivals atomic.Int64
+
 // contend waits for what cannot be granted at once. It is called with the holds
 // claimed and the shards locked, and unlocks them.
 func contend(ctx context.Context, bound Wait, from stage, ps places) error {
@@ -162,6 +167,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	w := &waiter{
 		places:   slices.Clone(ps),
 		since:    now(),
+		nth:      arrivals.Add(1),
 		stage:    from,
 		givesWay: bound.GivesWay,
 		ride:     bound.Ride,
