@@ -55,7 +55,7 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if err := c.mayRun(op, adm); err != nil {
 		return err
 	}
-	if err := c.clearConnection(op.ctx, st); err != nil {
+	if err := c.spillConnection(op.ctx, st); err != nil {
 		return err
 	}
 	if c.transaction == nil {
@@ -82,8 +82,8 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if err := c.passMore(op.ctx); err != nil {
 		return err
 	}
-	c.makeWay(h, sqlite.WritesRows(st))
-	if err := c.clearDatabase(op, h, req, st, adm.Query); err != nil {
+	c.restWALReaders(h, sqlite.WritesRows(st))
+	if err := c.closeToLeaveWAL(op, h, req, st, adm.Query); err != nil {
 		h.Release()
 		return err
 	}

@@ -85,21 +85,21 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) 
 	return nil // then they are waited for as others' are
 }
 
-// clearConnection spills the rows that are open on a connection of a gated dialect,
+// spillConnection spills the rows that are open on a connection of a gated dialect,
 // before a statement that SQLite would refuse beside them: what begins or ends a
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
-func (c *conn) clearConnection(ctx context.Context, st sqltext.Statement) error {
+func (c *conn) spillConnection(ctx context.Context, st sqltext.Statement) error {
 	if c.backend.Gate == nil || st.Kind == sqltext.Read || c.transactionOnServer() != nil && sqlite.WritesRows(st) {
 		return nil
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
 }
 
-// clearForEnd is clearConnection for the end of a transaction, which cannot be refused.
+// spillForEnd is spillConnection for the end of a transaction, which cannot be refused.
 // There are rows only on a pinned connection: those of other client connections.
-func (c *conn) clearForEnd(kind sqltext.Kind) {
-	err := c.clearConnection(context.Background(), sqltext.Statement{Kind: kind})
+func (c *conn) spillForEnd(kind sqltext.Kind) {
+	err := c.spillConnection(context.Background(), sqltext.Statement{Kind: kind})
 	if err == nil {
 		return
 	}
@@ -172,10 +172,10 @@ func (c *conn) connectFirst(ctx context.Context, g *gate.Gate, mode Mode) {
 	}
 }
 
-// makeWay ends the reads of the WALReaders, and lets none begin, while h has the gate
+// restWALReaders ends the reads of the WALReaders, and lets none begin, while h has the gate
 // for itself, if those would be in the way of the statement. Those of an ordinary write
 // are for one of sqlite.WALReaderWrites only.
-func (c *conn) makeWay(h *locks.Hold, ordinary bool) {
+func (c *conn) restWALReaders(h *locks.Hold, ordinary bool) {
 	g := h.Gate.Gate()
 	if !h.Gate.IsAlone() || ordinary && g.Writes()%sqlite.WALReaderWrites != sqlite.WALReaderWrites-1 {
 		return
@@ -189,13 +189,13 @@ const (
 	clearPause = 10 * time.Millisecond
 )
 
-// clearDatabase makes way for a statement, for which h has the gate, that takes the file
+// closeToLeaveWAL makes way for a statement, for which h has the gate, that takes the file
 // out of WAL mode. SQLite does that only when no other connection has the file open. So
 // readers are sent to the gate, those that have passed by are waited for, and the
 // connections are closed. Some of those readers may themselves come to wait at
 // the gate: then they are let through, and it is tried again, as long as a busy timeout
 // would last.
-func (c *conn) clearDatabase(op *operation, h *locks.Hold, req request, st sqltext.Statement, text string) error {
+func (c *conn) closeToLeaveWAL(op *operation, h *locks.Hold, req request, st sqltext.Statement, text string) error {
 	g := c.backend.Gate
 	if g == nil || c.transactionOnServer() != nil || !sqlite.SetsJournal(st, text) || !sqlite.LeavesWAL(text) {
 		return nil

@@ -186,7 +186,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver
 		if err := c.startTx(&op); err != nil {
 			return err
 		}
-		if err := c.clearConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+		if err := c.spillConnection(ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 			return err
 		}
 		if err := t.begin(&op, c, opts); err != nil {

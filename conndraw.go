@@ -86,7 +86,7 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 func (c *conn) callInner(sc *server.Conn, call func(*server.Conn) error) error {
 	c.resident.Calls.Begin()
 	defer c.resident.Calls.End()
-	return sc.Heed(call(sc))
+	return sc.NoteError(call(sc))
 }
 
 // draw makes sure that c has a server connection.

@@ -244,7 +244,7 @@ func (r *rows) fetch(dest []driver.Value) error {
 // ExplainFetch implements [server.RowsClient].
 func (r *rows) ExplainFetch(err error) error {
 	if sc := r.conn.drawn.Conn; sc != nil {
-		err = sc.Heed(err)
+		err = sc.NoteError(err)
 	}
 	return r.limit.explain(r.inTransaction(err))
 }

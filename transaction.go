@@ -50,7 +50,7 @@ func (t *transaction) begin(op *operation, c *conn, kind rwlock.Kind, readOnly b
 	if err := c.lock(op, &t.hold, request{kind: kind, mode: t.mode(), asksGate: gate}); err != nil {
 		return err
 	}
-	c.makeWay(&t.hold, true)
+	c.restWALReaders(&t.hold, true)
 	begun = true
 	t.tagged = t.hold.HasLock()
 	if t.outer != nil {

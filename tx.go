@@ -94,7 +94,7 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 			t.release()
 			return nil
 		}
-		c.clearForEnd(kind)
+		c.spillForEnd(kind)
 		c.resident.Calls.Begin()
 		err := inner(t.Tx) // if it does not return, nobody uses c any more
 		c.resident.Calls.End()

@@ -117,7 +117,7 @@ func (c *conn) startTx(op *operation) error {
 
 func (t *tx) start(op *operation) error {
 	c := t.conn
-	if err := c.clearConnection(op.ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
+	if err := c.spillConnection(op.ctx, sqltext.Statement{Kind: sqltext.Begin}); err != nil {
 		return err
 	}
 	if err := t.passGate(op); err != nil {
@@ -129,7 +129,7 @@ func (t *tx) start(op *operation) error {
 			t.atGate = nil
 		}
 	}()
-	c.makeWay(t.atGate, true)
+	c.restWALReaders(t.atGate, true)
 	if c.drawn.Conn == nil {
 		defer t.atGate.Gate.StepOut(c.selfOwner())()
 	}

@@ -219,7 +219,7 @@ func (l *Lead) run(exec func() (driver.Result, error)) (res driver.Result, err e
 	if panicked != nil {
 		return nil, ErrAlone
 	}
-	l.stop = l.sc.Heed(err) != nil
+	l.stop = l.sc.NoteError(err) != nil
 	l.lost = l.sc.HasFailed() || errors.Is(err, driver.ErrBadConn)
 	return res, err
 }

@@ -7,8 +7,8 @@ import (
 	"database/sql/driver"
 )
 
-// Heed returns err, and looks whether it makes connections suspect.
-func (sc *Conn) Heed(err error) error {
+// NoteError returns err, and looks whether it makes connections suspect.
+func (sc *Conn) NoteError(err error) error {
 	if err != nil && sc.trust != nil && sc.suspect(err) {
 		sc.trust.Add(1)
 	}
