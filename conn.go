@@ -148,7 +148,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 				return err
 			}
 			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
-			if s.statement.Combines {
+			if s.statement.Combines || c.backend.WAL != nil {
 				s.called = callers.EntryPoint()
 			}
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.transactionOnServer() != nil}

@@ -93,7 +93,7 @@ func (c *conn) debtOf(sc *server.Conn, m walsync.Mark) (d debt) {
 }
 
 // takeDebt returns the debt of the call, for which the caller has to wait when it has left c. The server connection goes back before
-// that, if the call was one of a sql.DB or its like, so that others have it meanwhile.
+// that, if the call was one of a sql.DB, or of a statement or transaction of one, so that others have it meanwhile.
 func (c *conn) takeDebt(from callers.Entry) (d debt) {
 	d, c.debt = c.debt, debt{}
 	if !d.isDue() || c.drawn.Conn == nil || c.pinned != nil || c.transaction != nil || c.raw != nil || c.drawn.Conn.HasRows() {

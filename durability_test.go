@@ -450,6 +450,71 @@ func TestLocksGoBeforeTheSync(t *testing.T) {
 	}
 }
 
+// TestSessionsOutliveTheSync: what was done on a sql.Conn, a statement prepared on it, or a pinned section is on its server
+// connection while it waits for the sync, and after that.
+func TestSessionsOutliveTheSync(t *testing.T) {
+	testdb.NoLeaks(t)
+	s := openSyncing(t, quietDriver(), "", "")
+	ctx := WithUser(context.Background(), "1")
+	const insert = "INSERT INTO log (who) VALUES (?)"
+	other := 0
+	during := func() error { // another write takes a connection that is given back
+		s.beforeSyncs(nil)
+		done := make(chan error, 1)
+		other++
+		go func() {
+			c, err := s.Conn(context.Background())
+			if err == nil {
+				go c.ExecContext(WithUser(context.Background(), "2"), insert, fmt.Sprint("other", other)) // which waits for the next sync
+				for n := 0; n == 0 && err == nil; {
+					err = s.QueryRow("SELECT count(*) FROM log WHERE who = ?", fmt.Sprint("other", other)).Scan(&n)
+				}
+			}
+			done <- err
+			c.Close()
+		}()
+		return <-done
+	}
+	for name, write := range map[string]func(ctx context.Context, c *sql.Conn) error{
+		"text": func(ctx context.Context, c *sql.Conn) error { _, err := c.ExecContext(ctx, insert, "text"); return err },
+		"prepared": func(ctx context.Context, c *sql.Conn) error {
+			stmt, err := c.PrepareContext(ctx, insert)
+			if err != nil {
+				return err
+			}
+			defer stmt.Close()
+			_, err = stmt.ExecContext(ctx, "prepared")
+			return err
+		},
+		"Tx": func(ctx context.Context, c *sql.Conn) error {
+			return inTx(ctx, c, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, insert, "Tx"); return err })
+		},
+		"prepared in a Tx": func(ctx context.Context, c *sql.Conn) error {
+			return inTx(ctx, c, func(tx *sql.Tx) error {
+				stmt, err := tx.PrepareContext(ctx, insert)
+				if err == nil {
+					_, err = stmt.ExecContext(ctx, "prepared in a Tx")
+				}
+				return err
+			})
+		},
+	} {
+		must(t, onOneConn(ctx, s.DB, func(c *sql.Conn) error {
+			must(t, c.PingContext(ctx))
+			s.beforeSyncs(during)
+			if err := write(ctx, c); err != nil {
+				return err
+			}
+			var who string
+			err := c.QueryRowContext(ctx, "SELECT who FROM log WHERE id = last_insert_rowid()").Scan(&who)
+			if who != name {
+				t.Errorf("%s: last_insert_rowid is that of %q", name, who)
+			}
+			return err
+		}))
+	}
+}
+
 // TestContextEndsTheWaitForASync: the call ends with its error, and the commit stays.
 func TestContextEndsTheWaitForASync(t *testing.T) {
 	testdb.NoLeaks(t)

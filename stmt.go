@@ -26,7 +26,7 @@ type stmt struct {
 	statement sqltext.Statement // what the text tells
 	inner     *server.Kept      // on conn.drawn, and then the stmt is in conn.stmts; else nil
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
-	called    callers.Entry     // what it was prepared on; not known where there is no gate
+	called    callers.Entry     // what it was prepared on; known if that may matter
 	inputs    int               // how many arguments it takes; -1 if the driver does not tell
 }
 
@@ -40,7 +40,7 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res d
 			c.noteEntry(&op, s.text)
 		}
 		res, err = c.exec(&op, s, s.text, args)
-		d = c.takeDebt(op.called)
+		d = c.takeDebt(s.called)
 		return err
 	})
 	if err = c.repay(ctx, &d, err); err != nil {
