@@ -22,6 +22,7 @@ import (
 type engine struct {
 	name    string
 	driver  string
+	options string // of dblocker's
 	server  bool   // not in this process
 	journal string // in which readers and writers wait for each other; else ""
 	waits   bool   // its driver returns no earlier than the server has ended a cancelled statement
@@ -32,6 +33,7 @@ type engine struct {
 	trigger   string // enters the ID of each write in the journal
 	begin     string // of a read-write transaction in SQL
 	mark      string // for the first argument of a statement
+	bound     string // is bump, with ID and user as arguments; "" if that is not easily said
 	returning string // writes, and returns the register; with user and ID
 	slow      string // is true after some 50 ms; to be added to a WHERE
 
@@ -47,8 +49,9 @@ type engine struct {
 const bump = "UPDATE registers SET n = n + 1, trail = concat('%[2]s', substr(trail, 1, 186)) WHERE id = '%[1]d'"
 
 var engines = []*engine{
-	sqlite("sqlite", ""),
-	sqlite("sqlite without WAL", "DELETE"),
+	sqlite("sqlite", "", ""),
+	sqlite("sqlite without WAL", "DELETE", ""),
+	sqlite("sqlite with group sync", "", "&durability=group"),
 	{
 		name:   "postgres",
 		driver: "postgres",
@@ -90,11 +93,12 @@ var engines = []*engine{
 	},
 }
 
-// sqlite is the engine with a journal mode; "" is the default, WAL.
-func sqlite(name, journal string) *engine {
+// sqlite is the engine with a journal mode, "" is the default, WAL; and with options.
+func sqlite(name, journal, options string) *engine {
 	return &engine{
 		name:    name,
 		driver:  "sqlite3",
+		options: options,
 		journal: journal,
 		waits:   true,
 		open: func(t testing.TB) (string, *testdb.PrivateServer) {
@@ -104,11 +108,15 @@ func sqlite(name, journal string) *engine {
 			if journal != "" {
 				params = "?_busy_timeout=0&_journal_mode=" + journal
 			}
-			return testdb.SQLite(t) + params + "&_synchronous=off", nil
+			if options == "" {
+				params += "&_synchronous=off"
+			}
+			return testdb.SQLite(t) + params, nil
 		},
 		trigger:   "CREATE TRIGGER enter AFTER UPDATE ON registers BEGIN INSERT INTO journal VALUES (substr(new.trail, 1, 6)); END",
 		begin:     "BEGIN IMMEDIATE",
 		mark:      "?",
+		bound:     "UPDATE registers SET n = n + 1, trail = concat(?, substr(trail, 1, 186)) WHERE id = ?",
 		returning: bump + " RETURNING n, trail",
 		slow:      " AND (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) SELECT COUNT(*) FROM c) > 0",
 		allowed:   sqliteFault,

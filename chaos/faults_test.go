@@ -48,6 +48,7 @@ func (w *world) kill() {
 func (w *world) reopen() {
 	i := w.rng.IntN(handles)
 	old := w.open[i].Swap(w.newHandle(lockTimeout, connections[i]))
+	w.countCombined(old)
 	w.calls.do("DB.Close", old.Close) // which reports idle connections that had been killed
 	w.closed = append(w.closed, old)
 	w.faults["close"]++

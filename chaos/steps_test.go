@@ -28,6 +28,7 @@ var steps = []func(*request){
 	(*request).rewriteRaw,
 	(*request).rewriteTwo,
 	(*request).parallel,
+	(*request).burst,
 	(*request).lock, (*request).rlock, (*request).tryLock, (*request).do, (*request).lockTwo,
 	(*request).untagged, (*request).untagged,
 }
@@ -273,6 +274,9 @@ func (r *request) write() { r.writeOnce("Exec") }
 
 func (r *request) writeOnce(what string) error {
 	return r.exec(what, func(ctx context.Context, id string) (sql.Result, error) {
+		if r.engine.bound != "" && r.rng.IntN(4) > 0 { // a text that comes again may be combined with others
+			return r.db.ExecContext(ctx, r.engine.bound, id, fmt.Sprint(r.user))
+		}
 		return r.db.ExecContext(ctx, fmt.Sprintf(bump, r.user, id))
 	})
 }
@@ -534,16 +538,29 @@ func (r *request) abandon(conn *sql.Conn) {
 
 // parallel does two things at a time, each as an owner of its own.
 func (r *request) parallel() {
+	steps := []func(*request){(*request).read, (*request).write, (*request).rewrite, (*request).readLoop}
+	r.atOnce(2, func(_ int, part *request) { choose(part.rng, steps)(part) })
+}
+
+// burst writes for all users at once, so that on SQLite one runs the statements of those who wait.
+func (r *request) burst() {
+	r.atOnce(users, func(user int, part *request) {
+		part.user, part.ctx = user, dblocker.WithUser(part.ctx, part.tag(user))
+		part.write()
+	})
+}
+
+// atOnce does n things at a time, each as an owner of its own.
+func (r *request) atOnce(n int, do func(i int, part *request)) {
 	done := make(chan any)
-	parts := []func(*request){(*request).read, (*request).write, (*request).rewrite, (*request).readLoop}
-	for range 2 {
-		part, step := r.fork(), choose(r.rng, parts)
+	for i := range n {
+		part := r.fork()
 		go func() {
 			defer func() { done <- recover() }()
-			step(part)
+			do(i, part)
 		}()
 	}
-	for range 2 {
+	for range n {
 		if p := <-done; p != nil && p != errOops {
 			panic(p)
 		}

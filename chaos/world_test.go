@@ -55,6 +55,7 @@ type world struct {
 	violations []string
 	sum        certainty
 	faults     map[string]int
+	combined   int64 // calls, of handles that were closed
 }
 
 func newWorld(t testing.TB, e *engine, seed uint64, locking bool) *world {
@@ -85,7 +86,7 @@ func newWorld(t testing.TB, e *engine, seed uint64, locking bool) *world {
 
 // newHandle opens the database through dblocker.
 func (w *world) newHandle(lockTimeout time.Duration, connections int) *sql.DB {
-	db, err := sql.Open("dblocker", fmt.Sprintf("%s?lock_timeout=%v&self_wait=1s&max_open_conns=%d:%s", w.engine.driver, lockTimeout, connections, w.dsn))
+	db, err := sql.Open("dblocker", fmt.Sprintf("%s?lock_timeout=%v&self_wait=1s&max_open_conns=%d%s:%s", w.engine.driver, lockTimeout, connections, w.engine.options, w.dsn))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -250,9 +251,22 @@ func (w *world) verdict(j journal) []string {
 }
 
 // report says how much has been tried.
+// countCombined counts the calls that were combined on a handle.
+func (w *world) countCombined(db *sql.DB) {
+	if stats, err := dblocker.Stats(db); err == nil {
+		w.combined += stats.Combined
+	}
+}
+
 func (w *world) report() {
 	ended, longest := w.calls.counts()
 	w.t.Logf("certain: %d reads, %d writes, %d writes without an answer that had taken effect; %d more without one and without effect; %d critical sections",
 		w.sum.reads, w.sum.writes, w.sum.resolved, w.sum.dropped, w.monitor.entered)
+	for i := range w.open {
+		w.countCombined(w.open[i].Load())
+	}
+	if w.combined > 0 {
+		w.t.Logf("%d calls were combined", w.combined)
+	}
 	w.t.Logf("calls: %v; the longest took %v; faults: %v", ended, longest.Round(time.Millisecond), w.faults)
 }
