@@ -127,6 +127,19 @@ func (c *conn) saves() bool { return c.backend.Combining.SharesSync() || c.backe
 // tell, but its functions on the stack do.
 func (c *conn) noteEntry(op *operation, query string) {
 	if g := c.backend.Gate; g != nil && c.transaction == nil && g.IsBusy() && c.saves() && c.db.texts.Classify(query).Combines {
-		op.called = callers.EntryPoint()
+		op.called = c.entryPoint()
 	}
+}
+
+// entryPoint returns what the program has called.
+func (c *conn) entryPoint() callers.Entry {
+	if c.called == callers.Unknown {
+		c.called = callers.EntryPoint()
+	}
+	return c.called
+}
+
+// mayNeedCalled tells, where database/sql takes c to call it, whether it will perhaps be asked for entryPoint.
+func (c *conn) mayNeedCalled() bool {
+	return c.backend.Gate != nil && c.backend.Gate.IsBusy() && c.saves()
 }

@@ -72,6 +72,8 @@ type conn struct {
 	// to close it. Only database/sql's own calls look at it, which come one after the other.
 	pooled bool
 
+	called callers.Entry // what the program has called that has c until IsValid; Unknown until somebody asks
+
 	goesOn bool // database/sql goes on to use c if the call that is running panics
 	late   late
 	raises *server.PanicError // with which Close panics; else nil
@@ -149,7 +151,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 			}
 			s := &stmt{conn: c, text: query, statement: c.db.texts.Classify(query)}
 			if s.statement.Combines || c.backend.WAL != nil {
-				s.called = callers.EntryPoint()
+				s.called = c.entryPoint()
 			}
 			snd := server.Call{Statement: s.statement, Query: query, InTx: c.transactionOnServer() != nil}
 			err := c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
@@ -172,7 +174,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (prepared drive
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (begun driver.Tx, err error) {
 	op := c.operation(ctx)
 	if c.backend.Combining.HasWaiting() || c.backend.WAL != nil {
-		op.called = callers.EntryPoint()
+		op.called = c.entryPoint()
 	}
 	err = c.callHeld(&op, func() error {
 		t := &tx{called: op.called}
@@ -302,6 +304,9 @@ func (c *conn) leaveToLost(h *locks.Hold) {
 func (c *conn) ResetSession(ctx context.Context) error {
 	if c.pooled { // then it has kept none, and there is nothing that the mutex would guard
 		c.pooled = false
+		if c.mayNeedCalled() {
+			c.called = callers.Taker()
+		}
 		return nil
 	}
 	if err := c.lockCall(); err != nil {
@@ -325,6 +330,7 @@ func (c *conn) IsValid() (valid bool) {
 		return false
 	}
 	c.guard(func() error {
+		c.called = callers.Unknown
 		if c.keepRaw() {
 			valid = c.drawn.Conn.Validate()
 			return nil

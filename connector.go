@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/outerpool"
@@ -69,6 +70,9 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 	c.outer.Opened()
 	cn := &conn{db: &c.handle, backend: b}
 	cn.resident.Conn = (*sweptConn)(cn)
+	if cn.mayNeedCalled() {
+		cn.called = callers.Taker()
+	}
 	return cn, nil
 }
 

@@ -100,7 +100,7 @@ func (c *conn) takeDebt(from callers.Entry) (d debt) {
 		return d
 	}
 	if from == callers.Unknown {
-		from = callers.EntryPoint()
+		from = c.entryPoint()
 	}
 	if from == callers.Handle {
 		c.giveBack()

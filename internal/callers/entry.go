@@ -18,7 +18,21 @@ const (
 // EntryPoint looks for it, for the caller of its caller.
 func EntryPoint() Entry {
 	var pcs [16]uintptr
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
+	if e := firstEntry(pcs[:runtime.Callers(3, pcs[:])]); e != Unknown {
+		return e
+	}
+	return Other
+}
+
+// Taker looks for it where database/sql takes a connection, which is a fifth of the way: for a caller
+// that it has called to make one, or to reset one. Of a wrapper around database/sql's driver it is Unknown.
+func Taker() Entry {
+	var pcs [3]uintptr
+	return firstEntry(pcs[:runtime.Callers(3, pcs[:])])
+}
+
+func firstEntry(pcs []uintptr) Entry {
+	for _, pc := range pcs {
 		known, ok := entries.Load(pc)
 		if !ok {
 			known = entryIn(pc)
@@ -28,7 +42,7 @@ func EntryPoint() Entry {
 			return known.(Entry)
 		}
 	}
-	return Other
+	return Unknown
 }
 
 // entries remembers what is at a program counter: there are a few of them, in database/sql and in what the
@@ -42,9 +56,11 @@ func entryIn(pc uintptr) Entry {
 		frame, more := frames.Next()
 		switch name, ok := strings.CutPrefix(frame.Function, "database/sql.(*"); {
 		case !ok:
+		case name == "DB).exec", name == "DB).prepare", name == "DB).begin", name == "Stmt).connStmt":
+			return Handle
 		case strings.HasPrefix(name, "DB).Exec"), strings.HasPrefix(name, "DB).Prepare"), strings.HasPrefix(name, "DB).BeginTx"), strings.HasPrefix(name, "Stmt).Exec"):
 			return Handle
-		case strings.HasPrefix(name, "Conn)."), strings.HasPrefix(name, "Tx)."):
+		case strings.HasPrefix(name, "DB).Conn."), strings.HasPrefix(name, "Conn)."), strings.HasPrefix(name, "Tx)."):
 			return Other
 		}
 		if !more {
