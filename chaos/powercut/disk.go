@@ -41,6 +41,8 @@ func (d *disk) play(e event) {
 	case wrote, truncated:
 		f := d.files[e.file]
 		f.since = append(f.since, change{d.at, e})
+	case dropped:
+		d.files[e.file].dropped(e.since)
 	case synced:
 		d.files[e.file].synced(e.since)
 	case syncedDir:
@@ -55,6 +57,17 @@ func (f *file) synced(since int) {
 		f.certain = f.since[n].on(f.certain)
 	}
 	f.since = append([]change(nil), f.since[n:]...)
+}
+
+// dropped loses half of what was done before a sync that has failed.
+func (f *file) dropped(since int) {
+	kept := f.since[:0:0]
+	for _, c := range f.since {
+		if c.at >= since || c.at%2 == 0 {
+			kept = append(kept, c)
+		}
+	}
+	f.since = kept
 }
 
 func (d *disk) syncedDir(since int) {

@@ -16,6 +16,11 @@
 // with the plain driver. The database must be whole, what was acknowledged must be there, and of what was not, all
 // or nothing.
 //
+// In some scenes syncs of the log fail, and lose what they were for: then the kernel takes it for written. What is
+// acknowledged must be there even so, and with durability=group nothing is acknowledged until the log was copied
+// into the database, and cut. Between these two the power is not cut: a checkpoint may have copied pages whose commits the
+// disk has only in part.
+//
 // The same writers work in processes that are killed, on mattn/go-sqlite3 and modernc.org/sqlite (kill_test.go): there what was
 // written is there, synced or not.
 //

@@ -179,7 +179,7 @@ func killed(t *testing.T, dsn string, firstKey int, after time.Duration, l *ledg
 			l.play(done{claims[now.Claim]})
 		default:
 			said++
-			claims[now.Claim] = &claim{now.Sets, now.Added}
+			claims[now.Claim] = &claim{sets: now.Sets, added: now.Added}
 			l.play(claims[now.Claim])
 		}
 	}

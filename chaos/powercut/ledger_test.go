@@ -12,6 +12,7 @@ import (
 type claim struct {
 	sets  map[string]int // what is at these keys then; 0 is nothing
 	added string         // a counter that is one more then, or ""
+	at    int            // where it is in the log of events
 }
 
 type done struct{ *claim }
@@ -22,10 +23,23 @@ type ledger struct {
 	sure  map[string]int    // at each key, by what was done
 	open  map[*claim]bool   // that were not done yet
 	added map[string][2]int // of each counter: how many for certain, and at most
+
+	// isTorn tells that a sync of a log has failed, and that what was in it is not known to be in the database. Where a checkpoint has
+	// copied pages whose commits the disk has only in part, a power cut breaks the database. With synchronous=FULL no such commit is in
+	// the log: what its own sync does not cover is not committed.
+	isTorn bool
+	tornAt int // in the log of events
+
+	// refuses tells that somebody was told of that, and nobody has begun to mend it: then no write is acknowledged.
+	refuses   bool
+	refusesAt int
+	mends     int      // how many are at it
+	mendsAt   int      // when the last one has ended
+	wrong     []string // what was acknowledged even so
 }
 
 func newLedger() *ledger {
-	return &ledger{make(map[string]int), make(map[*claim]bool), make(map[string][2]int)}
+	return &ledger{sure: make(map[string]int), open: make(map[*claim]bool), added: make(map[string][2]int)}
 }
 
 // play notes a claim, or that one is done.
@@ -40,6 +54,45 @@ func (l *ledger) play(note any) {
 		l.add(c.added, 1, 0)
 	}
 }
+
+// playFault notes a sync that has failed, and that it is mended.
+func (l *ledger) playFault(at int, e event) {
+	switch n := e.note.(type) {
+	case *claim:
+		n.at = at
+	case notDurable:
+		if n.at > l.mendsAt && l.mends == 0 && !l.refuses {
+			l.refuses, l.refusesAt = true, at
+		}
+	case done:
+		if l.refuses && n.at > l.refusesAt {
+			l.wrong = append(l.wrong, fmt.Sprintf("acknowledged at event %d, after a sync had failed: %v %s", at, n.sets, n.added))
+		}
+	case *mending:
+		n.at = at
+		l.refuses, l.mends = false, l.mends+1
+	case mended:
+		l.mendsAt, l.mends = at, l.mends-1
+		if n.done && n.at > l.tornAt {
+			l.isTorn = false
+		}
+	}
+	if e.kind == dropped {
+		l.isTorn, l.tornAt = true, at
+	}
+}
+
+// notDurable is noted when a claim has failed since a sync has.
+type notDurable struct{ *claim }
+
+// mending is noted when a writer begins to have the log copied into the database and cut, mended when that has ended.
+type (
+	mending struct{ at int }
+	mended  struct {
+		*mending
+		done bool
+	}
+)
 
 // settle takes for done what of a database is as in a claim that is open.
 func (l *ledger) settle(f *found) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +24,7 @@ type load struct {
 	end  <-chan struct{}
 	rare int // one in so many steps is no plain Exec
 
+	failing  bool   // syncs fail now and then
 	attached string // a file to attach, with the same tables, or ""
 	switches bool   // the journal mode is changed now and then
 	keys     atomic.Int64
@@ -46,16 +46,17 @@ func init() {
 // A writer is one goroutine, with keys of its own.
 type writer struct {
 	*load
-	ctx  context.Context
-	dice *rand.Rand
-	own  map[int]bool // keys that have a value
+	ctx   context.Context
+	dice  *rand.Rand
+	mends bool         // it is the one that restores what syncs have failed for
+	own   map[int]bool // keys that have a value
 }
 
 // run has writers work until the end.
 func (l *load) run(writers int) {
 	var wg sync.WaitGroup
 	for i := range writers {
-		w := &writer{l, context.Background(), rand.New(rand.NewPCG(uint64(i), 7)), make(map[int]bool)}
+		w := &writer{l, context.Background(), rand.New(rand.NewPCG(uint64(i), 7)), i == 0, make(map[int]bool)}
 		if i%8 != 0 {
 			w.ctx = dblocker.WithUser(w.ctx, 1+i%20)
 		}
@@ -71,7 +72,15 @@ func (w *writer) work() {
 			return
 		default:
 		}
-		if err := w.step(); err != nil {
+		err := w.step()
+		if w.failing && isOfSync(err) {
+			clear(w.own) // it is not known what is there
+			time.Sleep(time.Millisecond)
+			if err = nil; w.mends {
+				err = w.restore()
+			}
+		}
+		if err != nil {
 			w.t.Error(err)
 		}
 	}
@@ -117,8 +126,11 @@ func (w *writer) step() error {
 func (l *load) claimed(c *claim, do func() error) error {
 	l.note(c)
 	err := do()
-	if err == nil {
+	switch {
+	case err == nil:
 		l.note(done{c})
+	case errors.Is(err, dblocker.ErrNotDurable):
+		l.note(notDurable{c})
 	}
 	return err
 }
@@ -244,6 +256,7 @@ func (w *writer) inSQL(begin, end string) error {
 		defer conn.Close()
 		for _, c := range append(append([]statement{{query: begin}}, all...), statement{query: end}) {
 			if _, err := conn.ExecContext(w.ctx, c.query, c.args...); err != nil {
+				conn.ExecContext(w.ctx, "ROLLBACK") // if the transaction is still open
 				return fmt.Errorf("%s: %w", c.query, err)
 			}
 		}
@@ -333,6 +346,9 @@ func (w *writer) changeSchema() error {
 
 func (w *writer) checkpoint() error {
 	mode := []string{"PASSIVE", "FULL", "RESTART", "TRUNCATE"}[w.dice.IntN(4)]
+	if mode == "TRUNCATE" {
+		return w.restore()
+	}
 	var busy, pages, moved int
 	return w.db.QueryRowContext(w.ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &moved)
 }
@@ -347,34 +363,4 @@ func (w *writer) read() error {
 	for rows.Next() {
 	}
 	return rows.Err()
-}
-
-// attach writes to a file that it attaches.
-func (w *writer) attach() error {
-	conn, err := w.db.Conn(w.ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(w.ctx, "ATTACH ? AS other", w.attached); err != nil {
-		return err
-	}
-	k, v := int(w.keys.Add(1)), 1+w.dice.IntN(1e6)
-	err = w.claimed(&claim{sets: map[string]int{"other " + keyOf(k): v}}, func() error {
-		_, err := conn.ExecContext(w.ctx, strings.ReplaceAll(insertion, "INTO calls", "INTO other.calls"), k, v, w.data(), parts(k))
-		return err
-	})
-	_, detached := conn.ExecContext(w.ctx, "DETACH other")
-	return errors.Join(err, detached)
-}
-
-// switchJournal leaves WAL mode, and goes back.
-func (w *writer) switchJournal() error {
-	for _, mode := range []string{"TRUNCATE", "WAL"} {
-		var is string
-		if err := w.db.QueryRowContext(w.ctx, "PRAGMA journal_mode="+mode).Scan(&is); err != nil {
-			return fmt.Errorf("journal_mode=%s: %w", mode, err)
-		}
-	}
-	return nil
 }

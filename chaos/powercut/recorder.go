@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,11 +20,17 @@ type Recorder struct {
 	// SyncTakes is called for how long a sync takes. It may be nil.
 	SyncTakes func() time.Duration
 
+	// SyncFails is called for whether a sync of a file fails. It may be nil. Then the kernel drops what it could not write, and
+	// takes it for written. It tells that to everybody who has the file open, once to each.
+	SyncFails func(name string) bool
+
 	mu    sync.Mutex // guards what follows
 	log   []event
 	bytes int            // that were written
 	names map[string]int // of the files that are there: their numbers
 	infos []os.FileInfo  // of all files that there were, by their numbers
+	fails map[int]int    // how many syncs of a file have failed
+	told  map[any]int    // of how many of them who has it open has been told
 }
 
 // An event is something that was done, when it was done.
@@ -45,6 +52,7 @@ const (
 	wrote
 	truncated
 	synced    // a file
+	dropped   // the same, but it has failed
 	syncedDir // the directory, which has the names
 	noted
 )
@@ -52,7 +60,7 @@ const (
 // NewRecorder records what SQLite does to the files in a directory by VFS, until Stop. What is there already is
 // taken for synced.
 func NewRecorder(dir string) (*Recorder, error) {
-	r := &Recorder{dir: dir, names: make(map[string]int)}
+	r := &Recorder{dir: dir, names: make(map[string]int), fails: make(map[int]int), told: make(map[any]int)}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -117,7 +125,9 @@ func (r *Recorder) opened(name string, syncsName bool) *opened {
 	if !ok {
 		file = r.create(name)
 	}
-	return &opened{r, file, syncsName}
+	o := &opened{r, file, syncsName}
+	r.told[o] = r.fails[file]
+	return o
 }
 
 func (o *opened) add(e event) {
@@ -130,12 +140,46 @@ func (o *opened) add(e event) {
 func (o *opened) wrote(data []byte, off int64) { o.add(event{kind: wrote, data: data, off: off}) }
 func (o *opened) truncated(size int64)         { o.add(event{kind: truncated, off: size}) }
 
-func (o *opened) sync() {
-	o.r.sync(event{kind: synced, file: o.file})
+func (o *opened) sync() error {
+	if err := o.r.syncFile(o.file, o); err != nil {
+		return err
+	}
 	if o.syncsName {
 		o.syncsName = false
 		o.r.sync(event{kind: syncedDir})
 	}
+	return nil
+}
+
+// syncFile syncs a file for somebody who has it open.
+func (r *Recorder) syncFile(file int, who any) error {
+	kind := synced
+	if r.SyncFails != nil && r.SyncFails(r.name(file)) {
+		kind = dropped
+	}
+	r.sync(event{kind: kind, file: file})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if kind == dropped {
+		r.fails[file]++
+	}
+	if r.told[who] == r.fails[file] {
+		return nil
+	}
+	r.told[who] = r.fails[file]
+	return syscall.EIO
+}
+
+// name is what the file is called now.
+func (r *Recorder) name(file int) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, f := range r.names {
+		if f == file {
+			return name
+		}
+	}
+	return ""
 }
 
 // sync notes a sync when it has ended. It covers what was done before it began.
@@ -161,8 +205,7 @@ func (r *Recorder) SyncFile(f *os.File) error {
 	if !ok {
 		return fmt.Errorf("powercut: %s was synced, and SQLite has not opened it", f.Name())
 	}
-	r.sync(event{kind: synced, file: file})
-	return nil
+	return r.syncFile(file, f)
 }
 
 // find finds a file. What was made last is the one, if a file has what another had that is gone.

@@ -110,7 +110,7 @@ static int file_truncate(sqlite3_file *f, sqlite3_int64 size) {
 static int file_sync(sqlite3_file *f, int flags) {
 	if (!HANDLE(f)) return IN(f)->xSync(INNER(f), flags);
 	int rc = powercutFails(HANDLE(f), 0);
-	if (rc == SQLITE_OK) powercutSync(HANDLE(f));
+	if (rc == SQLITE_OK) rc = powercutSync(HANDLE(f));
 	return rc;
 }
 

@@ -41,6 +41,8 @@ func Fail(dir string, f Faults) (stop func()) {
 // faults are by directory.
 var faults sync.Map
 
+const ioErrSync = 10 | 4<<8
+
 const (
 	openCreate       = 0x00000004
 	openMainJournal  = 0x00000800
@@ -90,10 +92,11 @@ func powercutTruncated(h C.uintptr_t, size C.int64_t) {
 }
 
 //export powercutSync
-func powercutSync(h C.uintptr_t) {
-	if o, ok := cgo.Handle(h).Value().(*opened); ok {
-		o.sync()
+func powercutSync(h C.uintptr_t) C.int {
+	if o, ok := cgo.Handle(h).Value().(*opened); ok && o.sync() != nil {
+		return ioErrSync
 	}
+	return 0
 }
 
 //export powercutDeleted
