@@ -86,14 +86,14 @@ func OpenFile(path, library string) (*Database, error) {
 	d := registry.findFile(file)
 	registry.mu.Unlock()
 	if d != nil {
-		return d.join(sqlite.Name+":"+path, library)
+		return d.join(path, library)
 	}
 	return Open(sqlite.Name+":"+sqlite.ResolvePath(path), library)
 }
 
 // join lets a handle of the library have the database, which is retained for it, or releases that.
-func (d *Database) join(id, library string) (*Database, error) {
-	if err := sqlite.Mixed(id, d.Library, library); err != nil {
+func (d *Database) join(name, library string) (*Database, error) {
+	if err := sqlite.Mixed(name, d.Library, library); err != nil {
 		d.Release()
 		return nil, err
 	}

@@ -85,11 +85,11 @@ var Looks atomic.Int64
 
 // Mixed returns an error if a file that is open through one SQLite library is to be
 // opened by another, which does not see the locks of the first.
-func Mixed(id, open, library string) error {
+func Mixed(name, open, library string) error {
 	if open == library || !isLibrary(open) || !isLibrary(library) {
 		return nil
 	}
 	return fmt.Errorf("dblocker: the SQLite file %q is already open in this process through %s; "+
 		"a second SQLite library, %s, would break SQLite's file locks (https://www.sqlite.org/howtocorrupt.html): use one driver for both handles",
-		strings.TrimPrefix(id, Name+":"), open, library)
+		strings.TrimPrefix(name, Name+":"), open, library)
 }
