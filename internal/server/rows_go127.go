@@ -44,7 +44,7 @@ var _ driver.RowsColumnScanner = scannerRows{}
 type scannerRows struct {
 	RowsClient
 	rows  *Rows // of that
-	inner driver.RowsColumnScanner
+	Inner driver.RowsColumnScanner
 }
 
 // NextRow does what Next does. It is used instead.
@@ -64,7 +64,7 @@ func (r scannerRows) fetch() error {
 		return err
 	}
 	defer r.Leave()
-	return r.rows.fetchRow(r.inner)
+	return r.rows.fetchRow(r.Inner)
 }
 
 // ScanColumn scans a column of the row that the program is on. After a panic in it database/sql
@@ -83,7 +83,7 @@ func (r scannerRows) ScanColumn(ctx driver.ScanContext, index int, dest any) (er
 			err = r.ScanBroke(recover())
 		}
 	}()
-	err = r.rows.scanInner(r.inner, ctx, index, dest)
+	err = r.rows.scanInner(r.Inner, ctx, index, dest)
 	returned = true
 	return err
 }
