@@ -23,6 +23,7 @@ type scene struct {
 	name        string
 	driver      string
 	journal     string
+	options     string // of dblocker's
 	menu        menu
 	foreignKeys int
 	panics      bool
@@ -40,8 +41,10 @@ var scenes = []scene{
 	{name: "mattn, full", driver: "sqlite3-small", journal: "DELETE", menu: large},
 	{name: "mattn, faults", driver: "sqlite3", journal: "WAL", menu: faulty, faults: true},
 	{name: "mattn, faults", driver: "sqlite3", journal: "DELETE", menu: faulty, faults: true},
+	{name: "mattn, group sync", driver: "sqlite3", journal: "WAL", options: "&durability=group", menu: foreign, foreignKeys: 1},
 	{name: "modernc", driver: "sqlite", journal: "WAL", menu: usual},
 	{name: "modernc, foreign keys", driver: "sqlite", journal: "DELETE", menu: foreign, foreignKeys: 1},
+	{name: "modernc, group sync", driver: "sqlite", journal: "WAL", options: "&durability=group", menu: usual},
 	{name: "modernc, panics", driver: "sqlite-panics", journal: "WAL", menu: usual, panics: true},
 	{name: "modernc, full", driver: "sqlite-small", journal: "WAL", menu: large},
 }
@@ -64,7 +67,7 @@ func (s scene) dsn(t *testing.T) string {
 
 func (s scene) open(t *testing.T) *sql.DB {
 	t.Helper()
-	options := "lock_timeout=1m"
+	options := "lock_timeout=1m" + s.options
 	if s.panics {
 		options += "&dialect=sqlite&stmt_cache=0"
 	}
