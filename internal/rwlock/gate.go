@@ -60,10 +60,11 @@ func (l *Lock) isGate() bool { return l.shard.gate }
 // and then acquires them in one step. They are released one by one, in any order; if
 // the user's lock is first, its readers come before its next writer.
 //
-// Requests are first come, first served, with two exceptions. While it is not
+// Requests are first come, first served, with three exceptions. While it is not
 // the turn of a request at the gate, shared requests for the user's lock pass it there.
 // And when it is its turn, but the user's lock is still held, others pass it at the
-// gate; then it comes next. See stage.
+// gate; then it comes next. See stage. And while a transaction is being woken, others may pass it, for
+// a quarter of a millisecond. See offer.
 //
 // It returns an error as Acquire does, and then acquires nothing.
 func AcquireGated(ctx context.Context, w Wait, gate Request, user ...Request) error {

@@ -15,6 +15,7 @@ type Lock struct {
 	holders holdList // in the order in which they were granted
 	queue   *queue   // of those who wait, if there is no limit; nil until somebody does
 	writers int32    // how many of them are exclusive; then the owners of all are in one line with theirs
+	offered *waiter  // who is to take it, of a gate that is free, and may be passed meanwhile: see offer
 	watched bool     // is in the list of the shard's watch
 
 	// For the shard's index of keys.
@@ -100,6 +101,9 @@ func (l *Lock) let(h *Hold) {
 func (l *Lock) obstacle(h *Hold) *Hold {
 	if o := l.holderInWay(h); o != nil {
 		return o
+	}
+	if l.mayBarge(h) {
+		return nil
 	}
 	if l.queue.empty() || !h.ahead && (h.mode == Shared && l.queue.closed == 0 || l.queue.alone(l, h)) {
 		return nil

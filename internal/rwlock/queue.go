@@ -138,6 +138,9 @@ func (l *Lock) dequeue(h *Hold) {
 		l.listOf(h).remove(h)
 		h.noted = false
 	}
+	if l.offered == h.wait {
+		l.offered = nil
+	}
 	h.wait = nil
 }
 

@@ -104,6 +104,11 @@ func (r *retries) run(most int) (done bool) {
 		w := r.oldest()
 		w.places.lock()
 		w.noLongerPending()
+		if w.offers() {
+			w.offer()
+			w.places.unlock()
+			continue
+		}
 		before := w.stage
 		pending = w.tryGrant(pending[:0])
 		if w.stage > before {

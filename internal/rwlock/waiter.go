@@ -121,6 +121,11 @@ type waiter struct {
 	ride     any  // likewise
 	taken    bool // by a Batch; guarded as done is
 
+	// offered has a token when it is to take what it waits for itself. offeredAt is when it was
+	// first told so; guarded as done is. See offer.
+	offered   chan struct{}
+	offeredAt stamp
+
 	// done is guarded by the mutexes of the places' shards, all of them locked. So is
 	// refused: why it was refused by another whose cycle it was in; else nil.
 	done    bool
@@ -173,6 +178,7 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 		ride:     bound.Ride,
 		slow:     bound.Slow,
 		granted:  make(chan struct{}),
+		offered:  make(chan struct{}, 1),
 	}
 	for _, p := range w.places {
 		p.lock.enqueue(p.hold, w)
@@ -208,6 +214,9 @@ func (w *waiter) wait(ctx context.Context, bound Wait) error {
 		select {
 		case <-w.granted:
 			return w.outcome()
+		case <-w.offered:
+			w.takeOffer()
+			continue
 		case <-ctx.Done():
 			return w.giveUp(ctx.Err())
 		case <-bound.Closed:
