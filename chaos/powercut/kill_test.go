@@ -92,7 +92,7 @@ func work(dsn, firstKey string, out io.Writer) error {
 		return err
 	}
 	r := &reporter{out: out, claims: make(map[*claim]int)}
-	l := &load{t: r, db: db, note: r.note, rare: 20}
+	l := &load{t: r, dbs: []*sql.DB{db}, note: r.note, rare: 20}
 	var first int64
 	if _, err := fmt.Sscan(firstKey, &first); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 // A load is writers at work on a database by way of dblocker, who note what they do.
 type load struct {
 	t    judgement
-	db   *sql.DB
+	dbs  []*sql.DB // handles on one file
 	note func(what any)
 	end  <-chan struct{}
 	rare int // one in so many steps is no plain Exec
@@ -46,6 +46,7 @@ func init() {
 // A writer is one goroutine, with keys of its own.
 type writer struct {
 	*load
+	db    *sql.DB
 	ctx   context.Context
 	dice  *rand.Rand
 	mends bool         // it is the one that restores what syncs have failed for
@@ -56,7 +57,7 @@ type writer struct {
 func (l *load) run(writers int) {
 	var wg sync.WaitGroup
 	for i := range writers {
-		w := &writer{l, context.Background(), rand.New(rand.NewPCG(uint64(i), 7)), i == 0, make(map[int]bool)}
+		w := &writer{l, l.dbs[i%len(l.dbs)], context.Background(), rand.New(rand.NewPCG(uint64(i), 7)), i == 0, make(map[int]bool)}
 		if i%8 != 0 {
 			w.ctx = dblocker.WithUser(w.ctx, 1+i%20)
 		}

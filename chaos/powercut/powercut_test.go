@@ -36,7 +36,7 @@ type scene struct {
 	rare                 int // one in so many of their steps is no plain Exec
 	group                groupSync
 	failing              bool // syncs of the log fail now and then
-	wild                 bool // files are attached, the journal mode is changed, and connections are closed soon
+	wild                 bool // there are two handles, files are attached, the journal mode is changed, and connections are closed soon
 }
 
 // files is how many there are.
@@ -109,18 +109,21 @@ func (s scene) record(t *testing.T) *Recorder {
 	if s.wild {
 		options += "&max_idle_conns=0"
 	}
-	db := open(t, "dblocker", "sqlite3-checkpoints?"+options+":file:"+path+"?vfs="+VFS+"&"+params)
-	l := &load{t: t, db: db, note: r.Note, end: ended(r), rare: s.rare, failing: s.failing}
+	dsn := "sqlite3-checkpoints?" + options + ":file:" + path + "?vfs=" + VFS + "&" + params
+	dbs := []*sql.DB{open(t, "dblocker", dsn)}
+	l := &load{t: t, dbs: dbs, note: r.Note, end: ended(r), rare: s.rare, failing: s.failing}
 	if s.failing {
 		r.SyncFails = func(name string) bool { return strings.HasSuffix(name, "-wal") && rand.IntN(200) == 0 }
 	}
 	if s.wild {
-		l.attached, l.switches = other, true
+		l.attached, l.switches, l.dbs = other, true, append(dbs, open(t, "dblocker", dsn))
 	}
 	l.run(s.writers)
-	stats, err := dblocker.Stats(db)
+	stats, err := dblocker.Stats(dbs[0])
 	must(t, err)
-	must(t, db.Close())
+	for _, db := range l.dbs {
+		must(t, db.Close())
+	}
 	t.Logf("%d events, %d bytes; %d batches of %d calls", len(r.log), r.bytes, stats.Batches, stats.Combined)
 	if stats.Combined == 0 && s.writers > 1 {
 		t.Error("nothing was combined")
