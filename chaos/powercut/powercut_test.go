@@ -111,7 +111,7 @@ func (s scene) record(t *testing.T) *Recorder {
 	}
 	dsn := "sqlite3-checkpoints?" + options + ":file:" + path + "?vfs=" + VFS + "&" + params
 	dbs := []*sql.DB{open(t, "dblocker", dsn)}
-	l := &load{t: t, dbs: dbs, note: r.Note, end: ended(r), rare: s.rare, failing: s.failing}
+	l := &load{t: t, dbs: dbs, note: r.Note, end: ended(r, func() bool { return s.writers == 1 || combined(dbs[0]) > 0 }), rare: s.rare, failing: s.failing}
 	if s.failing {
 		r.SyncFails = func(name string) bool { return strings.HasSuffix(name, "-wal") && rand.IntN(200) == 0 }
 	}
@@ -131,12 +131,17 @@ func (s scene) record(t *testing.T) *Recorder {
 	return r
 }
 
-// ended is closed when enough is recorded.
-func ended(r *Recorder) <-chan struct{} {
+func combined(db *sql.DB) int64 {
+	stats, _ := dblocker.Stats(db)
+	return stats.Combined
+}
+
+// ended is closed when enough is recorded, on a slow machine later.
+func ended(r *Recorder, enough func() bool) <-chan struct{} {
 	end := make(chan struct{})
 	go func() {
 		defer close(end)
-		for until := time.Now().Add(*duration); time.Now().Before(until) && r.Size() < most; {
+		for began := time.Now(); r.Size() < most && (time.Since(began) < *duration || !enough() && time.Since(began) < 10*patience); {
 			time.Sleep(time.Millisecond)
 		}
 	}()
