@@ -268,8 +268,13 @@ func (l *Lead) answer(err error) {
 		l.rides[i] = nil
 	}
 	l.env.count(len(l.rides)-alone, alone)
+	committed := err == nil && len(l.rides) > 0
 	l.rides = l.rides[:0]
-	l.batch.End()
+	if wal := l.env.WAL; committed && wal != nil {
+		wal.Notify(mark, l.batch.EndLater()) // the callers, who need not be woken before that
+	} else {
+		l.batch.End()
+	}
 	for _, r := range left {
 		r.Hold.Release()
 	}

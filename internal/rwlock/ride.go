@@ -145,14 +145,34 @@ func (b *Batch) take(p *place, pending []*waiter) []*waiter {
 // End releases the users' locks that were granted to the batch, and then tells all who wait that
 // their work is done.
 func (b *Batch) End() {
+	b.release()
+	tell(b.taken)
+	b.forget()
+}
+
+// EndLater is End, but it leaves it to the caller to tell them, by the function that it returns, at any time.
+func (b *Batch) EndLater() (tellAll func()) {
+	b.release()
+	taken := slices.Clone(b.taken)
+	b.forget()
+	return func() { tell(taken) }
+}
+
+func tell(taken []*waiter) {
+	for _, w := range taken {
+		close(w.granted)
+	}
+}
+
+func (b *Batch) release() {
 	for i, h := range b.holds {
 		if i > 0 { // the first is the caller's own
 			h.Release()
 		}
 	}
-	for _, w := range b.taken {
-		close(w.granted)
-	}
+}
+
+func (b *Batch) forget() {
 	clear(b.holds)
 	clear(b.taken)
 	b.holds, b.taken = b.holds[:0], b.taken[:0]

@@ -49,7 +49,7 @@ type Log struct {
 
 	mu      sync.Mutex // guards what follows. Nobody syncs under it.
 	covered uint64     // the number of the last sync that has succeeded
-	current *round     // whose sync runs; nil if none
+	current *round     // whose sync runs, or has ended just now; nil if none
 	next    *round     // of those who need a later one than that; nil if there are none, or nothing runs
 }
 
@@ -58,6 +58,16 @@ type round struct {
 	number uint64        // of the sync; set when that begins
 	done   chan struct{} // closed when it has ended
 	err    error         // of the sync; set before
+	then   []func()      // to be called after that
+}
+
+// tell tells all who wait.
+func (r *round) tell(err error) {
+	r.err = err
+	close(r.done)
+	for _, f := range r.then {
+		f()
+	}
 }
 
 // A Mark says which syncs had begun when a commit was done.
@@ -69,7 +79,9 @@ func (l *Log) Mark() Mark { return Mark(l.begun.Load()) }
 // Wait returns when all that was committed before the mark was taken is on disk. The end of the context ends the wait,
 // and not the sync.
 func (l *Log) Wait(ctx context.Context, m Mark) error {
+	l.mu.Lock()
 	r, err := l.join(m)
+	l.mu.Unlock()
 	if r == nil {
 		return err
 	}
@@ -86,10 +98,21 @@ func (l *Log) Wait(ctx context.Context, m Mark) error {
 	}
 }
 
-// join returns the round to wait for; nil if it is known already what comes of it.
-func (l *Log) join(m Mark) (*round, error) {
+// Notify has f called when Wait would return, by whichever goroutine then knows. It has a sync begin as Wait does.
+func (l *Log) Notify(m Mark, f func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	r, _ := l.join(m)
+	if r != nil {
+		r.then = append(r.then, f)
+	}
+	l.mu.Unlock()
+	if r == nil {
+		f()
+	}
+}
+
+// join returns the round to wait for; nil if it is known already what comes of it. The caller has mu.
+func (l *Log) join(m Mark) (*round, error) {
 	switch {
 	case l.covered > uint64(m) || !l.HasPlace():
 		return nil, nil
@@ -130,24 +153,33 @@ func (l *Log) run() {
 	}
 }
 
-// end ends the current round, and begins the next.
+// end ends the current round, and begins the next, which a sync that has failed ends too. It reports whether there is one.
 func (l *Log) end(err error) (more bool) {
+	r := l.current // which is the caller's to change
+	failed, isFailure := err.(*Error)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := l.current
-	r.err = err
 	if err == nil {
 		l.covered = r.number
-	} else if failed, ok := err.(*Error); ok {
+	} else if isFailure {
 		l.failed.Store(failed)
 	}
-	close(r.done)
-	if failed := l.failed.Load(); failed != nil && l.next != nil {
-		l.next.err = failed
-		close(l.next.done)
-		l.next = nil
+	l.mu.Unlock()
+	r.tell(err)
+	unable, more := l.beginNext(isFailure)
+	if unable != nil {
+		unable.tell(failed)
 	}
-	return l.begin()
+	return more
+}
+
+// beginNext makes the next round the current one; but after a failure it is returned, and there is no other.
+func (l *Log) beginNext(afterFailure bool) (unable *round, more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if afterFailure {
+		unable, l.next = l.next, nil
+	}
+	return unable, l.begin()
 }
 
 // Syncs returns how many syncs there were.

@@ -154,6 +154,54 @@ func TestLateWaitIsServedByWhatHasBegunSince(t *testing.T) {
 	})
 }
 
+// TestNotify: it begins a sync as Wait does, and tells of the one that began after the mark, also if it fails, or is not needed.
+func TestNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		d.hold = make(chan struct{})
+		told := make(chan string, 10)
+		notify := func(name string) {
+			m, number := d.commit()
+			d.log.Notify(m, func() {
+				if safe := d.safe.Load(); safe < number && d.log.Failed() == nil {
+					t.Errorf("%s: told with %d on disk, of %d", name, safe, number)
+				}
+				told <- name
+			})
+		}
+		notify("first")
+		synctest.Wait()
+		notify("second")
+		notify("third")
+		synctest.Wait()
+		if len(told) > 0 {
+			t.Errorf("told before the sync: %s", <-told)
+		}
+		d.hold <- struct{}{}
+		synctest.Wait()
+		if len(told) != 1 {
+			t.Errorf("%d told after the first sync, want 1", len(told))
+		}
+		late, _ := d.commit()
+		d.hold <- struct{}{}
+		synctest.Wait()
+		if len(told) != 3 || d.syncs.Load() != 2 {
+			t.Errorf("%d told after %d syncs, want 3 after 2", len(told), d.syncs.Load())
+		}
+		d.err = errors.New("no disk")
+		notify("fails")
+		synctest.Wait()
+		notify("is not tried")
+		d.hold <- struct{}{}
+		synctest.Wait()
+		notify("comes later")
+		d.log.Notify(late, func() { told <- "late" })
+		if len(told) != 7 {
+			t.Errorf("%d told after the failure, want 7", len(told))
+		}
+	})
+}
+
 // TestContextEndsTheWait: and neither the sync nor the waits of others.
 func TestContextEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
