@@ -24,8 +24,11 @@ const bargeTime = 250 * time.Microsecond
 // offers reports whether the waiter is to be offered what it waits for, rather than granted. It is called with the
 // shards locked.
 func (w *waiter) offers() bool {
+	if w.done { // then its holds are the caller's again
+		return false
+	}
 	g := w.gate()
-	return g != nil && g.hold.barges() && !w.done && (w.offeredAt == 0 || w.isPassed()) && !w.blocked()
+	return g != nil && g.hold.barges() && (w.offeredAt == 0 || w.isPassed()) && !w.blocked()
 }
 
 // isPassed reports whether others may pass the waiter, which was offered the gate.
