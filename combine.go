@@ -19,8 +19,8 @@ import (
 // who wait: see internal/combine. Here is which of them may, and who runs them. A lone writer finds
 // nobody who waits, and does nothing of this.
 
-// longestLead is how long one works for others at most.
-const longestLead = 2 * time.Millisecond
+// longestLead is how long one works for others at most, and longCall is what a statement takes that runs alone.
+const longestLead, longCall = 2 * time.Millisecond, 500 * time.Microsecond
 
 // errRidden says that another has run the statement.
 var errRidden = errors.New("the statement was run by another")

@@ -72,7 +72,8 @@ func openCombining(t *testing.T, driverName, options, params string) *combineSce
 	} {
 		mustExec(t, db, query)
 	}
-	openBackend(t, db).Combining.Longest = time.Hour // as if the machine were fast
+	env := &openBackend(t, db).Combining
+	env.Longest, env.Long = time.Hour, time.Hour // as if the machine were fast
 	return &combineScene{db, t}
 }
 
@@ -512,6 +513,7 @@ func TestNotCombined(t *testing.T) {
 			}
 			s.short(c.query)
 			if name == "long" {
+				openBackend(t, s.DB).Combining.Long = longCall
 				connectorIn(t, s.DB).texts.Took(c.query).Store(int64(time.Millisecond))
 			}
 			var execs []*queuedExec

@@ -120,7 +120,8 @@ func (c *Connector) open() (*backend.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Combining.Texts, b.Combining.Logger, b.Combining.Longest = c.texts, c.logger, longestLead
+	b.Combining.Texts, b.Combining.Logger = c.texts, c.logger
+	b.Combining.Longest, b.Combining.Long = longestLead, longCall
 	return b, nil
 }
 

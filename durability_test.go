@@ -875,7 +875,8 @@ func TestCombinedCallersShareASync(t *testing.T) {
 	const query = "INSERT INTO log (who) VALUES (?)"
 	scene := &combineScene{s.DB, t}
 	scene.short(query)
-	openBackend(t, s.DB).Combining.Longest = time.Hour
+	env := &openBackend(t, s.DB).Combining
+	env.Longest, env.Long = time.Hour, time.Hour
 	began, letGo := make(chan bool, 10), make(chan bool)
 	s.beforeSyncs(func() error {
 		began <- true

@@ -39,7 +39,6 @@ const (
 	txCommits = 4                      // that one transaction takes rides for as long as
 	withSync  = 100 * time.Microsecond // that a commit takes at least that has a sync
 	fewRides  = 8                      // that are not worth to look whether their callers come back
-	long      = 500 * time.Microsecond // what takes no less runs alone
 )
 
 // An Env is what the leads and rides of one pool of connections have in common.
@@ -49,6 +48,9 @@ type Env struct {
 
 	// Longest is how long a leader works for others at most, but for the statement that is running then.
 	Longest time.Duration
+
+	// Long is what a statement takes that is not short: such a one runs alone.
+	Long time.Duration
 
 	// WAL is the log whose sync each caller waits for by itself; nil if commits are left as they are.
 	WAL *walsync.Log
@@ -204,7 +206,7 @@ func (l *Lead) runTimed(query string, exec func() (driver.Result, error)) (res d
 		took = never
 	}
 	l.env.noteTook(query, took)
-	return res, err, took < long
+	return res, err, took < l.env.Long
 }
 
 // run runs one statement. Any error makes it the last of its transaction; with a panic it is to run by

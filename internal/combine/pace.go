@@ -22,7 +22,7 @@ func (env *Env) paceOf(query string) pace {
 		return unseen
 	case t.Load() == 0:
 		return unknown
-	case t.Load() < int64(long):
+	case t.Load() < int64(env.Long):
 		return short
 	}
 	return tooLong

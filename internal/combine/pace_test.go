@@ -10,7 +10,7 @@ import (
 // TestPace: what has taken long is not short again at once, but after some runs that were quick.
 func TestPace(t *testing.T) {
 	const query = "DELETE FROM log WHERE at < ?"
-	env := &Env{Texts: sqltext.NewCache(sqltext.SQLite)}
+	env := &Env{Texts: sqltext.NewCache(sqltext.SQLite), Long: time.Millisecond}
 	if p := env.paceOf(query); p != unseen {
 		t.Errorf("before it has run: %v", p)
 	}
@@ -26,7 +26,7 @@ func TestPace(t *testing.T) {
 	if n := quickRuns(time.Microsecond); n != 0 {
 		t.Errorf("a quick one is short after %d runs, want at once", n)
 	}
-	if n := quickRuns(long); n != 1 {
+	if n := quickRuns(env.Long); n != 1 {
 		t.Errorf("one that was held up is short after %d more, want 1", n)
 	}
 	if n := quickRuns(10 * time.Second); n < 20 || n > 50 {
