@@ -37,6 +37,8 @@
 //   - A request that must wait is a waiter (waiter.go), in the queue (queue.go) of one
 //     lock or of several. Whom it lets pass while it waits for a gate is said in
 //     gate.go, and how those who wait for several locks are woken in retry.go.
+//   - A transaction is not granted a gate but offered it, and may be passed while it is
+//     being woken (offer.go).
 //   - A lock whose holders are limited in number has another queue (slots.go), where
 //     groups take turns.
 //   - Whether a wait can ever end is found out by a search (deadlock.go) through
