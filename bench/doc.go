@@ -62,7 +62,6 @@
 //
 //	read    16 goroutines, 100 users: a point query
 //	update  16 goroutines, 100 users: an update of one row
-//	single  the same, by one goroutine for one user
 //	writers the same, by 64 goroutines
 //	mix     64 goroutines, 100 users: nine point queries to one update
 //	rmw     32 goroutines, 50 users: a transaction that reads a row and writes it back

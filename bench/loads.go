@@ -40,7 +40,6 @@ var strangers = crowd{20, 2, 21, ownUser, read}
 var loads = []load{
 	{"read", []crowd{{16, 1, 100, anyUser, read}}, throughput},
 	{"update", []crowd{{16, 1, 100, anyUser, update}}, throughput},
-	{"single", []crowd{{1, 1, 1, ownUser, update}}, throughput},
 	{"writers", []crowd{{64, 1, 100, anyUser, update}}, throughput},
 	{"mix", []crowd{{64, 1, 100, anyUser, mix}}, throughput},
 	{"rmw", []crowd{{32, 1, 50, anyUser, modify}}, throughput},
