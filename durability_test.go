@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,12 +39,24 @@ type syncScene struct {
 func openSyncing(t *testing.T, driver, options, params string) *syncScene {
 	t.Helper()
 	s := &syncScene{t: t, path: testdb.SQLite(t), synced: make(map[string][]byte)}
-	was := walsync.SyncFile
-	walsync.SyncFile = s.sync
-	t.Cleanup(func() { walsync.SyncFile = was }) // after the handle is closed
+	watching.Store(s)
+	t.Cleanup(func() { watching.Store(nil) }) // after the handle is closed
 	s.DB = s.open(driver, options, params)
 	mustExec(t, s, "CREATE TABLE log (id INTEGER PRIMARY KEY, who TEXT UNIQUE)")
 	return s
+}
+
+// watching is the scene whose test runs. A sync that nobody waits for may outlive its test.
+var watching atomic.Pointer[syncScene]
+
+func init() {
+	plain := walsync.SyncFile
+	walsync.SyncFile = func(f *os.File) error {
+		if s := watching.Load(); s != nil {
+			return s.sync(f)
+		}
+		return plain(f)
+	}
 }
 
 // open opens another handle on the file.
@@ -458,20 +471,25 @@ func TestSessionsOutliveTheSync(t *testing.T) {
 	ctx := WithUser(context.Background(), "1")
 	const insert = "INSERT INTO log (who) VALUES (?)"
 	other := 0
+	var others sync.WaitGroup
+	defer others.Wait()
 	during := func() error { // another write takes a connection that is given back
 		s.beforeSyncs(nil)
 		done := make(chan error, 1)
 		other++
+		who := fmt.Sprint("other", other)
 		go func() {
 			c, err := s.Conn(context.Background())
 			if err == nil {
-				go c.ExecContext(WithUser(context.Background(), "2"), insert, fmt.Sprint("other", other)) // which waits for the next sync
+				others.Go(func() { // which waits for the next sync
+					defer c.Close()
+					c.ExecContext(WithUser(context.Background(), "2"), insert, who)
+				})
 				for n := 0; n == 0 && err == nil; {
-					err = s.QueryRow("SELECT count(*) FROM log WHERE who = ?", fmt.Sprint("other", other)).Scan(&n)
+					err = s.QueryRow("SELECT count(*) FROM log WHERE who = ?", who).Scan(&n)
 				}
 			}
 			done <- err
-			c.Close()
 		}()
 		return <-done
 	}

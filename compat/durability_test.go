@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/calmdocs/dblocker"
@@ -26,20 +27,34 @@ type syncedWAL struct {
 // watchSyncs watches those of all handles, until the test ends.
 func watchSyncs(t *testing.T) *syncedWAL {
 	w := &syncedWAL{content: make(map[string]string)}
-	was := walsync.SyncFile
-	walsync.SyncFile = func(f *os.File) error {
-		content, err := os.ReadFile(f.Name())
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if err = errors.Join(err, w.err); err != nil {
-			return err
-		}
-		w.content[f.Name()] = string(content)
-		w.syncs++
-		return nil
-	}
-	t.Cleanup(func() { walsync.SyncFile = was })
+	watching.Store(w)
+	t.Cleanup(func() { watching.Store(nil) })
 	return w
+}
+
+// watching is that of the test which runs.
+var watching atomic.Pointer[syncedWAL]
+
+func init() {
+	plain := walsync.SyncFile
+	walsync.SyncFile = func(f *os.File) error {
+		if w := watching.Load(); w != nil {
+			return w.sync(f)
+		}
+		return plain(f)
+	}
+}
+
+func (w *syncedWAL) sync(f *os.File) error {
+	content, err := os.ReadFile(f.Name())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err = errors.Join(err, w.err); err != nil {
+		return err
+	}
+	w.content[f.Name()] = string(content)
+	w.syncs++
+	return nil
 }
 
 func (w *syncedWAL) has(file, text string) bool {
