@@ -153,3 +153,73 @@ func serve(b *testing.B, user int, driver, dsn string, statements ...string) {
 	must(b, db.QueryRowContext(ctx, statements[last]).Scan(new(int)))
 	must(b, db.Close())
 }
+
+// BenchmarkReadersOfNobody has 20 goroutines read, and one write, a file with a DELETE journal, without a user. An operation is a
+// write; what is read meanwhile is counted.
+func BenchmarkReadersOfNobody(b *testing.B) {
+	for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
+		b.Run("driver="+driver, func(b *testing.B) {
+			db, err := sql.Open(driver, "file:"+testdb.SQLite(b)+"?_journal_mode=DELETE&_txlock=immediate&_busy_timeout=10000&_synchronous=NORMAL")
+			must(b, err)
+			defer db.Close()
+			if driver == "sqlite3" {
+				db.SetMaxIdleConns(21) // more than dblocker keeps
+			}
+			mustExecAll(b, db, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO t VALUES (1, 1)")
+			ctx, cancel := context.WithCancel(context.Background())
+			var reads atomic.Int64
+			var readers sync.WaitGroup
+			for range 20 {
+				readers.Go(func() {
+					for ctx.Err() == nil {
+						var n int
+						if err := db.QueryRow("SELECT n FROM t WHERE id = ?", 1).Scan(&n); err != nil {
+							b.Error(err)
+							return
+						}
+						reads.Add(1)
+					}
+				})
+			}
+			for b.Loop() {
+				if _, err := db.Exec("UPDATE t SET n = n + 1 WHERE id = ?", 1); err != nil {
+					b.Error(err)
+					break
+				}
+			}
+			took, n := b.Elapsed().Seconds(), float64(reads.Load())
+			cancel()
+			readers.Wait()
+			b.ReportMetric(float64(b.N)/took, "writes/s")
+			b.ReportMetric(n/took, "reads/s")
+		})
+	}
+}
+
+// BenchmarkBurst has one user's writers come all at once. An operation is one of them.
+func BenchmarkBurst(b *testing.B) {
+	for _, writers := range []int{400, 4000, 10000} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			db := openBench(b, "sqlite3-dblocker")
+			for b.Loop() {
+				var all sync.WaitGroup
+				for range writers {
+					all.Go(func() {
+						if _, err := db.ExecContext(WithUser(context.Background(), 1), "UPDATE t SET n = n + 1 WHERE id = ?", 1); err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				all.Wait()
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(writers), "µs/write")
+		})
+	}
+}
+
+func mustExecAll(b *testing.B, db *sql.DB, queries ...string) {
+	for _, query := range queries {
+		_, err := db.Exec(query)
+		must(b, err)
+	}
+}
