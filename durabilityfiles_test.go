@@ -18,23 +18,20 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
-// TestOtherJournalsSyncBySQLite: FULL, said once.
+// TestOtherJournalsSyncBySQLite: EXTRA, said once.
 func TestOtherJournalsSyncBySQLite(t *testing.T) {
 	testdb.NoLeaks(t)
 	for _, mode := range []string{"DELETE", "TRUNCATE", "PERSIST"} {
-		for _, level := range []string{"2", "3"} {
+		for _, level := range []string{"", "&_synchronous=NORMAL", "&_synchronous=EXTRA"} {
 			file := testdb.SQLite(t)
-			params := "?_journal_mode=" + mode
-			if level == "3" {
-				params += "&_synchronous=EXTRA"
-			}
+			params := "?_journal_mode=" + mode + level
 			db, log := openLogged(t, file+params, Durability(GroupDurability), MaxIdleConns(0))
 			mustExec(t, db, "CREATE TABLE log (who TEXT)")
 			for range 3 {
 				mustExec(t, db, "INSERT INTO log VALUES ('a')")
 			}
-			if got := pragma(t, db, "synchronous"); got != level {
-				t.Errorf("%s: synchronous is %s, want %s", mode, got, level)
+			if got := pragma(t, db, "synchronous"); got != "3" {
+				t.Errorf("%s: synchronous is %s, want 3, EXTRA", params, got)
 			}
 			if n := strings.Count(log.String(), "synced by itself"); n != 1 {
 				t.Errorf("%s: said %d times: %s", mode, n, log)
@@ -69,7 +66,7 @@ func TestJournalChangesUnderGroupSync(t *testing.T) {
 		if got := pragma(t, s, "journal_mode = "+mode); !strings.EqualFold(got, mode) {
 			t.Fatalf("it is %s, not %s", got, mode)
 		}
-		want := "2"
+		want := "3"
 		if mode == "WAL" {
 			want = "1"
 		}

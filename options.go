@@ -153,8 +153,8 @@ const (
 	DriverDurability DurabilityPolicy = "driver"
 
 	// GroupDurability has each write on disk before it is answered, as with synchronous=FULL, but
-	// one sync serves all who wait, and others write meanwhile. It is for files in WAL mode; in other journal modes it
-	// is FULL. It wins over the DSN's _synchronous. There are two differences from FULL: others
+	// one sync serves all who wait, and others write meanwhile. It is for files in WAL mode; in other journal modes each
+	// commit is synced by itself, as with synchronous=EXTRA. It wins over the DSN's _synchronous. There are two differences from FULL: others
 	// can read a commit some milliseconds before it is on disk; and if a sync fails, they have read what FULL
 	// would have undone. See [ErrNotDurable].
 	GroupDurability DurabilityPolicy = "group"

@@ -265,6 +265,7 @@ func TestAcknowledgedIsOnDisk(t *testing.T) {
 		{journal: "WAL", writers: 64, rare: 50, group: shared},
 		{journal: "WAL", writers: 8, rare: 2, group: shared, wild: true},
 		{journal: "TRUNCATE", writers: 64, rare: 2, group: shared},
+		{journal: "DELETE", writers: 64, rare: 2, group: shared},
 		{journal: "WAL", synchronous: "FULL", writers: 64, rare: 2, failing: true},
 		{journal: "WAL", writers: 64, rare: 2, group: shared, failing: true}, // but for what a failed sync leaves: see ledger.isTorn
 		{journal: "DELETE", synchronous: "EXTRA", writers: 64, rare: 2},      // with FULL the journal's end is not synced: see TestPowerCutsAreFelt

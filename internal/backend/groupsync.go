@@ -40,7 +40,7 @@ func (b *Backend) SetSynchronous(ctx context.Context, sc *server.Conn, journal s
 	}
 	level := "NORMAL"
 	if !there {
-		level = b.sqlite.FullSynchronous()
+		level = sqlite.EachSynced
 		b.tellFull(journal)
 	}
 	_, err = sc.ExecContext(ctx, "PRAGMA synchronous = "+level, nil)
@@ -93,7 +93,7 @@ func (b *Backend) findWAL(ctx context.Context, sc *server.Conn, journal string) 
 func (b *Backend) tellFull(journal string) {
 	path := b.sqlite.Name()
 	if toldFull.IsNew(fmt.Sprintf("%p %s %s", b.cfg.Servers.Logger, path, journal)) {
-		b.cfg.Servers.Logger.Info("dblocker: durability=group: the SQLite file has no write-ahead log that dblocker could sync, so each commit is synced by itself (PRAGMA synchronous=FULL)",
+		b.cfg.Servers.Logger.Info("dblocker: durability=group: the SQLite file has no write-ahead log that dblocker could sync, so each commit is synced by itself (PRAGMA synchronous=EXTRA)",
 			"file", path, "journal_mode", journal)
 	}
 }

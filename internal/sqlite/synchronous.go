@@ -27,13 +27,9 @@ func (c *Connector) SetsSynchronous() string {
 	}
 }
 
-// FullSynchronous returns the least synchronous with which each commit is synced: FULL, or EXTRA if the DSN asks for that.
-func (c *Connector) FullSynchronous() string {
-	if c != nil && c.SetsSynchronous() == "EXTRA" {
-		return "EXTRA"
-	}
-	return "FULL"
-}
+// EachSynced is the synchronous with which each commit is on disk when it is answered, in any journal mode. With FULL the
+// deletion of a journal is not: if it is undone, so is the commit.
+const EachSynced = "EXTRA"
 
 // MainFile returns the file of a connection's main database; "" if it has none.
 func MainFile(ctx context.Context, sc *server.Conn) (string, error) {
