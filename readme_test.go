@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -49,25 +48,19 @@ func TestReadmeNamesTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	compat, err := filepath.Glob("compat/*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var sources strings.Builder
-	inner, err := filepath.Glob("internal/*/*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range slices.Concat(files, compat, inner) {
-		source, err := os.ReadFile(f)
+	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sources.Write(source)
+		for _, f := range files {
+			source, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources.Write(source)
+		}
 	}
 	for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(readme), -1) {
 		if !strings.Contains(sources.String(), "func "+name+"(") {
