@@ -23,7 +23,7 @@ type Pool struct {
 // Open prepares the pool for its use, and opens no connection.
 func (p *Pool) Open(c *Connector, limits Limits) {
 	p.inner.connector, p.inner.limits = c, limits
-	p.inner.shelf.handed = make(chan *Conn)
+	p.inner.shelf.handed, p.inner.shelf.firstFirst = make(chan *Conn), c.IsLocal
 	if !limits.mayShelve() {
 		p.inner.shelf.wants()
 	}

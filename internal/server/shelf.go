@@ -15,6 +15,8 @@ import (
 // a connection, or wants the sql.DB itself. To miss neither, both sides look after they have said
 // what they do: put, after a connection is on its place; wants, after wanted is counted.
 type shelf struct {
+	firstFirst bool // never changed
+
 	places [shelfPlaces]atomic.Pointer[Conn]
 	wanted atomic.Int32  // who wants the connections in the sql.DB; while it is not 0, none stays here
 	awaits atomic.Int32  // who is in await
@@ -37,10 +39,15 @@ func (l Limits) mayShelve() bool {
 }
 
 // take takes a connection, if there is one; else it returns nil. As in a sql.DB, the one that was given
-// back last comes first, where they do not come and go at the same time.
+// back last comes first, where they do not come and go at the same time. But of a local database the one that was
+// given back first does: of two processors that give theirs back, the first comes again first, and has its own
+// then, whose pages are in its cache. That is a fifth of a small read.
 func (s *shelf) take() *Conn {
 	for i := range s.places {
-		if sc := s.takeFrom(shelfPlaces - 1 - i); sc != nil {
+		if !s.firstFirst {
+			i = shelfPlaces - 1 - i
+		}
+		if sc := s.takeFrom(i); sc != nil {
 			return sc
 		}
 	}

@@ -28,9 +28,15 @@ func drawBoth(t *testing.T, p *Pool) [2]*Conn {
 // TestShelf: a connection that was just used is drawn again without the sql.DB, for which it is in use meanwhile;
 // after shelfTime it is back there. The statistics do not show the difference.
 func TestShelf(t *testing.T) {
+	for _, isLocal := range []bool{false, true} {
+		t.Run(fmt.Sprint(isLocal), func(t *testing.T) { testShelf(t, isLocal) })
+	}
+}
+
+func testShelf(t *testing.T, isLocal bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s := fakedriver.NewServer(fakedriver.Full())
-		p := newLimitedPool(newHost(), s.Connector(), false, Limits{MaxIdleConns: 2})
+		p := newLimitedPool(newHost(), s.Connector(), isLocal, Limits{MaxIdleConns: 2})
 		first := drawBoth(t, p)
 		inDB := func() (inUse, idle int) {
 			st := p.inner.db().Stats()
@@ -42,8 +48,12 @@ func TestShelf(t *testing.T) {
 		if st := p.Stats(); st.InUse != 0 || st.Idle != 2 {
 			t.Errorf("%d connections are in use and %d idle; want 0 and 2", st.InUse, st.Idle)
 		}
-		if again := drawBoth(t, p); again != [2]*Conn{first[1], first[0]} {
-			t.Error("others were drawn than those on the shelf, or not the last first")
+		want := [2]*Conn{first[1], first[0]}
+		if isLocal {
+			want = first
+		}
+		if again := drawBoth(t, p); again != want {
+			t.Error("others were drawn than those on the shelf, or not in their order")
 		}
 		time.Sleep(2 * shelfTime)
 		synctest.Wait()
