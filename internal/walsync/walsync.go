@@ -80,10 +80,17 @@ func (l *Log) Mark() Mark { return Mark(l.begun.Load()) }
 // and not the sync.
 func (l *Log) Wait(ctx context.Context, m Mark) error {
 	l.mu.Lock()
-	r, err := l.join(m)
+	r, begins, err := l.join(m)
 	l.mu.Unlock()
-	if r == nil {
+	switch {
+	case r == nil:
 		return err
+	case begins && ctx.Done() == nil: // it waits in any case: then no other goroutine need be woken, nor this one
+		if l.sync() {
+			go l.run()
+		}
+	case begins:
+		go l.run() // so that the caller can leave
 	}
 	select {
 	case <-r.done:
@@ -101,36 +108,38 @@ func (l *Log) Wait(ctx context.Context, m Mark) error {
 // Notify has f called when Wait would return, by whichever goroutine then knows. It has a sync begin as Wait does.
 func (l *Log) Notify(m Mark, f func()) {
 	l.mu.Lock()
-	r, _ := l.join(m)
+	r, begins, _ := l.join(m)
 	if r != nil {
 		r.then = append(r.then, f)
 	}
 	l.mu.Unlock()
-	if r == nil {
+	switch {
+	case r == nil:
 		f()
+	case begins:
+		go l.run()
 	}
 }
 
-// join returns the round to wait for; nil if it is known already what comes of it. The caller has mu.
-func (l *Log) join(m Mark) (*round, error) {
+// join returns the round to wait for; nil if it is known already what comes of it. If the caller begins it, the sync is to be
+// made for it. The caller has mu.
+func (l *Log) join(m Mark) (r *round, begins bool, err error) {
 	switch {
 	case l.covered > uint64(m) || !l.HasPlace():
-		return nil, nil
+		return nil, false, nil
 	case l.failed.Load() != nil:
-		return nil, l.failed.Load()
+		return nil, false, l.failed.Load()
 	case l.current != nil && l.current.number > uint64(m):
-		return l.current, nil
+		return l.current, false, nil
 	}
-	r := l.next
-	if r == nil {
-		r = &round{done: make(chan struct{})}
-		l.next = r
-		if l.current == nil {
-			l.begin()
-			go l.run() // also a caller whose context ends must be able to leave
-		}
+	if l.next == nil {
+		l.next = &round{done: make(chan struct{})}
 	}
-	return r, nil
+	r = l.next
+	if l.current == nil {
+		begins = l.begin()
+	}
+	return r, begins, nil
 }
 
 // begin makes the next round the current one, before its sync begins. Who comes from now on needs a later one. The caller has mu.
@@ -146,11 +155,15 @@ func (l *Log) begin() (more bool) {
 // run syncs for the current round, and for those after it as long as somebody waits: so the disk need not wait for
 // one of them to be woken.
 func (l *Log) run() {
-	for more := true; more; {
-		err := l.file.sync()
-		l.syncs.Add(1)
-		more = l.end(err)
+	for l.sync() {
 	}
+}
+
+// sync syncs for the current round, and reports whether there is another now.
+func (l *Log) sync() (more bool) {
+	err := l.file.sync()
+	l.syncs.Add(1)
+	return l.end(err)
 }
 
 // end ends the current round, and begins the next, which a sync that has failed ends too. It reports whether there is one.
