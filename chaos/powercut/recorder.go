@@ -160,9 +160,6 @@ func (r *Recorder) syncFile(file int, who any) error {
 	r.sync(event{kind: kind, file: file})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if kind == dropped {
-		r.fails[file]++
-	}
 	if r.told[who] == r.fails[file] {
 		return nil
 	}
@@ -192,6 +189,9 @@ func (r *Recorder) sync(e event) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.kind == dropped { // together, so that whoever has lost by it is told
+		r.fails[e.file]++
+	}
 	r.add(e)
 }
 
