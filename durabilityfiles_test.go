@@ -311,14 +311,12 @@ func TestGroupSyncWithoutADSN(t *testing.T) {
 func TestGroupSyncOfUsersDatabases(t *testing.T) {
 	testdb.NoLeaks(t)
 	s := openSyncing(t, quietDriver(), "", "")
-	write := func(t *testing.T, store *Store, user string) error {
-		cancel, db, err := store.RWGetDB(user, context.Background(), "test")
-		if err != nil {
+	write := func(store *Store, user string, then func()) error {
+		return store.RWDo(user, context.Background(), "test", func(db *sqlx.DB) error {
+			_, err := db.Exec("CREATE TABLE log (who TEXT)")
+			then()
 			return err
-		}
-		defer cancel()
-		_, err = db.Exec("CREATE TABLE log (who TEXT)")
-		return err
+		})
 	}
 	files := map[string]string{"a": testdb.SQLite(t), "b": testdb.SQLite(t)}
 	store, err := New(context.Background(), "sqlite3", "unused", false, Durability(GroupDurability),
@@ -326,7 +324,7 @@ func TestGroupSyncOfUsersDatabases(t *testing.T) {
 	must(t, err)
 	defer store.Close()
 	for user, file := range files {
-		must(t, write(t, store, user))
+		must(t, write(store, user, func() {}))
 		if got := s.left(file, "SELECT name FROM sqlite_master"); got != "log" {
 			t.Errorf("user %s: after a power cut there is %q", user, got)
 		}
@@ -339,18 +337,16 @@ func TestGroupSyncOfUsersDatabases(t *testing.T) {
 			ConnectFunc(func(context.Context, string, string, string) (*sqlx.DB, error) { return bare, nil }))
 		must(t, err)
 		before := s.count()
-		if err := write(t, store, "a"); (err == nil) != (level != "OFF") {
+		now := ""
+		err = write(store, "a", func() { must(t, bare.Get(&now, "PRAGMA synchronous")) }) // after the last handle bare is closed
+		if (err == nil) != (level != "OFF") {
 			t.Errorf("the program's own connection with %s: %v", level, err)
 		}
 		if got := s.count() > before; got != synced {
 			t.Errorf("the program's own connection with %s: synced %v, want %v", level, got, synced)
 		}
-		if level != "OFF" {
-			var now string
-			must(t, bare.Get(&now, "PRAGMA synchronous"))
-			if want := map[string]string{"NORMAL": "1", "FULL": "2"}[level]; now != want {
-				t.Errorf("the program's own connection with %s has %s now", level, now)
-			}
+		if want := map[string]string{"OFF": "0", "NORMAL": "1", "FULL": "2"}[level]; now != want {
+			t.Errorf("the program's own connection with %s has %q now", level, now)
 		}
 		must(t, store.Close())
 	}
