@@ -605,6 +605,92 @@ func (c *slowCommit) ExecContext(ctx context.Context, query string, args []drive
 	return res, err
 }
 
+// badCommits is mattn's driver where one COMMIT does something else, and returns an error.
+type badCommits struct {
+	sqlite3.SQLiteDriver
+	instead string
+	err     error
+	before  atomic.Int32 // that many others
+}
+
+type badCommit struct {
+	*sqlite3.SQLiteConn
+	d *badCommits
+}
+
+func (d *badCommits) Open(dsn string) (driver.Conn, error) {
+	c, err := d.SQLiteDriver.Open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &badCommit{c.(*sqlite3.SQLiteConn), d}, nil
+}
+
+func (c *badCommit) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if query != "COMMIT" || c.d.before.Add(-1) != -1 {
+		return c.SQLiteConn.ExecContext(ctx, query, args)
+	}
+	if _, err := c.SQLiteConn.ExecContext(ctx, c.d.instead, nil); err != nil {
+		return nil, err
+	}
+	return nil, c.d.err
+}
+
+// TestCombinedCommitFails: what may have been committed is not run again, and its callers are told. What is undone for certain is
+// run again, and nobody is told.
+func TestCombinedCommitFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		instead string
+		err     sqlite3.Error
+		told    bool
+	}{
+		"sync":       {"COMMIT", sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrFsync}, true},
+		"no memory":  {"COMMIT", sqlite3.Error{Code: sqlite3.ErrNomem}, true},
+		"constraint": {"ROLLBACK", sqlite3.Error{Code: sqlite3.ErrConstraint, ExtendedCode: sqlite3.ErrConstraintForeignKey}, false},
+		"full":       {"ROLLBACK", sqlite3.Error{Code: sqlite3.ErrFull}, false},
+	} {
+		for _, first := range []string{"of a leader's own", "of others' only"} {
+			t.Run(name+", "+first, func(t *testing.T) {
+				testdb.NoLeaks(t)
+				d := &badCommits{instead: c.instead, err: c.err}
+				s := openCombining(t, hookedDriver(d), "dialect=sqlite&stmt_cache=0", "")
+				s.short(addLog, addCounter)
+				execs := []*queuedExec{call(1, addCounter, "1"), call(2, addCounter, "1"), call(3, addLog, "x", 100), call(4, addCounter, "1")}
+				if first == "of a leader's own" {
+					const unknown = "UPDATE counters SET n = n + 1 WHERE id = (?)"
+					s.short(unknown)
+					connectorIn(t, s.DB).texts.Took(unknown).Store(0)
+					execs[0].query = unknown
+				}
+				d.before.Store(1) // the one of who is in their way
+				s.run(execs...)
+				var n, none int
+				must(t, s.QueryRow("SELECT n FROM counters WHERE id = '1'").Scan(&n))
+				must(t, s.QueryRow("SELECT count(*) FROM log").Scan(&none))
+				if n != 3 || none != 0 || d.before.Load() >= 0 {
+					t.Errorf("the counter is %d, want 3", n)
+				}
+				told := 0
+				for i, e := range execs {
+					switch {
+					case i == 2:
+						if e.err == nil || !strings.Contains(e.err.Error(), "CHECK") {
+							t.Errorf("the one that fails by itself: got %v", e.err)
+						}
+					case e.err == c.err:
+						told++
+					case e.err != nil:
+						t.Errorf("call %d: got %v, want %v", i, e.err, c.err)
+					}
+				}
+				if c.told != (told > 0) {
+					t.Errorf("%d callers were told %v", told, c.err)
+				}
+			})
+		}
+	}
+}
+
 // TestLongIsWithoutTheCommit: what has taken long once is combined again, be it that each COMMIT takes long.
 func TestLongIsWithoutTheCommit(t *testing.T) {
 	testdb.NoLeaks(t)

@@ -23,7 +23,6 @@ import (
 var (
 	duration = flag.Duration("powercut.duration", 400*time.Millisecond, "how long the writers of each scene work")
 	cuts     = flag.Int("powercut.cuts", 100, "how often the power is cut in what they did")
-	failSync = flag.Bool("powercut.failing", false, "also with syncs of the log that fail and lose what they were for; with FULL about one run in 25 fails, it is not known why")
 	seedFlag = flag.Uint64("powercut.seed", 0, "of what is there after the cuts; 0: a new one")
 )
 
@@ -114,7 +113,7 @@ func (s scene) record(t *testing.T) *Recorder {
 	dbs := []*sql.DB{open(t, "dblocker", dsn)}
 	l := &load{t: t, dbs: dbs, note: r.Note, end: ended(r, func() bool { return s.writers == 1 || combined(dbs[0]) > 0 }), rare: s.rare, failing: s.failing}
 	if s.failing {
-		r.SyncFails = func(name string) bool { return strings.HasSuffix(name, "-wal") && rand.IntN(200) == 0 }
+		r.SyncFails = func(name string) bool { return strings.HasSuffix(name, "-wal") && rand.IntN(60) == 0 }
 	}
 	if s.wild {
 		l.attached, l.switches, l.dbs = other, true, append(dbs, open(t, "dblocker", dsn))
@@ -274,9 +273,6 @@ func TestAcknowledgedIsOnDisk(t *testing.T) {
 		{journal: "TRUNCATE", synchronous: "FULL", writers: 64, rare: 2},
 		{journal: "PERSIST", synchronous: "FULL", writers: 64, rare: 2},
 	} {
-		if s.failing && !*failSync {
-			continue
-		}
 		t.Run(s.String(), func(t *testing.T) {
 			testdb.NoLeaks(t)
 			r := s.record(t)

@@ -11,8 +11,9 @@
 //     after the COMMIT: see rwlock.Batch.
 //   - A statement that fails has been undone by SQLite, and it alone: its error is its own caller's.
 //     The transaction ends with it, since SQLite may have ended it too.
-//   - If the COMMIT fails, nothing of the transaction was written. Then each statement runs by itself, for
-//     its own result or error. So it does after a panic, or where the leader cannot go on.
+//   - If the COMMIT fails and nothing of the transaction was written, each statement runs by itself, for
+//     its own result or error. So it does after a panic, or where the leader cannot go on. If it may have been written, as
+//     after a sync that has failed, each caller has that error, as it would have it of its own commit.
 //   - What takes long runs alone, and what is not known: nobody's answer is to wait for a
 //     stranger's long statement. It is the first of a transaction of its own caller's, which tells how
 //     long it takes without its COMMIT.
@@ -105,17 +106,18 @@ func (l *Lead) With(ctx context.Context, call *server.Call, exec func(context.Co
 		l.runTaken()
 	}
 	answered := len(l.rides)
-	if !l.commit() {
-		switch {
-		case l.lost:
-			return nil, ErrLost, true
-		case err != nil: // nothing else was run
-			return nil, err, true
-		}
-		return nil, nil, false
+	switch failed := l.commit(); {
+	case failed == nil:
+		l.goOn(answered)
+		return res, err, true
+	case err == nil && failed != errUndone:
+		return nil, failed, true
+	case l.lost:
+		return nil, ErrLost, true
+	case err != nil: // nothing else was run
+		return nil, err, true
 	}
-	l.goOn(answered)
-	return res, err, true
+	return nil, nil, false
 }
 
 // After runs those that wait when the caller's own statement, or transaction, has ended.
@@ -138,7 +140,7 @@ func (l *Lead) goOn(answered int) {
 		}
 		l.runTaken()
 		answered = len(l.rides)
-		if !l.commit() {
+		if l.commit() != nil {
 			return
 		}
 	}
@@ -175,7 +177,7 @@ func (l *Lead) begin() error {
 	l.now = time.Now()
 	l.begun = l.now
 	if err != nil {
-		l.answer(ErrAlone)
+		l.answer(errUndone)
 	}
 	return err
 }
@@ -226,39 +228,50 @@ func (l *Lead) run(exec func() (driver.Result, error)) (res driver.Result, err e
 	return res, err
 }
 
-// commit ends the transaction, and answers those whose statements it has. If it cannot, nothing was
-// written, and it reports false.
-func (l *Lead) commit() bool {
+// errUndone says that nothing of a transaction was written.
+var errUndone = errors.New("the transaction is undone")
+
+// commit ends the transaction, and answers those whose statements it has. If it cannot, it returns errUndone, or
+// SQLite's error if the transaction may have been written all the same.
+func (l *Lead) commit() error {
+	failed := errUndone
 	if !l.lost {
 		start := time.Now()
-		if _, err := l.exec("COMMIT"); err == nil {
+		_, err := l.exec("COMMIT")
+		if err == nil {
 			l.env.noteCommit(time.Since(start))
 			l.answer(nil)
-			return true
+			return nil
+		}
+		if err != ErrAlone && !sqlite.IsUndone(err) {
+			failed = err
 		}
 	}
-	l.rollback()
-	return false
+	l.rollback(failed)
+	return failed
 }
 
 // rollback makes sure that nothing is left of the transaction, before others have the gate.
-func (l *Lead) rollback() {
+func (l *Lead) rollback(failed error) {
 	lost := l.lost
 	l.exec("ROLLBACK") // an error if SQLite has done that already
 	if lost || l.lost {
 		l.lost = true
 		l.sc.Fail()
 	}
-	l.answer(ErrAlone)
+	l.answer(failed)
 }
 
-// answer answers those that were taken: with their own results, or an error instead.
-func (l *Lead) answer(err error) {
+// answer answers those that were taken: with their own results, or with what has failed instead.
+func (l *Lead) answer(failed error) {
 	alone, mark := 0, l.env.mark()
 	var left []*Ride
 	for i, r := range l.rides {
-		if err != nil {
-			r.res, r.err = nil, err
+		switch {
+		case failed == errUndone:
+			r.res, r.err = nil, ErrAlone
+		case failed != nil && r.err == nil:
+			r.res, r.err = nil, failed
 		}
 		if r.err == ErrAlone {
 			alone++
@@ -270,7 +283,7 @@ func (l *Lead) answer(err error) {
 		l.rides[i] = nil
 	}
 	l.env.count(len(l.rides)-alone, alone)
-	committed := err == nil && len(l.rides) > 0
+	committed := failed == nil && len(l.rides) > 0
 	l.rides = l.rides[:0]
 	if wal := l.env.WAL; committed && wal != nil {
 		wal.Notify(mark, l.batch.EndLater()) // the callers, who need not be woken before that
@@ -311,6 +324,6 @@ func (env *Env) count(ran, alone int) {
 // End is for those who were taken when the work did not come to its end.
 func (l *Lead) End() {
 	if len(l.rides) > 0 {
-		l.rollback()
+		l.rollback(errUndone)
 	}
 }

@@ -1,34 +1,52 @@
 package sqlite
 
 import (
+	"database/sql/driver"
 	"errors"
 	"reflect"
 )
 
 // Primary result codes: https://www.sqlite.org/rescode.html
 const (
-	codeBusy     = 5
-	CodeReadOnly = 8
+	codeError      = 1
+	codeBusy       = 5
+	codeLocked     = 6
+	CodeReadOnly   = 8
+	codeFull       = 13
+	codeConstraint = 19
+
 	codeIOErr    = 10
 	codeCorrupt  = 11
 	CodeCantOpen = 14
 	codeNotADB   = 26
 )
 
-// Code returns SQLite's primary result code of a driver's error, or 0. It is
-// read by reflection because mattn/go-sqlite3, where it is a field, is not always
-// linked.
-func Code(err error) int {
+// Extended result codes of what could not be written.
+const (
+	ioErrWrite    = codeIOErr | 3<<8
+	ioErrSync     = codeIOErr | 4<<8
+	ioErrSyncDir  = codeIOErr | 5<<8
+	ioErrTruncate = codeIOErr | 6<<8
+)
+
+// Code returns SQLite's primary result code of a driver's error, or 0.
+func Code(err error) int { return extendedCode(err) & 0xff }
+
+// extendedCode returns SQLite's extended result code, or the primary one if the driver has no other. It is
+// read by reflection because mattn/go-sqlite3, where it is a field, is not always linked.
+func extendedCode(err error) int {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if e, ok := err.(interface{ Code() int }); ok {
-			return e.Code() & 0xff
+			return e.Code()
 		}
 		v := reflect.ValueOf(err)
 		if v.Kind() != reflect.Struct || v.Type().PkgPath() != "github.com/mattn/go-sqlite3" {
 			continue
 		}
-		if code := v.FieldByName("Code"); code.CanInt() {
-			return int(code.Int()) & 0xff
+		for _, name := range []string{"ExtendedCode", "Code"} {
+			if code := v.FieldByName(name); code.CanInt() && code.Int() != 0 {
+				return int(code.Int())
+			}
 		}
 	}
 	return 0
@@ -36,3 +54,22 @@ func Code(err error) int {
 
 // IsBusy tells whether another process has locked the database.
 func IsBusy(err error) bool { return Code(err) == codeBusy }
+
+// failedToWrite tells whether a write or a sync has failed.
+func failedToWrite(err error) bool {
+	switch extendedCode(err) {
+	case ioErrWrite, ioErrSync, ioErrSyncDir, ioErrTruncate:
+		return true
+	}
+	return false
+}
+
+// IsUndone tells, of an error of a COMMIT, whether the transaction is undone for certain, and cannot be in the file. What could
+// not be synced may be there after all: when the last connection has closed, the next one recovers what the log has.
+func IsUndone(err error) bool {
+	switch Code(err) {
+	case codeError, codeBusy, codeLocked, CodeReadOnly, codeFull, codeConstraint:
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn)
+}

@@ -72,9 +72,14 @@ var toldJournals seen.Set
 // opened it: damaged, read-only, out of reach. Who puts that right often does so
 // with another file in its place, or another permission on it, of which a connection
 // that is open learns nothing.
+//
+// What could not be written is none: the connections are good, and their end would be that of the index of the log. Without
+// that SQLite takes a commit whose sync has failed for one that was made, since it finds it in the log.
 func (c *Connector) isOfTheFile(err error) bool {
 	switch Code(err) {
-	case codeIOErr, codeCorrupt, CodeCantOpen, codeNotADB:
+	case codeIOErr:
+		return !failedToWrite(err)
+	case codeCorrupt, CodeCantOpen, codeNotADB:
 		return true
 	case CodeReadOnly:
 		return !c.dsn.isReadOnly()
