@@ -21,6 +21,7 @@ var order = []struct {
 	dir     string
 	imports []string
 }{
+	{"internal/bytelock", nil},
 	{"internal/callers", nil},
 	{"internal/drivers", nil},
 	{"internal/dsnparts", nil},

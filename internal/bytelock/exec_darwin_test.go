@@ -1,0 +1,3 @@
+package bytelock
+
+const knowsHolders = false
