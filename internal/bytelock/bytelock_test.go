@@ -326,6 +326,13 @@ func TestCancelledWaits(t *testing.T) {
 	f, g := open(t, database), open(t, database)
 	k := KeyOf("", "ann")
 	h := lock(t, f, "ann", Exclusive)
+	for range 5 { // each is the only one, and leaves its thread behind
+		ctx, cancel := context.WithCancel(context.Background())
+		c := later(ctx, g, k, Exclusive)
+		eventually(t, "it waits", func() bool { return stateOf(g, k) == atLock })
+		cancel()
+		<-c
+	}
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
@@ -362,7 +369,7 @@ func TestManyKeysTakeFewThreads(t *testing.T) {
 	for i := range held {
 		waits = append(waits, later(within(t), g, KeyOf("", fmt.Sprint(i)), Exclusive))
 	}
-	eventually(t, "as many threads wait as may", func() bool { return blocked.Load() >= maxBlocked })
+	eventually(t, "all are at the lock", func() bool { return inState(g, atLock) == len(held) && waitingThreads(g) >= maxBlocked })
 	if n := waitingThreads(g); n != maxBlocked {
 		t.Errorf("%d threads wait, want %d", n, maxBlocked)
 	}
@@ -379,7 +386,7 @@ func TestManyKeysTakeFewThreads(t *testing.T) {
 func TestFailure(t *testing.T) {
 	f := open(t, newDatabase(t))
 	f.keys.tries.file.Close()
-	if l, err := f.Acquire(within(t), KeyOf("", "ann"), Shared); l != nil || err == nil {
+	if l, err := f.Acquire(within(t), KeyOf("", "ann"), Shared); l != nil || err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a descriptor there is a lock, and the error is %v", err)
 	}
 	if l, err := f.TryAcquire(KeyOf("", "ann"), Shared); l != nil {
@@ -436,11 +443,15 @@ func TestKeys(t *testing.T) {
 }
 
 // waitingThreads tells for how many lines of a File a thread waits.
-func waitingThreads(f *File) (n int) {
+func waitingThreads(f *File) int { return count(f, func(l *line) bool { return l.thread }) }
+
+func inState(f *File, is state) int { return count(f, func(l *line) bool { return l.state == is }) }
+
+func count(f *File, is func(*line) bool) (n int) {
 	for _, s := range shards(f) {
 		s.mu.Lock()
 		for _, l := range s.lines {
-			if l.thread {
+			if is(l) {
 				n++
 			}
 		}

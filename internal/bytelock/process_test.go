@@ -71,7 +71,7 @@ func TestNobodyStarves(t *testing.T) {
 			t.Run(fmt.Sprintf("%v beside %v", m, load), func(t *testing.T) {
 				database := newDatabase(t)
 				f, p := open(t, database), startProcess(t, database)
-				p.tell("load", 1, 8, load, 300)
+				p.tell("load", 1, 16, load, 1000)
 				for range 10 {
 					lock(t, f, "0", m).Release()
 				}
@@ -89,7 +89,7 @@ func TestNobodyStarvesInAProcess(t *testing.T) {
 		var n atomic.Int64
 		var wg sync.WaitGroup
 		for i := range 8 {
-			wg.Go(func() { loadUntil(f, stop, 1, uint64(i), load, 300*time.Microsecond, &n) })
+			wg.Go(func() { loadUntil(f, stop, 1, uint64(i), load, time.Millisecond, &n) })
 		}
 		for range 10 {
 			lock(t, f, "0", Shared).Release()
@@ -116,6 +116,42 @@ func TestAllGetsThrough(t *testing.T) {
 		t.Error("users' locks were not to be had beside who wants all")
 	}
 	idle(t, f)
+}
+
+// TestAllStarvesNobody: users' locks are to be had beside those who want all again and again.
+func TestAllStarvesNobody(t *testing.T) {
+	database := newDatabase(t)
+	f := open(t, database)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		g := open(t, database)
+		wg.Go(func() { allUntil(t, g, stop) })
+	}
+	for range 10 {
+		lock(t, f, "ann", Shared).Release()
+		lock(t, f, "ann", Exclusive).Release()
+	}
+	close(stop)
+	wg.Wait()
+	idle(t, f)
+}
+
+func allUntil(t *testing.T, f *File, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		l, err := f.AcquireAll(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		spin(200 * time.Microsecond)
+		l.Release()
+	}
 }
 
 // TestKilledHolder: its locks are free at once.
