@@ -56,7 +56,7 @@ func TestAllExcludesEveryUser(t *testing.T) {
 		all.Release()
 		free(t, other, "ann", Exclusive)
 	}
-	idle(t, f)
+	idle(t, f, g)
 }
 
 // TestExclusion: in whatever mixture of modes, opens, cancelled waits and AcquireAll, a writer is alone, and nothing that it writes is lost.
@@ -102,9 +102,7 @@ func testExclusion(t *testing.T) {
 			t.Errorf("user %d has counted %d of %d", user, w.value, w.writes.Load())
 		}
 	}
-	for _, f := range files {
-		idle(t, f)
-	}
+	idle(t, files...)
 }
 
 // A ward is what a lock protects.
@@ -163,7 +161,7 @@ func TestTryUpgrade(t *testing.T) {
 		}
 		free(t, other, "ann", Exclusive)
 	}
-	idle(t, f)
+	idle(t, f, g)
 }
 
 // TestFirstComeFirstServed, within a process; readers together.
@@ -225,7 +223,7 @@ func TestWaitsEnd(t *testing.T) {
 	bob.Release()
 	h.Release()
 	eventually(t, "the threads have come back", func() bool { return g.refs.Load() == 0 })
-	idle(t, f)
+	idle(t, f, g)
 }
 
 // TestLocksOutliveClose: Close takes nobody's lock away.
@@ -270,7 +268,7 @@ func TestNoTraceOfACancelledWait(t *testing.T) {
 		eventually(t, "it waits", func() bool { return stateOf(g, KeyOf("", "ann")) == atLock })
 		h.Release()
 		receive(t, c).Release()
-		idle(t, g)
+		idle(t, f, g)
 	}
 }
 
@@ -289,8 +287,7 @@ func TestReadersAfterACancelledWriter(t *testing.T) {
 	<-writer
 	receive(t, reader).Release()
 	h.Release()
-	idle(t, f)
-	idle(t, g)
+	idle(t, f, g)
 }
 
 // TestInside: who has a lock gets another one though somebody waits for all, who waits for the first.
@@ -308,7 +305,7 @@ func TestInside(t *testing.T) {
 	receive(t, inside).Release()
 	h.Release()
 	receive(t, all).Release()
-	idle(t, f)
+	idle(t, f, g)
 }
 
 func later2(ctx context.Context, f *File, k Key) <-chan answer {
@@ -351,7 +348,7 @@ func TestCancelledWaits(t *testing.T) {
 		t.Errorf("%d threads wait for one key", n)
 	}
 	h.Release()
-	idle(t, g)
+	idle(t, f, g)
 	if n := blocked.Load(); n != 0 {
 		t.Errorf("%d threads are left", n)
 	}
@@ -379,18 +376,20 @@ func TestManyKeysTakeFewThreads(t *testing.T) {
 	for _, c := range waits {
 		receive(t, c).Release()
 	}
-	idle(t, g)
+	idle(t, f, g)
 }
 
 // TestFailure: an error of the kernel is that of the waits, and no lock is given.
 func TestFailure(t *testing.T) {
 	f := open(t, newDatabase(t))
 	f.keys.tries.file.Close()
-	if l, err := f.Acquire(within(t), KeyOf("", "ann"), Shared); l != nil || err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("without a descriptor there is a lock, and the error is %v", err)
-	}
-	if l, err := f.TryAcquire(KeyOf("", "ann"), Shared); l != nil {
-		t.Errorf("without a descriptor there is a lock, and the error is %v", err)
+	for _, k := range []Key{KeyOf("", "ann"), Gate} {
+		if l, err := f.Acquire(within(t), k, Shared); l != nil || err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("without a descriptor there is a lock, or no error: %v", err)
+		}
+		if l, err := f.TryAcquire(k, Shared); l != nil {
+			t.Errorf("without a descriptor there is a lock, and the error is %v", err)
+		}
 	}
 }
 

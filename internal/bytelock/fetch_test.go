@@ -72,5 +72,5 @@ func TestAStrayTakesNothingFromWhoCameLater(t *testing.T) {
 		taken(t, g, "ann", Exclusive)
 	}
 	late.Release()
-	idle(t, f)
+	idle(t, f, g)
 }

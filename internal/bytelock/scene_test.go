@@ -160,17 +160,21 @@ func shards(f *File) (all []*shard) {
 	return all
 }
 
-// idle fails the test if anything of a File is left that is not in use.
-func idle(t testing.TB, f *File) {
+// idle fails the test if anything is left of the Files of a database, which are all that there are, and none of them in use.
+func idle(t testing.TB, files ...*File) {
 	t.Helper()
-	eventually(t, "the file has no line left, nor a thread that waits", func() bool { return lines(f) == 0 && f.refs.Load() == 1 })
-	other := open(t, strings.TrimSuffix(f.path, suffix))
-	l, err := other.TryAcquire(everything, Exclusive)
-	if l == nil || err != nil {
-		t.Fatalf("something in the file is still locked (%v)", err)
+	for _, f := range files {
+		eventually(t, "the file has no line left, nor a thread that waits", func() bool { return lines(f) == 0 && f.refs.Load() <= 1 })
 	}
-	l.Release()
-	other.Close()
+	other := open(t, strings.TrimSuffix(files[0].path, suffix))
+	defer other.Close()
+	for _, k := range []Key{everything, Gate} {
+		l, err := other.TryAcquire(k, Exclusive)
+		if l == nil || err != nil {
+			t.Fatalf("something in the file is still locked (%v)", err)
+		}
+		l.Release()
+	}
 }
 
 // countAlone adds one to the number in a file, in several steps, again and again.
