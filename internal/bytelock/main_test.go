@@ -115,6 +115,7 @@ func (c *commands) run(words []string) (answer string, err error) {
 	case "stop":
 		close(c.stop)
 		c.load.Wait()
+	case "done":
 		return strconv.FormatInt(c.done.Load(), 10), nil
 	}
 	return "ok", err
