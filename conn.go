@@ -294,7 +294,7 @@ func (c *conn) release(h *locks.Hold) {
 // leaveToLost moves the grant of h to the connection's session, if that has lost
 // its connection: the server may still be at work under it.
 func (c *conn) leaveToLost(h *locks.Hold) {
-	if sc := c.drawn.Conn; sc != nil && !sc.HasRows() && sc.IsLost() {
+	if sc := c.drawn.Conn; sc != nil && !sc.HasRows() && !sc.IsSettling() && sc.IsLost() {
 		c.backend.Lost.Adopt(sc.Session, h)
 	}
 }

@@ -81,8 +81,10 @@ func (c *conn) enterFor(op *operation) error {
 	}
 	if err != nil {
 		c.leave()
+		return err
 	}
-	return err
+	c.drawn.Conn.Settle()
+	return nil
 }
 
 // lockCall is enter for what must be done in any case.
@@ -92,8 +94,11 @@ func (c *conn) enterFor(op *operation) error {
 func (c *conn) lockCall() error {
 	c.lockMu()
 	if p := c.pinned; p != nil && c.using == nil {
-		return c.takeTurn(context.Background(), p, c.turnOwner())
+		if err := c.takeTurn(context.Background(), p, c.turnOwner()); err != nil {
+			return err
+		}
 	}
+	c.drawn.Conn.Settle()
 	return nil
 }
 
@@ -133,6 +138,7 @@ func (c *conn) leave() {
 	defer c.sweep()
 	defer c.mu.Unlock()
 	if p != nil {
+		defer p.releaseDue()
 		defer p.turn.unlock()
 		c.using = nil
 		c.pins.inCall.Leave()
@@ -257,6 +263,7 @@ func (c *conn) tryEnter() bool {
 		return false
 	}
 	c.using = p
+	c.drawn.Conn.Settle()
 	c.beginFill()
 	return true
 }

@@ -86,7 +86,11 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 func (c *conn) callInner(sc *server.Conn, call func(*server.Conn) error) error {
 	c.resident.Calls.Begin()
 	defer c.resident.Calls.End()
-	return sc.NoteError(call(sc))
+	err := sc.NoteError(call(sc))
+	if err != nil && c.pinned != nil && c.backend.Scope != nil {
+		err = c.noteLoss(sc, err)
+	}
+	return err
 }
 
 // draw makes sure that c has a server connection.
@@ -149,6 +153,10 @@ func (c *conn) undraw(end func(server.Lease, *pin)) {
 	if c.drawn.Conn == nil {
 		return
 	}
+	if c.pinned == nil && c.drawn.Conn.IsSettling() {
+		c.undrawLater(end)
+		return
+	}
 	d, p := c.drawn, c.pinned
 	if c.transaction != nil && p != nil {
 		p.transaction = nil
@@ -164,6 +172,28 @@ func (c *conn) undraw(end func(server.Lease, *pin)) {
 		c.stmts[len(c.stmts)-1].closeInner() // which takes it off
 	}
 	c.drawn, c.pinned = server.Lease{}, nil
+}
+
+// undrawLater is undraw for a connection that somebody is at work on whom nobody waits for: it goes when he is
+// done. c is without it at once.
+func (c *conn) undrawLater(end func(server.Lease, *pin)) {
+	d, slot := c.drawn, new(rwlock.Hold)
+	slot.Kind = rwlock.Leaf // of nobody, and it ends by itself
+	c.slot.Move(slot)
+	inner := make([]*server.Kept, 0, len(c.stmts))
+	for _, s := range c.stmts {
+		inner = append(inner, s.inner)
+		s.inner = nil
+	}
+	c.stmts, c.drawn = nil, server.Lease{}
+	d.Conn.Later(func() {
+		defer slot.Release()
+		defer end(d, nil)
+		d.Conn.EndTx()
+		for _, k := range inner {
+			k.Release()
+		}
+	})
 }
 
 // detach leaves the pin whose connection c had; nil if it was another.

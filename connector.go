@@ -104,6 +104,7 @@ func (c *Connector) open() (*backend.Backend, error) {
 		Driver:    c.driver.Unwrap(),
 		DSN:       c.dsn,
 		Lockspace: c.lockspace,
+		Reaches:   c.lockScope == DatabaseScope,
 		GroupSync: c.durability == GroupDurability,
 
 		Servers: c.forServers(),

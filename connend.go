@@ -158,6 +158,7 @@ func (c *conn) sweepLocked() (done bool) {
 		return false
 	}
 	if p != nil {
+		defer p.releaseDue()
 		defer p.turn.unlock()
 	}
 	defer func() {
@@ -165,6 +166,7 @@ func (c *conn) sweepLocked() (done bool) {
 			c.abandon(nil, nil)
 		}
 	}()
+	c.drawn.Conn.Settle()
 	c.resident.Due.Store(false)
 	c.endInside()
 	return true

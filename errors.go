@@ -70,6 +70,12 @@ var (
 	// errNotWritten is ErrNotDurable of a write that has not begun.
 	errNotWritten error = restated{ErrNotDurable, "dblocker: nothing was written, since an earlier write is not known to be on disk after a sync that failed; " + restoreAdvice}
 
+	// ErrLockLost is the error of a section's context, and of what is done with it, when the connection is lost on which the section
+	// has its user's lock, with lock_scope=database: another process may have the lock by now. What the section has written
+	// stays. It is also wrapped by the error of a statement beside a transaction or section of its own, under whose lock
+	// it ran, if that one's connection was lost meanwhile: the statement is done.
+	ErrLockLost = errors.New("dblocker: the connection to the server is lost on which this request had its user's lock, which another process may have by now: begin again")
+
 	// errGivenBack is what a Store's handle answers after its cancel. It is ErrReleased.
 	errGivenBack error = restated{ErrReleased, "dblocker: this handle was given back to the Store by its cancel; use it before that, or get another one"}
 

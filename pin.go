@@ -23,6 +23,7 @@ type pin struct {
 	slot        rwlock.Hold
 	used        bool // somebody had it before; if it is lost then, so is what was set up on it
 	lost        bool
+	reach       pinReach
 }
 
 // A pinUse is what a client connection has of the pinned connections that it comes to use.
@@ -59,7 +60,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 		return err
 	}
 	if p.lost {
-		return errPinLost
+		return p.whyLost()
 	}
 	if err := p.section.locks.Enter(&c.pins.inPinned, &c.resident); err != nil {
 		return err
@@ -80,6 +81,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 		return nil
 	}
 	p.used = true
+	p.drawn.Conn.Settle()
 	c.drawn, c.pinned = p.drawn, p
 	c.drawn.MayBeStale = false
 	return nil
@@ -92,6 +94,7 @@ func (p *pin) discard() {
 	p.drawn, p.lost = server.Lease{}, p.used
 	if d.Conn != nil {
 		defer p.slot.Release()
+		defer p.noteLoss(d.Conn)
 		d.Discard()
 	}
 }
@@ -101,6 +104,10 @@ func (p *pin) discard() {
 func (p *pin) close() {
 	if d := p.drawn; d.Conn != nil {
 		p.drawn = server.Lease{}
+		if p.section.backend.Scope != nil {
+			p.closeReaching(d)
+			return
+		}
 		defer p.slot.Release()
 		d.Conn.EndTx()
 		d.GiveBack()

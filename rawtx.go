@@ -169,6 +169,7 @@ func (raw *rawTx) after(sc *server.Conn, st sqltext.Statement, err error) rawSta
 	if sc == nil { // it did not come to be executed
 		return raw.state
 	}
+	sc.Settle()
 	if none, told := sqlite.Autocommit(sc.Inner()); told {
 		if none {
 			return rawNone
@@ -288,7 +289,7 @@ func (c *conn) keepRaw() bool {
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
 	sc := c.drawn.Conn
-	if c.raw != nil || c.transaction != nil || sc == nil || c.pinned != nil || c.backend.Gate != nil {
+	if c.raw != nil || c.transaction != nil || sc == nil || sc.IsSettling() || c.pinned != nil || c.backend.Gate != nil {
 		return
 	}
 	if in, _ := sc.InTransaction(); in && sc.IsUsable() {

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -147,6 +148,7 @@ type section struct {
 	backend *backend.Backend // whose shared parts it retains until it is released
 	marks   marks            // of its context
 	pin     *pin             // nil if it is not pinned
+	grant   *scope.Grant     // what it has beyond the process; nil if nothing
 
 	timeout *time.Duration // of its statements; nil for the handle's
 	gone    func(*section) // called when it is released; may be nil
@@ -205,6 +207,7 @@ func (h *host) TakeBesideReaders(owner locks.Identity, users []string, err error
 func (h *host) Contain(f func()) { server.Contain(h.db.logger, f) }
 
 func (h *host) Leaving() {
+	(*section)(h).leaveReach()
 	if h.pin != nil {
 		h.pin.close()
 	}
@@ -312,13 +315,11 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 	if id.Owner == nil {
 		id.Owner = m.owner
 	}
-	if req.pin {
-		s.pin = &pin{section: s, turn: newTurn()}
-	}
 	var err error
 	if s.backend, err = c.retainBackend(); err != nil {
 		return nil, err
 	}
+	s.pin = s.pinFor(req.pin)
 	begun := false
 	defer func() {
 		if !begun {
@@ -329,6 +330,12 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 		return nil, s.lockError(err)
 	}
 	begun = true
+	if s.backend.Scope != nil {
+		if err := s.reach(ctx, req); err != nil {
+			s.unlock()
+			return nil, err
+		}
+	}
 	s.marks = marks{s, s.locks.Identity().Owner, m.mode}
 	return s, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -60,10 +61,19 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
+		var under *scope.Grant
+		if c.backend.Scope != nil {
+			if under, err = c.reach(ctx, adm, &c.leaf, sc); err != nil {
+				return err
+			}
+		}
 		if adm.mayRide && c.backend.Gate.Writers() > 1 {
 			res, err = c.execAndLead(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)
+		}
+		if under != nil && err == nil {
+			err = checkUnder(ctx, under, sc)
 		}
 		return err
 	})
@@ -148,6 +158,11 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
+		if c.backend.Scope != nil {
+			if _, err := c.reach(ctx, adm, &r.hold.Hold, sc); err != nil {
+				return err
+			}
+		}
 		if s != nil {
 			return s.query(ctx, sc, &adm.Call, &r.Rows)
 		}
@@ -174,6 +189,9 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 // to these. r are its rows; nil if it is an Exec.
 func (c *conn) noteSent(ctx context.Context, adm *admission, r *rows) {
 	st := adm.Statement
+	if c.backend.Scope != nil {
+		c.lookReach(adm)
+	}
 	if st.Kind == sqltext.Read && st.Alters == sqltext.AltersNothing {
 		return
 	}

@@ -125,6 +125,7 @@ func (s *stmt) Close() error {
 		c.using = p // and nobody else's call waits for what this one does
 	}
 	defer c.leave()
+	c.drawn.Conn.Settle()
 	return s.closeInner()
 }
 

@@ -52,7 +52,11 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 	}
 	opts.ReadOnly = opts.ReadOnly || t.inShared && c.db.engine.BindsReadOnly()
 	err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
-		t.Tx, err = sc.BeginTx(op.ctx, opts)
+		if c.backend.Scope != nil {
+			t.Tx, err = c.beginReaching(op.ctx, &t.hold, sc, opts)
+		} else {
+			t.Tx, err = sc.BeginTx(op.ctx, opts)
+		}
 		return err
 	})
 	returned = true

@@ -15,6 +15,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/lost"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
@@ -27,6 +28,7 @@ type Config struct {
 	Driver    driver.Driver // of that
 	DSN       *string       // nil if it is not known
 	Lockspace string        // whose locks are used; "" for those of the database
+	Reaches   bool          // the locks reach beyond the process
 	GroupSync bool          // calls on a SQLite file share the syncs of their commits
 
 	Servers server.Config
@@ -54,6 +56,7 @@ type Backend struct {
 	Combining combine.Env        // of writes to one SQLite file
 	WALReader *sqlite.WALReader  // nil if there is to be none
 	WAL       *walsync.Log       // of the file, whose syncs calls share; nil if they do not
+	Scope     *scope.Scope       // by which the locks reach beyond the process; nil if they do not
 	Lost      *lost.Sessions     // what lost connections have left on the server; nil if its engine knows no sessions
 
 	cfg       Config
@@ -77,6 +80,9 @@ func Open(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	b.Users = b.lockspace.Users
+	if cfg.Reaches {
+		b.Scope = scope.New(cfg.Servers.Engine.Locks, &b.lockspace.Scope, cfg.Lockspace)
+	}
 	b.useGate()
 	b.Attached.Open(b.Database, (*visitor)(b), b.Gate != nil)
 	b.useGroupSync()

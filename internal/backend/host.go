@@ -36,6 +36,11 @@ func (b *host) Disconnect(disconnect func() error) error { return b.conns.Discon
 func (b *host) LeaveOpening() (opened func()) { return b.Gate.LeaveOpening() }
 
 func (b *host) SetUp(ctx context.Context, sc *server.Conn, beside bool) error {
+	if b.Scope != nil {
+		if err := b.Scope.Check(ctx, sc, b.connector.Beside); err != nil {
+			return err
+		}
+	}
 	if setUp := b.cfg.Servers.Engine.SetUp; setUp != nil {
 		journal := ""
 		if beside {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/walsync"
 )
@@ -46,6 +47,7 @@ type Database struct {
 	file    atomic.Pointer[os.FileInfo] // the SQLite file last seen there, or nil; set while registry.mu is held
 	Library string                      // Go package of the inner driver
 	Users   *locks.Table
+	Scope   scope.Table  // what the process has of the engine's locks, if Users reach beyond it
 	Gate    *gate.Gate   // that the handles of a gated engine use
 	WAL     walsync.Log  // of its file
 	Schema  atomic.Int64 // counts the changes of its schema, as far as we see them

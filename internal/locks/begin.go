@@ -199,3 +199,16 @@ func (s *Section) releaseHolds() {
 	}
 	s.hold.Release()
 }
+
+// Taken returns whose locks the section has taken itself, and whether that is all users'. It does not change.
+func (s *Section) Taken() (users []string, all bool) {
+	if s.users == nil {
+		return nil, s.hold.Lock.Held()
+	}
+	for _, user := range s.users {
+		if s.outer.covering(s.table, user) == nil {
+			users = append(users, user)
+		}
+	}
+	return users, false
+}

@@ -16,8 +16,17 @@ type Hold struct {
 	User  string
 	Owner *Owner // nil if the context had none
 
+	// Reach is what it has beyond the process; nil if nothing. It is released with the user's lock, just before it.
+	Reach Reach
+
 	all    *rwlock.Hold // a share in the lock of all users, if somebody wants that one; else nil
 	inside Member       // of a section
+}
+
+// A Reach is a lock that reaches beyond the process.
+type Reach interface {
+	Release()
+	Forget() // where the end of a lost connection releases it
 }
 
 // Release gives up all that the operation holds, and reports whether it had the gate for
@@ -40,6 +49,10 @@ func (h *Hold) ReleaseLocks() (hadGate bool) {
 
 // ReleaseUser gives up the user's lock only.
 func (h *Hold) ReleaseUser() {
+	if r := h.Reach; r != nil {
+		h.Reach = nil
+		r.Release()
+	}
 	h.Lock.Release()
 	if h.all != nil {
 		h.all.Release()
@@ -57,6 +70,7 @@ func (h *Hold) MoveTo(to *Hold, r *Resident) (moved bool) {
 	moved = h.HasLock()
 	to.User = h.User
 	to.all, h.all = h.all, nil
+	to.Reach, h.Reach = h.Reach, nil
 	h.Lock.Move(&to.Lock)
 	h.Gate.Move(&to.Gate)
 	if h.inside.section != nil {
@@ -74,6 +88,14 @@ func (h *Hold) Describe(id Identity, owner *rwlock.Owner, kind rwlock.Kind, tag 
 		h.Lock.Work = r
 	}
 	h.Gate.Describe(h.Lock.Owner, kind, tag, h.Lock.Work)
+}
+
+// ForgetReach is for a hold whose connection is lost.
+func (h *Hold) ForgetReach() {
+	if r := h.Reach; r != nil {
+		h.Reach = nil
+		r.Forget()
+	}
 }
 
 // Enter makes the hold that of an operation on r in the section.

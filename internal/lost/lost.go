@@ -73,6 +73,7 @@ func New(s Server, t *locks.Table, grace time.Duration, logger *slog.Logger) *Se
 func (ls *Sessions) Adopt(s server.Session, h *locks.Hold) {
 	o := &lostSession{session: s}
 	o.hold.Lock.Kind, o.hold.Lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
+	h.ForgetReach()
 	if !h.MoveTo(&o.hold, nil) {
 		return
 	}

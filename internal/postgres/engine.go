@@ -40,6 +40,7 @@ var Engine = &server.Engine{
 		_, err := sc.ExecContext(ctx, "SET statement_timeout = "+value, nil)
 		return err
 	},
+	Locks:            locks,
 	Identify:         identify,
 	Survivors:        survivors,
 	TellsTx:          tellsTx,

@@ -131,6 +131,17 @@ func (h *Hold) Held() bool {
 	return h.wait == nil
 }
 
+// HeldMode is Held, and tells in which mode.
+func (h *Hold) HeldMode() (mode Mode, held bool) {
+	l := h.lockShard()
+	if l == nil {
+		return 0, false
+	}
+	mode, held = h.mode, h.wait == nil
+	l.shard.mu.Unlock()
+	return mode, held
+}
+
 // lockShard locks the mutex that guards the hold and returns the hold's lock. If
 // the hold is idle it locks nothing and returns nil.
 func (h *Hold) lockShard() *Lock {

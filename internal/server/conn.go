@@ -103,6 +103,11 @@ type Conn struct {
 	broken bool
 	closed bool
 
+	// settling is closed when those whom Later has let are done; nil if there are none. Locked counts the locks of the
+	// engine that the session has: with any the connection does not go back.
+	settling chan struct{}
+	Locked   int
+
 	// converting tells that arguments are converted, by functions of the program among
 	// others, and nothing has been sent.
 	converting bool

@@ -41,6 +41,9 @@ type Engine struct {
 	Identify  func(ctx context.Context, sc *Conn) (Peer, error)
 	Survivors func(ctx context.Context, sc *Conn, lost []Session) ([]Session, error)
 
+	// Locks are those that reach beyond the process; nil if there are none.
+	Locks *Locks
+
 	// TellsTx finds in a connection of the driver, or in what wraps one, how it tells
 	// whether it is in a transaction; nil if it does not. AsksTx: after an error the
 	// server must be asked.

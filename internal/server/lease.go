@@ -41,6 +41,9 @@ func (d Lease) reset(ctx context.Context) error {
 // GiveBack returns the connection to the pool, if it is still good.
 func (d Lease) GiveBack() {
 	defer d.goBack()
+	if d.Conn.Locked != 0 {
+		d.Conn.Fail()
+	}
 	if d.Conn.Validate() {
 		d.Conn.leaveTransaction()
 	}

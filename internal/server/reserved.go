@@ -34,6 +34,17 @@ func (r *Reserved) Survivors(ctx context.Context, sessions []Session) ([]Session
 	return alive, nil
 }
 
+// Beside opens a connection that is not of the pool, nor looked at by its host. The caller closes it.
+func (c *Connector) Beside(ctx context.Context) (*Conn, error) {
+	return awaitDial(ctx, c.Config.Logger, 0, nil, func(ctx context.Context) (*Conn, error) {
+		ci, err := c.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return NewConn(ci, &c.Config), nil
+	})
+}
+
 // Close closes the connection, if there is one. The next use opens another.
 func (r *Reserved) Close() {
 	if conn := r.conn; conn != nil {

@@ -1,0 +1,248 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqltext"
+)
+
+// SQLSTATEs with which the wait for a lock ends.
+const (
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+)
+
+// locks are advisory locks: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+//
+// A message without arguments is one implicit transaction on both drivers, whatever statements are in it. So settings
+// that are local to it, and locks of a transaction, are gone when it ends or fails; what remains is what it took last, the
+// locks of the session, for which it need not wait by then.
+var locks = &server.Locks{
+	Check:   checkLocks,
+	Acquire: acquire,
+	Release: release,
+	Begin:   begin,
+	Has:     has,
+	Session: sessionOf,
+	Drops:   drops,
+}
+
+// keyOf is the 64 bits that the server has for a key.
+func keyOf(k server.LockKey) int64 { return int64(binary.BigEndian.Uint64(k[:8])) }
+
+// call returns a SELECT that calls a function of advisory locks for each of them.
+func call(function string, locks []server.WantedLock) string {
+	calls := make([]string, len(locks))
+	for i, l := range locks {
+		shared := ""
+		if l.Shared {
+			shared = "_shared"
+		}
+		calls[i] = fmt.Sprintf("%s%s(%d)", function, shared, keyOf(l.Key))
+	}
+	return "SELECT " + strings.Join(calls, ", ")
+}
+
+// bounded bounds the wait for locks by nothing but wait, until the transaction ends.
+func bounded(wait time.Duration) string {
+	// The server does not know how not to wait, but how to wait for a millisecond.
+	return fmt.Sprintf("SELECT set_config('lock_timeout', '%d', true), set_config('statement_timeout', '0', true)", max(1, wait.Milliseconds()))
+}
+
+// waitThenKeep waits for the locks in the transaction, and then takes them for the session too.
+func waitThenKeep(locks []server.WantedLock, wait time.Duration) string {
+	return bounded(wait) + "; " + call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_lock", locks)
+}
+
+func acquire(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration, inTx bool) error {
+	if inTx {
+		return acquireInTx(ctx, sc, locks, wait)
+	}
+	_, err := sc.ExecContext(ctx, waitThenKeep(locks, wait), nil)
+	return lockFailure(err)
+}
+
+// acquireInTx takes them in the program's transaction, which goes on if that fails. It undoes the settings, but locks of
+// the session remain; those of the transaction are given up.
+func acquireInTx(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration) error {
+	const begin, undo = "SAVEPOINT dblocker_lock; ", "ROLLBACK TO SAVEPOINT dblocker_lock; RELEASE SAVEPOINT dblocker_lock"
+	const fresh = "SELECT CASE WHEN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN '0' ELSE '" + staleMark + "' END::int; "
+	_, err := sc.ExecContext(ctx, begin+fresh+waitThenKeep(locks, wait)+"; "+undo, nil)
+	switch state := SQLState(err); {
+	case err == nil, state == "" || state == "25P02": // the connection is lost, or the transaction had failed before
+		return err
+	case strings.Contains(err.Error(), staleMark):
+		err = errStale
+	default:
+		err = lockFailure(err)
+	}
+	if _, undone := sc.ExecContext(context.WithoutCancel(ctx), undo, nil); undone != nil {
+		sc.Fail()
+	}
+	return err
+}
+
+// staleMark is in the error of a transaction that saw the database before it had the lock.
+const staleMark = "dblocker: the snapshot is older than the lock"
+
+var errStale = &server.LockFailure{Refused: true, Err: errors.New("dblocker: this transaction was begun for nobody, at REPEATABLE READ or SERIALIZABLE, so it would see the database as it was before the user's lock was had: " +
+	"begin it with the user's context")}
+
+// lockFailure makes one of an error that says that the locks could not be had.
+func lockFailure(err error) error {
+	switch SQLState(err) {
+	case lockNotAvailable:
+		return &server.LockFailure{Err: err}
+	case deadlockDetected:
+		return &server.LockFailure{Deadlock: true, Err: err}
+	}
+	return err
+}
+
+// release fails if the session had not all of them.
+func release(ctx context.Context, sc *server.Conn, locks []server.WantedLock) error {
+	all := strings.ReplaceAll(strings.TrimPrefix(call("pg_advisory_unlock", locks), "SELECT "), ", ", " AND ")
+	_, err := sc.ExecContext(ctx, "SELECT CASE WHEN "+all+" THEN '0' ELSE 'dblocker: the lock was gone' END::int", nil)
+	return err
+}
+
+// begin hands the locks over from a transaction that waits for them to the one that is to have them: what that sees of the
+// database it sees when it has them, at whatever level of isolation.
+func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration, opts driver.TxOptions) (driver.Tx, error) {
+	mode, ok := modeOf(opts)
+	if !ok {
+		return nil, driver.ErrSkip // the driver has its own words for it
+	}
+	text := "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; " +
+		call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_unlock", locks)
+	if tx, err := beginPgx(ctx, sc.Inner(), text); err != driver.ErrSkip {
+		return tx, lockFailure(err)
+	}
+	tx, ok := sc.Inner().(driver.Tx) // a connection of lib/pq is that of its transaction
+	if !ok || Process(sc.Inner()) == "" {
+		return nil, driver.ErrSkip
+	}
+	if _, err := sc.ExecContext(ctx, text, nil); err != nil {
+		if err = lockFailure(err); isFailure(err) {
+			if _, undone := sc.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); undone != nil {
+				sc.Fail()
+			}
+		}
+		return nil, err
+	}
+	return tx, nil
+}
+
+func isFailure(err error) bool {
+	_, is := err.(*server.LockFailure)
+	return is
+}
+
+// modeOf returns how both drivers ask for a transaction.
+func modeOf(opts driver.TxOptions) (mode string, ok bool) {
+	switch sql.IsolationLevel(opts.Isolation) {
+	case sql.LevelDefault:
+	case sql.LevelReadUncommitted, sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable:
+		mode = " ISOLATION LEVEL " + strings.ToUpper(sql.IsolationLevel(opts.Isolation).String())
+	default:
+		return "", false
+	}
+	if opts.ReadOnly {
+		mode += " READ ONLY"
+	}
+	return mode, true
+}
+
+// A pgxTx is a transaction of pgx as its package stdlib shows it.
+type pgxTx struct {
+	ctx context.Context
+	tx  interface {
+		Commit(context.Context) error
+		Rollback(context.Context) error
+	}
+}
+
+func (t pgxTx) Commit() error   { return t.tx.Commit(t.ctx) }
+func (t pgxTx) Rollback() error { return t.tx.Rollback(t.ctx) }
+
+// beginPgx begins a transaction of pgx with a text of ours. It fails with ErrSkip for a connection that is not of pgx.
+func beginPgx(ctx context.Context, ci driver.Conn, text string) (driver.Tx, error) {
+	conn, ok := getter(reflect.ValueOf(ci).MethodByName("Conn"))
+	if !ok {
+		return nil, driver.ErrSkip
+	}
+	begin := reflect.ValueOf(conn).MethodByName("BeginTx")
+	if !begin.IsValid() || begin.Type().NumIn() != 2 || begin.Type().NumOut() != 2 || begin.Type().In(1).Kind() != reflect.Struct {
+		return nil, driver.ErrSkip
+	}
+	opts := reflect.New(begin.Type().In(1)).Elem()
+	query := opts.FieldByName("BeginQuery")
+	if query.Kind() != reflect.String {
+		return nil, driver.ErrSkip
+	}
+	query.SetString(text)
+	results := begin.Call([]reflect.Value{reflect.ValueOf(ctx), opts})
+	if err, _ := results[1].Interface().(error); err != nil {
+		return nil, err
+	}
+	tx := pgxTx{ctx: ctx}
+	if tx.tx, ok = results[0].Interface().(interface {
+		Commit(context.Context) error
+		Rollback(context.Context) error
+	}); !ok {
+		return nil, errors.New("dblocker: this version of pgx has transactions of another kind")
+	}
+	return tx, nil
+}
+
+// sessionOf is the process that the server has said to serve the connection.
+func sessionOf(sc *server.Conn) string {
+	if pgx, ok := pgxConn(sc.Inner()); ok {
+		return fmt.Sprint(pgx.PID())
+	}
+	return Process(sc.Inner())
+}
+
+// has asks for the last of the locks, which is the user's.
+func has(ctx context.Context, sc *server.Conn, session string, locks []server.WantedLock) (bool, error) {
+	key := uint64(keyOf(locks[len(locks)-1].Key))
+	rows, err := sc.QueryText(ctx, fmt.Sprintf("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = %s AND classid = %d AND objid = %d AND objsubid = 1 "+
+		"AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", session, key>>32, key&(1<<32-1)))
+	return len(rows) > 0, err
+}
+
+// drops is about what a program may call by its name.
+func drops(query string) bool {
+	return sqltext.Contains(query, "ADVISORY_UNLOCK_ALL") || sqltext.Contains(query, "DISCARD")
+}
+
+// checkLocks refuses what keeps no locks for us, and sets up what ends a session whose client is gone.
+func checkLocks(ctx context.Context, sc *server.Conn) error {
+	session := sessionOf(sc)
+	if session == "" {
+		return errors.New("dblocker: lock_scope=database needs lib/pq or pgx, by its package stdlib, as the driver: of another it is not known which session of the server a connection is")
+	}
+	rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid(), pg_is_in_recovery()")
+	switch {
+	case err != nil:
+		return fmt.Errorf("dblocker: lock_scope=database: asking the server about a new connection: %w", err)
+	case len(rows) != 1 || len(rows[0]) != 2:
+		return errors.New("dblocker: lock_scope=database: the server does not tell about a new connection what PostgreSQL does")
+	case rows[0][1] == "true" || rows[0][1] == "t":
+		return errors.New("dblocker: lock_scope=database cannot be had on a replica, which only reads: its locks are its own, and no other server's; connect to the primary server")
+	case rows[0][0] != session:
+		return errors.New("dblocker: lock_scope=database cannot be had through a connection pooler such as pgbouncer, which may run each transaction in another session of the server: connect to the server itself")
+	}
+	// Before version 14, and on some systems, the server has no such setting.
+	sc.ExecContext(ctx, "SELECT set_config('client_connection_check_interval', '500', false)", nil)
+	return nil
+}

@@ -1,0 +1,154 @@
+package scope
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// A Table knows what the process has of the engine's locks, of one database or lockspace.
+type Table struct {
+	mu     sync.Mutex // guards what follows, and Grant.released
+	grants map[string][]*Grant
+}
+
+// allUsers is the key of those grants that are of all users. No user's ID is empty.
+const allUsers = ""
+
+// those returns the grants of the users of a that are so. Grants of all users are of each.
+func (t *Table) those(a Ask, are func(*Grant) bool) (found []*Grant) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.All {
+		for _, all := range t.grants {
+			found = append(found, all...)
+		}
+	} else {
+		found = append(found, t.grants[allUsers]...)
+		for _, user := range a.Users {
+			found = append(found, t.grants[user]...)
+		}
+	}
+	return slices.DeleteFunc(found, func(g *Grant) bool { return !are(g) })
+}
+
+// A Grant is what the process has of the engine's locks by one call, on one connection.
+//
+//	          in the table   at the server
+//	held      yes            held, while the connection lives
+//	released  yes            until the server has answered
+//	gone      no             given up, or ended with the transaction or the connection
+type Grant struct {
+	scope      *Scope
+	conn       *server.Conn
+	ask        Ask
+	locks      []server.WantedLock
+	session    string // of conn, by which others ask the server for it
+	endsWithTx bool   // the server gives it up with the transaction
+
+	released chan struct{} // closed when it is gone; nil while it is held
+}
+
+func (a Ask) names() []string {
+	if a.All {
+		return []string{allUsers}
+	}
+	return a.Users
+}
+
+// enter makes it held.
+func (g *Grant) enter() {
+	if !g.endsWithTx {
+		g.conn.Locked++
+	}
+	t := g.scope.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.grants == nil {
+		t.grants = make(map[string][]*Grant)
+	}
+	for _, name := range g.ask.names() {
+		t.grants[name] = append(t.grants[name], g)
+	}
+}
+
+// leave makes it gone.
+func (g *Grant) leave() {
+	t := g.scope.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range g.ask.names() {
+		if left := slices.DeleteFunc(t.grants[name], func(o *Grant) bool { return o == g }); len(left) > 0 {
+			t.grants[name] = left
+		} else {
+			delete(t.grants, name)
+		}
+	}
+	if g.released != nil {
+		close(g.released)
+	}
+}
+
+// releasing makes it released, and reports false if it was that.
+func (g *Grant) releasing() bool {
+	g.scope.table.mu.Lock()
+	defer g.scope.table.mu.Unlock()
+	if g.released != nil {
+		return false
+	}
+	g.released = make(chan struct{})
+	return true
+}
+
+// releaseTime is how long the server may take to give a lock up. After that the connection is closed, which does it too.
+const releaseTime = 10 * time.Second
+
+// Release gives it up. It does not wait for the server: until that has answered, the connection is settling. Whoever
+// calls it has the connection. The second time it does nothing.
+func (g *Grant) Release() {
+	switch {
+	case !g.releasing():
+	case g.endsWithTx:
+		g.leave()
+	case g.conn.HasFailed() || g.conn.IsShut(): // then the end of the session gives it up
+		g.leave()
+	default:
+		g.conn.Later(g.giveUp)
+	}
+}
+
+func (g *Grant) giveUp() {
+	defer g.leave()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	if err := g.scope.engine.Release(ctx, g.conn, g.locks); err != nil {
+		g.conn.FailUnlocking(err)
+		return
+	}
+	g.conn.Locked--
+}
+
+// Forget is Release for a session whose connection is lost: its end gives the lock up.
+func (g *Grant) Forget() {
+	if g.releasing() {
+		g.leave()
+	}
+}
+
+// IsShared tells whether others may have it too.
+func (g *Grant) IsShared() bool { return g.ask.Shared }
+
+// Kind is that of the hold in the process.
+func (g *Grant) Kind() rwlock.Kind { return g.ask.Kind }
+
+// Conn is whose session has it.
+func (g *Grant) Conn() *server.Conn { return g.conn }
+
+// IsHeld asks the server, through a connection sc, whether the session still has it.
+func (g *Grant) IsHeld(ctx context.Context, sc *server.Conn) (bool, error) {
+	return g.scope.engine.Has(ctx, sc, g.session, g.locks)
+}

@@ -1,0 +1,194 @@
+// Package scope lets users' locks reach beyond the process, by locks of the database's own engine. It knows which of these
+// the process has, on which connections, and gives them up without that anybody waits for it.
+//
+// The lock of this process comes first, then that of the engine: so whoever asks here has the lock in the process already, and
+// what else the process has of the same user is of its own owner, or shared as well.
+package scope
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// A Scope takes the locks for one handle.
+type Scope struct {
+	engine    *server.Locks
+	table     *Table
+	lockspace string
+	proven    atomic.Bool // the locks exclude each other
+}
+
+// New returns that of a handle. Handles of one lock table have one Table.
+func New(engine *server.Locks, t *Table, lockspace string) *Scope {
+	return &Scope{engine: engine, table: t, lockspace: lockspace}
+}
+
+// Key returns the key of a user in a lockspace, which is "" if none is named: the SHA-256 of both, so that it is the same in
+// every process, whatever name it has connected to the database by.
+func Key(lockspace, user string) server.LockKey { return key("user", lockspace, user) }
+
+// KeyOfAll returns the second key: a share of it is taken with every user's lock, and all of it by who locks all users.
+func KeyOfAll(lockspace string) server.LockKey { return key("all", lockspace, "") }
+
+func key(kind, lockspace, user string) server.LockKey {
+	return sha256.Sum256(fmt.Appendf(nil, "dblocker\x00%s\x00%d\x00%s\x00%s", kind, len(lockspace), lockspace, user))
+}
+
+// An Ask is what a call wants.
+type Ask struct {
+	Users  []string
+	All    bool // every user instead
+	Shared bool
+	Owner  *rwlock.Owner // whose call it is; nil if it is nobody's
+	Kind   rwlock.Kind
+	Wait   time.Duration
+	InTx   bool // a transaction is open on the connection, that the locks are not for
+}
+
+// locks returns what is asked of the engine, in the order in which all ask: first for all users, then for each by its key.
+// So no two can wait for each other.
+func (s *Scope) locks(a Ask) []server.WantedLock {
+	if a.All {
+		return []server.WantedLock{{Key: KeyOfAll(s.lockspace), Shared: a.Shared}}
+	}
+	locks := make([]server.WantedLock, 1, 1+len(a.Users))
+	locks[0] = server.WantedLock{Key: KeyOfAll(s.lockspace), Shared: true}
+	for _, user := range a.Users {
+		locks = append(locks, server.WantedLock{Key: Key(s.lockspace, user), Shared: a.Shared})
+	}
+	slices.SortFunc(locks[1:], func(a, b server.WantedLock) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return locks
+}
+
+// Take takes what is asked for the session of a connection.
+func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error) {
+	if err := s.awaitReleases(ctx, a); err != nil {
+		return nil, err
+	}
+	g := s.grant(sc, a)
+	if err := s.engine.Acquire(ctx, sc, g.locks, a.Wait, a.InTx); err != nil {
+		return nil, failed(sc, err)
+	}
+	g.enter()
+	return g, nil
+}
+
+// Begin begins a transaction that has what is asked.
+func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
+	if err := s.awaitReleases(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	g := s.grant(sc, a)
+	tx, ends, err := sc.BeginLocked(ctx, g.locks, a.Wait, opts)
+	if err != nil {
+		return nil, nil, failed(sc, err)
+	}
+	g.endsWithTx = ends
+	g.enter()
+	return tx, g, nil
+}
+
+// failed keeps a connection from being used again of which nobody knows what locks it has.
+func failed(sc *server.Conn, err error) error {
+	var f *server.LockFailure
+	if !errors.As(err, &f) {
+		sc.Fail()
+	}
+	return err
+}
+
+func (s *Scope) grant(sc *server.Conn, a Ask) *Grant {
+	return &Grant{scope: s, conn: sc, ask: a, locks: s.locks(a), session: s.engine.Session(sc)}
+}
+
+// awaitReleases is for who does not wait for others: what the process is about to give up is not in the way.
+func (s *Scope) awaitReleases(ctx context.Context, a Ask) error {
+	if a.Wait > 0 {
+		return nil
+	}
+	for _, g := range s.table.those(a, func(g *Grant) bool { return g.released != nil }) {
+		select {
+		case <-g.released:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Kin returns what the owner has of the user, in the process, on whatever connection. Nobody has nothing.
+func (s *Scope) Kin(user string, o *rwlock.Owner) []*Grant {
+	if o == nil {
+		return nil
+	}
+	return s.table.those(Ask{Users: []string{user}}, func(g *Grant) bool { return g.released == nil && g.ask.Owner.InLine(o) })
+}
+
+// Drops tells whether a statement may have given up locks of its session.
+func (s *Scope) Drops(query string) bool { return s.engine.Drops != nil && s.engine.Drops(query) }
+
+// Check looks at a new connection, and at the first ones also whether the locks are any: it takes one on each of two
+// connections, of which beside opens the other.
+func (s *Scope) Check(ctx context.Context, sc *server.Conn, beside func(context.Context) (*server.Conn, error)) error {
+	if err := s.engine.Check(ctx, sc); err != nil || s.proven.Load() {
+		return err
+	}
+	other, err := beside(ctx)
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	if err := s.engine.Check(ctx, other); err != nil {
+		return err
+	}
+	if err := s.prove(ctx, sc, other); err != nil {
+		return err
+	}
+	s.proven.Store(true)
+	return nil
+}
+
+// proveWait is how long a lock may take that nobody has.
+const proveWait = 5 * time.Second
+
+// prove takes a lock that is nobody's on two connections, which is to be refused, and then to be had.
+func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
+	locks := []server.WantedLock{{}}
+	rand.Read(locks[0].Key[:])
+	if err := s.engine.Acquire(ctx, a, locks, proveWait, false); err != nil {
+		return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
+	}
+	var f *server.LockFailure
+	shared := []server.WantedLock{{Key: locks[0].Key, Shared: true}}
+	for _, wanted := range [][]server.WantedLock{locks, shared} {
+		if err := s.engine.Acquire(ctx, b, wanted, 0, false); err == nil {
+			return errNoExclusion
+		} else if !errors.As(err, &f) {
+			return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
+		}
+	}
+	for _, try := range []func() error{
+		func() error { return s.engine.Release(ctx, a, locks) },
+		func() error { return s.engine.Acquire(ctx, b, locks, proveWait, false) },
+		func() error { return s.engine.Release(ctx, b, locks) },
+	} {
+		if err := try(); err != nil {
+			return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
+		}
+	}
+	return nil
+}
+
+var errNoExclusion = errors.New("dblocker: lock_scope=database cannot be had here: two connections had one lock of the server at the same time, so its locks exclude nobody; " +
+	"connect to the server itself, or to one that has them, or leave lock_scope out, and the locks reach as far as this process")

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"time"
+)
+
+// A LockKey names a lock of the engine. It is a hash, of which an engine takes as much as its names have room for.
+type LockKey [32]byte
+
+// A WantedLock is a lock of the engine, in a mode.
+type WantedLock struct {
+	Key    LockKey
+	Shared bool
+}
+
+// Locks are those of an engine that reach beyond the process, and belong to a session: whoever has one has it on the
+// connection that does the work, and no longer than that lives. Each function gets all locks that a call wants, in the
+// order in which all ask for them.
+type Locks struct {
+	// Check looks at a new connection, and returns the error to refuse the database with if a lock on it
+	// would not be what it seems: a replica, a pooler that gives the next statement to another session.
+	Check func(ctx context.Context, sc *Conn) error
+
+	// Acquire takes the locks for the session, and waits as long as ctx and wait allow; not at all if wait is 0. If it
+	// fails it has none of them, or the connection has failed. A wait in vain is a *LockFailure. inTx: a transaction is
+	// open, that of the program, which goes on if Acquire fails.
+	Acquire func(ctx context.Context, sc *Conn, locks []WantedLock, wait time.Duration, inTx bool) error
+
+	// Release gives up what Acquire has taken. After an error the connection is of no more use.
+	Release func(ctx context.Context, sc *Conn, locks []WantedLock) error
+
+	// Begin begins a transaction which has the locks until it ends, and had them before it saw anything of the database.
+	// It fails as Acquire does, or with ErrSkip if it cannot with the driver. If nil, or after that, Acquire
+	// comes before the transaction, and Release after it.
+	Begin func(ctx context.Context, sc *Conn, locks []WantedLock, wait time.Duration, opts driver.TxOptions) (driver.Tx, error)
+
+	// Has tells whether the session holds the locks, asked through another connection.
+	Has func(ctx context.Context, sc *Conn, session string, locks []WantedLock) (bool, error)
+
+	// Session names the session of a connection, for Has.
+	Session func(sc *Conn) string
+
+	// Drops tells of a statement, which was sent, that it may have given up locks of the session.
+	Drops func(query string) bool
+}
+
+// A LockFailure is of a lock of the engine that could not be had. Nothing else was done.
+type LockFailure struct {
+	Deadlock bool // which the server has found; else the time has passed
+	Refused  bool // neither: Err says why it is not to be had
+	Err      error
+}
+
+func (e *LockFailure) Error() string { return e.Err.Error() }
+func (e *LockFailure) Unwrap() error { return e.Err }
+
+// BeginLocked begins a transaction that has locks of the engine until it ends. ends tells that they end with it; else
+// they are to be released after it.
+func (sc *Conn) BeginLocked(ctx context.Context, locks []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error) {
+	l := sc.cfg.Engine.Locks
+	if l.Begin != nil {
+		tx, err := l.Begin(ctx, sc, locks, wait, opts)
+		if err == nil {
+			return &serverTx{tx, sc, ctx}, true, nil
+		}
+		if !errors.Is(err, driver.ErrSkip) {
+			return nil, false, err
+		}
+	}
+	if err := l.Acquire(ctx, sc, locks, wait, false); err != nil {
+		return nil, false, err
+	}
+	tx, err = sc.BeginTx(ctx, opts)
+	return tx, false, err
+}
+
+// Later runs f, which has the connection then, on a goroutine of its own, after those that it was called with before.
+// Until all have returned the connection is busy: see Settle. Whoever has drawn it calls this, and gives it back by
+// another f if it is not to wait.
+func (sc *Conn) Later(f func()) {
+	before, done := sc.settling, make(chan struct{})
+	sc.settling = done
+	go func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		if panicked := sc.cfg.contain(f); panicked != nil {
+			sc.broken = true
+		}
+	}()
+}
+
+// IsSettling tells whether somebody is at work on the connection whom Later has let.
+func (sc *Conn) IsSettling() bool {
+	if sc == nil || sc.settling == nil {
+		return false
+	}
+	select {
+	case <-sc.settling:
+		sc.settling = nil
+		return false
+	default:
+		return true
+	}
+}
+
+// IsShut tells whether it is closed.
+func (sc *Conn) IsShut() bool { return sc.closed }
+
+// FailUnlocking is Fail for a connection whose server has not given up its locks: to close it does.
+func (sc *Conn) FailUnlocking(err error) {
+	sc.Fail()
+	sc.cfg.Logger.Warn("dblocker: a lock of the server was not there any more, or could not be given up, and the connection was closed; "+
+		"what runs under lock_scope=database must leave the server's advisory locks to dblocker", "error", err)
+}
+
+// Settle waits until nobody is. sc may be nil.
+func (sc *Conn) Settle() {
+	if sc != nil && sc.settling != nil {
+		sc.settle()
+	}
+}
+
+func (sc *Conn) settle() {
+	<-sc.settling
+	sc.settling = nil
+}

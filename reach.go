@@ -1,0 +1,196 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// With lock_scope=database, whoever has a user's lock of this process takes one of the engine's with it, on the connection
+// that is going to do the work, and before that has done any. It gives that one up with the lock: see locks.Hold.
+//
+// Three need none: what is inside a section or a transaction that has it, on the connection of that; and what the
+// owner does beside a Tx, rows or a section of its own that have it, since it would wait for itself there, where
+// nobody sees it. That runs under their lock, and they cannot end before it but by losing their connection, which it asks for.
+
+// reach takes the engine's locks, on sc, for what a statement has of those of the process: h, and what its
+// transaction has. If it runs under a lock that is held elsewhere, that is returned.
+func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
+	if adm.raw != nil && adm.raw.from == nil {
+		h = &adm.raw.hold
+	}
+	if under, err = c.reachFor(ctx, h, sc); err != nil {
+		return nil, err
+	}
+	for t := c.transaction; t != nil; t = t.outer {
+		for i, joined := range t.joined {
+			if _, err := c.reachFor(ctx, joined, sc); err != nil {
+				t.joined = slices.Delete(t.joined, i, i+1) // the user has not joined
+				c.release(joined)
+				return nil, err
+			}
+		}
+	}
+	return under, nil
+}
+
+// lookReach looks whether a statement, which was sent, may have given up the engine's locks. Then they are lost, as if the connection were.
+func (c *conn) lookReach(adm *admission) {
+	sc := c.drawn.Conn
+	if sc == nil || sc.Locked == 0 || !c.backend.Scope.Drops(adm.Query) {
+		return
+	}
+	sc.Fail()
+	if c.pinned != nil {
+		c.pinned.lose()
+	}
+}
+
+// reachFor does it for one hold.
+func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
+	ask, needs := c.askFor(h)
+	if !needs {
+		return nil, nil
+	}
+	if under, err = c.besideOwn(ctx, h, ask); under != nil || err != nil {
+		return under, err
+	}
+	sc.Settle() // rows of its own may have made way
+	ask.InTx = c.transactionOnServer() != nil
+	began := time.Now()
+	g, err := c.backend.Scope.Take(ctx, sc, ask)
+	if err != nil {
+		return nil, reachError(ctx, err, ask, time.Since(began))
+	}
+	h.Reach = g
+	return nil, nil
+}
+
+// askFor returns what a hold needs of the engine; nothing if it has a place in a section instead.
+func (c *conn) askFor(h *locks.Hold) (ask scope.Ask, needs bool) {
+	mode, held := h.Lock.HeldMode()
+	if !held || h.User == "" || h.Reach != nil {
+		return scope.Ask{}, false
+	}
+	return scope.Ask{Users: []string{h.User}, Shared: mode == rwlock.Shared, Owner: h.Lock.Owner, Kind: h.Lock.Kind, Wait: c.db.lockTimeout}, true
+}
+
+// besideOwn looks for what the owner has of the user's lock on other connections. What is in the way of it there, its own
+// rows, is read into memory; a statement runs under what remains.
+func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (under *scope.Grant, err error) {
+	kin := c.backend.Scope.Kin(h.User, ask.Owner)
+	if len(kin) == 0 {
+		return nil, nil
+	}
+	single := ask.Kind == rwlock.Leaf || ask.Kind == rwlock.Rows
+	if under = covering(kin, ask.Shared); single && under != nil {
+		return under, nil
+	}
+	kin, err = spillKin(ctx, c.db, c, h.Owner, c.backend.Scope, ask)
+	if err != nil {
+		return nil, err
+	}
+	if under = covering(kin, ask.Shared); single && under != nil {
+		return under, nil
+	}
+	if under != nil && !under.IsShared() || len(kin) > 0 && !ask.Shared {
+		return nil, besideOwnError(ask)
+	}
+	return nil, nil
+}
+
+// covering returns one of the grants that is enough for what is asked; nil if there is none.
+func covering(kin []*scope.Grant, shared bool) *scope.Grant {
+	for _, g := range kin {
+		if shared || !g.IsShared() {
+			return g
+		}
+	}
+	return nil
+}
+
+// spillKin reads an owner's rows into memory that have the locks which are asked for, and returns what else it has of them. c may be nil.
+func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *scope.Scope, ask scope.Ask) (kin []*scope.Grant, err error) {
+	for _, user := range ask.Users {
+		inTheWay := func(r *rows) bool { return r.hold.User == user }
+		if err := c.spillOwn(ctx, owner, db.mustSpill(), inTheWay); err != nil {
+			return nil, err
+		}
+		kin = append(kin, s.Kin(user, ask.Owner)...)
+	}
+	return kin, nil
+}
+
+// beginReaching begins a transaction that has the engine's lock for what h has of that of the process.
+func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
+	ask, needs := c.askFor(h)
+	if !needs {
+		return sc.BeginTx(ctx, opts)
+	}
+	if _, err := c.besideOwn(ctx, h, ask); err != nil {
+		return nil, err
+	}
+	sc.Settle()
+	began := time.Now()
+	tx, g, err := c.backend.Scope.Begin(ctx, sc, ask, opts)
+	if err != nil {
+		return nil, reachError(ctx, err, ask, time.Since(began))
+	}
+	h.Reach = g
+	return tx, nil
+}
+
+// checkUnder asks, when a statement has returned that ran under a lock held elsewhere, whether that has been there all the time.
+func checkUnder(ctx context.Context, under *scope.Grant, sc *server.Conn) error {
+	if held, err := under.IsHeld(ctx, sc); err != nil {
+		return fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
+	} else if !held {
+		return ErrLockLost
+	}
+	return nil
+}
+
+// reachError says in the terms of a user of dblocker why a lock of the engine could not be had.
+func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Duration) error {
+	var f *server.LockFailure
+	failed := errors.As(err, &f)
+	if failed && f.Refused {
+		return f.Err
+	}
+	e := &LockError{Mode: Exclusive, Waited: waited, Err: ErrLockTimeout, what: "the lock of all users among the processes on the database"}
+	if ask.Shared {
+		e.Mode = Shared
+	}
+	if !ask.All {
+		e.User = ask.Users[0]
+		e.what = fmt.Sprintf("the %v lock of user %q among the processes on the database", e.Mode, e.User)
+	}
+	e.blocker = "another process, or a program that works on the database with lock_scope=database too"
+	switch {
+	case ctx.Err() != nil && !errors.Is(err, driver.ErrBadConn):
+		e.Err = ctx.Err()
+	case !failed:
+		return err
+	case f.Deadlock:
+		e.Err, e.advice = ErrDeadlock, outOfLocks
+	case ask.Wait <= 0:
+		e.Waited = 0
+	}
+	return e
+}
+
+// besideOwnError is of what would wait for its own owner at the server.
+func besideOwnError(ask scope.Ask) error {
+	return &LockError{User: ask.Users[0], Mode: Exclusive, Err: ErrDeadlock,
+		what:    fmt.Sprintf("the lock of user %q among the processes on the database", ask.Users[0]),
+		blocker: "a transaction or a section of the same request, on another connection",
+		advice:  "do this with the Tx or the section's context that has it, or end that first"}
+}

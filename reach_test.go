@@ -1,0 +1,679 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// A reachScene has handles that stand for processes: each has locks of its own in the process, as its connector
+// does not tell what it opens.
+type reachScene struct {
+	*testing.T
+	dsn   string
+	plain *sql.DB // without dblocker, to look on
+}
+
+func newReachScene(t *testing.T) *reachScene {
+	d := testdb.Postgres(t).NewDatabase(t)
+	plain, err := sql.Open("postgres", d.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { plain.Close() })
+	s := &reachScene{t, d.DSN(), plain}
+	s.exec("CREATE TABLE counters (name TEXT PRIMARY KEY, n INT)")
+	s.exec("INSERT INTO counters VALUES ('a', 0), ('b', 0)")
+	return s
+}
+
+func (s *reachScene) exec(query string, args ...any) {
+	s.Helper()
+	if _, err := s.plain.Exec(query, args...); err != nil {
+		s.Fatalf("%s: %v", query, err)
+	}
+}
+
+// process returns a handle that has nothing in common with another but the server.
+func (s *reachScene) process(opts ...Option) *sql.DB {
+	s.Helper()
+	connector, err := pq.NewConnector(s.dsn)
+	if err != nil {
+		s.Fatal(err)
+	}
+	db, err := OpenDB(connector, append([]Option{LockScope(DatabaseScope)}, opts...)...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		db.Close()
+		s.untilNoLocks()
+	})
+	return db
+}
+
+// locks counts the advisory locks that are held, or waited for.
+func (s *reachScene) locks(granted bool) (n int) {
+	s.Helper()
+	if err := s.plain.QueryRow("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted = $1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", granted).Scan(&n); err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
+func (s *reachScene) until(what string, is func() bool) {
+	s.Helper()
+	for until := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(until) {
+			s.Fatalf("still not so after 20s: %s", what)
+		}
+	}
+}
+
+func (s *reachScene) untilNoLocks() {
+	s.Helper()
+	s.until("no advisory lock is left", func() bool { return s.locks(true) == 0 && s.locks(false) == 0 })
+}
+
+// untilWaits returns when somebody waits for an advisory lock at the server.
+func (s *reachScene) untilWaits() {
+	s.Helper()
+	s.until("somebody waits for an advisory lock", func() bool { return s.locks(false) > 0 })
+}
+
+// a reachWork reads a counter, and writes one more, in ways of which each has to be under one lock.
+type reachWork struct {
+	name string
+	do   func(ctx context.Context, db *sql.DB) error
+}
+
+func incrementIn(ctx context.Context, db interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+}) error {
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = $1", "a").Scan(&n); err != nil {
+		return err
+	}
+	_, err := db.ExecContext(ctx, "UPDATE counters SET n = $1 WHERE name = $2", n+1, "a")
+	return err
+}
+
+func incrementInTx(opts *sql.TxOptions) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, db *sql.DB) error {
+		tx, err := db.BeginTx(ctx, opts)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if err := incrementIn(ctx, tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+}
+
+func incrementInSection(ctx context.Context, db *sql.DB) error {
+	return Do(ctx, db, func(ctx context.Context) error { return incrementIn(ctx, db) })
+}
+
+func incrementInRawTx(begin string) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, db *sql.DB) error {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.ExecContext(ctx, begin); err != nil {
+			return err
+		}
+		if err := incrementIn(ctx, conn); err != nil {
+			return err
+		}
+		_, err = conn.ExecContext(ctx, "COMMIT")
+		return err
+	}
+}
+
+var reachWorks = []reachWork{
+	{"section", incrementInSection},
+	{"all users", func(ctx context.Context, db *sql.DB) error {
+		ctx, unlock, err := LockAll(ctx, db)
+		defer unlock()
+		if err != nil {
+			return err
+		}
+		return incrementIn(ctx, db)
+	}},
+	{"several users", func(ctx context.Context, db *sql.DB) error {
+		ctx, unlock, err := LockUsers(ctx, db, "y", "u", "x")
+		defer unlock()
+		if err != nil {
+			return err
+		}
+		return incrementIn(ctx, db)
+	}},
+	{"Tx", incrementInTx(nil)},
+	{"Tx at READ COMMITTED", incrementInTx(&sql.TxOptions{Isolation: sql.LevelReadCommitted})},
+	{"Tx at REPEATABLE READ", incrementInTx(&sql.TxOptions{Isolation: sql.LevelRepeatableRead})},
+	{"Tx at SERIALIZABLE", incrementInTx(&sql.TxOptions{Isolation: sql.LevelSerializable})},
+	{"BEGIN", incrementInRawTx("BEGIN")},
+	{"BEGIN at REPEATABLE READ", incrementInRawTx("BEGIN ISOLATION LEVEL REPEATABLE READ")},
+	{"BEGIN in a string", incrementInRawTx("SET application_name = 'x'; BEGIN ISOLATION LEVEL SERIALIZABLE")},
+	{"one statement", func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = $1", "a")
+		return err
+	}},
+	{"a query that writes", func(ctx context.Context, db *sql.DB) error {
+		var n int
+		return db.QueryRowContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = 'a' RETURNING n").Scan(&n)
+	}},
+}
+
+// TestReachLosesNoUpdates: read and write under one lock lose nothing among processes, whatever kind of lock it is, and fail
+// for nothing; not even at levels of isolation at which the server refuses to write what was changed meanwhile.
+func TestReachLosesNoUpdates(t *testing.T) {
+	const workers, rounds = 3, 8
+	s := newReachScene(t)
+	dbs := []*sql.DB{s.process(), s.process(), s.process()}
+	want := 0
+	for _, work := range reachWorks {
+		var all sync.WaitGroup
+		for _, db := range dbs {
+			for range workers {
+				all.Go(func() {
+					for range rounds {
+						if err := work.do(WithUser(context.Background(), "u"), db); err != nil {
+							t.Errorf("%s: %v", work.name, err)
+						}
+					}
+				})
+			}
+		}
+		all.Wait()
+		want += len(dbs) * workers * rounds
+		s.checkCounter(work.name, want)
+	}
+	// All of them beside each other.
+	var all sync.WaitGroup
+	for i, work := range reachWorks {
+		all.Go(func() {
+			for j := range rounds {
+				if err := work.do(WithUser(context.Background(), "u"), dbs[(i+j)%len(dbs)]); err != nil {
+					t.Errorf("%s beside all others: %v", work.name, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.checkCounter("all beside each other", want+len(reachWorks)*rounds)
+}
+
+func (s *reachScene) checkCounter(name string, want int) {
+	s.Helper()
+	var n int
+	if err := s.plain.QueryRow("SELECT n FROM counters WHERE name = 'a'").Scan(&n); err != nil || n != want {
+		s.Fatalf("%s: the counter is at %d after %d increments (%v)", name, n, want, err)
+	}
+}
+
+// TestReachControl: the same work with locks that do not reach beyond the process loses updates.
+func TestReachControl(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(LockScope(ProcessScope)), s.process(LockScope(ProcessScope))
+	lost := 0
+	for range 50 {
+		var n, after int
+		s.plain.QueryRow("SELECT n FROM counters WHERE name = 'a'").Scan(&n)
+		first, second := make(chan error), make(chan error)
+		read := make(chan struct{})
+		go func() {
+			first <- Do(WithUser(context.Background(), "u"), a, func(ctx context.Context) error {
+				var n int
+				err := a.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = 'a'").Scan(&n)
+				close(read)
+				if err := <-second; err != nil {
+					return err
+				}
+				_, err2 := a.ExecContext(ctx, "UPDATE counters SET n = $1 WHERE name = 'a'", n+1)
+				return errors.Join(err, err2)
+			})
+		}()
+		<-read
+		second <- incrementInSection(WithUser(context.Background(), "u"), b)
+		if err := <-first; err != nil {
+			t.Fatal(err)
+		}
+		if s.plain.QueryRow("SELECT n FROM counters WHERE name = 'a'").Scan(&after); after != n+2 {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Error("no update was lost, so the tests of this file show nothing")
+	}
+}
+
+// TestReachModes: shared locks are had beside each other, exclusive ones are not, and users do not meet.
+func TestReachModes(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process(LockTimeout(200*time.Millisecond))
+	ctx := WithUser(context.Background(), "u")
+	other := WithUser(context.Background(), "u") // of a
+	inside, leave, err := RLock(other, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, err error, want bool) {
+		t.Helper()
+		var e *LockError
+		if want && err != nil || !want && !(errors.As(err, &e) && errors.Is(err, ErrLockTimeout) && e.User == "u") {
+			t.Errorf("%s: got %v, want it to be had: %v", what, err, want)
+		}
+	}
+	attempts := func(holder string, shared, exclusive bool) {
+		var n int
+		check("a query beside "+holder, b.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = $1", "a").Scan(&n), shared)
+		_, err := b.ExecContext(ctx, "UPDATE counters SET n = n")
+		check("an Exec beside "+holder, err, exclusive)
+		tx, err := b.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		check("a Tx that reads beside "+holder, err, shared)
+		if err == nil {
+			tx.Rollback()
+		}
+		tx, err = b.BeginTx(ctx, nil)
+		check("a Tx beside "+holder, err, exclusive)
+		if err == nil {
+			tx.Rollback()
+		}
+		for _, try := range []struct {
+			name string
+			lock func(context.Context, Handle, ...SectionOption) (context.Context, func(), error)
+			want bool
+		}{{"RLock", RLock, shared}, {"TryRLock", TryRLock, shared}, {"Lock", Lock, exclusive}, {"TryLock", TryLock, exclusive}} {
+			_, unlock, err := try.lock(ctx, b)
+			check(try.name+" beside "+holder, err, try.want)
+			unlock()
+		}
+		if _, err := b.ExecContext(WithUser(context.Background(), "other"), "UPDATE counters SET n = n"); err != nil {
+			t.Errorf("an Exec of another user beside %s: %v", holder, err)
+		}
+		if _, err := b.Exec("UPDATE counters SET n = n"); err != nil {
+			t.Errorf("an Exec of nobody beside %s: %v", holder, err)
+		}
+	}
+	attempts("a shared section", true, false)
+	if err := a.QueryRowContext(inside, "SELECT 1").Scan(new(int)); err != nil {
+		t.Error(err)
+	}
+	leave()
+	attempts("nobody", true, true)
+	_, leave, err = Lock(other, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempts("an exclusive section", false, false)
+	leave()
+	attempts("nobody", true, true)
+	tx, err := a.BeginTx(other, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempts("a Tx", false, false)
+	tx.Rollback()
+	attempts("nobody", true, true)
+	rows, err := a.QueryContext(other, "SELECT generate_series(1, 3)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows.Next()
+	attempts("rows", true, false)
+	rows.Close()
+	attempts("nobody", true, true)
+}
+
+// TestReachAllUsers: LockAll keeps out every user of all processes, and waits for each.
+func TestReachAllUsers(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process()
+	ctx := WithUser(context.Background(), "u")
+	tx, err := a.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(chan func())
+	go func() {
+		_, unlock, err := LockAll(context.Background(), b)
+		if err != nil {
+			t.Error(err)
+		}
+		all <- unlock
+	}()
+	s.untilWaits()
+	tx.Commit()
+	unlock := <-all
+	done := make(chan error)
+	go func() {
+		_, err := a.ExecContext(WithUser(context.Background(), "v"), "UPDATE counters SET n = n")
+		done <- err
+	}()
+	s.untilWaits()
+	select {
+	case err := <-done:
+		t.Fatalf("a user's Exec beside LockAll of another process: %v", err)
+	default:
+	}
+	unlock()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReachBesideOwn: what an owner does beside its own Tx, rows and section does not wait for itself at the server.
+func TestReachBesideOwn(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process(SelfWait(5 * time.Second))
+	ctx, cancel := context.WithTimeout(WithUser(context.Background(), "u"), 20*time.Second)
+	defer cancel()
+	do := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	do("BeginTx", err)
+	_, err = db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = $1", "b")
+	do("an Exec beside the Tx", err)
+	do("a query beside the Tx", db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)))
+	_, err = tx.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = $1", "a")
+	do("an Exec in the Tx", err)
+	do("Commit", tx.Commit())
+
+	rows, err := db.QueryContext(ctx, "SELECT generate_series(1, 10000)")
+	do("a query", err)
+	rows.Next()
+	do("a query beside rows", db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)))
+	_, err = db.ExecContext(ctx, "UPDATE counters SET n = n WHERE name = $1", "b")
+	do("an Exec beside rows", err)
+	n := 1
+	for rows.Next() {
+		n++
+	}
+	if err := rows.Err(); err != nil || n != 10000 {
+		t.Errorf("got %d rows, error %v", n, err)
+	}
+	rows.Close()
+
+	_, unlock, err := Lock(ctx, db)
+	do("Lock", err)
+	_, err = db.ExecContext(ctx, "UPDATE counters SET n = n WHERE name = $1", "b")
+	do("an Exec beside the section", err)
+	unlock()
+}
+
+// TestReachNested: sections inside one another have one connection, and what each has is given up with it.
+func TestReachNested(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process(MaxOpenConns(1))
+	ctx := WithUser(context.Background(), "u")
+	outer, leaveOuter, err := Lock(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := func(ctx context.Context) (pid int) {
+		t.Helper()
+		if err := db.QueryRowContext(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+			t.Error(err)
+		}
+		return pid
+	}
+	first, had := pid(outer), s.locks(true)
+	same, leaveSame, err := Lock(outer, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, leaveInner, err := LockUsers(same, db, "v", "w", Pin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := pid(inner); p != first {
+		t.Errorf("the inner section has connection %d, the outer %d", p, first)
+	}
+	if n := s.locks(true); n != had+2 {
+		t.Errorf("the server has %d locks with the inner section, %d before", n, had)
+	}
+	if _, err := db.ExecContext(WithUser(inner, "x"), "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("an Exec of a third user: %v", err)
+	}
+	leaveInner()
+	s.until("the inner section's locks are given up", func() bool { return s.locks(true) == had })
+	leaveSame()
+	pid(outer)
+	leaveOuter()
+	s.untilNoLocks()
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReachWaits: a wait at the server ends with lock_timeout, and with the context, and leaves nothing.
+func TestReachWaits(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process(LockTimeout(300*time.Millisecond), MaxOpenConns(2))
+	ctx := WithUser(context.Background(), "u")
+	_, unlock, err := Lock(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	had := s.locks(true)
+	for name, do := range map[string]func(context.Context) error{
+		"Exec":    func(ctx context.Context) error { _, err := b.ExecContext(ctx, "UPDATE counters SET n = n"); return err },
+		"BeginTx": func(ctx context.Context) error { _, err := b.BeginTx(ctx, nil); return err },
+		"Lock":    func(ctx context.Context) error { _, _, err := Lock(ctx, b); return err },
+		"LockAll": func(ctx context.Context) error { _, _, err := LockAll(ctx, b); return err },
+		"BEGIN":   func(ctx context.Context) error { _, err := b.ExecContext(ctx, "BEGIN"); return err },
+	} {
+		var e *LockError
+		if err := do(ctx); !errors.As(err, &e) || e.Err != ErrLockTimeout || e.Waited < 300*time.Millisecond {
+			t.Errorf("%s: got %v, want a LockError after 300ms", name, err)
+		}
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		if err := do(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s with a context that ends: got %v", name, err)
+		}
+		cancel()
+		s.until("nothing of the waits is left", func() bool { return s.locks(false) == 0 && s.locks(true) == had })
+	}
+	unlock()
+	s.until("the lock is to be had again", func() bool {
+		_, err := b.ExecContext(ctx, "UPDATE counters SET n = n")
+		return err == nil
+	})
+}
+
+// TestReachLeavesNoSettings: what bounds the waits at the server is gone after them.
+func TestReachLeavesNoSettings(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process()
+	ctx := WithUser(context.Background(), "u")
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "SET lock_timeout = 1234; SET statement_timeout = 56789"); err != nil {
+		t.Fatal(err)
+	}
+	settings := func(where string, q interface {
+		QueryRowContext(context.Context, string, ...any) *sql.Row
+	}) {
+		t.Helper()
+		var got string
+		if err := q.QueryRowContext(ctx, "SELECT current_setting('lock_timeout') || ' ' || current_setting('statement_timeout')").Scan(&got); err != nil || got != "1234ms 56789ms" {
+			t.Errorf("%s: the settings are %q (%v)", where, got, err)
+		}
+	}
+	settings("in a query", conn)
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings("in a Tx", tx)
+	var mode string
+	if err := tx.QueryRow("SELECT current_setting('transaction_isolation') || ' ' || current_setting('transaction_read_only')").Scan(&mode); err != nil || mode != "serializable on" {
+		t.Errorf("the Tx is %q (%v)", mode, err)
+	}
+	tx.Commit()
+	settings("after a Tx", conn)
+}
+
+// TestReachLostSection: a section whose connection is lost answers ErrLockLost, its context is done, and another process has the lock.
+func TestReachLostSection(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process()
+	ctx := WithUser(context.Background(), "u")
+	inside, unlock, err := Lock(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	var pid int
+	if err := a.QueryRowContext(inside, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	s.exec("SELECT pg_terminate_backend($1)", pid)
+	if _, err := b.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("another process: %v", err)
+	}
+	_, err = a.ExecContext(inside, "UPDATE counters SET n = 100")
+	if !errors.Is(err, ErrLockLost) {
+		t.Errorf("a call in the lost section: got %v, want ErrLockLost", err)
+	}
+	<-inside.Done()
+	if err := context.Cause(inside); !errors.Is(err, ErrLockLost) {
+		t.Errorf("the section's context: got %v, want ErrLockLost", err)
+	}
+	for range 3 {
+		if _, err := a.ExecContext(inside, "UPDATE counters SET n = 100"); !errors.Is(err, ErrLockLost) {
+			t.Errorf("a later call: got %v, want ErrLockLost", err)
+		}
+	}
+	unlock()
+	if _, err := a.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = 'a'"); err != nil {
+		t.Errorf("after the section: %v", err)
+	}
+	s.checkCounter("a lost section", 1)
+}
+
+// TestReachDropped: a statement that gives up all advisory locks of its session ends the section that has one.
+func TestReachDropped(t *testing.T) {
+	for _, query := range []string{"SELECT pg_advisory_unlock_all()", "DISCARD ALL"} {
+		s := newReachScene(t)
+		db := s.process()
+		inside, unlock, err := Lock(WithUser(context.Background(), "u"), db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(inside, query); err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+		if _, err := db.ExecContext(inside, "UPDATE counters SET n = 100"); !errors.Is(err, ErrLockLost) {
+			t.Errorf("a call after %s: got %v, want ErrLockLost", query, err)
+		}
+		unlock()
+	}
+}
+
+// TestReachJoined: a user's statement in a transaction of nobody takes the lock until that ends, also through ROLLBACK TO; at a
+// level at which it would see what was before the lock, it is refused, and the transaction goes on.
+func TestReachJoined(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process(LockTimeout(100*time.Millisecond))
+	ctx := WithUser(context.Background(), "u")
+	tx, err := a.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, query := range []string{"SAVEPOINT mine", "UPDATE counters SET n = n + 1 WHERE name = 'a'", "ROLLBACK TO mine"} {
+		if _, err := tx.ExecContext(ctx, query); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+	}
+	if _, err := b.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("beside a transaction that the user has joined: got %v, want ErrLockTimeout", err)
+	}
+	tx.Commit()
+	s.untilNoLocks()
+	if tx, err = b.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	_, unlock, err := Lock(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("joining beside a section: got %v, want ErrLockTimeout", err)
+	}
+	unlock()
+	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = 'a'"); err != nil {
+		t.Errorf("in a transaction that goes on: %v", err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+	s.checkCounter("joining", 1)
+	if tx, err = a.BeginTx(context.Background(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = n"); err == nil || !strings.Contains(err.Error(), "begin it with the user's context") {
+		t.Errorf("at REPEATABLE READ: got %v", err)
+	}
+	if _, err := tx.Exec("UPDATE counters SET n = n"); err != nil {
+		t.Error(err)
+	}
+	tx.Rollback()
+}
+
+// TestReachFailedCommit: Commit of a transaction that has failed is the error that the driver has for it.
+func TestReachFailedCommit(t *testing.T) {
+	s := newReachScene(t)
+	var texts [2]string
+	for i, db := range []*sql.DB{s.process(), s.plain} {
+		tx, err := db.BeginTx(WithUser(context.Background(), "u"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx.Exec("SELECT 1/0")
+		texts[i] = fmt.Sprint(tx.Commit())
+	}
+	if texts[0] != texts[1] || texts[0] == "<nil>" {
+		t.Errorf("Commit: got %q, from the bare driver %q", texts[0], texts[1])
+	}
+}
+
+// TestReachRefused: where it cannot be had, the option is an error that says why.
+func TestReachRefused(t *testing.T) {
+	for dsn, says := range map[string]string{
+		"sqlite3?lock_scope=database:" + testdb.SQLite(t):  "sqlite",
+		"mysql?lock_scope=database:u:p@tcp(127.0.0.1)/app": "mysql",
+		"postgres?lock_scope=server:postgres://u@h/app":    "must be process or database",
+	} {
+		db, err := sql.Open("dblocker", dsn)
+		if err == nil {
+			err = db.Ping()
+			db.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: got %v", dsn, err)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package dblocker
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// A section whose locks reach beyond the process has them on one connection, and all its statements run there: it is
+// pinned. One that is begun inside it takes what it needs besides on the same connection. If that is lost, so are the
+// locks, and the section ends.
+
+// A pinReach is what a pinned connection has of the engine's locks.
+type pinReach struct {
+	mu  sync.Mutex     // guards due, and the calls that release
+	due []*scope.Grant // of sections inside that have ended, to be released by who has the turn
+}
+
+// pinFor returns the pin that the section has for itself; nil if it has none, or works on that of an outer one.
+func (s *section) pinFor(asked bool) *pin {
+	if s.backend.Scope != nil {
+		asked = s.outerPin() == nil
+	}
+	if !asked {
+		return nil
+	}
+	return &pin{section: s, turn: newTurn()}
+}
+
+// outerPin returns the pin of the sections that s was begun inside; nil if there is none.
+func (s *section) outerPin() *pin {
+	for o := s.outer; o != nil; o = o.outer {
+		if o.pin != nil && o.backend == s.backend {
+			return o.pin
+		}
+	}
+	return nil
+}
+
+// reach takes the engine's locks for those that the section has taken itself. The caller has not seen it yet.
+func (s *section) reach(ctx context.Context, req sectionRequest) error {
+	users, all := s.locks.Taken()
+	if len(users) == 0 && !all {
+		return nil
+	}
+	var m locks.Member // so that the connection does not go back meanwhile, should the context end
+	if err := s.locks.Enter(&m, nil); err != nil {
+		return err
+	}
+	defer m.Leave()
+	id := s.locks.Identity()
+	ask := scope.Ask{Users: users, All: all, Shared: req.mode == Shared, Owner: id.LockOwner(), Kind: rwlock.Section, Wait: s.db.lockTimeout}
+	if req.try {
+		ask.Wait = 0
+	}
+	if err := s.makeWayFor(ctx, ask); err != nil {
+		return err
+	}
+	p := s.pin
+	if p == nil {
+		p = s.outerPin()
+	}
+	h := rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Leaf, Work: &s.locks}
+	w := s.db.wait()
+	w.Timeout = max(w.Timeout, w.Self)
+	if err := p.turn.acquire(ctx, &h, w); err != nil {
+		return turnError(err)
+	}
+	defer p.releaseDue()
+	defer p.turn.unlock()
+	return s.reachOn(ctx, p, ask)
+}
+
+// makeWayFor reads rows of the section's owner into memory that have what it asks for.
+func (s *section) makeWayFor(ctx context.Context, ask scope.Ask) error {
+	kin, err := spillKin(ctx, s.db, nil, s.locks.Identity().Owner, s.backend.Scope, ask)
+	if err != nil {
+		return err
+	}
+	for _, g := range kin {
+		if g.Kind() != rwlock.Section && (!ask.Shared || !g.IsShared()) {
+			return besideOwnError(ask)
+		}
+	}
+	return nil
+}
+
+// reachOn does it on the connection of p, whose turn it has. One that has gone stale in the pool is replaced.
+func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
+	for tries := 0; ; tries++ {
+		if p.lost {
+			return ErrLockLost
+		}
+		if err := p.draw(ctx, s); err != nil {
+			return err
+		}
+		sc := p.drawn.Conn
+		sc.Settle()
+		ask.InTx = p.transaction != nil
+		began := time.Now()
+		g, err := s.backend.Scope.Take(ctx, sc, ask)
+		if err == nil {
+			s.grant = g
+			return nil
+		}
+		mayBeStale := p.drawn.MayBeStale && !p.used
+		if sc.HasFailed() {
+			p.discard()
+		}
+		if !mayBeStale || !errors.Is(err, driver.ErrBadConn) || tries > s.db.limits.MaxIdleConns {
+			return reachError(ctx, err, ask, time.Since(began))
+		}
+	}
+}
+
+// draw draws the connection for the section s, unless it is there.
+func (p *pin) draw(ctx context.Context, s *section) error {
+	if p.drawn.Conn != nil {
+		return nil
+	}
+	id := s.locks.Identity()
+	p.slot.Work, p.slot.Owner = &p.section.locks, id.LockOwner()
+	w := s.db.wait()
+	w.Timeout, w.Stats, w.Turn = s.db.connTimeout, &s.db.connWaits, id.User
+	var err error
+	if s.backend.Servers.Slots == nil {
+		p.drawn, err = s.backend.Servers.Connect(ctx)
+	} else {
+		p.drawn, err = s.backend.Servers.Draw(ctx, &p.slot, w)
+	}
+	return s.db.connectError(err)
+}
+
+// letGo gives up what a section inside has taken on the connection, or leaves that to who has the turn.
+func (p *pin) letGo(g *scope.Grant) {
+	p.reach.mu.Lock()
+	p.reach.due = append(p.reach.due, g)
+	p.reach.mu.Unlock()
+	p.releaseDue()
+}
+
+// releaseDue does what letGo has left, if nobody has the turn.
+func (p *pin) releaseDue() {
+	if p.section.backend.Scope == nil {
+		return
+	}
+	for p.reach.hasDue() && p.turn.tryLock() {
+		p.reach.releaseAll()
+		p.turn.unlock()
+	}
+}
+
+func (r *pinReach) hasDue() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.due) > 0
+}
+
+func (r *pinReach) releaseAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.due {
+		g.Release()
+	}
+	r.due = nil
+}
+
+// closeReaching is close for a connection that has locks of the engine. Nobody waits for the server to give them up: that
+// done, it goes back.
+func (p *pin) closeReaching(d server.Lease) {
+	p.reach.releaseAll()
+	p.section.releaseReach()
+	slot := &rwlock.Hold{Kind: rwlock.Leaf}
+	p.slot.Move(slot)
+	d.Conn.Later(func() {
+		defer slot.Release()
+		d.Conn.EndTx()
+		d.GiveBack()
+	})
+}
+
+// releaseReach gives up what the section has beyond the process.
+func (s *section) releaseReach() {
+	if g := s.grant; g != nil {
+		s.grant = nil
+		g.Release()
+	}
+}
+
+// leaveReach is for a section that is about to give up its locks.
+func (s *section) leaveReach() {
+	if g := s.grant; g != nil && s.pin == nil {
+		s.grant = nil
+		s.outerPin().letGo(g)
+	}
+}
+
+// noteLoss is for a connection that is being closed: its locks are gone, and so the section ends that has them.
+func (p *pin) noteLoss(sc *server.Conn) {
+	if sc.Locked != 0 {
+		p.lose()
+	}
+}
+
+// noteLoss looks, after a call of the driver on the pinned connection has failed with err, whether that is lost.
+func (c *conn) noteLoss(sc *server.Conn, err error) error {
+	if sc.Locked == 0 || sc.HasRows() || !sc.HasFailed() && !sc.IsLost() {
+		return err
+	}
+	c.pinned.lose()
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err // the one is tried again, and the others are the caller's own
+	}
+	return fmt.Errorf("%w: %w", ErrLockLost, err)
+}
+
+// lose ends the section, whose connection is lost. The caller has the turn.
+func (p *pin) lose() {
+	if p.lost {
+		return
+	}
+	p.lost = true
+	s := p.section
+	if s.grant != nil {
+		s.grant.Forget()
+	}
+	go (*host)(s).Contain(func() { s.locks.End(ErrLockLost) })
+}
+
+// whyLost is the error of a call on a pin that has lost its connection.
+func (p *pin) whyLost() error {
+	if p.section.backend.Scope != nil {
+		return ErrLockLost
+	}
+	return errPinLost
+}
