@@ -96,6 +96,7 @@ func TestBadOptionsInGo(t *testing.T) {
 		"max_open_conns": MaxOpenConns(-1),
 		"untagged":       Untagged("maybe"),
 		"lockspace":      Lockspace(""),
+		"lock_scope":     LockScope("server"),
 		"dialect":        Dialect("oracle"),
 		"Logger":         Logger(nil),
 	} {

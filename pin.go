@@ -102,6 +102,9 @@ func (p *pin) discard() {
 // close gives the connection back when the section is released. It does not take the turn,
 // which the last member may hold who is just leaving: whoever has the turn is a member.
 func (p *pin) close() {
+	if p.section.backend.Scope != nil {
+		p.reach.close()
+	}
 	if d := p.drawn; d.Conn != nil {
 		p.drawn = server.Lease{}
 		if p.section.backend.Scope != nil {

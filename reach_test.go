@@ -12,6 +12,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -574,6 +575,26 @@ func TestReachLostSection(t *testing.T) {
 	s.checkCounter("a lost section", 1)
 }
 
+// TestReachLostIdleSection: a section in which nobody calls learns of the loss too.
+func TestReachLostIdleSection(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process()
+	inside, unlock, err := Lock(WithUser(context.Background(), "u"), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	select {
+	case <-inside.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the context of the section is not done")
+	}
+	if !errors.Is(inside.Err(), ErrLockLost) {
+		t.Errorf("got %v, want ErrLockLost", inside.Err())
+	}
+}
+
 // TestReachDropped: a statement that gives up all advisory locks of its session ends the section that has one.
 func TestReachDropped(t *testing.T) {
 	for _, query := range []string{"SELECT pg_advisory_unlock_all()", "DISCARD ALL"} {
@@ -657,6 +678,20 @@ func TestReachFailedCommit(t *testing.T) {
 	}
 	if texts[0] != texts[1] || texts[0] == "<nil>" {
 		t.Errorf("Commit: got %q, from the bare driver %q", texts[0], texts[1])
+	}
+}
+
+// TestLockScopeInDSNAndGoAreAlike: the option does the same in both forms, and is off by default.
+func TestLockScopeInDSNAndGoAreAlike(t *testing.T) {
+	parsed, err := parseDSN("postgres?lock_scope=database:postgres://u@h/app")
+	must(t, err)
+	for _, tc := range []struct {
+		opts []Option
+		want LockScopePolicy
+	}{{parsed.opts, DatabaseScope}, {[]Option{LockScope(DatabaseScope)}, DatabaseScope}, {[]Option{LockScope(ProcessScope)}, ProcessScope}, {nil, ProcessScope}} {
+		if c, err := newConfig(postgres.Engine, tc.opts); err != nil || c.lockScope != tc.want {
+			t.Errorf("got %v (%v), want %v", c.lockScope, err, tc.want)
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ import (
 type pinReach struct {
 	mu  sync.Mutex     // guards due, and the calls that release
 	due []*scope.Grant // of sections inside that have ended, to be released by who has the turn
+
+	over  bool        // the connection has gone back
+	watch *time.Timer // looks whether the server has ended the session; nil if nobody does
 }
 
 // pinFor returns the pin that the section has for itself; nil if it has none, or works on that of an outer one.
@@ -109,6 +112,9 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 		g, err := s.backend.Scope.Take(ctx, sc, ask)
 		if err == nil {
 			s.grant = g
+			if s.pin != nil {
+				p.watch(sc)
+			}
 			return nil
 		}
 		mayBeStale := p.drawn.MayBeStale && !p.used
@@ -137,6 +143,57 @@ func (p *pin) draw(ctx context.Context, s *section) error {
 		p.drawn, err = s.backend.Servers.Draw(ctx, &p.slot, w)
 	}
 	return s.db.connectError(err)
+}
+
+// watchEvery is how soon a section learns that its connection is lost, while no call is running in it.
+const watchEvery = 500 * time.Millisecond
+
+// watch begins to look whether the connection is lost. Who looks is no member of the section, so that it does not seem to be busy.
+func (p *pin) watch(sc *server.Conn) {
+	ended := p.section.backend.Scope.Watch(sc)
+	if ended == nil {
+		return
+	}
+	p.reach.mu.Lock()
+	defer p.reach.mu.Unlock()
+	p.reach.watch = time.AfterFunc(watchEvery, func() { p.look(ended) })
+}
+
+// look looks, unless a call has the turn, which sees for itself.
+func (p *pin) look(ended func() (ended, known bool)) {
+	if p.turn.tryLock() {
+		defer p.releaseDue()
+		defer p.turn.unlock()
+		p.lookNow(ended)
+	}
+	p.reach.mu.Lock()
+	defer p.reach.mu.Unlock()
+	if !p.reach.over {
+		p.reach.watch.Reset(watchEvery)
+	}
+}
+
+// lookNow looks unless the connection has gone back, which needs no turn.
+func (p *pin) lookNow(ended func() (ended, known bool)) {
+	p.reach.mu.Lock()
+	defer p.reach.mu.Unlock()
+	if p.reach.over || p.lost || p.drawn.Conn == nil {
+		return
+	}
+	if is, known := ended(); is && known {
+		p.drawn.Conn.Fail()
+		p.lose()
+	}
+}
+
+// close ends the watch over the connection, which is going back.
+func (r *pinReach) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	if r.watch != nil {
+		r.watch.Stop()
+	}
 }
 
 // letGo gives up what a section inside has taken on the connection, or leaves that to who has the turn.

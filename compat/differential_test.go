@@ -29,6 +29,7 @@ var forms = []struct {
 	{title: "name form", driver: nameForm, dsn: bareDSN},
 	{title: "DSN form with a user", driver: always("dblocker"), dsn: dsnForm, user: true},
 	{title: "without kept statements", driver: always("dblocker"), dsn: keepingNone},
+	{title: "with locks that reach beyond the process", driver: always("dblocker"), dsn: reachingForm, user: true},
 }
 
 func same(name string) string                  { return name }
@@ -37,6 +38,14 @@ func always(driver string) func(string) string { return func(string) string { re
 func bareDSN(_, dsn string) string             { return dsn }
 func dsnForm(name, dsn string) string          { return name + "?lock_timeout=30s:" + dsn }
 func keepingNone(name, dsn string) string      { return name + "?stmt_cache=0:" + dsn }
+
+// reachingForm is for the engines that have locks for it.
+func reachingForm(name, dsn string) string {
+	if name == "postgres" || name == "pgx" {
+		return name + "?lock_scope=database:" + dsn
+	}
+	return dsnForm(name, dsn)
+}
 
 // An allowedDifference is the beginning of those lines of a step that may not be
 // the same through dblocker.

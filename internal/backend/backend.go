@@ -4,6 +4,7 @@ package backend
 
 import (
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,6 +76,9 @@ const SlotsNamePrefix = "one of the server connections that are allowed by max_o
 
 // Open returns what cfg says. It opens no connection.
 func Open(cfg Config) (*Backend, error) {
+	if cfg.Reaches && (server.IsBorrowed(cfg.Inner) || drivers.IsPgxPool(cfg.Inner)) {
+		return nil, errBorrowed
+	}
 	b := &Backend{cfg: cfg, sqlite: sqlite.Of(cfg.Inner)}
 	if err := b.openDatabases(); err != nil {
 		return nil, err
@@ -94,6 +98,8 @@ func Open(cfg Config) (*Backend, error) {
 	b.leaveGate = b.Database.Gate.Register((*visitor)(b))
 	return b, nil
 }
+
+var errBorrowed = errors.New("dblocker: lock_scope=database is not to be had on connections of another pool, which others use too: open the database by its driver and DSN")
 
 // openDatabases opens the database, and the one whose locks are used. If that is the same it is retained twice,
 // for Release to be the same.

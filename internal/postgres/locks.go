@@ -1,12 +1,14 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"strings"
 	"time"
@@ -33,6 +35,8 @@ var locks = &server.Locks{
 	Begin:   begin,
 	Has:     has,
 	Session: sessionOf,
+	Where:   where,
+	Watch:   watch,
 	Drops:   drops,
 }
 
@@ -122,16 +126,21 @@ func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait
 	if !ok {
 		return nil, driver.ErrSkip // the driver has its own words for it
 	}
-	text := "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; " +
-		call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_unlock", locks)
-	if tx, err := beginPgx(ctx, sc.Inner(), text); err != driver.ErrSkip {
+	text := func(mode string) string {
+		return "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; " +
+			call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_unlock", locks)
+	}
+	if tx, err := beginPgx(ctx, sc.Inner(), text(mode)); err != driver.ErrSkip {
 		return tx, lockFailure(err)
 	}
 	tx, ok := sc.Inner().(driver.Tx) // a connection of lib/pq is that of its transaction
 	if !ok || Process(sc.Inner()) == "" {
 		return nil, driver.ErrSkip
 	}
-	if _, err := sc.ExecContext(ctx, text, nil); err != nil {
+	if !opts.ReadOnly {
+		mode += " READ WRITE" // as lib/pq says
+	}
+	if _, err := sc.ExecContext(ctx, text(mode), nil); err != nil {
 		if err = lockFailure(err); isFailure(err) {
 			if _, undone := sc.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); undone != nil {
 				sc.Fail()
@@ -147,7 +156,7 @@ func isFailure(err error) bool {
 	return is
 }
 
-// modeOf returns how both drivers ask for a transaction.
+// modeOf returns what both drivers say of a transaction.
 func modeOf(opts driver.TxOptions) (mode string, ok bool) {
 	switch sql.IsolationLevel(opts.Isolation) {
 	case sql.LevelDefault:
@@ -231,18 +240,44 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 	if session == "" {
 		return errors.New("dblocker: lock_scope=database needs lib/pq or pgx, by its package stdlib, as the driver: of another it is not known which session of the server a connection is")
 	}
-	rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid(), pg_is_in_recovery()")
+	rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('server_version_num')::int >= 140000")
 	switch {
 	case err != nil:
 		return fmt.Errorf("dblocker: lock_scope=database: asking the server about a new connection: %w", err)
-	case len(rows) != 1 || len(rows[0]) != 2:
+	case len(rows) != 1 || len(rows[0]) != 3:
 		return errors.New("dblocker: lock_scope=database: the server does not tell about a new connection what PostgreSQL does")
-	case rows[0][1] == "true" || rows[0][1] == "t":
+	case !isFalse(rows[0][1]):
 		return errors.New("dblocker: lock_scope=database cannot be had on a replica, which only reads: its locks are its own, and no other server's; connect to the primary server")
 	case rows[0][0] != session:
 		return errors.New("dblocker: lock_scope=database cannot be had through a connection pooler such as pgbouncer, which may run each transaction in another session of the server: connect to the server itself")
 	}
-	// Before version 14, and on some systems, the server has no such setting.
+	if isFalse(rows[0][2]) {
+		return nil
+	}
+	// A server on some systems cannot look.
 	sc.ExecContext(ctx, "SELECT set_config('client_connection_check_interval', '500', false)", nil)
 	return nil
+}
+
+// isFalse reads a value of QueryText.
+func isFalse(value string) bool { return value == "false" || value == "f" }
+
+// where names the database, since advisory locks are of one.
+func where(ctx context.Context, sc *server.Conn) (string, error) {
+	rows, err := sc.QueryText(ctx, "SELECT oid, datname, (SELECT system_identifier FROM pg_control_system()) FROM pg_database WHERE datname = current_database()")
+	if err != nil || len(rows) != 1 {
+		return "", fmt.Errorf("dblocker: lock_scope=database with lockspace: asking the server which database this is: %w", cmp.Or(err, errors.New("it does not tell")))
+	}
+	return fmt.Sprintf("%s (%s) of server %s", rows[0][1], rows[0][0], rows[0][2]), nil
+}
+
+// watch looks at the network connection of either driver.
+func watch(sc *server.Conn) func() (ended, known bool) {
+	if pgx, ok := pgxConn(sc.Inner()); ok {
+		if conn, ok := pgx.(interface{ Conn() net.Conn }); ok && conn.Conn() != nil {
+			return peek(conn.Conn())
+		}
+		return nil
+	}
+	return peekIdle(sc.Inner())
 }

@@ -14,6 +14,17 @@ import (
 type Table struct {
 	mu     sync.Mutex // guards what follows, and Grant.released
 	grants map[string][]*Grant
+	where  string // what the locks are of; "" before that is known
+}
+
+// place says where the locks are, if nobody has yet, and returns where they are.
+func (t *Table) place(here string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.where == "" {
+		t.where = here
+	}
+	return t.where
 }
 
 // allUsers is the key of those grants that are of all users. No user's ID is empty.

@@ -135,6 +135,14 @@ func (s *Scope) Kin(user string, o *rwlock.Owner) []*Grant {
 	return s.table.those(Ask{Users: []string{user}}, func(g *Grant) bool { return g.released == nil && g.ask.Owner.InLine(o) })
 }
 
+// Watch returns a function that tells whether the server has ended the session of an idle connection; nil if that cannot be known.
+func (s *Scope) Watch(sc *server.Conn) func() (ended, known bool) {
+	if s.engine.Watch == nil {
+		return nil
+	}
+	return s.engine.Watch(sc)
+}
+
 // Drops tells whether a statement may have given up locks of its session.
 func (s *Scope) Drops(query string) bool { return s.engine.Drops != nil && s.engine.Drops(query) }
 
@@ -142,6 +150,9 @@ func (s *Scope) Drops(query string) bool { return s.engine.Drops != nil && s.eng
 // connections, of which beside opens the other.
 func (s *Scope) Check(ctx context.Context, sc *server.Conn, beside func(context.Context) (*server.Conn, error)) error {
 	if err := s.engine.Check(ctx, sc); err != nil || s.proven.Load() {
+		return err
+	}
+	if err := s.place(ctx, sc); err != nil {
 		return err
 	}
 	other, err := beside(ctx)
@@ -156,6 +167,22 @@ func (s *Scope) Check(ctx context.Context, sc *server.Conn, beside func(context.
 		return err
 	}
 	s.proven.Store(true)
+	return nil
+}
+
+// place keeps handles of one lockspace to one database: elsewhere their locks would not be the same.
+func (s *Scope) place(ctx context.Context, sc *server.Conn) error {
+	if s.lockspace == "" || s.engine.Where == nil {
+		return nil
+	}
+	here, err := s.engine.Where(ctx, sc)
+	if err != nil {
+		return err
+	}
+	if there := s.table.place(here); there != here {
+		return fmt.Errorf("dblocker: lock_scope=database: handles of lockspace %q are open on two databases, %s and %s, and a lock of the server is of one database: "+
+			"give each database a lockspace of its own, or leave lockspace out", s.lockspace, there, here)
+	}
 	return nil
 }
 

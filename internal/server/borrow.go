@@ -10,6 +10,12 @@ import (
 // ours, to which they go back when they are closed.
 func Borrow(db *sql.DB) driver.Connector { return borrower{db} }
 
+// IsBorrowed tells whether a connector is one of Borrow.
+func IsBorrowed(c driver.Connector) bool {
+	_, is := c.(borrower)
+	return is
+}
+
 // A borrower does that.
 type borrower struct{ db *sql.DB }
 

@@ -43,6 +43,13 @@ type Locks struct {
 	// Session names the session of a connection, for Has.
 	Session func(sc *Conn) string
 
+	// Where names what the locks are of, if not all that the server has: a database. If nil, there is nothing to tell.
+	Where func(ctx context.Context, sc *Conn) (string, error)
+
+	// Watch returns a function that tells whether the server has ended the session of a connection that nobody is at work
+	// on, as far as that can be known without to send anything. It may be nil, and return nil.
+	Watch func(sc *Conn) func() (ended, known bool)
+
 	// Drops tells of a statement, which was sent, that it may have given up locks of the session.
 	Drops func(query string) bool
 }
