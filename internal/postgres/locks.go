@@ -130,25 +130,26 @@ func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait
 		return "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; " +
 			call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_unlock", locks)
 	}
-	if tx, err := beginPgx(ctx, sc.Inner(), text(mode)); err != driver.ErrSkip {
-		return tx, lockFailure(err)
-	}
-	tx, ok := sc.Inner().(driver.Tx) // a connection of lib/pq is that of its transaction
-	if !ok || Process(sc.Inner()) == "" {
-		return nil, driver.ErrSkip
-	}
-	if !opts.ReadOnly {
-		mode += " READ WRITE" // as lib/pq says
-	}
-	if _, err := sc.ExecContext(ctx, text(mode), nil); err != nil {
-		if err = lockFailure(err); isFailure(err) {
-			if _, undone := sc.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); undone != nil {
-				sc.Fail()
-			}
+	tx, err := beginPgx(ctx, sc.Inner(), text(mode))
+	if err == driver.ErrSkip {
+		if tx, ok = sc.Inner().(driver.Tx); !ok || Process(sc.Inner()) == "" {
+			return nil, driver.ErrSkip
 		}
-		return nil, err
+		// A connection of lib/pq is that of its transaction, and lib/pq asks for the mode.
+		if !opts.ReadOnly {
+			mode += " READ WRITE"
+		}
+		_, err = sc.ExecContext(ctx, text(mode), nil)
 	}
-	return tx, nil
+	if err = lockFailure(err); err == nil {
+		return tx, nil
+	}
+	if isFailure(err) { // else the connection is given up
+		if _, undone := sc.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); undone != nil {
+			sc.Fail()
+		}
+	}
+	return nil, err
 }
 
 func isFailure(err error) bool {
