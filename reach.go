@@ -56,7 +56,7 @@ func (c *conn) lookReach(adm *admission) {
 
 // reachFor does it for one hold.
 func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
-	ask, needs := c.askFor(h)
+	ask, needs := c.askFor(h, sc)
 	if !needs {
 		return nil, nil
 	}
@@ -74,11 +74,18 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 	return nil, nil
 }
 
-// askFor returns what a hold needs of the engine; nothing if it has a place in a section instead.
-func (c *conn) askFor(h *locks.Hold) (ask scope.Ask, needs bool) {
+// askFor returns what a hold needs of the engine, on sc; nothing if it has a place in a section instead. What it
+// has on another connection it had before that turned out to be of no use.
+func (c *conn) askFor(h *locks.Hold, sc *server.Conn) (ask scope.Ask, needs bool) {
 	mode, held := h.Lock.HeldMode()
-	if !held || h.User == "" || h.Reach != nil {
+	if !held || h.User == "" {
 		return scope.Ask{}, false
+	}
+	if g, ok := h.Reach.(*scope.Grant); ok {
+		if g.Conn() == sc {
+			return scope.Ask{}, false
+		}
+		h.ForgetReach()
 	}
 	return scope.Ask{Users: []string{h.User}, Shared: mode == rwlock.Shared, Owner: h.Lock.Owner, Kind: h.Lock.Kind, Wait: c.db.lockTimeout}, true
 }
@@ -131,7 +138,7 @@ func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *s
 
 // beginReaching begins a transaction that has the engine's lock for what h has of that of the process.
 func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
-	ask, needs := c.askFor(h)
+	ask, needs := c.askFor(h, sc)
 	if !needs {
 		return sc.BeginTx(ctx, opts)
 	}

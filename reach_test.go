@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -499,6 +500,141 @@ func TestReachWaits(t *testing.T) {
 		_, err := b.ExecContext(ctx, "UPDATE counters SET n = n")
 		return err == nil
 	})
+}
+
+// TestReachDeadlock: a circle through the server ends with ErrDeadlock for one of the two, and with the lock for the other.
+func TestReachDeadlock(t *testing.T) {
+	s := newReachScene(t)
+	dbs, users := [2]*sql.DB{s.process(), s.process()}, [2]string{"u", "v"}
+	var sections [2]context.Context
+	var unlocks [2]func()
+	for i, db := range dbs {
+		var err error
+		if sections[i], unlocks[i], err = Lock(WithUser(context.Background(), users[i]), db); err != nil {
+			t.Fatal(err)
+		}
+	}
+	results := make(chan error)
+	for i, db := range dbs {
+		go func() {
+			_, _, err := Lock(WithUser(sections[i], users[1-i]), db)
+			if err != nil {
+				unlocks[i]()
+			}
+			results <- err
+		}()
+	}
+	first, second := <-results, <-results
+	if !errors.Is(first, ErrDeadlock) || second != nil {
+		t.Errorf("got %v and %v, want ErrDeadlock and nil", first, second)
+	}
+	for _, unlock := range unlocks {
+		unlock()
+	}
+}
+
+// TestReachWithoutWaiting: with lock_timeout=0 a lock is had that nobody has, also if this process is just about to give it up.
+func TestReachWithoutWaiting(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process(LockTimeout(0))
+	ctx := WithUser(context.Background(), "u")
+	for range 30 {
+		if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+			t.Fatal(err)
+		}
+		_, unlock, err := TryLock(ctx, db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+	}
+}
+
+// TestReachStaleConnections: connections that the server has ended while they lay in the pool are replaced, and the lock is had on the new one.
+func TestReachStaleConnections(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process(LockTimeout(100*time.Millisecond))
+	for name, begin := range map[string]func(context.Context) (func(), error){
+		"Lock": func(ctx context.Context) (func(), error) { _, unlock, err := Lock(ctx, a); return unlock, err },
+		"Tx": func(ctx context.Context) (func(), error) {
+			tx, err := a.BeginTx(ctx, nil)
+			return func() { tx.Rollback() }, err
+		},
+		"rows": func(ctx context.Context) (func(), error) {
+			rows, err := a.QueryContext(ctx, "SELECT generate_series(1, $1::int)", 1000000)
+			return func() { rows.Close() }, err
+		},
+	} {
+		ctx := WithUser(context.Background(), "u")
+		if _, err := a.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+			t.Fatal(err)
+		}
+		s.untilNoLocks()
+		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		s.until("they are ended", func() bool {
+			var n int
+			return s.plain.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").Scan(&n) == nil && n == 0
+		})
+		end, err := begin(ctx)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := b.ExecContext(WithUser(context.Background(), "u"), "UPDATE counters SET n = n"); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("beside %s on a new connection: got %v, want ErrLockTimeout", name, err)
+		}
+		end()
+	}
+}
+
+// TestReachFailedUnlock: a connection whose lock could not be given up does not go back, and with it the lock ends.
+func TestReachFailedUnlock(t *testing.T) {
+	s := newReachScene(t)
+	var log syncBuffer
+	a, b := s.process(Logger(slog.New(slog.NewTextHandler(&log, nil)))), s.process()
+	ctx := WithUser(context.Background(), "u")
+	var pid int
+	inside, unlock, err := Lock(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Somebody else's function has given it up, which no text tells.
+	s.exec("CREATE FUNCTION innocent() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT pg_advisory_' || 'unlock_all()'; RETURN pg_backend_pid(); END $$")
+	if err := a.QueryRowContext(inside, "SELECT innocent()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	s.until("the connection is closed", func() bool {
+		var n int
+		return s.plain.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid).Scan(&n) == nil && n == 0
+	})
+	if !strings.Contains(log.String(), "a lock of the server was not there any more") {
+		t.Errorf("nothing of it is logged: %s", log.String())
+	}
+	for _, db := range []*sql.DB{a, b} {
+		if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestReachLockspace: a lockspace names locks of their own; on two databases it is refused.
+func TestReachLockspace(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(Lockspace(t.Name())), s.process()
+	ctx := WithUser(context.Background(), "u")
+	_, unlock, err := Lock(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.ExecContext(WithUser(context.Background(), "u"), "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("in another lockspace: %v", err)
+	}
+	unlock()
+	other := newReachScene(t)
+	c := other.process(Lockspace(t.Name()))
+	if _, err := c.ExecContext(ctx, "SELECT 1"); err == nil || !strings.Contains(err.Error(), "two databases") {
+		t.Errorf("a lockspace on two databases: got %v", err)
+	}
 }
 
 // TestReachLeavesNoSettings: what bounds the waits at the server is gone after them.

@@ -105,6 +105,10 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 		if err := p.draw(ctx, s); err != nil {
 			return err
 		}
+		if ended, _ := p.drawn.HasEnded(); ended && tries <= s.db.limits.MaxIdleConns {
+			p.discard()
+			continue
+		}
 		sc := p.drawn.Conn
 		sc.Settle()
 		ask.InTx = p.transaction != nil
