@@ -26,6 +26,7 @@ type reachScene struct {
 }
 
 func newReachScene(t *testing.T) *reachScene {
+	testdb.NoLeaks(t)
 	d := testdb.Postgres(t).NewDatabase(t)
 	plain, err := sql.Open("postgres", d.DSN())
 	if err != nil {
@@ -422,6 +423,72 @@ func TestReachBesideOwn(t *testing.T) {
 	unlock()
 }
 
+// TestReachBesideOwnReader: a write beside a transaction of its own that only reads would wait for that at the server, and is refused.
+func TestReachBesideOwnReader(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process()
+	ctx, cancel := context.WithTimeout(WithUser(context.Background(), "u"), 20*time.Second)
+	defer cancel()
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)); err != nil {
+		t.Errorf("a query: %v", err)
+	}
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrDeadlock) {
+		t.Errorf("an Exec: got %v, want ErrDeadlock", err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
+
+// TestReachUnderALostTx: an Exec beside a Tx of its own says so if the Tx has lost its connection, and with it the lock.
+func TestReachUnderALostTx(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process()
+	ctx := WithUser(context.Background(), "u")
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	s.untilNoLocks()
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
+		t.Errorf("got %v, want ErrLockLost", err)
+	}
+}
+
+// TestReachStore: the handles of a Store have their locks on the database too.
+func TestReachStore(t *testing.T) {
+	s := newReachScene(t)
+	store, err := New(context.Background(), "postgres", s.dsn, false, LockScope(DatabaseScope))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	b := s.process(LockTimeout(100 * time.Millisecond))
+	cancel, db, err := store.RWGetDB("u", context.Background(), "write")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("UPDATE counters SET n = n"); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.ExecContext(WithUser(context.Background(), "u"), "UPDATE counters SET n = n"); !errors.Is(err, ErrLockTimeout) {
+		t.Errorf("beside a handle of a Store: got %v, want ErrLockTimeout", err)
+	}
+	cancel()
+	if _, err := b.ExecContext(WithUser(context.Background(), "u"), "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("after its cancel: %v", err)
+	}
+}
+
 // TestReachNested: sections inside one another have one connection, and what each has is given up with it.
 func TestReachNested(t *testing.T) {
 	s := newReachScene(t)
@@ -619,7 +686,7 @@ func TestReachFailedUnlock(t *testing.T) {
 
 // TestReachLockspace: a lockspace names locks of their own; on two databases it is refused.
 func TestReachLockspace(t *testing.T) {
-	s := newReachScene(t)
+	s, other := newReachScene(t), newReachScene(t)
 	a, b := s.process(Lockspace(t.Name())), s.process()
 	ctx := WithUser(context.Background(), "u")
 	_, unlock, err := Lock(ctx, a)
@@ -630,7 +697,6 @@ func TestReachLockspace(t *testing.T) {
 		t.Errorf("in another lockspace: %v", err)
 	}
 	unlock()
-	other := newReachScene(t)
 	c := other.process(Lockspace(t.Name()))
 	if _, err := c.ExecContext(ctx, "SELECT 1"); err == nil || !strings.Contains(err.Error(), "two databases") {
 		t.Errorf("a lockspace on two databases: got %v", err)
