@@ -24,11 +24,16 @@ import (
 // reach takes the engine's locks, on sc, for what a statement has of those of the process: h, and what its
 // transaction has. If it runs under a lock that is held elsewhere, that is returned.
 func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
+	var raw *locks.Hold // of the transaction that it begins
 	if adm.raw != nil && adm.raw.from == nil {
-		h = &adm.raw.hold
+		raw = &adm.raw.hold
+		h = raw
 	}
 	if under, err = c.reachFor(ctx, h, sc); err != nil {
 		return nil, err
+	}
+	if under != nil && h == raw {
+		return nil, errTxElsewhere
 	}
 	for t := c.transaction; t != nil; t = t.outer {
 		for i, joined := range t.joined {
@@ -58,7 +63,7 @@ func (c *conn) lookReach(adm *admission) {
 func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
 	ask, needs := c.askFor(h, sc)
 	if !needs {
-		return nil, nil
+		return c.elsewhere(h, sc), nil
 	}
 	if under, err = c.besideOwn(ctx, h, ask); under != nil || err != nil {
 		return under, err
@@ -89,6 +94,17 @@ func (c *conn) askFor(h *locks.Hold, sc *server.Conn) (ask scope.Ask, needs bool
 	}
 	return scope.Ask{Users: []string{h.User}, Shared: mode == rwlock.Shared, Owner: h.Lock.Owner, Kind: h.Lock.Kind, Wait: c.db.lockTimeout}, true
 }
+
+// elsewhere returns what a section has of the engine's locks for an operation in it that is not on the section's connection,
+// since it is by another handle; nil if it is on that.
+func (c *conn) elsewhere(h *locks.Hold, sc *server.Conn) *scope.Grant {
+	if h.Section() == nil || h.Reach != nil || sc.Locked > 0 {
+		return nil
+	}
+	return covering(c.backend.Scope.Kin(h.User, locks.Identity{Owner: h.Owner}.LockOwner()), true)
+}
+
+var errTxElsewhere = errors.New("dblocker: with lock_scope=database a transaction in a section begun by another handle would not end if that lost its lock: begin it by the handle of the section, or leave the section first")
 
 // besideOwn looks for what the owner has of the user's lock on other connections. What is in the way of it there, its own
 // rows, is read into memory; a statement runs under what remains.
@@ -139,6 +155,9 @@ func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *s
 // beginReaching begins a transaction that has the engine's lock for what h has of that of the process.
 func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
 	ask, needs := c.askFor(h, sc)
+	if !needs && c.elsewhere(h, sc) != nil {
+		return nil, errTxElsewhere
+	}
 	if !needs {
 		return sc.BeginTx(ctx, opts)
 	}

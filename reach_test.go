@@ -897,6 +897,39 @@ func TestLockScopeInDSNAndGoAreAlike(t *testing.T) {
 	}
 }
 
+// TestReachByTwoHandles: handles that share their locks in the process share sections too; a statement by the other one than a section's
+// fails if that has lost its lock, a transaction is refused, and so is a handle whose locks would not reach as far.
+func TestReachByTwoHandles(t *testing.T) {
+	s := newReachScene(t)
+	open := func(options string) *sql.DB {
+		db, err := sql.Open("dblocker", "postgres?"+options+":"+s.dsn)
+		must(t, err)
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+	a, b := open("lock_scope=database"), open("lock_scope=database")
+	inside, unlock, err := Lock(WithUser(context.Background(), "u"), a)
+	must(t, err)
+	defer unlock()
+	if _, err := b.ExecContext(inside, "UPDATE counters SET n = n"); err != nil {
+		t.Errorf("an Exec by the other handle: %v", err)
+	}
+	if _, err := b.BeginTx(inside, nil); err == nil || !strings.Contains(err.Error(), "begun by another handle") {
+		t.Errorf("a Tx by the other handle: got %v", err)
+	}
+	if _, err := b.ExecContext(inside, "BEGIN"); err == nil || !strings.Contains(err.Error(), "begun by another handle") {
+		t.Errorf("BEGIN by the other handle: got %v", err)
+	}
+	if _, err := open("lock_timeout=1s").Exec("SELECT 1"); err == nil || !strings.Contains(err.Error(), "open all of them in one way") {
+		t.Errorf("a handle without the option: got %v", err)
+	}
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	s.untilNoLocks()
+	if _, err := b.ExecContext(inside, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
+		t.Errorf("an Exec by the other handle when the lock is lost: got %v, want ErrLockLost", err)
+	}
+}
+
 // TestReachRefused: where it cannot be had, the option is an error that says why.
 func TestReachRefused(t *testing.T) {
 	for dsn, says := range map[string]string{

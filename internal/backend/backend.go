@@ -84,6 +84,10 @@ func Open(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	b.Users = b.lockspace.Users
+	if err := b.lockspace.Scope.Open(cfg.Reaches); err != nil {
+		b.Release()
+		return nil, err
+	}
 	if cfg.Reaches {
 		b.Scope = scope.New(cfg.Servers.Engine.Locks, &b.lockspace.Scope, cfg.Lockspace)
 	}

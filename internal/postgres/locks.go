@@ -43,17 +43,20 @@ var locks = &server.Locks{
 // keyOf is the 64 bits that the server has for a key.
 func keyOf(k server.LockKey) int64 { return int64(binary.BigEndian.Uint64(k[:8])) }
 
-// call returns a SELECT that calls a function of advisory locks for each of them.
-func call(function string, locks []server.WantedLock) string {
-	calls := make([]string, len(locks))
+// calls returns the calls of a function of advisory locks for each of them.
+func calls(function string, locks []server.WantedLock, between string) string {
+	var b strings.Builder
 	for i, l := range locks {
-		shared := ""
-		if l.Shared {
-			shared = "_shared"
+		if i > 0 {
+			b.WriteString(between)
 		}
-		calls[i] = fmt.Sprintf("%s%s(%d)", function, shared, keyOf(l.Key))
+		b.WriteString(function)
+		if l.Shared {
+			b.WriteString("_shared")
+		}
+		fmt.Fprintf(&b, "(%d)", keyOf(l.Key))
 	}
-	return "SELECT " + strings.Join(calls, ", ")
+	return b.String()
 }
 
 // bounded bounds the wait for locks by nothing but wait, until the transaction ends.
@@ -62,9 +65,10 @@ func bounded(wait time.Duration) string {
 	return fmt.Sprintf("SELECT set_config('lock_timeout', '%d', true), set_config('statement_timeout', '0', true)", max(1, wait.Milliseconds()))
 }
 
-// waitThenKeep waits for the locks in the transaction, and then takes them for the session too.
+// waitThenKeep waits for the locks in the transaction, and then takes them for the session too. The server calls the functions
+// in their order, so it does not come to the second ones if it fails in the first.
 func waitThenKeep(locks []server.WantedLock, wait time.Duration) string {
-	return bounded(wait) + "; " + call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_lock", locks)
+	return bounded(wait) + "; SELECT " + calls("pg_advisory_xact_lock", locks, ", ") + ", " + calls("pg_advisory_lock", locks, ", ")
 }
 
 func acquire(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration, inTx bool) error {
@@ -114,8 +118,7 @@ func lockFailure(err error) error {
 
 // release fails if the session had not all of them.
 func release(ctx context.Context, sc *server.Conn, locks []server.WantedLock) error {
-	all := strings.ReplaceAll(strings.TrimPrefix(call("pg_advisory_unlock", locks), "SELECT "), ", ", " AND ")
-	_, err := sc.ExecContext(ctx, "SELECT CASE WHEN "+all+" THEN '0' ELSE 'dblocker: the lock was gone' END::int", nil)
+	_, err := sc.ExecContext(ctx, "SELECT CASE WHEN "+calls("pg_advisory_unlock", locks, " AND ")+" THEN '0' ELSE 'dblocker: the lock was gone' END::int", nil)
 	return err
 }
 
@@ -127,8 +130,8 @@ func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait
 		return nil, driver.ErrSkip // the driver has its own words for it
 	}
 	text := func(mode string) string {
-		return "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; " +
-			call("pg_advisory_xact_lock", locks) + "; " + call("pg_advisory_unlock", locks)
+		return "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; SELECT " +
+			calls("pg_advisory_xact_lock", locks, ", ") + ", " + calls("pg_advisory_unlock", locks, ", ")
 	}
 	tx, err := beginPgx(ctx, sc.Inner(), text(mode))
 	if err == driver.ErrSkip {

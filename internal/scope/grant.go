@@ -2,6 +2,7 @@ package scope
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,26 @@ type Table struct {
 	mu     sync.Mutex // guards what follows, and Grant.released
 	grants map[string][]*Grant
 	where  string // what the locks are of; "" before that is known
+
+	opened  bool // a handle has the locks, so that it is known how far they
+	reaches bool // reach
 }
+
+// Open is for a handle whose locks are to reach beyond the process, or not. All that share locks must agree: else what one of them
+// does under a lock, the other processes would not see.
+func (t *Table) Open(reaches bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.opened {
+		t.opened, t.reaches = true, reaches
+	}
+	if t.reaches == reaches {
+		return nil
+	}
+	return errMixed
+}
+
+var errMixed = errors.New("dblocker: the database is open in this process both with lock_scope=database and without: its handles share their locks, so open all of them in one way")
 
 // place says where the locks are, if nobody has yet, and returns where they are.
 func (t *Table) place(here string) string {

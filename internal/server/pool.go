@@ -108,6 +108,7 @@ func (p *Pool) drawOne(ctx context.Context) (Lease, error) {
 		Raise(err)
 		return Lease{}, err
 	}
+	d.Conn.Settle() // of who has just given it back
 	if !p.connected.Load() {
 		p.connected.Store(true)
 	}
