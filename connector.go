@@ -126,6 +126,18 @@ func (c *Connector) open() (*backend.Backend, error) {
 	return b, nil
 }
 
+// forServers is what server connections know of the options.
+func (c *config) forServers() server.Config {
+	return server.Config{
+		Engine:           c.engine,
+		Logger:           c.logger,
+		StatementTimeout: c.statementTimeout,
+		CancelGrace:      c.cancelGrace,
+		StmtCache:        c.stmtCache,
+		StmtCacheSet:     c.stmtCacheSet,
+	}
+}
+
 // Close closes the handle: those who wait for a lock or a connection get
 // "sql: database is closed", running calls finish.
 func (c *Connector) Close() error {

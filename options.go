@@ -119,10 +119,6 @@ func Untagged(p UntaggedPolicy) Option { return option("untagged", string(p)) }
 // By default handles share them when they open the same database.
 func Lockspace(name string) Option { return option("lockspace", name) }
 
-// LockScope says how far users' locks reach (DSN: lock_scope). The default is [ProcessScope]. Where an engine, or what stands
-// between it and the program, cannot keep what [DatabaseScope] promises, to open the handle is an error that says so.
-func LockScope(s LockScopePolicy) Option { return option("lock_scope", string(s)) }
-
 // Dialect names the engine behind a driver that is not recognized by its name
 // or its Go type (DSN: dialect): sqlite, postgres, mysql or generic.
 func Dialect(name string) Option { return option("dialect", name) }
@@ -162,23 +158,6 @@ const (
 	// can read a commit some milliseconds before it is on disk; and if a sync fails, they have read what FULL
 	// would have undone. See [ErrNotDurable].
 	GroupDurability DurabilityPolicy = "group"
-)
-
-// A LockScopePolicy says how far users' locks reach.
-type LockScopePolicy string
-
-const (
-	// ProcessScope has users' locks keep apart what is done in this process.
-	ProcessScope LockScopePolicy = "process"
-
-	// DatabaseScope has them keep apart what is done in all processes that have opened the database so, by locks of the database's
-	// own engine, on the connection that does the work: a write cannot come after its lock is gone. All
-	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for PostgreSQL, with lib/pq or
-	// pgx, without a pooler between.
-	//
-	// A section runs on one connection, on which its calls take turns, as with [Pin]. If that is lost, the section ends with
-	// [ErrLockLost].
-	DatabaseScope LockScopePolicy = "database"
 )
 
 // config is what the options of one handle come to.
@@ -245,14 +224,6 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 		return nil, err
 	}
 	return c, c.refuseDurability()
-}
-
-// refuseLockScope is the error of locks that are to reach beyond the process on an engine that has none for that.
-func (c *config) refuseLockScope() error {
-	if c.lockScope == DatabaseScope && c.engine.Locks == nil {
-		return fmt.Errorf("dblocker: lock_scope=database is not to be had on the engine %s yet: it is there on PostgreSQL; leave the option out, and users' locks reach as far as this process", c.engine.Name)
-	}
-	return nil
 }
 
 func (c *config) apply(opts []Option) error {
@@ -422,16 +393,4 @@ func parseCount(v string) (int64, error) {
 		return 0, errBadValue
 	}
 	return n, nil
-}
-
-// forServers is what server connections know of the options.
-func (c *config) forServers() server.Config {
-	return server.Config{
-		Engine:           c.engine,
-		Logger:           c.logger,
-		StatementTimeout: c.statementTimeout,
-		CancelGrace:      c.cancelGrace,
-		StmtCache:        c.stmtCache,
-		StmtCacheSet:     c.stmtCacheSet,
-	}
 }

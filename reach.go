@@ -14,6 +14,35 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 )
 
+// LockScope says how far users' locks reach (DSN: lock_scope). The default is [ProcessScope]. Where an engine, or what stands
+// between it and the program, cannot keep what [DatabaseScope] promises, to open the handle is an error that says so.
+func LockScope(s LockScopePolicy) Option { return option("lock_scope", string(s)) }
+
+// A LockScopePolicy says how far users' locks reach.
+type LockScopePolicy string
+
+const (
+	// ProcessScope has users' locks keep apart what is done in this process.
+	ProcessScope LockScopePolicy = "process"
+
+	// DatabaseScope has them keep apart what is done in all processes that have opened the database so, by locks of the database's
+	// own engine, on the connection that does the work: a write cannot come after its lock is gone. All
+	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for PostgreSQL, with lib/pq or
+	// pgx, without a pooler between.
+	//
+	// A section runs on one connection, on which its calls take turns, as with [Pin]. If that is lost, the section ends with
+	// [ErrLockLost].
+	DatabaseScope LockScopePolicy = "database"
+)
+
+// refuseLockScope is the error of locks that are to reach beyond the process on an engine that has none for that.
+func (c *config) refuseLockScope() error {
+	if c.lockScope == DatabaseScope && c.engine.Locks == nil {
+		return fmt.Errorf("dblocker: lock_scope=database is not to be had on the engine %s yet: it is there on PostgreSQL; leave the option out, and users' locks reach as far as this process", c.engine.Name)
+	}
+	return nil
+}
+
 // With lock_scope=database, whoever has a user's lock of this process takes one of the engine's with it, on the connection
 // that is going to do the work, and before that has done any. It gives that one up with the lock: see locks.Hold.
 //
