@@ -154,13 +154,18 @@ func TestTxThatCannotBegin(t *testing.T) {
 			mustExec(t, blocker, "UPDATE counters SET n = 0")
 			tx, err := db.BeginTx(ctx, nil)
 			must(t, err)
-			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-			_, err = tx.ExecContext(short, "UPDATE counters SET n = 1")
+			short, cancel := context.WithCancel(ctx)
+			ended := make(chan error)
+			go func() {
+				_, err := tx.ExecContext(short, "UPDATE counters SET n = 1")
+				ended <- err
+			}()
+			waitFor(t, func() bool { return waitingAtGates() == 1 })
+			cancel()
 			var lockErr *LockError
-			if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &lockErr) || !strings.Contains(err.Error(), "gate") {
+			if err := <-ended; !errors.Is(err, context.Canceled) || !errors.As(err, &lockErr) || !strings.Contains(err.Error(), "gate") {
 				t.Errorf("%s: beside another: %v", name, err)
 			}
-			cancel()
 			must(t, blocker.Commit())
 			wantCounter(t, db, 0)
 			mustExec(t, tx, "UPDATE counters SET n = 2")
