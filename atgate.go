@@ -100,6 +100,9 @@ func (c *conn) spillConnection(ctx context.Context, st sqltext.Statement) error 
 // There are rows only on a pinned connection: those of other client connections.
 func (c *conn) spillForEnd(kind sqltext.Kind) {
 	err := c.spillConnection(context.Background(), sqltext.Statement{Kind: kind})
+	if sc := c.drawn.Conn; err == nil && sc != nil {
+		err = c.clearPinned(context.Background(), sc)
+	}
 	if err == nil {
 		return
 	}

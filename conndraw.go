@@ -31,6 +31,9 @@ func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*
 			return driver.ErrBadConn
 		}
 		c.busy = c.busy || u
+		if err := c.clearPinned(ctx, sc); err != nil {
+			return err
+		}
 		return c.callInner(sc, call)
 	}
 	for tries := 0; ; tries++ {
@@ -61,6 +64,9 @@ func (c *conn) first(ctx context.Context, op *operation, u usage, call func(*ser
 	ended, known := c.drawn.HasEnded()
 	if ended {
 		return true, driver.ErrBadConn
+	}
+	if err := c.clearPinned(ctx, sc); err != nil {
+		return false, err
 	}
 	if err := c.limitServer(ctx, op); err != nil {
 		return errors.Is(err, driver.ErrBadConn), err

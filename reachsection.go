@@ -111,6 +111,9 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 		}
 		sc := p.drawn.Conn
 		sc.Settle()
+		if err := clearRows(ctx, s.db, sc); err != nil {
+			return err
+		}
 		ask.InTx = p.transaction != nil
 		began := time.Now()
 		g, err := s.backend.Scope.Take(ctx, sc, ask)
@@ -129,6 +132,26 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 			return reachError(ctx, err, ask, time.Since(began))
 		}
 	}
+}
+
+// clearPinned reads rows into memory that are open on the connection of a section which has it for its locks: beside
+// them the drivers could do nothing on it, and the program has not asked for one connection.
+func (c *conn) clearPinned(ctx context.Context, sc *server.Conn) error {
+	if c.pinned == nil || c.backend.Scope == nil || !sc.HasRows() {
+		return nil
+	}
+	return clearRows(ctx, c.db, sc)
+}
+
+// clearRows reads all rows into memory that are open on a connection, whose turn the caller has.
+func clearRows(ctx context.Context, db *handle, sc *server.Conn) error {
+	for _, r := range openOn(sc) {
+		if err := r.spillWithin(ctx, db.mustSpill()); err != nil {
+			return err
+		}
+	}
+	sc.Settle() // what they had is given up
+	return nil
 }
 
 // draw draws the connection for the section s, unless it is there.
@@ -181,7 +204,7 @@ func (p *pin) look(ended func() (ended, known bool)) {
 func (p *pin) lookNow(ended func() (ended, known bool)) {
 	p.reach.mu.Lock()
 	defer p.reach.mu.Unlock()
-	if p.reach.over || p.lost || p.drawn.Conn == nil {
+	if p.reach.over || p.lost || p.drawn.Conn == nil || p.drawn.Conn.HasRows() { // these may have something to be read
 		return
 	}
 	if is, known := ended(); is && known {
@@ -214,8 +237,20 @@ func (p *pin) releaseDue() {
 		return
 	}
 	for p.reach.hasDue() && p.turn.tryLock() {
+		p.endRows()
 		p.reach.releaseAll()
 		p.turn.unlock()
+	}
+}
+
+// endRows makes way on the connection for what gives up locks, which cannot be refused.
+func (p *pin) endRows() {
+	if sc := p.drawn.Conn; sc != nil && sc.HasRows() {
+		if err := clearRows(context.Background(), p.section.db, sc); err != nil {
+			for _, r := range openOn(sc) {
+				r.end(err)
+			}
+		}
 	}
 }
 

@@ -64,6 +64,8 @@ func (r *rows) finish() {
 	defer r.giveUp()
 	if r.Failure() != nil || r.conn.backend.Gate == nil && r.settle != nil { // mattn's, when the context ends, still have the file locked
 		r.shutNow()
+	} else if r.conn.backend.Scope != nil { // what gives up the lock is sent on the connection, which go-sql-driver has for its rows until they are closed
+		r.shutNow()
 	}
 	if settle := r.settle; settle != nil {
 		r.settle = nil
