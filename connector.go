@@ -135,6 +135,7 @@ func (c *config) forServers() server.Config {
 		CancelGrace:      c.cancelGrace,
 		StmtCache:        c.stmtCache,
 		StmtCacheSet:     c.stmtCacheSet,
+		LockReaders:      c.lockReaders,
 	}
 }
 

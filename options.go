@@ -182,6 +182,7 @@ type config struct {
 	untagged    UntaggedPolicy
 	lockspace   string
 	lockScope   LockScopePolicy
+	lockReaders int
 	debugAfter  time.Duration
 	connect     Connect
 	shardDSN    func(ctx context.Context, user string) (string, error)
@@ -315,6 +316,7 @@ var optionTable = []optionSpec{
 		}
 		return errBadValue
 	}},
+	{"lock_readers", "a number from 1 to 64", (*config).setLockReaders},
 	{"dialect", "one of " + engines.Names(), func(c *config, v string) error {
 		for _, d := range engines.All {
 			if d.Name == v {

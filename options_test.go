@@ -31,6 +31,7 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		{"conn_max_idle_time=5s", ConnMaxIdleTime(5 * time.Second), func(c *config) any { return c.limits.ConnMaxIdleTime }, time.Duration(0)},
 		{"untagged=warn", Untagged(WarnUntagged), func(c *config) any { return c.untagged }, PassUntagged},
 		{"lockspace=a%3Ab", Lockspace("a:b"), func(c *config) any { return c.lockspace }, ""},
+		{"lock_readers=9", LockReaders(9), func(c *config) any { return c.lockReaders }, 0},
 		{"dialect=mysql", Dialect("mysql"), func(c *config) any { return c.engine.Name }, "sqlite"},
 	} {
 		parsed, err := parseDSN("sqlite3?" + tc.dsn + ":app.db")

@@ -34,6 +34,7 @@ var Engine = &server.Engine{
 	},
 	Database:         database,
 	LimitStatements:  limitStatements,
+	Locks:            locks,
 	Identify:         identify,
 	Survivors:        survivors,
 	TellsTx:          tellsTx,

@@ -13,6 +13,7 @@ type Config struct {
 	CancelGrace      time.Duration
 	StmtCache        int
 	StmtCacheSet     bool // by an option
+	LockReaders      int  // may share a lock of the engine that has no shared mode of its own; 0 for its default
 }
 
 // contain is Contain with the logger of the handle.

@@ -108,6 +108,12 @@ type Conn struct {
 	settling chan struct{}
 	Locked   int
 
+	// LockState is what the engine keeps for these. TxLevel is the level of isolation that the last transaction was begun with, by
+	// BeginTx; TxSent that statements have been sent since. They are kept only if locks reach beyond the process.
+	LockState any
+	TxLevel   driver.IsolationLevel
+	TxSent    bool
+
 	// converting tells that arguments are converted, by functions of the program among
 	// others, and nothing has been sent.
 	converting bool

@@ -115,6 +115,12 @@ func (sc *Conn) IsSettling() bool {
 	}
 }
 
+// LevelUnknown is the level of a transaction that was not begun by BeginTx.
+const LevelUnknown driver.IsolationLevel = -1
+
+// LockReaders is how many may share a lock that has no shared mode of its own; 0 for the engine's default.
+func (sc *Conn) LockReaders() int { return sc.cfg.LockReaders }
+
 // IsShut tells whether it is closed.
 func (sc *Conn) IsShut() bool { return sc.closed }
 

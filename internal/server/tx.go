@@ -23,6 +23,7 @@ func (sc *Conn) BeginLate(ctx, of context.Context, opts driver.TxOptions) (drive
 	if err != nil {
 		return nil, err
 	}
+	sc.TxLevel, sc.TxSent = opts.Isolation, false
 	return &serverTx{tx, sc, of}, nil
 }
 
