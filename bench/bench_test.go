@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -73,6 +74,33 @@ func TestLoads(t *testing.T) {
 	for _, c := range all {
 		for _, e := range c.entries {
 			checkEntry(t, c, e, e.contender != "default")
+		}
+	}
+}
+
+// TestScopes: every contender does its work at every distance, and does it right.
+func TestScopes(t *testing.T) {
+	for _, e := range engines {
+		if e.server == nil {
+			continue
+		}
+		for _, dist := range distances {
+			t.Run(fmt.Sprint(e.name, ", ", dist), func(t *testing.T) {
+				testdb.NoLeaks(t)
+				all, err := scopeSuite(t.Context(), dist.from(testDatabases(t)), e, everything)
+				if err != nil {
+					t.Fatal(err)
+				}
+				runQuick(t, all)
+				for _, c := range all {
+					for _, e := range c.entries {
+						checkEntry(t, c, e, true)
+						if e.conns == 0 {
+							t.Errorf("%s, %s: no connection was counted", c.workload, e.contender)
+						}
+					}
+				}
+			})
 		}
 	}
 }

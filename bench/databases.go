@@ -15,6 +15,7 @@ import (
 // them at the end.
 type databases struct {
 	server func(*testdb.Engine) (*testdb.Server, error)
+	prefix string         // of the names of those on servers
 	undo   []func() error // in the order of what is to be undone
 }
 
@@ -55,7 +56,7 @@ func (d *databases) onServer(ctx context.Context, e *engine) (dsn string, err er
 	if err != nil {
 		return "", err
 	}
-	database := &testdb.Database{Server: server, Name: fmt.Sprintf("dblocker_bench_%d_%d", os.Getpid(), len(d.undo))}
+	database := &testdb.Database{Server: server, Name: fmt.Sprintf("dblocker_bench_%d_%s%d", os.Getpid(), d.prefix, len(d.undo))}
 	asAdmin := func(ctx context.Context, statement string) error {
 		return administer(ctx, e, server, statement)
 	}

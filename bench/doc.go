@@ -6,13 +6,14 @@
 //	go run . -suite calls -svg charts         # what an operation costs, on four drivers
 //	go run . -suite load -svg charts          # SQLite with many goroutines at work
 //	go run . -suite calls -engine pq -workload '^(query|exec)/plain' -contender dblocker
+//	go run . -suite scope                     # locks of the process against those of the database
 //	go run . -suite load -markdown            # tables for the README
 //	go run . -suite load -busy                # the same also on a busy machine
 //
 // PostgreSQL and MariaDB are those that DBLOCKER_TEST_POSTGRES and
 // DBLOCKER_TEST_MYSQL name, or throwaway servers made from the installed binaries,
 // on this machine and with fsync off. Without either, the engine is left out in
-// words. With the defaults a run of calls takes about 8 minutes, one of load about 6.
+// words. With the defaults a run of calls takes about 8 minutes, one of load about 6, one of scope about 4.
 // Each contender has a database of its own.
 //
 // # How it measures
@@ -99,10 +100,22 @@
 // given of all operations; lost updates are those of which the program was told that
 // they succeeded (less than zero: updates that it was told had failed, but had not).
 //
+// # Suite scope
+//
+// How far locks reach, on PostgreSQL and MariaDB, next to the server and 2.4 ms away from it, by a proxy of our own: a point
+// query (query), an update of one row (exec), both in a transaction (tx), and both in a section of the user (section), by one
+// goroutine and by 16, each a user of its own.
+//
+//	bare      the driver alone, without any lock
+//	process   dblocker, lock_scope=process: the baseline
+//	database  dblocker, lock_scope=database
+//
+// Beside each figure stands the most connections that the server had for the contender at the end of a slice.
+//
 // # Files
 //
 // runner.go (rounds, slices), busy.go (busy processes), measure.go (goroutines, time, latencies), stats.go; for
 // the suite calls engines.go, wrappers.go (contenders), calls.go (workloads); for the
-// suite load stores.go and zombiezen.go (contenders), loads.go (workloads); report.go,
-// table.go, svg.go.
+// suite load stores.go and zombiezen.go (contenders), loads.go (workloads); for the suite scope scopesuite.go (contenders and
+// workloads) and proxy.go; report.go, table.go, svg.go.
 package main

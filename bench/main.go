@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"syscall"
 )
 
@@ -58,7 +59,7 @@ type selection struct {
 }
 
 func parseFlags() (o options) {
-	flag.StringVar(&o.suite, "suite", "", "calls or load (default both)")
+	flag.StringVar(&o.suite, "suite", "", "calls, load or scope (default all)")
 	pattern := func(target **regexp.Regexp, name, usage string) {
 		*target = regexp.MustCompile("")
 		flag.Func(name, "regular `expression`: "+usage, func(s string) (err error) {
@@ -66,12 +67,12 @@ func parseFlags() (o options) {
 			return err
 		})
 	}
-	pattern(&o.selected.engine, "engine", "run calls on these of sqlite, pq, pgx and mysql")
+	pattern(&o.selected.engine, "engine", "run calls and scope on these of sqlite, pq, pgx and mysql")
 	pattern(&o.selected.place, "place", "run load on files in these of tmpfs and disk; with -busy also tmpfs-busy and disk-busy")
 	pattern(&o.selected.workload, "workload", "run these workloads, named as in the report: query/plain/1, mix")
 	pattern(&o.selected.contender, "contender", "run these contenders, beside the baseline")
-	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls, 5 for load)")
-	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load)")
+	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls and scope, 5 for load)")
+	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load, 150ms for scope)")
 	quick := flag.Bool("quick", false, "run everything once, to see that it works; the figures mean nothing")
 	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
 	flag.BoolVar(&o.busy, "busy", false, "run load also beside two processes that keep the processors busy")
@@ -82,7 +83,7 @@ func parseFlags() (o options) {
 	if *quick {
 		o.plan = quickPlan
 	}
-	if flag.NArg() > 0 || o.plan.rounds < 0 || o.plan.slice < 0 || o.suite != "" && o.suite != "calls" && o.suite != "load" {
+	if flag.NArg() > 0 || o.plan.rounds < 0 || o.plan.slice < 0 || o.suite != "" && !slices.ContainsFunc(suites, func(s suite) bool { return s.name == o.suite }) {
 		flag.Usage()
 		os.Exit(2)
 	}

@@ -68,6 +68,27 @@ func callSummary(title string, all []*comparison) *table {
 	return t
 }
 
+// scopeSummary is for one engine at one distance: a line for each workload, a column for each contender.
+func scopeSummary(title string, all []*comparison) *table {
+	t := &table{title: title + ": time against lock_scope=process (least–most), connections at the server", notes: failures(all)}
+	t.head = []string{"operation", "goroutines"}
+	for _, e := range all[0].entries {
+		t.head = append(t.head, e.contender)
+	}
+	for _, c := range all {
+		cells := strings.Split(c.workload, "/")
+		for i, e := range c.entries {
+			figure := c.spread(i).String()
+			if e == c.baseline {
+				figure = duration(medianOf(e.samples, perOp))
+			}
+			cells = append(cells, fmt.Sprintf("%s, %d", figure, e.conns))
+		}
+		t.add(cells...)
+	}
+	return t
+}
+
 func allocs(e *entry) string {
 	return fmt.Sprintf("%.0f", medianOf(e.samples, func(s sample) float64 { return s.allocs }))
 }

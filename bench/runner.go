@@ -29,6 +29,7 @@ type entry struct {
 	contender string
 	open      func(ctx context.Context, p plan) (*trial, error)
 	samples   []sample // by round
+	conns     int      // the most that the server had for it, in the suite "scope"
 }
 
 // A trial is a contender's open database with work to do on it.

@@ -13,7 +13,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
-// A suite is one of the two parts of the benchmark.
+// A suite is a part of the benchmark.
 type suite struct {
 	name    string
 	plan    plan // the default
@@ -43,6 +43,13 @@ var suites = []suite{
 		report:  loadReport,
 		caption: "operations per second against mattn/go-sqlite3 with tuned settings; more is better",
 		charted: func(c *comparison) bool { return c.title == throughput.title },
+	},
+	{
+		name: "scope", plan: plan{rounds: 7, slice: 150 * time.Millisecond},
+		groups:  scopeGroups,
+		report:  scopeReport,
+		caption: "time of an operation against lock_scope=process, one goroutine; less is better",
+		charted: func(c *comparison) bool { return strings.HasSuffix(c.workload, "/1") },
 	},
 }
 
@@ -153,6 +160,29 @@ func loadGroups(ctx context.Context, d *databases, o options, progress io.Writer
 	return groups, nil
 }
 
+// scopeGroups are the selected engines that have servers, at each distance.
+func scopeGroups(ctx context.Context, d *databases, o options, progress io.Writer) ([]group, error) {
+	var groups []group
+	for _, dist := range distances {
+		far := dist.from(d)
+		for _, e := range engines {
+			if e.server == nil || !o.selected.engine.MatchString(e.name) {
+				continue
+			}
+			all, err := scopeSuite(ctx, far, e, o.selected)
+			switch {
+			case errors.Is(err, testdb.ErrNotInstalled):
+				fmt.Fprintf(progress, "%s is left out: %v\n", e.name, err)
+			case err != nil:
+				return nil, fmt.Errorf("%s, %v: %w", e.name, dist, err)
+			case len(all) > 0:
+				groups = append(groups, group{fmt.Sprintf("%s-%s", e.name, dist), fmt.Sprintf("%s, %v away", e.title, dist), all})
+			}
+		}
+	}
+	return groups, nil
+}
+
 func callReport(g group, brief bool) []*table {
 	tables := []*table{callSummary(g.title, g.all)}
 	if !brief {
@@ -160,6 +190,8 @@ func callReport(g group, brief bool) []*table {
 	}
 	return tables
 }
+
+func scopeReport(g group, _ bool) []*table { return []*table{scopeSummary(g.title, g.all)} }
 
 func loadReport(g group, _ bool) []*table {
 	tables := []*table{loadSummary(g.title, g.all)}

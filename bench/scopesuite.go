@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+// A distance is how far a server is: how long it takes to send something there and have the answer, beside what that takes on
+// one machine.
+type distance time.Duration
+
+var distances = []distance{0, distance(2400 * time.Microsecond)}
+
+func (d distance) String() string { return fmt.Sprintf("%.3g ms", time.Duration(d).Seconds()*1e3) }
+
+// from returns databases on the same servers, that far away.
+func (d distance) from(near *databases) *databases {
+	if d == 0 {
+		return near
+	}
+	far := &databases{prefix: "far_"}
+	far.server = func(e *testdb.Engine) (*testdb.Server, error) {
+		server, err := near.server(e)
+		if err != nil {
+			return nil, err
+		}
+		p, err := newProxy(server.Addr(), time.Duration(d)/2)
+		if err != nil {
+			return nil, err
+		}
+		far.undo = append(far.undo, p.close)
+		there := *server
+		there.Host, there.Port = "127.0.0.1", p.port()
+		return &there, nil
+	}
+	near.undo = append(near.undo, far.remove)
+	return far
+}
+
+// reaches are the contenders of the suite "scope": how far locks reach. The second is the baseline.
+var reaches = []wrapper{
+	{"bare", func(e *engine, dsn string) (*sql.DB, error) { return sql.Open(e.driver, dsn) }},
+	{baselineReach, func(e *engine, dsn string) (*sql.DB, error) {
+		return sql.Open("dblocker", e.driver+"?lock_scope=process:"+dsn)
+	}},
+	{"database", func(e *engine, dsn string) (*sql.DB, error) {
+		return sql.Open("dblocker", e.driver+"?lock_scope=database:"+dsn)
+	}},
+}
+
+const baselineReach = "process"
+
+// A guarded is an operation of the suite "scope". It raises the counter of the user by one, or only reads it.
+type guarded struct {
+	name    string
+	run     func(c *counter, ctx context.Context) error
+	updates bool
+}
+
+var guardeds = []guarded{
+	{"query", (*counter).read, false},
+	{"exec", (*counter).raise, true},
+	{"tx", (*counter).inTx, true},
+	{"section", (*counter).inSection, true},
+}
+
+// A counter is that of a user, in a database.
+type counter struct {
+	db            *sql.DB
+	id            int
+	query, update string
+	locks         bool // the handle has sections
+}
+
+// A runner of statements is a *sql.DB or a *sql.Tx.
+type runner interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func (c *counter) readBy(ctx context.Context, r runner) error {
+	var n int
+	return r.QueryRowContext(ctx, c.query, c.id).Scan(&n)
+}
+
+func (c *counter) raiseBy(ctx context.Context, r runner) error {
+	return checkUpdate(r.ExecContext(ctx, c.update, c.id))
+}
+
+func (c *counter) read(ctx context.Context) error  { return c.readBy(ctx, c.db) }
+func (c *counter) raise(ctx context.Context) error { return c.raiseBy(ctx, c.db) }
+
+// inTx has two statements in a transaction.
+func (c *counter) inTx(ctx context.Context) error {
+	tx, err := c.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := errors.Join(c.readBy(ctx, tx), c.raiseBy(ctx, tx)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// inSection has the same two in a section; without locks there is nothing around them.
+func (c *counter) inSection(ctx context.Context) error {
+	if c.locks {
+		inside, unlock, err := dblocker.Lock(ctx, c.db)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		ctx = inside
+	}
+	return errors.Join(c.read(ctx), c.raise(ctx))
+}
+
+// scopeSuite compares how far locks reach, on one engine.
+func scopeSuite(ctx context.Context, d *databases, e *engine, sel selection) ([]*comparison, error) {
+	var contenders []*reach
+	for _, w := range reaches {
+		if w.name != baselineReach && !sel.contender.MatchString(w.name) {
+			continue
+		}
+		dsn, err := d.create(ctx, e, "")
+		if err != nil {
+			return nil, err
+		}
+		contenders = append(contenders, &reach{w, e, dsn})
+	}
+	var all []*comparison
+	for _, g := range guardeds {
+		for _, goroutines := range []int{1, 16} {
+			if workload := fmt.Sprintf("%s/%d", g.name, goroutines); sel.workload.MatchString(workload) {
+				all = append(all, compareReaches(workload, g, goroutines, contenders))
+			}
+		}
+	}
+	return all, nil
+}
+
+func compareReaches(workload string, g guarded, goroutines int, contenders []*reach) *comparison {
+	compared := &comparison{where: contenders[0].engine.name, workload: workload, title: "time / " + baselineReach}
+	for _, r := range contenders {
+		e := &entry{contender: r.name}
+		e.open = func(ctx context.Context, p plan) (*trial, error) { return r.trial(ctx, g, p.limit(goroutines), e) }
+		compared.entries = append(compared.entries, e)
+		if r.name == baselineReach {
+			compared.baseline = e
+		}
+	}
+	compared.figure = func(i, round int) float64 {
+		return compared.baseline.samples[round].rate / compared.entries[i].samples[round].rate
+	}
+	return compared
+}
+
+// A reach is a contender with a database of its own.
+type reach struct {
+	wrapper
+	engine *engine
+	dsn    string
+}
+
+// trial opens the database for one slice. When it is closed, the entry has how many connections the server has for it.
+func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) (*trial, error) {
+	db, err := r.open(r.engine, r.dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxIdleConns(maxIdle)
+	t := &trial{
+		sum: func(ctx context.Context) (int, error) { return sumCounters(ctx, db) },
+		close: func() error {
+			n, err := r.engine.connections(ctx, db)
+			e.conns = max(e.conns, n)
+			return errors.Join(err, db.Close())
+		},
+	}
+	for i := range goroutines {
+		c := &counter{db, i + 1, "SELECT n FROM counters WHERE id = " + r.engine.bind,
+			"UPDATE counters SET n = n + 1 WHERE id = " + r.engine.bind, r.name != "bare"}
+		ctx := dblocker.WithUser(ctx, i+1)
+		t.workers = append(t.workers, func(t *tally) error {
+			err := g.run(c, ctx)
+			if g.updates {
+				err = t.updated(err)
+			}
+			return err
+		})
+	}
+	return t, nil
+}
+
+// connections is how many the server has to the database.
+func (e *engine) connections(ctx context.Context, db *sql.DB) (n int, err error) {
+	query := "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+	if e.server == testdb.MariaDB {
+		query = "SELECT count(*) FROM information_schema.processlist WHERE db = database()"
+	}
+	return n, db.QueryRowContext(ctx, query).Scan(&n)
+}
