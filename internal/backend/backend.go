@@ -172,6 +172,9 @@ func (b *Backend) openServers() {
 	if limits.MaxOpenConns > 0 {
 		b.Servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", SlotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
 	}
+	if b.Scope != nil { // a connection that gives a lock up is not idle yet
+		limits.MaxIdleConns *= 2
+	}
 	b.Servers.Open(&b.connector, limits)
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,8 +76,53 @@ func acquire(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wa
 	if inTx {
 		return acquireInTx(ctx, sc, locks, wait)
 	}
-	_, err := sc.ExecContext(ctx, waitThenKeep(locks, wait), nil)
+	had, err := each(ctx, sc, "pg_try_advisory_lock", locks)
+	if err != nil || !slices.Contains(had, false) {
+		return err
+	}
+	_, err = sc.ExecContext(ctx, undo(locks, had)+waitThenKeep(locks, wait), nil)
 	return lockFailure(err)
+}
+
+// undo gives up what a try has had: who waits for one must not have those that others ask for before it.
+func undo(locks []server.WantedLock, had []bool) string {
+	var those []server.WantedLock
+	for i, l := range locks {
+		if had[i] {
+			those = append(those, l)
+		}
+	}
+	if len(those) == 0 {
+		return ""
+	}
+	return "SELECT " + calls("pg_advisory_unlock", those, ", ") + "; "
+}
+
+// each calls a function of advisory locks for each of them, by a statement that the connection keeps: for the server that is
+// a fraction of the work.
+func each(ctx context.Context, sc *server.Conn, function string, locks []server.WantedLock) ([]bool, error) {
+	var query strings.Builder
+	args := make([]driver.NamedValue, len(locks))
+	for i, l := range locks {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: keyOf(l.Key)}
+		between, shared := "SELECT ", ""
+		if i > 0 {
+			between = ", "
+		}
+		if l.Shared {
+			shared = "_shared"
+		}
+		fmt.Fprintf(&query, "%s%s%s($%d)", between, function, shared, i+1)
+	}
+	row, err := sc.QueryOwn(ctx, query.String(), args)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]bool, len(locks))
+	for i := range found {
+		found[i] = i < len(row) && row[i] == true
+	}
+	return found, nil
 }
 
 // acquireInTx takes them in the program's transaction, which goes on if that fails. It undoes the settings, but locks of
@@ -118,7 +164,10 @@ func lockFailure(err error) error {
 
 // release fails if the session had not all of them.
 func release(ctx context.Context, sc *server.Conn, locks []server.WantedLock) error {
-	_, err := sc.ExecContext(ctx, "SELECT CASE WHEN "+calls("pg_advisory_unlock", locks, " AND ")+" THEN '0' ELSE 'dblocker: the lock was gone' END::int", nil)
+	had, err := each(ctx, sc, "pg_advisory_unlock", locks)
+	if err == nil && slices.Contains(had, false) {
+		err = errors.New("dblocker: the lock was gone")
+	}
 	return err
 }
 

@@ -114,6 +114,8 @@ type Conn struct {
 	TxLevel   driver.IsolationLevel
 	TxSent    bool
 
+	own map[string]*Stmt // statements of ours, by their texts
+
 	// converting tells that arguments are converted, by functions of the program among
 	// others, and nothing has been sent.
 	converting bool
@@ -227,6 +229,52 @@ func (sc *Conn) QueryText(ctx context.Context, query string) ([][]string, error)
 		}
 		all = append(all, row)
 	}
+}
+
+// mostOwn is how many statements of ours a connection keeps.
+const mostOwn = 16
+
+// QueryOwn returns the row that a query of our own finds, by a statement that the connection keeps. What the server has forgotten
+// is prepared again.
+func (sc *Conn) QueryOwn(ctx context.Context, query string, args []driver.NamedValue) ([]driver.Value, error) {
+	ss, there := sc.own[query]
+	if there {
+		row, err := ss.queryRow(ctx, args)
+		if isStale := sc.cfg.Engine.IsStale; err == nil || isStale == nil || !isStale(err) {
+			return row, err
+		}
+		delete(sc.own, query)
+	}
+	ss, err := sc.PrepareStmt(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if len(sc.own) < mostOwn {
+		if sc.own == nil {
+			sc.own = make(map[string]*Stmt)
+		}
+		sc.own[query] = ss
+	} else {
+		defer ss.Close()
+	}
+	return ss.queryRow(ctx, args)
+}
+
+// queryRow returns the only row of a query.
+func (ss *Stmt) queryRow(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
+	rows, err := ss.QueryContext(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	row := make([]driver.Value, len(rows.Columns()))
+	if err := rows.Next(row); err != nil {
+		return nil, err
+	}
+	if err := rows.Next(make([]driver.Value, len(row))); err != io.EOF {
+		return nil, err
+	}
+	return row, nil
 }
 
 // convert converts the arguments of a call.
