@@ -1,11 +1,13 @@
 package dblocker
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/calmdocs/dblocker/internal/postgres"
+	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -654,6 +657,48 @@ func TestReachStaleConnections(t *testing.T) {
 		}
 		end()
 	}
+}
+
+// TestReachForgottenStatements: where the server has forgotten the statements that ask for locks, they are prepared again.
+func TestReachForgottenStatements(t *testing.T) {
+	s := newReachScene(t)
+	db := s.process(MaxOpenConns(1))
+	for range 3 {
+		for _, query := range []string{"DEALLOCATE ALL", "DISCARD ALL"} {
+			if _, err := db.ExecContext(WithUser(context.Background(), "u"), "UPDATE counters SET n = n"); err != nil {
+				t.Fatalf("before %s: %v", query, err)
+			}
+			if _, err := db.Exec(query); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestReachContended: a try that has only some of the locks keeps none while it waits: that of a user who comes after the one it waits for
+// is free.
+func TestReachContended(t *testing.T) {
+	s := newReachScene(t)
+	a, b := s.process(), s.process()
+	users := []string{"u", "v"}
+	if first, second := scope.Key("", "u"), scope.Key("", "v"); bytes.Compare(first[:], second[:]) > 0 {
+		slices.Reverse(users)
+	}
+	_, unlock, err := Lock(WithUser(context.Background(), users[0]), a)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, unlock, err := LockUsers(context.Background(), b, "u", "v")
+		if err == nil {
+			unlock()
+		}
+		done <- err
+	}()
+	s.until("it waits", func() bool { return s.locks(false) > 0 })
+	_, err = a.ExecContext(WithUser(context.Background(), users[1]), "UPDATE counters SET n = n")
+	must(t, err)
+	unlock()
+	must(t, <-done)
 }
 
 // TestReachFailedUnlock: a connection whose lock could not be given up does not go back, and with it the lock ends.
