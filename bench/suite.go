@@ -61,29 +61,34 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	d := newDatabases(progress)
 	defer func() { err = errors.Join(err, d.remove()) }()
 	fmt.Fprintf(out, "%s\n\n", machine())
+	ran := false
 	for _, s := range suites {
 		if o.suite != "" && o.suite != s.name {
 			continue
 		}
-		if err := s.run(ctx, d, o, out, progress); err != nil {
+		groups, err := s.groups(ctx, d, o, progress)
+		if err != nil {
 			return err
 		}
+		if len(groups) == 0 {
+			continue
+		}
+		ran = true
+		if err := s.run(ctx, groups, o, out, progress); err != nil {
+			return err
+		}
+	}
+	if !ran {
+		return errors.New("the flags leave nothing to run")
 	}
 	return nil
 }
 
 // run runs the suite. What an interrupt leaves of it is reported, too.
-func (s suite) run(ctx context.Context, d *databases, o options, out, progress io.Writer) error {
-	groups, err := s.groups(ctx, d, o, progress)
-	if err != nil {
-		return err
-	}
+func (s suite) run(ctx context.Context, groups []group, o options, out, progress io.Writer) error {
 	var all []*comparison
 	for _, g := range groups {
 		all = append(all, g.all...)
-	}
-	if len(all) == 0 {
-		return fmt.Errorf("suite %s: the flags leave nothing to run", s.name)
 	}
 	p := o.plan.or(s.plan)
 	runErr := p.run(ctx, all, progress)

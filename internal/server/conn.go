@@ -244,6 +244,7 @@ func (sc *Conn) QueryOwn(ctx context.Context, query string, args []driver.NamedV
 			return row, err
 		}
 		delete(sc.own, query)
+		ss.Close() // pgx knows it by its text, and would take it for prepared
 	}
 	ss, err := sc.PrepareStmt(ctx, query)
 	if err != nil {
