@@ -13,7 +13,7 @@
 // PostgreSQL and MariaDB are those that DBLOCKER_TEST_POSTGRES and
 // DBLOCKER_TEST_MYSQL name, or throwaway servers made from the installed binaries,
 // on this machine and with fsync off. Without either, the engine is left out in
-// words. With the defaults a run of calls takes about 8 minutes, one of load about 6, one of scope about 4.
+// words. With the defaults a run of calls takes about 8 minutes, one of load about 6, one of scope about 12.
 // Each contender has a database of its own.
 //
 // # How it measures

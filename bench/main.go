@@ -72,7 +72,7 @@ func parseFlags() (o options) {
 	pattern(&o.selected.workload, "workload", "run these workloads, named as in the report: query/plain/1, mix")
 	pattern(&o.selected.contender, "contender", "run these contenders, beside the baseline")
 	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls and scope, 5 for load)")
-	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load, 150ms for scope)")
+	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load, 450ms for scope)")
 	quick := flag.Bool("quick", false, "run everything once, to see that it works; the figures mean nothing")
 	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
 	flag.BoolVar(&o.busy, "busy", false, "run load also beside two processes that keep the processors busy")

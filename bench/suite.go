@@ -45,7 +45,7 @@ var suites = []suite{
 		charted: func(c *comparison) bool { return c.title == throughput.title },
 	},
 	{
-		name: "scope", plan: plan{rounds: 7, slice: 150 * time.Millisecond},
+		name: "scope", plan: plan{rounds: 7, slice: 450 * time.Millisecond},
 		groups:  scopeGroups,
 		report:  scopeReport,
 		caption: "time of an operation against lock_scope=process, one goroutine; less is better",
