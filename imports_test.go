@@ -73,6 +73,7 @@ var order = []struct {
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},
 	{"examples/quickstart", []string{".", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/mysql"}},
 	{"examples/shards", []string{".", "github.com/jmoiron/sqlx"}},
+	{"examples/webserver", []string{"."}},
 
 	// What follows is for tests.
 	{"internal/fakedriver", nil},
