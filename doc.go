@@ -1,7 +1,8 @@
-// Package dblocker is a database/sql driver that stands between a program and the
-// driver it already uses, and puts each user's work behind a readers-writer lock.
+// Package dblocker is a database/sql driver around the driver that a program already uses. It gives each user of the
+// program a readers-writer lock. Reads of one user run together. Writes and transactions of one user run one at a time. Users
+// do not wait for each other's locks.
 //
-// A program changes the name it passes to [sql.Open], and tags its contexts:
+// A program changes the name that it passes to [sql.Open], and tags its contexts:
 //
 //	db, err := sql.Open("dblocker", "sqlite3:app.db") // was: sql.Open("sqlite3", "app.db")
 //	ctx = dblocker.WithUser(ctx, "123")               // once per request, e.g. in a middleware
@@ -9,9 +10,30 @@
 //	_, err = db.ExecContext(ctx, "UPDATE ...")        // exclusive lock of user 123
 //	tx, err := db.BeginTx(ctx, nil)                   // exclusive until Commit or Rollback
 //
-// Queries of one user share the lock, writes and transactions have it alone, and
-// the users do not wait for each other. Who waits holds no database connection.
-// Operations whose context carries no user take no lock.
+// # Index by task
+//
+// To open a database: [sql.Open] with the driver "dblocker"; [Register], [OpenDB] and [NewConnector] for other drivers and
+// connectors.
+//
+// To say for whom a context works: [WithUser], once for each request; [Fork] for goroutines inside a request; [WithoutUser] for
+// work that belongs to no user; [UserKey] for code that should not import dblocker.
+//
+// To say that a SELECT writes, as by a function of your own: [WithMode].
+//
+// To put several statements and other Go code under one lock: [Lock] and [RLock], or [Do] and [RDo] around a function; [TryLock] and
+// [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options of these.
+//
+// To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc], [ConnectFunc].
+//
+// To set limits and timeouts: [Option], and the table below.
+//
+// To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
+//
+// To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
+//
+// To keep several processes apart: [LockScope]. To have writes to SQLite on disk: [Durability].
+//
+// To handle errors: [LockError], with [ErrLockTimeout] and [ErrDeadlock], may be tried again; the other errors are among the variables.
 //
 // # Locks
 //
@@ -22,18 +44,19 @@
 // is shared. Prepare and Ping take no lock, nor does what concerns only the session:
 // SET, RESET, USE, LISTEN, PREPARE, a PRAGMA of the connection, a SELECT of nothing but
 // set_config; and locks that the program names itself, by pg_advisory_lock or GET_LOCK.
+// Operations whose context carries no user take no lock.
 //
 // A lock is held until Exec has returned, the rows are closed, or the transaction
 // has ended, be it one of [sql.DB.BeginTx] or one that is written in SQL. If the
-// connection is lost meanwhile, which is how some drivers cancel a statement, it
+// connection is lost meanwhile, which is how some drivers cancel a statement, the lock
 // is held until the server has ended the session, at most for cancel_grace.
 //
-// What waits for a lock waits in the order of arrival, at most as long as its
-// context and lock_timeout allow. The error is then a [*LockError], which names
-// what was in the way. Those who wait for each other in a circle are found at once,
-// and one gets [ErrDeadlock].
+// Requests wait for a lock in the order of arrival, at most as long as their
+// contexts and lock_timeout allow. The error is then a [*LockError], which names
+// what was in the way. A request that waits holds no database connection. Deadlocks are found
+// at once: one request gets [ErrDeadlock], the others continue.
 //
-// Handles on the same database share their locks within a process.
+// Handles on the same database share their locks within a process, and with [DatabaseScope] among processes.
 //
 // # Owners
 //
@@ -57,6 +80,35 @@
 // sqlite3:// or sqlite:// stand for driver and DSN together. The drivers sqlite3-dblocker,
 // postgres-dblocker, mysql-dblocker, pgx-dblocker and sqlite-dblocker take the
 // unchanged DSN of the driver that they wrap, and no options. For other drivers there are [Register], [NewConnector] and [OpenDB].
+//
+// # Options
+//
+// [Register], [NewConnector], [OpenDB] and [New] take options in Go. In a DSN of the driver "dblocker" they stand before the first colon, as in
+// "sqlite3?lock_timeout=5s&untagged=warn:app.db", and in a URL they may stand in the query.
+//
+//	DSN                 Go                default
+//	lock_timeout        LockTimeout       30s; 2m for connections, and for a Store
+//	self_wait           SelfWait          5s
+//	spill_limit         SpillLimit        67108864 (64 MiB)
+//	spill_total         SpillTotal        268435456 (256 MiB)
+//	trace               Trace             off
+//	statement_timeout   StatementTimeout  0: no limit; 4m for a Store, but on SQLite
+//	cancel_grace        CancelGrace       10s; PostgreSQL, MySQL and MariaDB
+//	combine             Combine           on; SQLite
+//	durability          Durability        driver; SQLite
+//	stmt_cache          StmtCache         64; 0 for drivers of other engines
+//	max_open_conns      MaxOpenConns      80 on PostgreSQL, 120 on MySQL and MariaDB, else 0: no limit
+//	max_idle_conns      MaxIdleConns      16
+//	conn_max_lifetime   ConnMaxLifetime   3m on MySQL and MariaDB, else 0: for ever
+//	conn_max_idle_time  ConnMaxIdleTime   5m on PostgreSQL, MySQL and MariaDB, else 0: for ever
+//	untagged            Untagged          pass
+//	lockspace           Lockspace         the database
+//	lock_scope          LockScope         process
+//	lock_readers        LockReaders       4; MySQL and MariaDB, with lock_scope=database
+//	debug_after         DebugAfter        10s
+//	dialect             Dialect           recognized by the driver
+//
+// In Go only: [Logger], which is [slog.Default] by default; [DSNFunc] and [ConnectFunc], for [New].
 //
 // # Connections
 //

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
@@ -91,25 +93,34 @@ func ExampleWithUser() {
 
 // A SELECT that calls a function which writes does not look like a write.
 func ExampleWithMode() {
-	db, done := openExample("")
-	defer done()
-	ctx := dblocker.WithUser(context.Background(), "ann")
-
-	rows, err := db.QueryContext(dblocker.WithMode(ctx, dblocker.Exclusive), "SELECT upper(name) FROM files")
+	// next_invoice writes: it counts, in the program. Nothing but the user's lock guards the count.
+	invoices := 0
+	inner := &sqlite3.SQLiteDriver{ConnectHook: func(c *sqlite3.SQLiteConn) error {
+		return c.RegisterFunc("next_invoice", func() int { invoices++; return invoices }, false)
+	}}
+	if err := dblocker.Register("sqlite3-invoices", inner); err != nil {
+		log.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3-invoices", ":memory:")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(name)
+	defer db.Close()
+
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			ctx := dblocker.WithUser(context.Background(), "ann")
+			var number int
+			err := db.QueryRowContext(dblocker.WithMode(ctx, dblocker.Exclusive), "SELECT next_invoice()").Scan(&number)
+			if err != nil {
+				log.Fatal(err)
+			}
+		})
 	}
-	// Output:
-	// A.TXT
-	// B.TXT
+	wg.Wait()
+	fmt.Println(invoices)
+	// Output: 10
 }
 
 func ExampleLockError() {
@@ -216,40 +227,6 @@ func ExampleRawConn() {
 	// Output: true
 }
 
-// A section keeps others of the user away from the Go code between two statements.
-func ExampleLock() {
-	db, done := openExample("")
-	defer done()
-	grow := func(ctx context.Context) error {
-		ctx, unlock, err := dblocker.Lock(ctx, db, dblocker.Tag("grow"))
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		var size int
-		if err := db.QueryRowContext(ctx, "SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
-			return err
-		}
-		_, err = db.ExecContext(ctx, "UPDATE files SET size = ? WHERE name = 'a.txt'", size+1)
-		return err
-	}
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() {
-			if err := grow(dblocker.WithUser(context.Background(), "ann")); err != nil {
-				log.Fatal(err)
-			}
-		})
-	}
-	wg.Wait()
-	var size int
-	if err := db.QueryRow("SELECT size FROM files WHERE name = 'a.txt'").Scan(&size); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(size)
-	// Output: 11
-}
-
 func ExampleNew() {
 	dir, err := os.MkdirTemp("", "dblocker")
 	if err != nil {
@@ -275,4 +252,151 @@ func ExampleNew() {
 	cancel()
 	fmt.Println(names, db.Select(&names, "SELECT name FROM files"))
 	// Output: [a.txt] dblocker: this handle was given back to the Store by its cancel; use it before that, or get another one
+}
+
+// Holds shows who has what now, the oldest first.
+func ExampleHolds() {
+	db, done := openExample("")
+	defer done()
+	_, unlock, err := dblocker.Lock(dblocker.WithUser(context.Background(), "ann"), db, dblocker.Tag("rename file"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer unlock()
+	holds, err := dblocker.Holds(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, h := range holds {
+		fmt.Println(h.What, h.User, h.Mode, h.Kind, h.Tag, "waiting:", h.Waiting)
+	}
+	// Output: lock ann exclusive section rename file waiting: false
+}
+
+// Stats counts what had to wait.
+func ExampleStats() {
+	db, done := openExample("")
+	defer done()
+	_, unlock, err := dblocker.Lock(dblocker.WithUser(context.Background(), "ann"), db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	other, cancel := context.WithTimeout(dblocker.WithUser(context.Background(), "ann"), 50*time.Millisecond)
+	defer cancel()
+	_, err = db.ExecContext(other, "DELETE FROM files")
+	unlock()
+	st, statsErr := dblocker.Stats(db)
+	if statsErr != nil {
+		log.Fatal(statsErr)
+	}
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), st.Held, st.Waiting, st.Locks.Waits)
+	// Output: true 0 0 1
+}
+
+// OpenDB takes any connector, such as one of a driver with settings in Go.
+func ExampleOpenDB() {
+	cfg := mysql.NewConfig()
+	cfg.Net, cfg.Addr, cfg.DBName = "tcp", "127.0.0.1:3306", "app"
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := dblocker.OpenDB(connector, dblocker.MaxOpenConns(20), dblocker.Lockspace("app"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	fmt.Printf("%T\n", db.Driver().(*dblocker.Driver).Unwrap())
+	// Output: *mysql.MySQLDriver
+}
+
+// Each user has a database file.
+func ExampleDSNFunc() {
+	dir, err := os.MkdirTemp("", "dblocker")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	fileOf := func(_ context.Context, user string) (string, error) {
+		return filepath.Join(dir, fmt.Sprintf("%x.db", user)), nil // in hex, so that no ID leaves the directory
+	}
+	store, err := dblocker.New(context.Background(), "sqlite3", "", false, dblocker.DSNFunc(fileOf))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	for _, user := range []string{"ann", "../bob"} {
+		err := store.RWDo(user, context.Background(), "create", func(db *sqlx.DB) error {
+			_, err := db.Exec("CREATE TABLE files (name TEXT)")
+			return err
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.db"))
+	for _, f := range files {
+		fmt.Println(filepath.Base(f))
+	}
+	// Output:
+	// 2e2e2f626f62.db
+	// 616e6e.db
+}
+
+// With untagged=error a call whose user was forgotten is refused. Work that belongs to no user says so.
+func ExampleUntagged() {
+	db, err := sql.Open("dblocker", "sqlite3?untagged=error::memory:")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(context.Background(), "CREATE TABLE files (name TEXT)")
+	fmt.Println(errors.Is(err, dblocker.ErrNoUser))
+	_, err = db.ExecContext(dblocker.WithoutUser(context.Background()), "CREATE TABLE files (name TEXT)")
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
+}
+
+// Each copy of a program opens the database so; then a user's lock keeps the copies apart too. The example needs a server, so that it is not run.
+func ExampleLockScope() {
+	db, err := sql.Open("dblocker", "postgres?lock_scope=database:postgres://user:password@host/app")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	ctx, unlock, err := dblocker.Lock(dblocker.WithUser(context.Background(), "ann"), db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer unlock()
+	_, err = db.ExecContext(ctx, "UPDATE files SET size = size + 1 WHERE owner = $1", "ann")
+	if errors.Is(err, dblocker.ErrLockLost) {
+		log.Print("another process may have the lock by now: begin again")
+	}
+}
+
+// sqlx knows the placeholders of the name forms, such as $1 of postgres-dblocker.
+func Example_sqlx() {
+	db, err := sqlx.Open("sqlite3-dblocker", ":memory:")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	db.MustExec("CREATE TABLE files (name TEXT, size INTEGER); INSERT INTO files VALUES ('a.txt', 1)")
+
+	ctx := dblocker.WithUser(context.Background(), "ann")
+	if _, err := db.NamedExecContext(ctx, "UPDATE files SET size = size + :more", map[string]any{"more": 2}); err != nil {
+		log.Fatal(err)
+	}
+	var file struct {
+		Name string
+		Size int
+	}
+	if err := db.GetContext(ctx, &file, db.Rebind("SELECT * FROM files WHERE name = ?"), "a.txt"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(file.Name, file.Size, sqlx.Rebind(sqlx.BindType("postgres-dblocker"), "?"))
+	// Output: a.txt 3 $1
 }

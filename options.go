@@ -14,7 +14,8 @@ import (
 )
 
 // An Option sets one option of a handle. The same options can be written in a
-// DSN: LockTimeout(5*time.Second) is "lock_timeout=5s" there.
+// DSN: LockTimeout(5*time.Second) is "lock_timeout=5s" there. A table of all options with
+// their defaults stands in the documentation of the package.
 type Option func(*config) error
 
 // LockTimeout bounds every wait for a user's lock, for the gate of a SQLite database and
