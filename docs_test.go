@@ -16,17 +16,28 @@ import (
 // guides are the pages for whoever works on dblocker.
 var guides = []string{"ARCHITECTURE.md", "CONTRIBUTING.md"}
 
-// TestCommandsOfTheDocs: what the commands of README and guides name exists: packages, tests, benchmarks, fuzz targets, flags.
+// TestCommandsOfTheDocs: what the commands of README, pages and guides name exists: packages, tests, benchmarks, fuzz targets, flags.
 func TestCommandsOfTheDocs(t *testing.T) {
-	for _, page := range append([]string{"README.md"}, guides...) {
-		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(read(t, page), -1) {
-			for _, line := range strings.Split(strings.TrimSpace(block[1]), "\n") {
-				for _, wrong := range wrongInCommand(t, line) {
-					t.Errorf("%s: %s: %s", page, line, wrong)
-				}
+	for _, page := range append(pagesForUsers(t), guides...) {
+		for _, line := range commandsIn(read(t, page)) {
+			for _, wrong := range wrongInCommand(t, line) {
+				t.Errorf("%s: %s: %s", page, line, wrong)
 			}
 		}
 	}
+}
+
+// commandsIn returns the lines of a page's blocks of shell, and what it has of our commands between the words.
+func commandsIn(page string) (lines []string) {
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page, -1) {
+		lines = append(lines, strings.Split(strings.TrimSpace(block[1]), "\n")...)
+	}
+	for _, m := range regexp.MustCompile("`((cd|go (run|test)) [^`\n]+)`").FindAllStringSubmatch(withoutCode(page), -1) {
+		if m[1] != "go run ." { // of the reader's own program
+			lines = append(lines, m[1])
+		}
+	}
+	return lines
 }
 
 // TestGuidesNameWhatExists: files, directories and tests.
@@ -203,6 +214,8 @@ func wrongInCommand(t *testing.T, line string) (wrong []string) {
 		return wrongInProgram(t, path.Join(dir, words[2]), words[3:])
 	case words[0] == "bash" && exists(path.Join(dir, words[1])):
 		return nil
+	case words[0] == "curl", command == "go mod", command == "go get" && words[2] == module, command == "go tool" && words[2] == "pprof":
+		return nil
 	}
 	return []string{"this command is unknown here"}
 }
@@ -217,7 +230,7 @@ func shellWords(line string) []string {
 }
 
 // goTestFlags are those of our commands; true if the value is a word of its own.
-var goTestFlags = map[string]bool{"race": false, "count": false, "benchmem": false, "timeout": false, "run": true, "bench": true, "fuzz": true, "fuzztime": true, "benchtime": true}
+var goTestFlags = map[string]bool{"race": false, "c": false, "count": false, "benchmem": false, "timeout": false, "run": true, "bench": true, "fuzz": true, "fuzztime": true, "benchtime": true}
 
 // wrongInGoTest does that for the arguments of go test, with the directories of a package.
 func wrongInGoTest(t *testing.T, args []string, dirs func(pkg string) []string) (wrong []string) {
@@ -228,6 +241,8 @@ func wrongInGoTest(t *testing.T, args []string, dirs func(pkg string) []string) 
 		name, _, hasValue := strings.Cut(strings.TrimPrefix(args[i], "-"), "=")
 		wordFollows, known := goTestFlags[name]
 		switch {
+		case args[i] == "./...":
+			in = append(in, dirs(".")...)
 		case args[i][0] != '-':
 			in = append(in, dirs(args[i])...)
 		case known && wordFollows && !hasValue:

@@ -1,40 +1,96 @@
 package dblocker_test
 
 import (
-	"context"
-	"database/sql"
-	"net/http"
-	"os"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/mattn/go-sqlite3"
-
-	"github.com/calmdocs/dblocker"
+	"unicode"
 )
 
-// TestReadmeSnippets: every Go snippet of the README stands in this file, so that
-// the compiler has read it.
-func TestReadmeSnippets(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+// pagesForUsers returns the README and the pages that it leads to.
+func pagesForUsers(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("the pages of docs: %v, %v", pages, err)
 	}
-	source, err := os.ReadFile("readme_test.go")
-	if err != nil {
-		t.Fatal(err)
+	return append(pages, "README.md", "CHANGELOG.md", "SECURITY.md", "examples/README.md")
+}
+
+// TestReadmeIsShort: it is the first screen; what is longer belongs on a page of docs.
+func TestReadmeIsShort(t *testing.T) {
+	text := read(t, "README.md")
+	if lines := strings.Count(text, "\n"); lines > 150 || len(text) > 9*1024 {
+		t.Errorf("the README has %d lines and %d bytes; the most is 150 lines and %d bytes", lines, len(text), 9*1024)
 	}
-	compiled := withoutIndent(string(source))
-	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(snippets) == 0 {
-		t.Error("the README has no snippets")
-	}
-	for _, m := range snippets {
-		if !strings.Contains(compiled, withoutIndent(m[1])) {
-			t.Errorf("not compiled anywhere:\n%s", m[1])
+	words, sentences := 0, 0
+	for _, s := range regexp.MustCompile(`[.!?](\s|$)|\n\s*\n|\n- |\n\d\. `).Split(prose(text), -1) {
+		if n := len(strings.Fields(s)); n > 1 {
+			words, sentences = words+n, sentences+1
 		}
+	}
+	if sentences == 0 || float64(words)/float64(sentences) > 15 {
+		t.Errorf("the README has %d words in %d sentences; the most is 15 words a sentence", words, sentences)
+	}
+}
+
+// prose returns what a page has besides code, tables, headings and pictures.
+func prose(page string) string {
+	var kept []string
+	for _, line := range strings.Split(withoutCode(page), "\n") {
+		if line != "" && strings.ContainsRune("|#!", rune(line[0])) {
+			line = ""
+		}
+		kept = append(kept, line)
+	}
+	return regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`).ReplaceAllString(strings.Join(kept, "\n"), "$1")
+}
+
+func withoutCode(page string) string {
+	return regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, "")
+}
+
+// TestReadmeSnippets: every Go snippet of the README and of the pages stands in a file that the compiler has read:
+// snippets_test.go or an example. One that is a whole program is an example, which a test runs.
+func TestReadmeSnippets(t *testing.T) {
+	programs, err := filepath.Glob("examples/*/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compiled strings.Builder
+	for _, f := range append(programs, "snippets_test.go", "example_test.go") {
+		compiled.WriteString(withoutIndent(read(t, f)))
+	}
+	for _, page := range append(pagesForUsers(t), guides...) {
+		for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, page), -1) {
+			if strings.HasPrefix(m[1], "package ") {
+				checkProgram(t, page, m[1], programs)
+			} else if !strings.Contains(compiled.String(), withoutIndent(m[1])) {
+				t.Errorf("%s: not compiled anywhere:\n%s", page, m[1])
+			}
+		}
+	}
+	if n := strings.Count(read(t, "README.md"), "```go\npackage main\n"); n != 1 {
+		t.Errorf("the README has %d whole programs; it needs one", n)
+	}
+}
+
+// checkProgram looks for the example that the program is, without the comment before it.
+func checkProgram(t *testing.T, page, program string, examples []string) {
+	t.Helper()
+	i := slices.IndexFunc(examples, func(f string) bool { return strings.HasSuffix(read(t, f), "\n"+program) })
+	if i < 0 {
+		t.Errorf("%s: a whole program that is none of the examples:\n%s", page, program)
+		return
+	}
+	if tests, _ := filepath.Glob(path.Join(path.Dir(examples[i]), "*_test.go")); len(tests) == 0 {
+		t.Errorf("%s: no test runs %s", page, examples[i])
 	}
 }
 
@@ -42,12 +98,8 @@ func withoutIndent(code string) string {
 	return regexp.MustCompile(`(?m)^[\t ]+`).ReplaceAllString(code, "")
 }
 
-// TestReadmeNamesTests: the tests that the README's table of promises names exist.
+// TestReadmeNamesTests: the tests that the README and the pages name exist.
 func TestReadmeNamesTests(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var sources strings.Builder
 	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
@@ -55,80 +107,178 @@ func TestReadmeNamesTests(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range files {
-			source, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
+			sources.WriteString(read(t, f))
+		}
+	}
+	for _, page := range pagesForUsers(t) {
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(read(t, page), -1) {
+			if !strings.Contains(sources.String(), "func "+name+"(") {
+				t.Errorf("%s names %s, which does not exist", page, name)
 			}
-			sources.Write(source)
-		}
-	}
-	for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(readme), -1) {
-		if !strings.Contains(sources.String(), "func "+name+"(") {
-			t.Errorf("the README names %s, which does not exist", name)
 		}
 	}
 }
 
-var _ = func() {
-	db, err := sql.Open("dblocker", "sqlite3:app.db") // was: sql.Open("sqlite3", "app.db")
-	_, _ = db, err
-}
-
-var _ = func(r *http.Request, currentUser func(*http.Request) string) {
-	ctx := dblocker.WithUser(r.Context(), currentUser(r)) // once per request, in a middleware
-	_ = ctx
-}
-
-var _ = func(ctx context.Context, db *sql.DB) {
-	ctx = dblocker.WithUser(ctx, 27)
-
-	rows, err := db.QueryContext(dblocker.WithMode(ctx, dblocker.Exclusive), "SELECT next_invoice_number()")
-	_, _ = rows, err
-}
-
-var _ = func(ctx context.Context) {
-	for range 2 {
-		ctx := dblocker.Fork(ctx)
-		_ = ctx
+// TestReadmePromisesHaveTests: each promise names what would fail without it.
+func TestReadmePromisesHaveTests(t *testing.T) {
+	promises := 0
+	for _, line := range strings.Split(read(t, "docs/guarantees.md"), "\n") {
+		if !strings.HasPrefix(line, "| ") || line == "| promise | tests |" {
+			continue
+		}
+		promises++
+		cells := strings.Split(line, " | ")
+		if !regexp.MustCompile("`(Test\\w+|compat|chaos|internal/\\w+)`").MatchString(cells[len(cells)-1]) {
+			t.Errorf("this promise names no test: %s", line)
+		}
+	}
+	if promises < 40 {
+		t.Errorf("docs/guarantees.md has only %d promises", promises)
 	}
 }
 
-var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err error) {
-	err = conn.Raw(func(driverConn any) error {
-		return driverConn.(dblocker.RawConn).Raw(func(inner any) error {
-			return useSQLite(inner.(*sqlite3.SQLiteConn))
-		})
-	})
-	return err
+// TestReadmeLinks: what is linked in this repository exists, files and headings.
+func TestReadmeLinks(t *testing.T) {
+	for _, page := range append(pagesForUsers(t), guides...) {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(withoutCode(read(t, page)), -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			file := page
+			if target != "" {
+				file = path.Join(path.Dir(page), target)
+			}
+			if !exists(file) {
+				t.Errorf("%s links %s, which does not exist", page, m[1])
+			} else if anchor != "" && !slices.Contains(anchors(read(t, file)), anchor) {
+				t.Errorf("%s links %s, but %s has no such heading", page, m[1], file)
+			}
+		}
+	}
 }
 
-var _ = func(ctx context.Context, db *sql.DB) error {
-	ctx, unlock, err := dblocker.Lock(ctx, db) // or RLock; named after sync.RWMutex
+// anchors returns those that GitHub makes of the headings of a page.
+func anchors(page string) (names []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(withoutCode(page), -1) {
+		names = append(names, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1]))
+	}
+	return names
+}
+
+// TestReadmeLeadsEverywhere: a page that nothing links is not found.
+func TestReadmeLeadsEverywhere(t *testing.T) {
+	readme := read(t, "README.md")
+	for _, page := range pagesForUsers(t) {
+		if page != "README.md" && !strings.Contains(readme, "]("+page) {
+			t.Errorf("the README has no link to %s", page)
+		}
+	}
+	programs, err := filepath.Glob("examples/*/main.go")
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer unlock()
-	// every call made with this ctx runs inside the section
-	return db.PingContext(ctx)
+	for _, f := range programs {
+		if dir := path.Base(path.Dir(f)); !strings.Contains(read(t, "examples/README.md"), "| ["+dir+"]("+dir+"/main.go) | ") {
+			t.Errorf("examples/README.md has no line for %s", dir)
+		}
+	}
 }
 
-var _ = func(ctx context.Context, debug bool) {
-	store, err := dblocker.New(ctx, "sqlite3", "app.db", debug)
-	_, _ = store, err
+// TestReadmeOptions: each option has a row in the table of the page, with its function, and so has it in the table of the package documentation.
+func TestReadmeOptions(t *testing.T) {
+	page, source := read(t, "docs/options.md"), read(t, "options.go")
+	functions := source + read(t, "reach.go")
+	keys := regexp.MustCompile(`(?m)^\t\{"(\w+)", `).FindAllStringSubmatch(source, -1)
+	if len(keys) < 20 {
+		t.Fatalf("found only %d options", len(keys))
+	}
+	for _, m := range keys {
+		key := m[1]
+		row := regexp.MustCompile("(?m)^\\| `" + key + "` \\| `(\\w+)` \\| [^|]+ \\| [^|]+ \\| [^|]+ \\|$").FindStringSubmatch(page)
+		if row == nil {
+			t.Errorf("docs/options.md has no row of five cells for %s", key)
+			continue
+		}
+		if !strings.Contains(functions, "func "+row[1]+"(") || !strings.Contains(functions, `option("`+key+`", `) {
+			t.Errorf("docs/options.md has %s for %s, which is not its function", row[1], key)
+		}
+		if !regexp.MustCompile(`(?m)^//\t` + key + ` +` + row[1] + ` +\S`).MatchString(read(t, "doc.go")) {
+			t.Errorf("the table in doc.go has no row for %s, %s", key, row[1])
+		}
+	}
 }
 
-var _ = func(ctx context.Context, store *dblocker.Store, userID int) error {
-	cancel, db, err := store.ReadGetDB(userID, ctx, "list files") // or RWGetDB
+// TestReadmeErrors: the page of errors has a row for each error that is exported.
+func TestReadmeErrors(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer cancel()
-	// db is a *sqlx.DB under the user's lock until cancel
-	return db.Ping()
+	page, found := read(t, "docs/errors.md"), 0
+	for _, d := range file.Decls {
+		vars, ok := d.(*ast.GenDecl)
+		if !ok || vars.Tok != token.VAR {
+			continue
+		}
+		for _, spec := range vars.Specs {
+			for _, name := range spec.(*ast.ValueSpec).Names {
+				if !name.IsExported() {
+					continue
+				}
+				found++
+				if !strings.Contains(page, "\n| `"+name.Name+"` | ") {
+					t.Errorf("docs/errors.md has no row for %s", name.Name)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("errors.go exports nothing")
+	}
 }
 
-var _ = func(ctx context.Context, debug bool, shardOf func(user string) (string, error)) {
-	store, err := dblocker.New(ctx, "sqlite3", "", debug, dblocker.DSNFunc(
-		func(ctx context.Context, user string) (string, error) { return shardOf(user) }))
-	_, _ = store, err
+// TestReadmeFigures: the README has no figure that the page of benchmarks has not, and each table there has a command.
+func TestReadmeFigures(t *testing.T) {
+	page, readme := read(t, "docs/benchmarks.md"), read(t, "README.md")
+	for _, line := range strings.Split(readme, "\n") {
+		if !strings.HasPrefix(line, "| ") && !strings.Contains(line, "operations") {
+			continue
+		}
+		for _, figure := range regexp.MustCompile(`\b\d[\d,.]*\d\b`).FindAllString(line, -1) {
+			if figure != "56" && !strings.Contains(page, figure) { // goroutines: 8 users, 7 each
+				t.Errorf("the README has the figure %s, which is not in docs/benchmarks.md: %s", figure, line)
+			}
+		}
+	}
+	for _, section := range regexp.MustCompile(`(?m)^##+ `).Split(page, -1)[1:] {
+		title, _, _ := strings.Cut(section, "\n")
+		if strings.Contains(section, "\n|---") && !strings.Contains(section, "```sh\n") {
+			t.Errorf("docs/benchmarks.md: the tables of %q have no command", title)
+		}
+	}
+}
+
+// TestReadmeVersions: the versions that the pages name are those that the tests are built with.
+func TestReadmeVersions(t *testing.T) {
+	modules := read(t, "go.mod") + read(t, "compat/go.mod")
+	for _, m := range regexp.MustCompile("`([\\w./-]+ v[\\d.]+)`").FindAllStringSubmatch(read(t, "docs/versions.md"), -1) {
+		if !strings.Contains(modules, m[1]+"\n") {
+			t.Errorf("docs/versions.md names %s, which neither go.mod nor compat/go.mod requires", m[1])
+		}
+	}
+	lowest := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))[1]
+	for _, page := range []string{"README.md", "docs/versions.md"} {
+		if !strings.Contains(read(t, page), lowest) {
+			t.Errorf("%s does not name the lowest version of Go, %s", page, lowest)
+		}
+	}
 }

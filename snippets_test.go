@@ -1,0 +1,142 @@
+package dblocker_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/http"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/calmdocs/dblocker"
+)
+
+// The snippets of the README and of the pages stand here, each as it is there: see TestReadmeSnippets.
+
+var _ = func(ctx context.Context, db *sql.DB) {
+	ctx = dblocker.WithUser(ctx, 27)
+
+	rows, err := db.QueryContext(dblocker.WithMode(ctx, dblocker.Exclusive), "SELECT next_invoice_number()")
+	_, _ = rows, err
+}
+
+var _ = func(ctx context.Context) {
+	for range 2 {
+		ctx := dblocker.Fork(ctx)
+		_ = ctx
+	}
+}
+
+var _ = func(ctx context.Context, db *sql.DB) error {
+	ctx, unlock, err := dblocker.Lock(ctx, db) // or RLock; named after sync.RWMutex
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// every call made with this ctx runs inside the section
+	return db.PingContext(ctx)
+}
+
+var _ = func(ctx context.Context, debug bool) {
+	store, err := dblocker.New(ctx, "sqlite3", "app.db", debug)
+	_, _ = store, err
+}
+
+var _ = func(ctx context.Context, store *dblocker.Store, userID int) error {
+	cancel, db, err := store.ReadGetDB(userID, ctx, "list files") // or RWGetDB
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	// db is a *sqlx.DB under the user's lock until cancel
+	return db.Ping()
+}
+
+var _ = func(ctx context.Context, store *dblocker.Store, userID int) error {
+	cancel, db, err := store.RWGetDB(userID, ctx, "update file name")
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	return db.Ping()
+}
+
+var _ = func(ctx context.Context, debug bool, shardOf func(user string) (string, error)) {
+	store, err := dblocker.New(ctx, "sqlite3", "", debug, dblocker.DSNFunc(
+		func(ctx context.Context, user string) (string, error) { return shardOf(user) }))
+	_, _ = store, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "sqlite3:app.db") // was: sql.Open("sqlite3", "app.db")
+	_, _ = db, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "sqlite3?durability=group:app.db")
+	_, _ = db, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "postgres://user:password@host/app?sslmode=disable")
+	_, _ = db, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "pgx:postgres://user:password@host/app")
+	_, _ = db, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "mysql:user:password@tcp(127.0.0.1:3306)/app")
+	_, _ = db, err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "postgres?lock_scope=database:postgres://user@host/app")
+	_, _ = db, err
+}
+
+var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err error) {
+	err = conn.Raw(func(driverConn any) error {
+		return driverConn.(dblocker.RawConn).Raw(func(inner any) error {
+			return useSQLite(inner.(*sqlite3.SQLiteConn))
+		})
+	})
+	return err
+}
+
+var _ = func(w http.ResponseWriter, err error) {
+	var lockErr *dblocker.LockError
+	switch {
+	case errors.As(err, &lockErr) && errors.Is(err, dblocker.ErrLockTimeout):
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "busy, try again", http.StatusServiceUnavailable)
+	case errors.Is(err, dblocker.ErrNoUser):
+		http.Error(w, "log in first", http.StatusUnauthorized)
+	case err != nil:
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}
+}
+
+var _ = func(ctx context.Context, transfer func(context.Context) error) error {
+	for try := 1; ; try++ {
+		err := transfer(ctx)
+		again := errors.Is(err, dblocker.ErrDeadlock) || errors.Is(err, dblocker.ErrRolledBack)
+		if !again || try == 3 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+var _ = withUser
+
+func withUser(currentUser func(*http.Request) (id string, ok bool), next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if id, ok := currentUser(r); ok {
+			ctx = dblocker.WithUser(ctx, id)
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
