@@ -16,7 +16,7 @@ import (
 	"github.com/calmdocs/dblocker"
 )
 
-const schema = "CREATE TABLE IF NOT EXISTS visits (user TEXT PRIMARY KEY, n INTEGER)"
+const schema = "CREATE TABLE IF NOT EXISTS visits (name TEXT PRIMARY KEY, n INTEGER)"
 
 func main() {
 	db, err := sql.Open("dblocker", "sqlite3:app.db") // was: sql.Open("sqlite3", "app.db")
@@ -31,23 +31,26 @@ func main() {
 
 func server(db *sql.DB) http.Handler {
 	mux := http.NewServeMux()
-	for path, work := range map[string]func(context.Context, *sql.DB, string) (int, error){"/count": count, "/visit": visit} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			user := r.FormValue("user")                    // your login check
-			ctx := dblocker.WithUser(r.Context(), user)    // once per request; in a middleware if you have one
-			if n, err := work(ctx, db, user); err != nil { // every call gets this ctx
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-			} else {
-				fmt.Fprintln(w, n)
-			}
-		})
-	}
+	mux.Handle("/count", handler(db, count))
+	mux.Handle("/visit", handler(db, visit))
 	return mux
+}
+
+func handler(db *sql.DB, work func(context.Context, *sql.DB, string) (int, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		user := r.FormValue("user")                    // your login check
+		ctx := dblocker.WithUser(r.Context(), user)    // once per request; in a middleware if you have one
+		if n, err := work(ctx, db, user); err != nil { // every call gets this ctx
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		} else {
+			fmt.Fprintln(w, n)
+		}
+	}
 }
 
 // count only reads: reads of one user run together.
 func count(ctx context.Context, db *sql.DB, user string) (n int, err error) {
-	err = db.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM visits WHERE user = ?", user).Scan(&n)
+	err = db.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM visits WHERE name = $1", user).Scan(&n)
 	return n, err
 }
 
@@ -58,10 +61,10 @@ func visit(ctx context.Context, db *sql.DB, user string) (n int, err error) {
 		return 0, err
 	}
 	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM visits WHERE user = ?", user).Scan(&n); err != nil {
+	if err := tx.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM visits WHERE name = $1", user).Scan(&n); err != nil {
 		return 0, err
 	}
-	if _, err := tx.ExecContext(ctx, "REPLACE INTO visits VALUES (?, ?)", user, n+1); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO visits VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET n = $2", user, n+1); err != nil {
 		return 0, err
 	}
 	return n + 1, tx.Commit()

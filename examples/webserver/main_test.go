@@ -14,8 +14,13 @@ import (
 
 // TestNoVisitIsLost: of visits that come at the same time each is counted, and none is refused.
 func TestNoVisitIsLost(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) { visitAtOnce(t, "sqlite3:"+filepath.Join(t.TempDir(), "app.db")) })
+	t.Run("PostgreSQL", func(t *testing.T) { visitAtOnce(t, testdb.Postgres(t).NewDatabase(t).URL()) })
+}
+
+func visitAtOnce(t *testing.T, dsn string) {
 	testdb.NoLeaks(t)
-	db, err := sql.Open("dblocker", "sqlite3:"+filepath.Join(t.TempDir(), "app.db"))
+	db, err := sql.Open("dblocker", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
