@@ -312,8 +312,11 @@ func (c *conn) noteLoss(sc *server.Conn, err error) error {
 		return err
 	}
 	c.pinned.lose()
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err // the one is tried again, and the others are the caller's own
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err // the caller's own
+	}
+	if errors.Is(err, driver.ErrBadConn) { // which database/sql would try again, without the lock; lib/pq also says so of what was sent
+		return fmt.Errorf("%w: %v", ErrLockLost, err)
 	}
 	return fmt.Errorf("%w: %w", ErrLockLost, err)
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
 )
@@ -184,7 +185,7 @@ func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait
 	}
 	tx, err := beginPgx(ctx, sc.Inner(), text(mode))
 	if err == driver.ErrSkip {
-		if tx, ok = sc.Inner().(driver.Tx); !ok || Process(sc.Inner()) == "" {
+		if tx, ok = sc.Inner().(driver.Tx); !ok || Process(sc.Inner()) == "" || !forgetTx(sc.Inner()) {
 			return nil, driver.ErrSkip
 		}
 		// A connection of lib/pq is that of its transaction, and lib/pq asks for the mode.
@@ -202,6 +203,20 @@ func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait
 		}
 	}
 	return nil, err
+}
+
+// forgetTx has a connection of lib/pq forget the last transaction that it has begun itself. At the end of each it calls what
+// BeginTx has left to stop the watch over a context, and does not forget that: at the end of one that it has not begun it would stop a watch
+// that has ended, for which it panics, or closes the connection. It reports false if that is not found.
+func forgetTx(ci driver.Conn) bool {
+	finish := drivers.Field(reflect.ValueOf(ci), "txnFinish")
+	if finish.Kind() != reflect.Func || !finish.CanAddr() {
+		return false
+	}
+	if !finish.IsNil() {
+		reflect.NewAt(finish.Type(), finish.Addr().UnsafePointer()).Elem().SetZero()
+	}
+	return true
 }
 
 func isFailure(err error) bool {
