@@ -200,7 +200,7 @@ func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 	shared := []server.WantedLock{{Key: locks[0].Key, Shared: true}}
 	for _, wanted := range [][]server.WantedLock{locks, shared} {
 		if err := s.engine.Acquire(ctx, b, wanted, 0, false); err == nil {
-			return errNoExclusion
+			return excludesNot(ctx, a)
 		} else if !errors.As(err, &f) {
 			return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
 		}
@@ -215,6 +215,14 @@ func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 		}
 	}
 	return nil
+}
+
+// excludesNot is the error of a lock that another had beside a; but if the session of a has ended meanwhile, that has given it up.
+func excludesNot(ctx context.Context, a *server.Conn) error {
+	if _, err := a.QueryText(ctx, "SELECT 1"); err != nil {
+		return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
+	}
+	return errNoExclusion
 }
 
 var errNoExclusion = errors.New("dblocker: lock_scope=database cannot be had here: two connections had one lock of the server at the same time, so its locks exclude nobody; " +
