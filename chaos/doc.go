@@ -25,8 +25,8 @@
 // TestWithoutLocks runs the same requests with the locking switched off, and fails
 // if the checks find nothing.
 //
-// For SQLite there are two packages beside this one: powercut cuts the power, and kills processes; sequential checks
-// what callers are told whose writes run together.
+// There are packages beside this one: processes has the locks reach among processes, with lock_scope=database; of SQLite,
+// powercut cuts the power, and kills processes, and sequential checks what callers are told whose writes run together.
 //
 // What dblocker does not promise yet is switched off in contract_test.go.
 //
