@@ -29,6 +29,7 @@ func (c *conn) gateRequest(op *operation, h *locks.Hold, req *request, mode Mode
 		return nil
 	}
 	h.Gate.Come(g)
+	req.passage.Reaches = c.backend.Reaches()
 	if !g.IsKnown() {
 		if err := c.learnJournal(op, g); err != nil {
 			return err

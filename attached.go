@@ -92,6 +92,7 @@ func (c *conn) passMore(ctx context.Context) error {
 		}
 	}()
 	req := request{kind: rwlock.Tx, mode: t.mode()}
+	req.passage.Reaches = c.backend.Reaches()
 	req.passage.More = h.Gate.AskAttached(set.Without(in.gates), rwlock.Mode(req.mode))
 	id := locks.Identity{Owner: t.outermost().hold.Owner}
 	h.Describe(id, in.ownerFor(id), req.kind, "", &in.resident)

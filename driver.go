@@ -76,6 +76,9 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if cfg.connect != nil || cfg.shardDSN != nil {
 		return nil, errNotAStore
 	}
+	if err := cfg.checkReach(sqlite.Of(inner)); err != nil {
+		return nil, err
+	}
 	d := inner.Driver()
 	return newConnector(Driver{inner: d, opts: opts, opened: d}, cfg, inner, nil), nil
 }
@@ -162,7 +165,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)
 	}
-	if err := cfg.checkDurability(sqlite.Of(ci)); err != nil {
+	if err := errors.Join(cfg.checkDurability(sqlite.Of(ci)), cfg.checkReach(sqlite.Of(ci))); err != nil {
 		return nil, err
 	}
 	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil

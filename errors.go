@@ -182,7 +182,7 @@ func (c *conn) lockError(err error, id locks.Identity) error {
 	}
 	var w *rwlock.WaitError
 	if !errors.As(err, &w) {
-		return err // the context was done before there was anything to wait for
+		return c.explainClosed(amongError(err, id)) // or the context was done before there was anything to wait for
 	}
 	if g := c.backend.GateNamed(w.Key); g != nil {
 		return c.explainClosed(waitError(w, id, fmt.Sprintf("%s (%v)", g.Name(), w.Mode), outOfLocks))

@@ -24,6 +24,9 @@ type request struct {
 	// joins tells that it is for a statement in a transaction that was begun for nobody.
 	joins bool
 
+	// inside tells that it is in a section or a transaction, which others may wait for.
+	inside bool
+
 	ride *combine.Ride // the statement, if another may run it and somebody is at the gate; else nil
 }
 
@@ -40,6 +43,7 @@ const (
 // or stays idle if the operation needs none.
 func (c *conn) lock(op *operation, h *locks.Hold, req request) error {
 	byText := req.mode
+	req.inside = op.section != nil || c.transaction != nil
 	var err error
 	if req.mode, err = op.mode.or(req.mode); err != nil {
 		return err
@@ -187,7 +191,7 @@ func mustWait(err error) bool {
 // case, for which there is nothing to be made ready for a wait.
 func (c *conn) acquireFree(ctx context.Context, h *locks.Hold, req request) bool {
 	return h.User != "" && req.passage.IsFree() && ctx.Err() == nil &&
-		c.backend.Users.TryAcquire(rwlock.Mode(req.mode), h)
+		c.backend.Users.TryAcquire(rwlock.Mode(req.mode), h) && (!c.backend.Reaches() || c.reachFree(h))
 }
 
 // waitFor is how an operation on c waits for what req asks.
@@ -198,8 +202,17 @@ func (c *conn) waitFor(req request) rwlock.Wait {
 	return w
 }
 
-// take acquires what req says into h, in one step.
+// take acquires what req says into h.
 func (c *conn) take(ctx context.Context, h *locks.Hold, req request, w rwlock.Wait) error {
+	err := c.takeHere(ctx, h, req, w)
+	if err == nil && h.User != "" && c.backend.Reaches() {
+		err = c.takeAmong(ctx, h, req, w)
+	}
+	return err
+}
+
+// takeHere acquires it of this process, in one step.
+func (c *conn) takeHere(ctx context.Context, h *locks.Hold, req request, w rwlock.Wait) error {
 	users, mode := c.backend.Users, rwlock.Mode(req.mode)
 	if req.passage.IsFree() {
 		return users.Acquire(ctx, h.User, mode, h, nil, w)

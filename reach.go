@@ -9,10 +9,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/bytelock"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
 // LockScope says how far users' locks reach (DSN: lock_scope). The default is [ProcessScope]. Where an engine, or what stands
@@ -51,8 +53,22 @@ const (
 
 // refuseLockScope is the error of locks that are to reach beyond the process on an engine that has none for that.
 func (c *config) refuseLockScope() error {
-	if c.lockScope == DatabaseScope && c.engine.Locks == nil {
-		return fmt.Errorf("dblocker: lock_scope=database is not to be had on the engine %s yet: it is there on PostgreSQL, MySQL and MariaDB; leave the option out, and users' locks reach as far as this process", c.engine.Name)
+	if c.lockScope == DatabaseScope && c.engine.Locks == nil && !c.engine.Gated {
+		return fmt.Errorf("dblocker: lock_scope=database is not to be had on the engine %s yet: it is there on PostgreSQL, MySQL, MariaDB and SQLite; leave the option out, and users' locks reach as far as this process", c.engine.Name)
+	}
+	return nil
+}
+
+// checkReach is the rest of it, for a database that is known; s is nil if it is no SQLite file by a DSN.
+func (c *config) checkReach(s *sqlite.Connector) error {
+	if c.lockScope != DatabaseScope || !c.engine.Gated {
+		return nil
+	}
+	if err := s.RefuseReach(); err != nil || !s.IsOfAFile() {
+		return err
+	}
+	if err := bytelock.Check(); err != nil {
+		return fmt.Errorf("dblocker: lock_scope=database: %w", err)
 	}
 	return nil
 }

@@ -981,8 +981,7 @@ func TestReachByTwoHandles(t *testing.T) {
 // TestReachRefused: where it cannot be had, the option is an error that says why.
 func TestReachRefused(t *testing.T) {
 	for dsn, says := range map[string]string{
-		"sqlite3?lock_scope=database:" + testdb.SQLite(t): "sqlite",
-		"postgres?lock_scope=server:postgres://u@h/app":   "must be process or database",
+		"postgres?lock_scope=server:postgres://u@h/app": "must be process or database",
 	} {
 		db, err := sql.Open("dblocker", dsn)
 		if err == nil {

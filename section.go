@@ -335,6 +335,11 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 			s.unlock()
 			return nil, err
 		}
+	} else if s.backend.Reaches() {
+		if err := s.reachAmong(ctx, req); err != nil {
+			s.unlock()
+			return nil, err
+		}
 	}
 	s.marks = marks{s, s.locks.Identity().Owner, m.mode}
 	return s, nil

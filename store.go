@@ -281,6 +281,7 @@ func (s *Store) begin(userID any, ctx context.Context, req sectionRequest) (*sec
 		if on, release, err = s.shards.Take(ctx, user); err != nil {
 			return nil, nil, err
 		}
+		release = sync.OnceFunc(release) // a section may have begun, and ended, that is an error here
 	}
 	if !on.borrowed {
 		on.c.outer.LookAt(on.db)

@@ -168,7 +168,7 @@ func (t *transaction) join(op *operation, h *locks.Hold, id locks.Identity) erro
 // lockUser takes the lock of the user id; and what the transaction asks of the gate with it, if that
 // is still to come.
 func (t *transaction) lockUser(op *operation, h *locks.Hold, id locks.Identity) error {
-	req := request{kind: rwlock.Tx, mode: t.mode(), joins: true}
+	req := request{kind: rwlock.Tx, mode: t.mode(), joins: true, inside: true}
 	p := t.pending
 	if p == nil || p.atGate != nil {
 		return t.conn.acquire(op.ctx, h, req, id)

@@ -68,6 +68,7 @@ type Backend struct {
 	leaveGate func()              // of the database, where the handle is a visitor
 
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
+	reaches       bool        // the locks of a SQLite file reach beyond the process
 	opensAttached bool        // connections may have files attached from the start
 }
 
@@ -84,11 +85,11 @@ func Open(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	b.Users = b.lockspace.Users
-	if err := b.lockspace.Scope.Open(cfg.Reaches); err != nil {
+	if err := b.openReach(); err != nil {
 		b.Release()
 		return nil, err
 	}
-	if cfg.Reaches {
+	if cfg.Reaches && !cfg.Servers.Engine.Gated {
 		b.Scope = scope.New(cfg.Servers.Engine.Locks, &b.lockspace.Scope, cfg.Lockspace)
 	}
 	b.useGate()

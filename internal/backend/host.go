@@ -23,6 +23,9 @@ var (
 type host Backend
 
 func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
+	if b.reaches {
+		connect = (*Backend)(b).amongProcesses(ctx, w, connect)
+	}
 	err := b.conns.Connect(ctx, w, connect)
 	if e, ok := err.(*gate.ConnsError); ok {
 		return b.cfg.ExplainConns(e)
@@ -30,7 +33,17 @@ func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside b
 	return err
 }
 
-func (b *host) Disconnect(disconnect func() error) error { return b.conns.Disconnect(disconnect) }
+func (b *host) Disconnect(disconnect func() error) error {
+	if !b.reaches {
+		return b.conns.Disconnect(disconnect)
+	}
+	return b.conns.DisconnectKnowing(func(alone bool) error {
+		if alone {
+			defer (*Backend)(b).awaitOpening().Release()
+		}
+		return disconnect()
+	})
+}
 
 // What the caller has of the gate is kept until the connection is open.
 func (b *host) LeaveOpening() (opened func()) { return b.Gate.LeaveOpening() }

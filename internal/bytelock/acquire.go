@@ -11,7 +11,8 @@ import (
 // A Lock is held until its release.
 type Lock struct {
 	line     *line
-	released bool // guarded by the mutex of the line's shard, whatever line that is by then
+	mode     Mode // guarded, as what follows, by the mutex of the line's shard, whatever line that is by then
+	released bool
 }
 
 // Acquire waits until it has the lock of a key. The end of the context ends the wait. Who comes first is served first
@@ -28,8 +29,8 @@ func (f *File) AcquireInside(ctx context.Context, k Key, m Mode) (*Lock, error) 
 	return f.acquire(ctx, k, m, true)
 }
 
-// AcquireAll waits until it has the locks of all users, exclusively; but not Gate. Who has one of these itself waits for ever,
-// or for its context.
+// AcquireAll waits until it has the locks of all users, exclusively; but not Gate and Opening. Who has one of these itself waits for ever,
+// or for its context: see AcquireAllBut.
 func (f *File) AcquireAll(ctx context.Context) (*Lock, error) {
 	return f.acquire(ctx, everything, Exclusive, false)
 }
@@ -44,6 +45,11 @@ func (f *File) TryAcquire(k Key, m Mode) (*Lock, error) {
 }
 
 func (f *File) acquire(ctx context.Context, k Key, m Mode, inside bool) (*Lock, error) {
+	return f.acquireUntil(ctx, nil, nil, k, m, inside)
+}
+
+// acquireUntil also ends the wait when one of the channels says so, with ErrTimeout and ErrStopped.
+func (f *File) acquireUntil(ctx context.Context, timeout <-chan time.Time, stopped <-chan struct{}, k Key, m Mode, inside bool) (*Lock, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -54,8 +60,15 @@ func (f *File) acquire(ctx context.Context, k Key, m Mode, inside bool) (*Lock, 
 	select {
 	case <-w.told:
 	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timeout:
+		err = ErrTimeout
+	case <-stopped:
+		err = ErrStopped
+	}
+	if err != nil {
 		if h.line.abandon(w) {
-			return nil, ctx.Err()
+			return nil, err
 		}
 		<-w.told // both: then it is known
 	}
@@ -78,13 +91,13 @@ func (f *File) enter(k Key, m Mode, inside, wait bool) (*Lock, *waiter, error) {
 	}
 	l := s.obtain(f, k)
 	if l.enter(m, inside) {
-		return &Lock{line: l}, nil, nil
+		return &Lock{line: l, mode: m}, nil, nil
 	}
 	if !wait {
 		s.reap(l)
 		return nil, nil, nil
 	}
-	return &Lock{line: l}, l.enqueue(m, inside), nil
+	return &Lock{line: l, mode: m}, l.enqueue(m, inside), nil
 }
 
 // enqueue adds a waiter, and sends for the byte if that is to be done.
@@ -126,16 +139,44 @@ func (h *Lock) Release() {
 		return
 	}
 	h.released = true
-	l.release()
+	l.release(h.mode)
 	l.shard.reap(l)
 }
+
+// Forget is Release, for who thinks that the end of a connection has done that: no lock belongs to one.
+func (h *Lock) Forget() { h.Release() }
 
 // TryUpgrade makes a shared hold exclusive, if it is the only one of all processes and needs no wait. It stays shared otherwise.
 func (h *Lock) TryUpgrade() bool {
 	l := h.line
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
-	return !h.released && l.upgrade()
+	switch {
+	case h.released:
+		return false
+	case h.mode == Exclusive:
+		return true
+	case l.users > 1 || !l.raise(Exclusive):
+		return false
+	}
+	h.mode = Exclusive
+	l.writers++
+	return true
+}
+
+// Join returns one more hold of a lock that this File has, beside those who have it and before all who wait: for who works for one of
+// them, and so is not to wait for them. It returns nil if nobody has it; or if it is had shared and wanted exclusively, and another
+// process has it too.
+func (f *File) Join(k Key, m Mode) *Lock {
+	s := f.shardOf(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lines[k]
+	if l == nil || l.users == 0 || !l.raise(m) {
+		return nil
+	}
+	l.use(m)
+	return &Lock{line: l, mode: m}
 }
 
 // checkEvery is how often a File that is used looks whether its path still leads to it.

@@ -15,7 +15,7 @@ type Holder struct {
 func (f *File) Holders(k Key) []Holder { return f.holders(placeOf(f, k).lock) }
 
 // AllHolders returns who has any lock but Gate, and so is in the way of AcquireAll, or has that.
-func (f *File) AllHolders() []Holder { return f.holders(placeOf(f, everything).lock) }
+func (f *File) AllHolders() []Holder { return f.Holders(All) }
 
 func (f *File) holders(lock span) []Holder {
 	if holders := holdersByProc(f.info, lock); len(holders) > 0 {

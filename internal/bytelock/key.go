@@ -8,7 +8,7 @@ import (
 // A Key names a lock. It is the offset of the lock's byte.
 //
 //	0 to specials                   the locks of users
-//	specials to globalDoor          lock and door of Gate, and bytes for the probe of Open
+//	specials to globalDoor          locks and doors of Gate and Opening, and bytes for the probe of Open
 //	globalDoor                      of who wants all locks of users
 //	globalDoor+1 to doorsEnd        the doors of users
 //
@@ -26,7 +26,15 @@ const (
 	Gate     Key = specials
 	gateDoor     = specials + 2
 
-	everything Key = -1 // stands for all keys of users
+	// Opening is the lock of who opens the first connection of a process to the database, or closes its last one. Who has it
+	// waits for no other lock.
+	Opening     Key = specials + 4
+	openingDoor     = specials + 6
+
+	// All stands for the locks of all users.
+	All Key = -1
+
+	everything = All
 
 	probes = specials + 16 // up to globalDoor; each probe takes a random one
 )
@@ -63,6 +71,8 @@ func placeOf(f *File, k Key) place {
 		return place{key: k, by: f.all, lock: span{0, specials}, door: span{globalDoor, 1}, most: 1}
 	case Gate:
 		return place{key: k, by: f.keys, lock: span{int64(k), 1}, door: span{gateDoor, 1}, most: maxRun}
+	case Opening:
+		return place{key: k, by: f.keys, lock: span{int64(k), 1}, door: span{openingDoor, 1}, most: maxRun}
 	}
 	return place{key: k, by: f.keys, lock: span{int64(k), 1}, door: span{globalDoor + 1 + int64(k), 1}, most: maxRun, global: true}
 }

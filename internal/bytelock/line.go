@@ -9,7 +9,7 @@ import "time"
 //	have       users
 //	none       0
 //	Shared     1 or more, each shared
-//	Exclusive  1
+//	Exclusive  1, and those that have joined it; 1 or more of them are exclusive
 //
 // With no users it has nothing, but within a function that changes both. So nobody keeps a byte that nobody uses.
 //
@@ -28,10 +28,11 @@ type line struct {
 	file  *File
 	shard *shard
 
-	have  Mode
-	from  descriptor // which has it
-	users int
-	queue queue
+	have    Mode
+	from    descriptor // which has it
+	users   int
+	writers int // of them that are exclusive
+	queue   queue
 
 	state  state
 	fetch  *fetch // of the states atDoor and atLock
@@ -62,7 +63,7 @@ func (l *line) enter(m Mode, inside bool) bool {
 	case l.users == 0:
 		return l.take(m, inside)
 	case l.have == Shared && m == Shared && l.follow(inside):
-		l.use()
+		l.use(m)
 		return true
 	}
 	return false
@@ -77,7 +78,7 @@ func (l *line) take(m Mode, inside bool) bool {
 		return false
 	}
 	l.begin(m, l.by.tries)
-	l.use()
+	l.use(m)
 	return true
 }
 
@@ -88,9 +89,12 @@ func (l *line) begin(m Mode, from descriptor) {
 }
 
 // use adds a user.
-func (l *line) use() {
+func (l *line) use(m Mode) {
 	l.users++
 	l.run++
+	if m == Exclusive {
+		l.writers++
+	}
 }
 
 // follow tells whether another hold may follow in this run, or begin the next one.
@@ -112,7 +116,7 @@ func (l *line) follow(inside bool) bool {
 func (l *line) serve() {
 	for w := l.queue.first; w != nil && l.admits(w); w = l.queue.first {
 		l.queue.remove(w)
-		l.use()
+		l.use(w.mode)
 		close(w.told)
 	}
 	if l.users > 0 {
@@ -151,19 +155,28 @@ func (l *line) giveBack() {
 	}
 }
 
-// upgrade makes the only hold exclusive, if it is the only one.
-func (l *line) upgrade() bool {
-	if l.have == Shared && l.users == 1 {
-		if ok, err := l.from.try(Exclusive, l.lock); ok && err == nil {
-			l.have = Exclusive
+// raise has the byte be in the mode at least, if no other process is in the way.
+func (l *line) raise(m Mode) bool {
+	if l.have < m {
+		ok, err := l.from.try(m, l.lock)
+		if !ok || err != nil {
+			return false
 		}
+		l.have = m
 	}
-	return l.have == Exclusive
+	return true
 }
 
-// release ends one hold.
-func (l *line) release() {
+// release ends one hold, of that mode.
+func (l *line) release(m Mode) {
 	l.users--
+	if m == Exclusive {
+		l.writers--
+	}
+	if l.have == Exclusive && l.users > 0 && l.writers == 0 {
+		l.from.try(Shared, l.lock) // which is always to be had
+		l.have = Shared
+	}
 	l.serve()
 }
 

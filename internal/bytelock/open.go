@@ -14,14 +14,36 @@ const suffix = "-locks"
 // words are in the lock file, for a person who finds it.
 const words = "Processes that use the database beside this file lock bytes of it (dblocker).\nDo not delete it while one of them runs.\n"
 
+// Check returns ErrUnsupported where the system has no locks for this.
+func Check() error {
+	if !supported {
+		return ErrUnsupported
+	}
+	return nil
+}
+
+// Create makes an empty file for a database that is not there yet, as SQLite would. Else processes that open it for the first time would have no
+// file to lock beside while they do.
+func Create(database string) error {
+	const perm = 0o644 // as SQLite's, before the umask
+	err := createEmpty(database, perm)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "create", Path: database, Err: err}
+	}
+	return nil
+}
+
 // Open opens the lock file of a database, whose file must be there. It makes the lock file if there is none, with the rights
 // of the database file. It proves that locks exclude each other there.
 //
 // Symbolic links to the database are followed. Hard links of it must all be in one directory, where their lock
 // files are hard links too.
 func Open(database string) (*File, error) {
-	if !supported {
-		return nil, ErrUnsupported
+	if err := Check(); err != nil {
+		return nil, err
 	}
 	path, db, err := lockFileOf(database)
 	if err != nil {

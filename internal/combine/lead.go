@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
@@ -52,6 +53,9 @@ type Env struct {
 
 	// Long is what a statement takes that is not short: such a one runs alone.
 	Long time.Duration
+
+	// Users are the users' locks, if these reach beyond the process; else nil.
+	Users *locks.Table
 
 	// WAL is the log whose sync each caller waits for by itself; nil if commits are left as they are.
 	WAL *walsync.Log
@@ -160,7 +164,7 @@ func (l *Lead) take() bool {
 	took := l.batch.Take(func(r any) bool {
 		next := r.(*Ride)
 		return next.env == l.env && l.env.paceOf(next.call.Query) == short
-	})
+	}, l.env.reaches())
 	if took == nil {
 		return false
 	}
@@ -169,6 +173,15 @@ func (l *Lead) take() bool {
 	l.rides = append(l.rides, r)
 	l.rest--
 	return true
+}
+
+// reaches returns what takes the lock of a ride's user among processes, with that of this process; nil if there is none. One that
+// would have to wait for it is left to its caller.
+func (env *Env) reaches() func(ride any) bool {
+	if env.Users == nil {
+		return nil
+	}
+	return func(ride any) bool { return ride.(*Ride).reach(env.Users) }
 }
 
 // begin begins a transaction. If that fails, those that were taken run by themselves.
@@ -277,6 +290,7 @@ func (l *Lead) answer(failed error) {
 			alone++
 		}
 		r.Mark = mark
+		r.leaveReach()
 		if r.end() {
 			left = append(left, r)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/walsync"
 )
@@ -29,9 +30,32 @@ type Ride struct {
 	res driver.Result
 	err error // of the statement, or ErrAlone
 
+	among locks.Reach // its user's lock among processes; nil if it needs none
+
 	mu    sync.Mutex // guards what follows
 	ended bool
 	left  bool // by its caller; then Hold has the caller's place in a section too
+}
+
+// reach takes the lock of its user among processes, if it has one that needs no wait: others of the batch may have it.
+func (r *Ride) reach(users *locks.Table) bool {
+	if r.Hold.User == "" {
+		return true
+	}
+	got, err := users.TryReachAs(r.Hold.User, rwlock.Exclusive)
+	if got == nil || err != nil {
+		return false
+	}
+	r.among = got
+	return true
+}
+
+// leaveReach gives it up, before the lock of this process.
+func (r *Ride) leaveReach() {
+	if among := r.among; among != nil {
+		r.among = nil
+		among.Release()
+	}
 }
 
 // ErrAlone says that a statement is to run by itself.

@@ -53,6 +53,8 @@ type Database struct {
 	Schema  atomic.Int64 // counts the changes of its schema, as far as we see them
 	refs    atomic.Int64 // handles and client connections; 0 is final
 
+	lockFile lockFile // beside it
+
 	FirstClosed  atomic.Uint32  // handles that have closed an unused client connection
 	UntaggedRows locks.RowsList // of readers without an owner that have the gate
 }
@@ -62,6 +64,8 @@ func newDatabase(id, library string) *Database {
 	d.Gate = gate.New(gateName(id), &d.UntaggedRows)
 	if path, ok := strings.CutPrefix(id, sqlite.Name+":"); ok && !sqlite.InMemory(path) {
 		d.WAL.Place(path)
+		d.lockFile.path = path
+		d.Gate.ReachBy(d.lockFile.whenThere)
 	}
 	d.refs.Store(1)
 	return d
@@ -261,4 +265,5 @@ func (d *Database) Release() {
 		registry.remove(d)
 	}
 	d.WAL.Close()
+	d.lockFile.close()
 }

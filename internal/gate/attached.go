@@ -1,19 +1,23 @@
 package gate
 
-import "github.com/calmdocs/dblocker/internal/rwlock"
+import (
+	"github.com/calmdocs/dblocker/internal/bytelock"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
 
 // Attached is what an operation has of the gates of attached files.
 type Attached struct {
 	gates  []*Gate
 	passed []bool // as a reader that passes by
 	holds  []rwlock.Hold
+	among  []*bytelock.Lock // of those, among processes; nil if they do not reach
 	mode   rwlock.Mode
 }
 
 // AskAttached asks for the gates of attached files in mode, and counts the operation as a reader where it passes
 // by. It returns nil if it does so everywhere.
 func (p *Place) AskAttached(gates []*Gate, mode rwlock.Mode) *Attached {
-	a := &Attached{gates, make([]bool, len(gates)), make([]rwlock.Hold, len(gates)), mode}
+	a := &Attached{gates: gates, passed: make([]bool, len(gates)), holds: make([]rwlock.Hold, len(gates)), mode: mode}
 	p.attached = a
 	asks := false
 	for i, g := range gates {
@@ -67,6 +71,7 @@ func (a *Attached) held() bool {
 }
 
 func (a *Attached) leave() {
+	a.leaveAmong()
 	for i, g := range a.gates {
 		if a.passed[i] {
 			a.passed[i] = false

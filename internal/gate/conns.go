@@ -23,12 +23,12 @@ import (
 // While somebody is busy beside others, at least one is open; while somebody is alone, none
 // is, and nobody is busy.
 type Conns struct {
-	mu      sync.Mutex // guards what follows
-	open    int        // have been opened, and their closing has not begun
-	busy    int        // are being opened or closed, beside those that are open
-	alone   bool       // one is being opened or closed, and there is no other
-	left    []func()   // close one of open each
-	waiting *aloneWait // for the one that is alone; nil if nobody does
+	mu      sync.Mutex         // guards what follows
+	open    int                // have been opened, and their closing has not begun
+	busy    int                // are being opened or closed, beside those that are open
+	alone   bool               // one is being opened or closed, and there is no other
+	left    []func(alone bool) // close one of open each
+	waiting *aloneWait         // for the one that is alone; nil if nobody does
 }
 
 // An aloneWait is the wait of all who come while one is alone.
@@ -60,20 +60,25 @@ func (o *Conns) Connect(ctx context.Context, w rwlock.Wait, open func(beside boo
 // Disconnect calls close, which closes a connection that Connect has opened: at once, or
 // soon, and then its error is lost.
 func (o *Conns) Disconnect(close func() error) error {
+	return o.DisconnectKnowing(func(bool) error { return close() })
+}
+
+// DisconnectKnowing is Disconnect for a close that is told whether it is alone.
+func (o *Conns) DisconnectKnowing(close func(alone bool) error) error {
 	if o == nil {
-		return close()
+		return close(true)
 	}
 	o.mu.Lock()
 	alone, ok := o.mayClose()
 	if !ok {
-		o.left = append(o.left, func() { close() })
+		o.left = append(o.left, func(alone bool) { close(alone) })
 	}
 	o.mu.Unlock()
 	if !ok {
 		return nil
 	}
 	defer o.leave(alone, 0)
-	return close()
+	return close(alone)
 }
 
 // enter waits until one may be opened, alone or beside others.
@@ -162,7 +167,7 @@ func (o *Conns) leave(alone bool, opened int) {
 	} else {
 		o.busy--
 	}
-	var next func()
+	var next func(alone bool)
 	if len(o.left) > 0 {
 		var ok bool
 		if alone, ok = o.mayClose(); ok {
@@ -172,7 +177,7 @@ func (o *Conns) leave(alone bool, opened int) {
 	o.mu.Unlock()
 	if next != nil {
 		defer o.leave(alone, 0)
-		next()
+		next(alone)
 	}
 }
 

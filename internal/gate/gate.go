@@ -28,6 +28,7 @@ type Gate struct {
 	untagged untagged     // the readers without an owner that have the gate
 	openings openings     // that nobody waits for any more
 	lease    lease        // of who begins a transaction
+	file     openFile     // by whose byte it is closed to other processes too
 	visitors visitors
 
 	// wal tells whether the file is in WAL mode. It is learned from each new

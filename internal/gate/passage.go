@@ -12,6 +12,8 @@ type Passage struct {
 	Gate *Gate // of its database; nil if nothing
 	Mode rwlock.Mode
 	More *Attached // of the gates of attached files; nil if nothing
+
+	Reaches bool // it is to keep out other processes too: see Reach
 }
 
 // IsFree tells whether it asks nothing.

@@ -1,6 +1,9 @@
 package gate
 
-import "github.com/calmdocs/dblocker/internal/rwlock"
+import (
+	"github.com/calmdocs/dblocker/internal/bytelock"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
 
 // A Place is what an operation has of the gate of its database, and of the gates of
 // files that are attached. The zero Place is ready for use, and after Leave it can be used again.
@@ -14,6 +17,8 @@ type Place struct {
 	untagged untaggedPlace // of a transaction without an owner
 
 	attached *Attached // of the gates of attached files; nil if there are none
+
+	among *bytelock.Lock // what it has of the gate among processes; nil if nothing
 }
 
 // Come says that the operation comes to the gate: until it leaves, it may come to have something
@@ -64,6 +69,7 @@ func (p *Place) Leave() {
 		g.writes.Add(1)
 		g.writers.Add(-1)
 	}
+	p.leaveAmong()
 	p.untagged.leave()
 	p.Hold.Release()
 	if a := p.attached; a != nil {
@@ -79,6 +85,7 @@ func (p *Place) Move(to *Place) {
 	to.alone, p.alone = p.alone, false
 	to.untagged, p.untagged = p.untagged, untaggedPlace{}
 	to.attached, p.attached = p.attached, nil
+	to.among, p.among = p.among, nil
 	p.Hold.Move(&to.Hold)
 }
 

@@ -116,10 +116,16 @@ func (h *Hold) Entered(id Identity, err error) error {
 
 // TakeGate acquires what is asked of gates only.
 func (h *Hold) TakeGate(ctx context.Context, p gate.Passage, w rwlock.Wait) error {
+	var err error
 	if h.Owner == nil && h.User == "" {
-		return p.AcquireUntagged(ctx, &h.Gate, w)
+		err = p.AcquireUntagged(ctx, &h.Gate, w)
+	} else {
+		err = p.Acquire(ctx, &h.Gate, w)
 	}
-	return p.Acquire(ctx, &h.Gate, w)
+	if err == nil && p.Reaches {
+		err = p.Reach(ctx, &h.Gate, w)
+	}
+	return err
 }
 
 // Linked returns the holds, linked, of a call of the owner that goes on to wait for something

@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
 )
@@ -10,11 +11,13 @@ import (
 type Table struct {
 	users *rwlock.Table
 	all   *rwlock.Lock // the lock of all users; see LockAll
+
+	bytes atomic.Pointer[byteReach] // by which the locks reach to other processes; nil if not by bytes
 }
 
 // NewTable returns the table of a database that nobody has a lock of.
 func NewTable() *Table {
-	return &Table{rwlock.NewTable(), rwlock.NewLock(AllUsers, 0)}
+	return &Table{users: rwlock.NewTable(), all: rwlock.NewLock(AllUsers, 0)}
 }
 
 // Snapshot returns who has or waits for a user's lock, lock by lock, the holders before the waiters,

@@ -142,6 +142,21 @@ func (h *Hold) HeldMode() (mode Mode, held bool) {
 	return mode, held
 }
 
+// HasKin reports whether the line of its owner has another hold of the lock that it has.
+func (h *Hold) HasKin() bool {
+	l := h.lockShard()
+	if l == nil {
+		return false
+	}
+	defer l.shard.mu.Unlock()
+	for o := l.holders.first; o != nil; o = o.next {
+		if o != h && o.Owner.InLine(h.Owner) {
+			return true
+		}
+	}
+	return false
+}
+
 // lockShard locks the mutex that guards the hold and returns the hold's lock. If
 // the hold is idle it locks nothing and returns nil.
 func (h *Hold) lockShard() *Lock {

@@ -40,10 +40,13 @@ func (b *Batch) Len() int { return len(b.taken) }
 //
 // Before that come some of those that let pass whoever comes: they have had their turn, and wait for
 // a user's lock, which may be free for the batch.
-func (b *Batch) Take(may func(ride any) bool) (ride any) {
+//
+// When nothing else is in the way of a ride, it asks ready, which may be nil, and takes it if that says so. Both are called
+// with mutexes locked, and must not call this package.
+func (b *Batch) Take(may, ready func(ride any) bool) (ride any) {
 	var room [fewInTurn + 1]*waiter
 	for _, w := range b.inTurn(room[:0], may) {
-		if b.takes(w) {
+		if b.takes(w, ready) {
 			return w.ride
 		}
 	}
@@ -87,9 +90,9 @@ func (b *Batch) inTurn(found []*waiter, may func(ride any) bool) []*waiter {
 }
 
 // takes takes the request of the waiter, if nothing is in its way.
-func (b *Batch) takes(w *waiter) bool {
+func (b *Batch) takes(w *waiter, ready func(ride any) bool) bool {
 	w.places.lock()
-	if w.done || !b.mayTake(w) {
+	if w.done || !b.mayTake(w) || ready != nil && !ready(w.ride) {
 		w.places.unlock()
 		return false
 	}

@@ -52,7 +52,7 @@ func (s *rideScene) wait(ctx context.Context, user string, ride any) (err chan e
 	return err, h
 }
 
-func (s *rideScene) take() any { return s.batch.Take(func(any) bool { return true }) }
+func (s *rideScene) take() any { return s.batch.Take(func(any) bool { return true }, nil) }
 
 func (s *rideScene) wants(want ...any) {
 	s.t.Helper()
@@ -74,7 +74,7 @@ func TestBatch(t *testing.T) {
 		own, _ := s.wait(ctx, "leader", "own")
 		last, lastHold := s.wait(ctx, "c", nil)
 		behind, behindHold := s.wait(ctx, "d", "d")
-		if s.batch.Take(func(ride any) bool { return ride != "a1" }) != nil {
+		if s.batch.Take(func(ride any) bool { return ride != "a1" }, nil) != nil {
 			t.Error("one was taken that may not be")
 		}
 		s.wants("a1", "b", "a2", "own", nil)

@@ -37,8 +37,8 @@ func (t *Table) Open(reaches bool) error {
 
 var errMixed = errors.New("dblocker: the database is open in this process both with lock_scope=database and without: its handles share their locks, so open all of them in one way")
 
-// place says where the locks are, if nobody has yet, and returns where they are.
-func (t *Table) place(here string) string {
+// Place says where the locks are, if nobody has yet, and returns where they are.
+func (t *Table) Place(here string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.where == "" {

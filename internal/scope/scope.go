@@ -179,7 +179,7 @@ func (s *Scope) place(ctx context.Context, sc *server.Conn) error {
 	if err != nil {
 		return err
 	}
-	if there := s.table.place(here); there != here {
+	if there := s.table.Place(here); there != here {
 		return fmt.Errorf("dblocker: lock_scope=database: handles of lockspace %q are open on two databases, %s and %s, and a lock of the server is of one database: "+
 			"give each database a lockspace of its own, or leave lockspace out", s.lockspace, there, here)
 	}
