@@ -1,9 +1,6 @@
 package dblocker_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -195,9 +192,8 @@ func TestReadmeLeadsEverywhere(t *testing.T) {
 
 // TestReadmeOptions: each option has a row in the table of the page, with its function, and so has it in the table of the package documentation.
 func TestReadmeOptions(t *testing.T) {
-	page, source := read(t, "docs/options.md"), read(t, "options.go")
-	functions := source + read(t, "reach.go")
-	keys := regexp.MustCompile(`(?m)^\t\{"(\w+)", `).FindAllStringSubmatch(source, -1)
+	page, source := read(t, "docs/options.md"), rootSource(t)
+	keys := regexp.MustCompile(`(?m)^\t\{"(\w+)", `).FindAllStringSubmatch(read(t, "options.go"), -1)
 	if len(keys) < 20 {
 		t.Fatalf("found only %d options", len(keys))
 	}
@@ -208,7 +204,7 @@ func TestReadmeOptions(t *testing.T) {
 			t.Errorf("docs/options.md has no row of five cells for %s", key)
 			continue
 		}
-		if !strings.Contains(functions, "func "+row[1]+"(") || !strings.Contains(functions, `option("`+key+`", `) {
+		if !strings.Contains(source, "\nfunc "+row[1]+"(") || !strings.Contains(source, `option("`+key+`", `) {
 			t.Errorf("docs/options.md has %s for %s, which is not its function", row[1], key)
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + key + ` +` + row[1] + ` +\S`).MatchString(read(t, "doc.go")) {
@@ -217,32 +213,39 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
+// rootSource returns the Go files of the root package without its tests.
+func rootSource(t *testing.T) string {
+	t.Helper()
+	var source strings.Builder
+	for _, f := range goFiles(t) {
+		if path.Dir(f) == "." && !strings.HasSuffix(f, "_test.go") {
+			source.WriteString(read(t, f))
+		}
+	}
+	return source.String()
+}
+
 // TestReadmeErrors: the page of errors has a row for each error that is exported.
 func TestReadmeErrors(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
+	page := read(t, "docs/errors.md")
+	names := regexp.MustCompile(`(?m)^(?:var |\t)(Err[A-Z]\w*)[ \t]+(?:error +)?=`).FindAllStringSubmatch(rootSource(t), -1)
+	if len(names) < 9 {
+		t.Fatalf("found only %d errors", len(names))
 	}
-	page, found := read(t, "docs/errors.md"), 0
-	for _, d := range file.Decls {
-		vars, ok := d.(*ast.GenDecl)
-		if !ok || vars.Tok != token.VAR {
-			continue
-		}
-		for _, spec := range vars.Specs {
-			for _, name := range spec.(*ast.ValueSpec).Names {
-				if !name.IsExported() {
-					continue
-				}
-				found++
-				if !strings.Contains(page, "\n| `"+name.Name+"` | ") {
-					t.Errorf("docs/errors.md has no row for %s", name.Name)
-				}
-			}
+	for _, m := range names {
+		if !strings.Contains(page, "\n| `"+m[1]+"` | ") {
+			t.Errorf("docs/errors.md has no row for %s", m[1])
 		}
 	}
-	if found == 0 {
-		t.Error("errors.go exports nothing")
+}
+
+// TestReadmeIndex: the package documentation leads to each function that is exported, by its index or its table of options.
+func TestReadmeIndex(t *testing.T) {
+	doc := read(t, "doc.go")
+	for _, m := range regexp.MustCompile(`(?m)^func ([A-Z]\w*)\(`).FindAllStringSubmatch(rootSource(t), -1) {
+		if !strings.Contains(doc, "["+m[1]+"]") && !regexp.MustCompile(`(?m)^//\t\w+ +`+m[1]+` `).MatchString(doc) {
+			t.Errorf("doc.go does not name %s", m[1])
+		}
 	}
 }
 
