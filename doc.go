@@ -12,28 +12,21 @@
 //
 // # Index by task
 //
-// To open a database: [sql.Open] with the driver "dblocker"; [Register], [OpenDB] and [NewConnector] for other drivers and
-// connectors.
-//
-// To say for whom a context works: [WithUser], once for each request; [Fork] for goroutines inside a request; [WithoutUser] for
-// work that belongs to no user; [UserKey] for code that should not import dblocker.
-//
-// To say that a SELECT writes, as by a function of your own: [WithMode].
-//
-// To put several statements and other Go code under one lock: [Lock] and [RLock], or [Do] and [RDo] around a function; [TryLock] and
-// [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options of these.
-//
-// To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc], [ConnectFunc].
-//
-// To set limits and timeouts: [Option], and the table below.
-//
-// To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
-//
-// To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
-//
-// To keep several processes apart: [LockScope]. To have writes to SQLite on disk: [Durability].
-//
-// To handle errors: [LockError], with [ErrLockTimeout] and [ErrDeadlock], may be tried again; the other errors are among the variables.
+//   - To open a database: [sql.Open] with the driver "dblocker"; [Register], [OpenDB] and [NewConnector] for other drivers and
+//     connectors.
+//   - To say for whom a context works: [WithUser], once for each request; [Fork] for goroutines inside a request; [WithoutUser] for
+//     work that belongs to no user; [UserKey] for code that should not import dblocker.
+//   - To say that a SELECT writes, as by a function of your own: [WithMode].
+//   - To put several statements and other Go code under one lock: [Lock] and [RLock]; [Do] and [RDo] around a function; [TryLock] and
+//     [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options.
+//   - To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc],
+//     [ConnectFunc].
+//   - To set limits and timeouts: [Option], and the table below.
+//   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
+//   - To keep several processes apart: [LockScope].
+//   - To have writes to SQLite on disk when they are answered: [Durability].
+//   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; and the other variables.
+//   - To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
 //
 // # Locks
 //
