@@ -98,7 +98,7 @@ func (c *conn) lockCall() error {
 			return err
 		}
 	}
-	c.drawn.Conn.Settle()
+	c.drawn.Conn.Claim()
 	return nil
 }
 
@@ -106,6 +106,7 @@ func (c *conn) lockCall() error {
 // something to be closed.
 func (c *conn) lockReturn() error {
 	c.lockMu()
+	c.drawn.Conn.TryWake()
 	if p := c.pinned; p != nil && c.using == nil && (c.transaction != nil || len(c.stmts) > 0 || c.late.any) {
 		return c.takeTurn(context.Background(), p, c.turnOwner())
 	}
@@ -137,6 +138,7 @@ func (c *conn) leave() {
 	}
 	defer c.sweep()
 	defer c.mu.Unlock()
+	c.drawn.Conn.LieDown()
 	if p != nil {
 		defer p.releaseDue()
 		defer p.turn.unlock()

@@ -117,7 +117,7 @@ func (c *conn) draw(ctx context.Context, op *operation) error {
 // the turn of the user. While it waits, what the call holds is as stuck as it is itself.
 func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity, user string) (server.Lease, error) {
 	if c.backend.Servers.Slots == nil { // there is nothing to wait for
-		return c.backend.Servers.Connect(ctx)
+		return c.backend.Servers.ConnectFor(ctx, user)
 	}
 	slot.Owner = c.ownerFor(id)
 	slot.With = c.turnLink(slot.Owner)

@@ -76,6 +76,7 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 		if p.drawn, err = c.drawFor(ctx, &p.slot, op.id, p.section.locks.Identity().User); err != nil {
 			return c.explainClosed(c.db.connectError(err))
 		}
+		p.drawn.Conn.Pinned = true
 		p.slot.SetOwner(p.section.locks.Identity().LockOwner())
 		c.drawn, c.pinned = p.drawn, p
 		return nil

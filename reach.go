@@ -131,7 +131,7 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 	if under, err = c.besideOwn(ctx, h, ask); under != nil || err != nil {
 		return under, err
 	}
-	sc.Settle() // rows of its own may have made way
+	sc.Claim() // rows of its own may have made way
 	ask.InTx = c.transactionOnServer() != nil
 	began := time.Now()
 	g, err := c.backend.Scope.Take(ctx, sc, ask)
@@ -227,7 +227,7 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 	if _, err := c.besideOwn(ctx, h, ask); err != nil {
 		return nil, err
 	}
-	sc.Settle()
+	sc.Claim()
 	began := time.Now()
 	tx, g, err := c.backend.Scope.Begin(ctx, sc, ask, opts)
 	if err != nil {

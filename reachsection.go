@@ -110,10 +110,10 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 			continue
 		}
 		sc := p.drawn.Conn
-		sc.Settle()
 		if err := clearRows(ctx, s.db, sc); err != nil {
 			return err
 		}
+		sc.Claim()
 		ask.InTx = p.transaction != nil
 		began := time.Now()
 		g, err := s.backend.Scope.Take(ctx, sc, ask)
@@ -145,6 +145,9 @@ func (c *conn) clearPinned(ctx context.Context, sc *server.Conn) error {
 
 // clearRows reads all rows into memory that are open on a connection, whose turn the caller has.
 func clearRows(ctx context.Context, db *handle, sc *server.Conn) error {
+	if !sc.HasRows() {
+		return nil
+	}
 	for _, r := range openOn(sc) {
 		if err := r.spillWithin(ctx, db.mustSpill()); err != nil {
 			return err
@@ -165,9 +168,12 @@ func (p *pin) draw(ctx context.Context, s *section) error {
 	w.Timeout, w.Stats, w.Turn = s.db.connTimeout, &s.db.connWaits, id.User
 	var err error
 	if s.backend.Servers.Slots == nil {
-		p.drawn, err = s.backend.Servers.Connect(ctx)
+		p.drawn, err = s.backend.Servers.ConnectFor(ctx, id.User)
 	} else {
 		p.drawn, err = s.backend.Servers.Draw(ctx, &p.slot, w)
+	}
+	if p.drawn.Conn != nil {
+		p.drawn.Conn.Pinned = true
 	}
 	return s.db.connectError(err)
 }
@@ -273,7 +279,14 @@ func (r *pinReach) releaseAll() {
 // done, it goes back.
 func (p *pin) closeReaching(d server.Lease) {
 	p.reach.releaseAll()
+	d.Conn.Pinned = false
 	p.section.releaseReach()
+	if d.Conn.TryWake(); !d.Conn.IsSettling() { // it rests
+		defer p.slot.Release()
+		d.Conn.EndTx()
+		d.GiveBack()
+		return
+	}
 	slot := &rwlock.Hold{Kind: rwlock.Leaf}
 	p.slot.Move(slot)
 	d.Conn.Later(func() {

@@ -160,6 +160,9 @@ func (b *Backend) useGate() {
 // openServers prepares the server connections.
 func (b *Backend) openServers() {
 	cfg, limits := &b.cfg, b.cfg.Limits
+	if b.Scope != nil {
+		cfg.Servers.IsLeft = b.Scope.IsLeft
+	}
 	b.connector = server.Connector{Inner: cfg.Inner, Config: cfg.Servers, Host: (*host)(b), Schema: &b.Database.Schema,
 		Timeout: max(cfg.ConnTimeout, cfg.SelfWait), Limited: limits.MaxOpenConns > 0, IsLocal: b.sqlite != nil}
 	if drivers.IsPgxPool(cfg.Inner) {

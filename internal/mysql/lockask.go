@@ -19,22 +19,31 @@ type attempt struct {
 	until time.Time
 	wait  time.Duration // in all; 0 if not at all
 
-	got [][]int // of each lock, the numbers of the names that it has; -1 is the door
+	got  [][]int  // of each lock, the numbers of the names that it has; -1 is the door
+	left []string // names that the session has, to be given up with the first message
 }
 
 // acquire gives up what it has taken if it does not get all.
-func acquire(ctx context.Context, sc *server.Conn, wanted []server.WantedLock, wait time.Duration, inTx bool) error {
+func acquire(ctx context.Context, sc *server.Conn, wanted, left []server.WantedLock, wait time.Duration, inTx bool) (err error) {
 	if inTx {
 		if err := checkFresh(ctx, sc); err != nil {
 			return err
 		}
 	}
 	a := &attempt{lockState: stateOf(sc), sc: sc, until: time.Now().Add(wait), wait: max(0, wait)}
+	if len(left) > 0 {
+		if a.left, err = a.giveUp(left); err != nil {
+			return err
+		}
+	}
 	names := a.names(wanted)
-	err := a.take(ctx, names)
+	err = a.take(ctx, names)
 	if err == nil {
 		a.note(names)
 		return nil
+	}
+	if err == server.ErrLockGone { // and the connection is closed
+		return err
 	}
 	a.release(ctx, names)
 	return lockFailure(err)
@@ -62,6 +71,7 @@ const (
 	refused = -1 // somebody has it, and the time is over
 	noShare = -2 // somebody has that share of all users' lock
 	closed  = -3 // the door is
+	gone    = -4 // a name that was to be given up
 )
 
 // ask asks for locks, of which the last may be one of readers.
@@ -73,6 +83,8 @@ func (a *attempt) ask(ctx context.Context, names []lockNames) error {
 		switch {
 		case err != nil:
 			return err
+		case answer == gone:
+			return server.ErrLockGone
 		case answer >= 0:
 			if last := names[len(names)-1]; last.shared && !last.all {
 				got[len(got)-1] = []int{answer}
@@ -106,6 +118,10 @@ func (a *attempt) isOver() bool { return a.wait > 0 && !time.Now().Before(a.unti
 // number below zero.
 func (a *attempt) text(q *strings.Builder, names []lockNames, waitForShare bool) (got [][]int) {
 	q.WriteString("SELECT CASE")
+	for _, name := range a.left {
+		fmt.Fprintf(q, " WHEN NOT (RELEASE_LOCK('%s') <=> 1) THEN %d", name, gone)
+	}
+	a.left = nil
 	first, wait := a.waits()
 	unless := func(prefix string, i int, wait string, answer int) {
 		if a.held[name(prefix, i)] == 0 {

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -124,8 +123,19 @@ func releaseText(names []string) string {
 
 // release fails if the session had not all of them.
 func release(ctx context.Context, sc *server.Conn, wanted []server.WantedLock) error {
-	s := stateOf(sc)
-	var all []string
+	all, err := stateOf(sc).giveUp(wanted)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	rows, err := sc.QueryText(ctx, releaseText(all))
+	if err == nil && (len(rows) != 1 || slices.ContainsFunc(rows[0], func(answer string) bool { return answer != "1" })) {
+		err = server.ErrLockGone
+	}
+	return err
+}
+
+// giveUp counts locks as given up, and returns the names that the server is to be told to give up.
+func (s *lockState) giveUp(wanted []server.WantedLock) (all []string, err error) {
 	give := func(name string) {
 		if s.held[name]--; s.held[name] <= 0 {
 			delete(s.held, name)
@@ -141,24 +151,15 @@ func release(ctx context.Context, sc *server.Conn, wanted []server.WantedLock) e
 		}
 		taken := s.taken[l.prefix]
 		if len(taken) == 0 {
-			return errGone
+			return nil, server.ErrLockGone
 		}
 		give(name(l.prefix, taken[len(taken)-1]))
 		if s.taken[l.prefix] = taken[:len(taken)-1]; len(taken) == 1 {
 			delete(s.taken, l.prefix)
 		}
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	rows, err := sc.QueryText(ctx, releaseText(all))
-	if err == nil && (len(rows) != 1 || slices.ContainsFunc(rows[0], func(answer string) bool { return answer != "1" })) {
-		err = errGone
-	}
-	return err
+	return all, nil
 }
-
-var errGone = errors.New("dblocker: the lock was gone")
 
 // lockFailure makes one of an error that says that the locks could not be had.
 func lockFailure(err error) error {

@@ -73,13 +73,18 @@ func waitThenKeep(locks []server.WantedLock, wait time.Duration) string {
 	return bounded(wait) + "; SELECT " + calls("pg_advisory_xact_lock", locks, ", ") + ", " + calls("pg_advisory_lock", locks, ", ")
 }
 
-func acquire(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration, inTx bool) error {
+func acquire(ctx context.Context, sc *server.Conn, locks, left []server.WantedLock, wait time.Duration, inTx bool) error {
 	if inTx {
 		return acquireInTx(ctx, sc, locks, wait)
 	}
-	had, err := each(ctx, sc, "pg_try_advisory_lock", locks)
-	if err != nil || !slices.Contains(had, false) {
+	given, had, err := exchange(ctx, sc, left, locks)
+	switch {
+	case err != nil:
 		return err
+	case slices.Contains(given, false):
+		return server.ErrLockGone
+	case !slices.Contains(had, false):
+		return nil
 	}
 	_, err = sc.ExecContext(ctx, undo(locks, had)+waitThenKeep(locks, wait), nil)
 	return lockFailure(err)
@@ -97,33 +102,6 @@ func undo(locks []server.WantedLock, had []bool) string {
 		return ""
 	}
 	return "SELECT " + calls("pg_advisory_unlock", those, ", ") + "; "
-}
-
-// each calls a function of advisory locks for each of them, by a statement that the connection keeps: for the server that is
-// a fraction of the work.
-func each(ctx context.Context, sc *server.Conn, function string, locks []server.WantedLock) ([]bool, error) {
-	var query strings.Builder
-	args := make([]driver.NamedValue, len(locks))
-	for i, l := range locks {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: keyOf(l.Key)}
-		between, shared := "SELECT ", ""
-		if i > 0 {
-			between = ", "
-		}
-		if l.Shared {
-			shared = "_shared"
-		}
-		fmt.Fprintf(&query, "%s%s%s($%d)", between, function, shared, i+1)
-	}
-	row, err := sc.QueryOwn(ctx, query.String(), args)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]bool, len(locks))
-	for i := range found {
-		found[i] = i < len(row) && row[i] == true
-	}
-	return found, nil
 }
 
 // acquireInTx takes them in the program's transaction, which goes on if that fails. It undoes the settings, but locks of
@@ -165,44 +143,49 @@ func lockFailure(err error) error {
 
 // release fails if the session had not all of them.
 func release(ctx context.Context, sc *server.Conn, locks []server.WantedLock) error {
-	had, err := each(ctx, sc, "pg_advisory_unlock", locks)
-	if err == nil && slices.Contains(had, false) {
-		err = errors.New("dblocker: the lock was gone")
+	given, _, err := exchange(ctx, sc, locks, nil)
+	if err == nil && slices.Contains(given, false) {
+		err = server.ErrLockGone
 	}
 	return err
 }
 
-// begin hands the locks over from a transaction that waits for them to the one that is to have them: what that sees of the
-// database it sees when it has them, at whatever level of isolation.
-func begin(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration, opts driver.TxOptions) (driver.Tx, error) {
+// begin has the session wait for the locks, and begins the transaction when it has them: what that sees of the database it sees
+// under them, at whatever level of isolation. They are the session's: so the next transaction can go on under them.
+func begin(ctx context.Context, sc *server.Conn, locks, left []server.WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error) {
 	mode, ok := modeOf(opts)
 	if !ok {
-		return nil, driver.ErrSkip // the driver has its own words for it
+		return nil, false, driver.ErrSkip // the driver has its own words for it
 	}
 	text := func(mode string) string {
-		return "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode + "; SELECT " +
-			calls("pg_advisory_xact_lock", locks, ", ") + ", " + calls("pg_advisory_unlock", locks, ", ")
-	}
-	tx, err := beginPgx(ctx, sc.Inner(), text(mode))
-	if err == driver.ErrSkip {
-		if tx, ok = sc.Inner().(driver.Tx); !ok || Process(sc.Inner()) == "" || !forgetTx(sc.Inner()) {
-			return nil, driver.ErrSkip
+		if len(locks) == 0 {
+			return "BEGIN" + mode
 		}
+		return giveUpText(left) + "BEGIN; " + waitThenKeep(locks, wait) + "; COMMIT; BEGIN" + mode
+	}
+	tx, err = beginPgx(ctx, sc.Inner(), text(mode))
+	if err == driver.ErrSkip {
 		// A connection of lib/pq is that of its transaction, and lib/pq asks for the mode.
+		if tx, ok = sc.Inner().(driver.Tx); !ok || Process(sc.Inner()) == "" || !forgetTx(sc.Inner()) {
+			return nil, false, driver.ErrSkip
+		}
 		if !opts.ReadOnly {
 			mode += " READ WRITE"
 		}
 		_, err = sc.ExecContext(ctx, text(mode), nil)
 	}
+	if err != nil && strings.Contains(err.Error(), goneMark) {
+		return nil, false, server.ErrLockGone
+	}
 	if err = lockFailure(err); err == nil {
-		return tx, nil
+		return tx, false, nil
 	}
 	if isFailure(err) { // else the connection is given up
 		if _, undone := sc.ExecContext(context.WithoutCancel(ctx), "ROLLBACK", nil); undone != nil {
 			sc.Fail()
 		}
 	}
-	return nil, err
+	return nil, false, err
 }
 
 // forgetTx has a connection of lib/pq forget the last transaction that it has begun itself. At the end of each it calls what
@@ -218,6 +201,17 @@ func forgetTx(ci driver.Conn) bool {
 	}
 	return true
 }
+
+// giveUpText gives locks up, and fails if the session had not all of them.
+func giveUpText(locks []server.WantedLock) string {
+	if len(locks) == 0 {
+		return ""
+	}
+	return "SELECT CASE WHEN " + calls("pg_advisory_unlock", locks, " AND ") + " THEN '0' ELSE '" + goneMark + "' END::int; "
+}
+
+// goneMark is in the error of locks that the session had not.
+const goneMark = "dblocker: a lock of the server was gone"
 
 func isFailure(err error) bool {
 	_, is := err.(*server.LockFailure)

@@ -71,8 +71,8 @@ func (t *Table) those(a Ask, are func(*Grant) bool) (found []*Grant) {
 //
 //	          in the table   at the server
 //	held      yes            held, while the connection lives
-//	released  yes            until the server has answered
-//	gone      no             given up, or ended with the transaction or the connection
+//	released  yes            while it rests on the connection, and until the server has answered
+//	gone      no             given up, ended with the transaction or the connection, or that of the next call
 type Grant struct {
 	scope      *Scope
 	conn       *server.Conn
@@ -80,6 +80,9 @@ type Grant struct {
 	locks      []server.WantedLock
 	session    string // of conn, by which others ask the server for it
 	endsWithTx bool   // the server gives it up with the transaction
+
+	runs  int       // calls that have gone on under the same lock
+	since time.Time // that the server has given it; zero if nobody can go on under it
 
 	released chan struct{} // closed when it is gone; nil while it is held
 }
@@ -91,8 +94,39 @@ func (a Ask) names() []string {
 	return a.Users
 }
 
+// A run is bounded by the number of calls that go on under one lock, and by time, for other processes to come in between: who asks
+// for the lock anew is behind them.
+const (
+	longestRun = 16
+	runTime    = 10 * time.Millisecond
+)
+
+// goesOn makes it held by what rests on its connection, which may be nil, and reports false if that cannot be.
+func (g *Grant) goesOn(left *Grant) bool {
+	if left == nil || left.runs >= longestRun || left.ask.Shared != g.ask.Shared || !slices.Equal(left.locks, g.locks) || time.Since(left.since) > runTime {
+		return false
+	}
+	g.runs, g.since = left.runs+1, left.since
+	g.conn.Locked++
+	g.replace(left)
+	return true
+}
+
+// replace has it in the table instead of left.
+func (g *Grant) replace(left *Grant) {
+	t := g.scope.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range g.ask.names() {
+		all := t.grants[name]
+		all[slices.Index(all, left)] = g
+	}
+	close(left.released)
+}
+
 // enter makes it held.
 func (g *Grant) enter() {
+	g.since = time.Now()
 	if !g.endsWithTx {
 		g.conn.Locked++
 	}
@@ -147,20 +181,57 @@ func (g *Grant) Release() {
 		g.leave()
 	case g.conn.HasFailed() || g.conn.IsShut(): // then the end of the session gives it up
 		g.leave()
+	case g.rests():
 	default:
-		g.conn.Later(g.giveUp)
+		g.conn.Later(func() {
+			g.GiveUp()
+			if !g.conn.HasFailed() {
+				g.conn.Locked--
+			}
+		})
 	}
 }
 
-func (g *Grant) giveUp() {
+// rests leaves it on the connection for the next call, if it can.
+func (g *Grant) rests() bool {
+	return len(g.ask.Users) == 1 && g.conn.Locked == 1 && g.conn.Rest(g, g.ask.Users[0], func() { g.conn.Locked-- })
+}
+
+// GiveUp implements [server.Leftover].
+func (g *Grant) GiveUp() {
 	defer g.leave()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	if err := g.scope.engine.Release(ctx, g.conn, g.locks); err != nil {
 		g.conn.FailUnlocking(err)
-		return
 	}
-	g.conn.Locked--
+}
+
+// Lost implements [server.Leftover].
+func (g *Grant) Lost() { g.leave() }
+
+// A nil *Grant stands for nothing left.
+
+// wanted returns what it is of the engine's locks.
+func (g *Grant) wanted() []server.WantedLock {
+	if g == nil {
+		return nil
+	}
+	return g.locks
+}
+
+// drop gives it up when nothing came of what was to take it over.
+func (g *Grant) drop() {
+	if g != nil {
+		g.GiveUp()
+	}
+}
+
+// goneWith is for what the server has given up on the way to another lock, or with the connection.
+func (g *Grant) goneWith() {
+	if g != nil {
+		g.leave()
+	}
 }
 
 // Forget is Release for a session whose connection is lost: its end gives the lock up.

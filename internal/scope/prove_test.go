@@ -42,7 +42,7 @@ func TestProofByConnectionsThatEnd(t *testing.T) {
 	for _, ends := range []bool{false, true} {
 		var first, second fakeConn
 		locks := &server.Locks{
-			Acquire: func(_ context.Context, sc *server.Conn, _ []server.WantedLock, _ time.Duration, _ bool) error {
+			Acquire: func(_ context.Context, sc *server.Conn, _, _ []server.WantedLock, _ time.Duration, _ bool) error {
 				first.ended = ends && sc.Inner() == driver.Conn(&second)
 				return nil
 			},

@@ -73,36 +73,68 @@ func (s *Scope) locks(a Ask) []server.WantedLock {
 
 // Take takes what is asked for the session of a connection.
 func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error) {
-	if err := s.awaitReleases(ctx, a); err != nil {
+	g := s.grant(sc, a)
+	left := s.takeLeft(sc, a.InTx)
+	if g.goesOn(left) {
+		return g, nil
+	}
+	left, err := s.clearWay(ctx, sc, a, left)
+	if err != nil {
 		return nil, err
 	}
-	g := s.grant(sc, a)
-	if err := s.engine.Acquire(ctx, sc, g.locks, a.Wait, a.InTx); err != nil {
-		return nil, failed(sc, err)
+	if err := s.engine.Acquire(ctx, sc, g.locks, left.wanted(), a.Wait, a.InTx); err != nil {
+		return nil, failed(sc, left, err)
 	}
+	left.goneWith()
 	g.enter()
 	return g, nil
 }
 
 // Begin begins a transaction that has what is asked.
 func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
-	if err := s.awaitReleases(ctx, a); err != nil {
+	g := s.grant(sc, a)
+	left := s.takeLeft(sc, false)
+	if g.goesOn(left) {
+		tx, _, err := sc.BeginLocked(ctx, nil, nil, a.Wait, opts)
+		if err != nil {
+			g.Release()
+			return nil, nil, err
+		}
+		return tx, g, nil
+	}
+	left, err := s.clearWay(ctx, sc, a, left)
+	if err != nil {
 		return nil, nil, err
 	}
-	g := s.grant(sc, a)
-	tx, ends, err := sc.BeginLocked(ctx, g.locks, a.Wait, opts)
+	tx, ends, err := sc.BeginLocked(ctx, g.locks, left.wanted(), a.Wait, opts)
 	if err != nil {
-		return nil, nil, failed(sc, err)
+		return nil, nil, failed(sc, left, err)
 	}
+	left.goneWith()
 	g.endsWithTx = ends
 	g.enter()
 	return tx, g, nil
 }
 
-// failed keeps a connection from being used again of which nobody knows what locks it has.
-func failed(sc *server.Conn, err error) error {
+// takeLeft takes over what rests on a connection; nil if nothing does. In a transaction of the program's it is given up first.
+func (s *Scope) takeLeft(sc *server.Conn, inTx bool) *Grant {
+	left, _ := sc.TakeLeft().(*Grant)
+	if left != nil && inTx {
+		left.GiveUp()
+		return nil
+	}
+	return left
+}
+
+// failed keeps a connection from being used again of which nobody knows what locks it has. left was to be given up, and is.
+func failed(sc *server.Conn, left *Grant, err error) error {
+	left.goneWith()
 	var f *server.LockFailure
-	if !errors.As(err, &f) {
+	switch {
+	case errors.Is(err, server.ErrLockGone):
+		sc.FailUnlocking(err)
+		return driver.ErrBadConn // nothing was done by it for who asks
+	case !errors.As(err, &f):
 		sc.Fail()
 	}
 	return err
@@ -112,19 +144,37 @@ func (s *Scope) grant(sc *server.Conn, a Ask) *Grant {
 	return &Grant{scope: s, conn: sc, ask: a, locks: s.locks(a), session: s.engine.Session(sc)}
 }
 
-// awaitReleases is for who does not wait for others: what the process is about to give up is not in the way.
-func (s *Scope) awaitReleases(ctx context.Context, a Ask) error {
-	if a.Wait > 0 {
-		return nil
+// clearWay has what the process has left of the locks given up, where that is in the way, and waits for it: to have asked the server
+// before that would be in vain. Whoever waits has nothing left that others may wait for: it returns what is left on the connection of
+// the caller.
+func (s *Scope) clearWay(ctx context.Context, sc *server.Conn, a Ask, left *Grant) (*Grant, error) {
+	inTheWay := s.table.those(a, func(g *Grant) bool { return g.released != nil && g.conn != sc && !(a.Shared && g.ask.Shared) })
+	if len(inTheWay) == 0 {
+		return left, nil
 	}
-	for _, g := range s.table.those(a, func(g *Grant) bool { return g.released != nil }) {
+	left.drop()
+	if a.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.Wait)
+		defer cancel()
+	}
+	for _, g := range inTheWay {
+		g.conn.Hurry()
 		select {
 		case <-g.released:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, &server.LockFailure{Err: ctx.Err()}
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// IsLeft tells whether a lock of a user rests on a connection, which the next call of the user can go on under.
+func (s *Scope) IsLeft(user string) bool {
+	t := s.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.grants[user], func(g *Grant) bool { return g.released != nil && !g.endsWithTx })
 }
 
 // Kin returns what the owner has of the user, in the process, on whatever connection. Nobody has nothing.
@@ -193,13 +243,13 @@ const proveWait = 5 * time.Second
 func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 	locks := []server.WantedLock{{}}
 	rand.Read(locks[0].Key[:])
-	if err := s.engine.Acquire(ctx, a, locks, proveWait, false); err != nil {
+	if err := s.engine.Acquire(ctx, a, locks, nil, proveWait, false); err != nil {
 		return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
 	}
 	var f *server.LockFailure
 	shared := []server.WantedLock{{Key: locks[0].Key, Shared: true}}
 	for _, wanted := range [][]server.WantedLock{locks, shared} {
-		if err := s.engine.Acquire(ctx, b, wanted, 0, false); err == nil {
+		if err := s.engine.Acquire(ctx, b, wanted, nil, 0, false); err == nil {
 			return excludesNot(ctx, a)
 		} else if !errors.As(err, &f) {
 			return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
@@ -207,7 +257,7 @@ func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 	}
 	for _, try := range []func() error{
 		func() error { return s.engine.Release(ctx, a, locks) },
-		func() error { return s.engine.Acquire(ctx, b, locks, proveWait, false) },
+		func() error { return s.engine.Acquire(ctx, b, locks, nil, proveWait, false) },
 		func() error { return s.engine.Release(ctx, b, locks) },
 	} {
 		if err := try(); err != nil {

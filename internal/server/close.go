@@ -104,6 +104,7 @@ func (sc *Conn) shut() (err error) {
 	if sc.closed {
 		return nil
 	}
+	sc.forgetRest()
 	sc.closed = true
 	if panicked := sc.cfg.contain(func() { err = sc.close() }); panicked != nil {
 		return panicked

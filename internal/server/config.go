@@ -14,6 +14,9 @@ type Config struct {
 	StmtCache        int
 	StmtCacheSet     bool // by an option
 	LockReaders      int  // may share a lock of the engine that has no shared mode of its own; 0 for its default
+
+	// IsLeft tells whether a lock of the engine rests on a connection, of a user, on whatever connection; nil if none ever do.
+	IsLeft func(user string) bool
 }
 
 // contain is Contain with the logger of the handle.

@@ -106,6 +106,10 @@ type Conn struct {
 	settling chan struct{}
 	Locked   int
 
+	// rest has a lock that nobody relies on any more, beside those. Pinned: it is to have none, since the connection is a section's.
+	rest   rest
+	Pinned bool
+
 	// LockState is what the engine keeps for these. TxLevel is the level of isolation that the last transaction was begun with, by
 	// BeginTx; TxSent that statements have been sent since. They are kept only if locks reach beyond the process.
 	LockState any
@@ -121,6 +125,9 @@ type Conn struct {
 
 // Ping implements [driver.Pinger].
 func (sc *Conn) Ping(ctx context.Context) error {
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
 	if p, ok := sc.ci.(driver.Pinger); ok {
 		return p.Ping(ctx)
 	}
@@ -143,6 +150,9 @@ func (sc *Conn) ExecContext(ctx context.Context, query string, args []driver.Nam
 }
 
 func (sc *Conn) execDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
 	execerCtx, ok := sc.ci.(driver.ExecerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Execer); !ok {
@@ -183,6 +193,9 @@ func (sc *Conn) QueryContext(ctx context.Context, query string, args []driver.Na
 }
 
 func (sc *Conn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
 	queryerCtx, ok := sc.ci.(driver.QueryerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Queryer); !ok {
@@ -241,6 +254,9 @@ func (sc *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, 
 }
 
 func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
 	if p, ok := sc.ci.(driver.ConnPrepareContext); ok {
 		si, err := p.PrepareContext(ctx, query)
 		if err != nil {

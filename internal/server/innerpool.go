@@ -67,28 +67,28 @@ func (ip *innerPool) makeDB() *sql.DB {
 	return db
 }
 
-// draw takes out a connection: the lone one, or one of the sql.DB.
-func (ip *innerPool) draw(ctx context.Context) (Lease, error) {
+// draw takes out a connection: the lone one, or one of the sql.DB. See Pool.ConnectFor.
+func (ip *innerPool) draw(ctx context.Context, user string) (Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return Lease{}, err
 	}
 	sc, ok := ip.takeLone()
 	switch {
 	case !ok:
-		return ip.drawFromDB(ctx)
+		return ip.drawFromDB(ctx, user)
 	case sc == nil:
 		return ip.openLone(ctx)
 	case !sc.IsValid(): // by now
 		ip.putLone(sc)
-		return ip.draw(ctx)
+		return ip.draw(ctx, user)
 	}
 	return Lease{pool: ip, lone: true, Conn: sc}, nil
 }
 
 // drawFromDB takes one of the sql.DB, or of the shelf. Where their number is limited, it waits for no
 // connection in the sql.DB while one lies on the shelf.
-func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
-	sc := ip.shelf.take()
+func (ip *innerPool) drawFromDB(ctx context.Context, user string) (Lease, error) {
+	sc := ip.take(user)
 	if sc == nil && ip.isCrowded() {
 		sc = ip.shelf.await(ctx)
 	}
@@ -112,6 +112,27 @@ func (ip *innerPool) drawFromDB(ctx context.Context) (Lease, error) {
 	return d, nil
 }
 
+// take takes one of the shelf, if there is one.
+func (ip *innerPool) take(user string) *Conn {
+	isLeft := ip.connector.Config.IsLeft
+	if isLeft == nil {
+		return ip.shelf.take()
+	}
+	for range handOvers {
+		if sc := ip.shelf.takeFor(user); sc != nil {
+			return sc
+		} else if user == "" || !isLeft(user) {
+			break
+		}
+		runtime.Gosched()
+	}
+	return ip.shelf.takeAny()
+}
+
+// handOvers is how often a call looks for the connection that has the lock of its user, which the call before has left there, and is just
+// about to give back.
+const handOvers = 20
+
 // come notes that a connection was drawn from the sql.DB.
 func (ip *innerPool) come(sc *Conn, conn *sql.Conn) {
 	sc.inDB, sc.shelfRound = conn, ip.shelf.round.Load()
@@ -130,7 +151,7 @@ func (ip *innerPool) isCrowded() bool {
 // putBack ends drawFromDB.
 func (ip *innerPool) putBack(sc *Conn) {
 	if !ip.shelf.put(sc) {
-		sc.inDB.Close()
+		sc.toDB()
 	}
 }
 
@@ -165,7 +186,7 @@ func (ip *innerPool) openLone(ctx context.Context) (Lease, error) {
 	}
 	ip.connector.opened.Store(sc)
 	defer ip.connector.closeOpened() // the sql.DB had another
-	return ip.drawFromDB(ctx)
+	return ip.drawFromDB(ctx, "")
 }
 
 // keepLone makes sc, which is drawn, the lone connection, unless there is a sql.DB by now.

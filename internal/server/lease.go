@@ -47,6 +47,10 @@ func (d Lease) GiveBack() {
 	if d.Conn.Validate() {
 		d.Conn.leaveTransaction()
 	}
+	if d.Conn.HasFailed() {
+		d.Conn.forgetRest()
+	}
+	d.Conn.LieDown()
 }
 
 // goBack puts the connection back into the pool, which closes it if it is broken.

@@ -26,16 +26,18 @@ type Locks struct {
 
 	// Acquire takes the locks for the session, and waits as long as ctx and wait allow; not at all if wait is 0. If it
 	// fails it has none of them, or the connection has failed. A wait in vain is a *LockFailure. inTx: a transaction is
-	// open, that of the program, which goes on if Acquire fails.
-	Acquire func(ctx context.Context, sc *Conn, locks []WantedLock, wait time.Duration, inTx bool) error
+	// open, that of the program, which goes on if Acquire fails. left are locks that an earlier Acquire has taken, and that it
+	// gives up before: it fails with ErrLockGone if the session had not all of them.
+	Acquire func(ctx context.Context, sc *Conn, locks, left []WantedLock, wait time.Duration, inTx bool) error
 
 	// Release gives up what Acquire has taken. After an error the connection is of no more use.
 	Release func(ctx context.Context, sc *Conn, locks []WantedLock) error
 
 	// Begin begins a transaction which has the locks until it ends, and had them before it saw anything of the database.
-	// It fails as Acquire does, or with ErrSkip if it cannot with the driver. If nil, or after that, Acquire
-	// comes before the transaction, and Release after it.
-	Begin func(ctx context.Context, sc *Conn, locks []WantedLock, wait time.Duration, opts driver.TxOptions) (driver.Tx, error)
+	// ends tells that they end with it; else they are to be released after it. It fails as Acquire does, or with ErrSkip if it cannot
+	// with the driver. If nil, or after that, Acquire comes before the transaction, and Release after it. Without locks
+	// it only begins one.
+	Begin func(ctx context.Context, sc *Conn, locks, left []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error)
 
 	// Has tells whether the session holds the locks, asked through another connection.
 	Has func(ctx context.Context, sc *Conn, session string, locks []WantedLock) (bool, error)
@@ -64,21 +66,27 @@ type LockFailure struct {
 func (e *LockFailure) Error() string { return e.Err.Error() }
 func (e *LockFailure) Unwrap() error { return e.Err }
 
+// ErrLockGone is of a lock that is to be given up, and that the session has not any more.
+var ErrLockGone = errors.New("dblocker: a lock of the server was gone")
+
 // BeginLocked begins a transaction that has locks of the engine until it ends. ends tells that they end with it; else
-// they are to be released after it.
-func (sc *Conn) BeginLocked(ctx context.Context, locks []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error) {
+// they are to be released after it. left is as for Acquire. Without locks it has those that the session has already.
+func (sc *Conn) BeginLocked(ctx context.Context, locks, left []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error) {
 	l := sc.cfg.Engine.Locks
 	if l.Begin != nil {
-		tx, err := l.Begin(ctx, sc, locks, wait, opts)
+		tx, ends, err := l.Begin(ctx, sc, locks, left, wait, opts)
 		if err == nil {
-			return &serverTx{tx, sc, ctx}, true, nil
+			sc.TxLevel, sc.TxSent = opts.Isolation, false
+			return &serverTx{tx, sc, ctx}, ends, nil
 		}
 		if !errors.Is(err, driver.ErrSkip) {
 			return nil, false, err
 		}
 	}
-	if err := l.Acquire(ctx, sc, locks, wait, false); err != nil {
-		return nil, false, err
+	if len(locks) > 0 {
+		if err := l.Acquire(ctx, sc, locks, left, wait, false); err != nil {
+			return nil, false, err
+		}
 	}
 	tx, err = sc.BeginTx(ctx, opts)
 	return tx, false, err
@@ -95,15 +103,22 @@ func (sc *Conn) Later(f func()) {
 		if before != nil {
 			<-before
 		}
+		sc.Wake() // so that it is alone there
 		if panicked := sc.cfg.contain(f); panicked != nil {
 			sc.broken = true
 		}
 	}()
 }
 
-// IsSettling tells whether somebody is at work on the connection whom Later has let.
+// IsSettling tells whether somebody is at work on the connection whom Later has let, or may begin to be.
 func (sc *Conn) IsSettling() bool {
-	if sc == nil || sc.settling == nil {
+	if sc == nil {
+		return false
+	}
+	if rests := sc.rest.state.Load(); rests == resting || rests == givingUp {
+		return true
+	}
+	if sc.settling == nil {
 		return false
 	}
 	select {
@@ -131,11 +146,25 @@ func (sc *Conn) FailUnlocking(err error) {
 		"what runs under lock_scope=database must leave the server's advisory locks to dblocker", "error", err)
 }
 
-// Settle waits until nobody is. sc may be nil.
+// Settle waits until nobody is, and gives up the lock that rests. sc may be nil.
 func (sc *Conn) Settle() {
+	if sc == nil {
+		return
+	}
+	if sc.settling != nil {
+		sc.settle()
+	}
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
+}
+
+// Claim is Settle for who leaves the lock as it is: with Wake, LieDown is to follow.
+func (sc *Conn) Claim() {
 	if sc != nil && sc.settling != nil {
 		sc.settle()
 	}
+	sc.Wake()
 }
 
 func (sc *Conn) settle() {

@@ -71,7 +71,7 @@ func (p *Pool) CloseIdle() (left int) {
 
 func (p *Pool) Close() error { return p.inner.close() }
 
-// Draw takes a server connection out of the pool, for the holder of slot.
+// Draw takes a server connection out of the pool, for the holder of slot. See ConnectFor, whose user is the one whose turn it is.
 func (p *Pool) Draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d Lease, err error) {
 	if p.Slots != nil {
 		slot.Kind = rwlock.Session // until it is given back, whatever it is used for
@@ -84,17 +84,27 @@ func (p *Pool) Draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d Le
 			slot.Release()
 		}
 	}()
-	return p.Connect(ctx)
+	return p.ConnectFor(ctx, w.Turn)
 }
 
-// Connect relies on the pool to leave a connection alone while it is out, so
+// Connect takes one that has no lock of the engine any more, where there are no slots.
+func (p *Pool) Connect(ctx context.Context) (Lease, error) { return p.ConnectFor(ctx, "") }
+
+// ConnectFor is Connect for an operation of a user, if that is not "": it prefers the connection on which the lock of the user rests. What rests
+// on the one that it takes it leaves there.
+//
+// It relies on the pool to leave a connection alone while it is out, so
 // that it may be used after the callback in which Raw shows it; to enter Raw for
 // every row would cost more than many a driver needs to fetch one.
-func (p *Pool) Connect(ctx context.Context) (Lease, error) {
+func (p *Pool) ConnectFor(ctx context.Context, user string) (Lease, error) {
 	for {
-		d, err := p.drawOne(ctx)
+		d, err := p.drawOne(ctx, user)
 		if err != nil || !d.MayBeStale {
 			return d, err
+		}
+		if d.Conn.HasFailed() { // as it gave up a lock
+			d.Discard()
+			continue
 		}
 		if err := d.reset(ctx); !errors.Is(err, driver.ErrBadConn) {
 			return d, nil // as database/sql, to which no other error matters
@@ -102,13 +112,16 @@ func (p *Pool) Connect(ctx context.Context) (Lease, error) {
 	}
 }
 
-func (p *Pool) drawOne(ctx context.Context) (Lease, error) {
-	d, err := p.inner.draw(ctx)
+func (p *Pool) drawOne(ctx context.Context, user string) (Lease, error) {
+	d, err := p.inner.draw(ctx, user)
 	if err != nil {
 		Raise(err)
 		return Lease{}, err
 	}
-	d.Conn.Settle() // of who has just given it back
+	d.Conn.Claim()
+	if user == "" {
+		d.Conn.Settle()
+	}
 	if !p.connected.Load() {
 		p.connected.Store(true)
 	}

@@ -54,6 +54,28 @@ func (s *shelf) take() *Conn {
 	return nil
 }
 
+// takeFor takes the connection on which the lock of user rests. Nobody's user is "".
+func (s *shelf) takeFor(user string) *Conn {
+	return s.takeIf(func(sc *Conn) bool { return user != "" && sc.restsFor(user) })
+}
+
+// takeAny is take where locks rest on connections: it takes one on which none does rather than another.
+func (s *shelf) takeAny() *Conn {
+	if sc := s.takeIf(func(sc *Conn) bool { return sc.rest.state.Load() == nothing }); sc != nil {
+		return sc
+	}
+	return s.take()
+}
+
+func (s *shelf) takeIf(is func(*Conn) bool) *Conn {
+	for i := len(s.places) - 1; i >= 0; i-- {
+		if sc := s.places[i].Load(); sc != nil && is(sc) && s.places[i].CompareAndSwap(sc, nil) {
+			return sc
+		}
+	}
+	return nil
+}
+
 func (s *shelf) takeFrom(i int) *Conn {
 	if sc := s.places[i].Load(); sc != nil && s.places[i].CompareAndSwap(sc, nil) {
 		return sc
@@ -63,7 +85,8 @@ func (s *shelf) takeFrom(i int) *Conn {
 
 // put puts a connection there, if it may stay.
 func (s *shelf) put(sc *Conn) bool {
-	if s.isWanted() || sc.shelfRound != s.round.Load() || !sc.IsValid() {
+	rests := sc.rest.state.Load() != nothing // then it was valid, and now only who gives the lock up may tell
+	if s.isWanted() || sc.shelfRound != s.round.Load() || !rests && !sc.IsValid() {
 		return false
 	}
 	if s.hand(sc) {
@@ -146,9 +169,21 @@ func (s *shelf) endRound() {
 func (s *shelf) clear() {
 	for i := range s.places {
 		if sc := s.takeFrom(i); sc != nil {
-			sc.inDB.Close()
+			sc.toDB()
 		}
 	}
+}
+
+// toDB returns a connection to the sql.DB. No lock rests there: it is given up before, and nobody waits for that.
+func (sc *Conn) toDB() {
+	if sc.rest.state.Load() == nothing {
+		sc.inDB.Close()
+		return
+	}
+	sc.Later(func() {
+		defer sc.inDB.Close()
+		sc.giveUpRest()
+	})
 }
 
 // len returns how many connections are there.

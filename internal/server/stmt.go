@@ -23,6 +23,9 @@ type Stmt struct {
 
 // ExecContext implements [driver.StmtExecContext].
 func (ss *Stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if ss.sc.hasRest() {
+		ss.sc.giveUpRest()
+	}
 	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {
 		return nil, err
@@ -39,6 +42,9 @@ func (ss *Stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driv
 
 // QueryContext implements [driver.StmtQueryContext].
 func (ss *Stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	if ss.sc.hasRest() {
+		ss.sc.giveUpRest()
+	}
 	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {
 		return nil, err

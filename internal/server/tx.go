@@ -28,6 +28,9 @@ func (sc *Conn) BeginLate(ctx, of context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *Conn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if sc.hasRest() {
+		sc.giveUpRest()
+	}
 	if begin := sc.cfg.Engine.Begin; begin != nil {
 		return begin(ctx, sc, opts)
 	}
