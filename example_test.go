@@ -275,22 +275,20 @@ func ExampleHolds() {
 
 // Stats counts what had to wait.
 func ExampleStats() {
-	db, done := openExample("")
+	db, done := openExample("?lock_timeout=50ms")
 	defer done()
 	_, unlock, err := dblocker.Lock(dblocker.WithUser(context.Background(), "ann"), db)
 	if err != nil {
 		log.Fatal(err)
 	}
-	other, cancel := context.WithTimeout(dblocker.WithUser(context.Background(), "ann"), 50*time.Millisecond)
-	defer cancel()
-	_, err = db.ExecContext(other, "DELETE FROM files")
+	_, err = db.ExecContext(dblocker.WithUser(context.Background(), "ann"), "DELETE FROM files")
 	unlock()
 	st, statsErr := dblocker.Stats(db)
 	if statsErr != nil {
 		log.Fatal(statsErr)
 	}
-	fmt.Println(errors.Is(err, context.DeadlineExceeded), st.Held, st.Waiting, st.Locks.Waits)
-	// Output: true 0 0 1
+	fmt.Println(errors.Is(err, dblocker.ErrLockTimeout), st.Held, st.Waiting, st.Locks.Waits, st.Locks.Timeouts)
+	// Output: true 0 0 1 1
 }
 
 // OpenDB takes any connector, such as one of a driver with settings in Go.
