@@ -41,7 +41,8 @@ func keepingNone(name, dsn string) string      { return name + "?stmt_cache=0:" 
 
 // reachingForm is for the engines that have locks for it.
 func reachingForm(name, dsn string) string {
-	if name == "postgres" || name == "pgx" {
+	switch name {
+	case "postgres", "pgx", "mysql":
 		return name + "?lock_scope=database:" + dsn
 	}
 	return dsnForm(name, dsn)
@@ -70,9 +71,9 @@ func TestSameAsBare(t *testing.T) {
 			for _, step := range slices.Concat(commonSteps, d.engine.steps, d.steps) {
 				t.Run(step.name, func(t *testing.T) {
 					testdb.NoLeaks(t)
-					bare := transcript(t, d, step, 0, dsns)
+					transcripts := transcripts(t, d, step, dsns)
 					for i := 1; i < len(forms); i++ {
-						compare(t, step.name, forms[i].title, bare, transcript(t, d, step, i, dsns), used)
+						compare(t, step.name, forms[i].title, transcripts[0], transcripts[i], used)
 					}
 				})
 			}
@@ -85,19 +86,28 @@ func TestSameAsBare(t *testing.T) {
 	}
 }
 
-// transcript runs step on a handle of its own in the given form.
-func transcript(t *testing.T, d testDriver, step step, form int, dsns []string) []string {
-	f := forms[form]
-	s := &session{TB: t, engine: d.engine, ctx: t.Context(), dsn: dsns[form]}
-	if f.user {
-		s.ctx = dblocker.WithUser(s.ctx, 1)
-	}
-	t.Run(f.title, func(t *testing.T) {
-		s.TB = t
-		s.db = open(t, f.driver(d.name), f.dsn(d.name, s.dsn))
-		step.run(s)
+// transcripts runs step in all forms at the same time, each on a handle and a database of its own.
+func transcripts(t *testing.T, d testDriver, step step, dsns []string) [][]string {
+	sessions := make([]*session, len(forms))
+	t.Run("forms", func(t *testing.T) {
+		for i, f := range forms {
+			t.Run(f.title, func(t *testing.T) {
+				t.Parallel()
+				s := &session{TB: t, engine: d.engine, ctx: t.Context(), dsn: dsns[i]}
+				if f.user {
+					s.ctx = dblocker.WithUser(s.ctx, 1)
+				}
+				sessions[i] = s
+				s.db = open(t, f.driver(d.name), f.dsn(d.name, s.dsn))
+				step.run(s)
+			})
+		}
 	})
-	return s.lines
+	lines := make([][]string, len(forms))
+	for i, s := range sessions {
+		lines[i] = s.lines
+	}
+	return lines
 }
 
 // compare fails the test at the first line that differs and is not allowed to.

@@ -107,18 +107,23 @@ func TestKeptStatementsFollowTheSession(t *testing.T) {
 	}
 }
 
-// playKept runs a scene in all forms, and tells whether it is wrong in the last one.
+// playKept runs a scene in all forms at the same time, and tells whether it is wrong in the last one.
 func playKept(t *testing.T, d testDriver, dsns []string, scene keptScene) bool {
 	runs := make([]keptRun, len(keptForms))
-	for i, form := range keptForms {
-		if d.name == "pgx" { // which keeps texts itself, and ends what goes back to the pool in a transaction
-			form.run.prepares, form.run.pooled = !form.run.frozen, false
+	t.Run("forms", func(t *testing.T) {
+		for i, form := range keptForms {
+			if d.name == "pgx" { // which keeps texts itself, and ends what goes back to the pool in a transaction
+				form.run.prepares, form.run.pooled = !form.run.frozen, false
+			}
+			if strings.Contains(strings.Join(scene.script, ""), raw) {
+				form.run.pooled = false // a sql.DB shows no connection
+			}
+			t.Run(form.title, func(t *testing.T) {
+				t.Parallel()
+				runs[i] = runKept(t, d, form.driver(d.name), dsns[i], scene, form.run)
+			})
 		}
-		if strings.Contains(strings.Join(scene.script, ""), raw) {
-			form.run.pooled = false // a sql.DB shows no connection
-		}
-		runs[i] = runKept(t, d, form.driver(d.name), dsns[i], scene, form.run)
-	}
+	})
 	if runs[0].failed {
 		t.Fatalf("the scene is no good: %s", strings.Join(runs[0].lines, "\n"))
 	}

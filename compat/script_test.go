@@ -213,7 +213,7 @@ func stepReturning(s *session) {
 
 func stepBigValues(s *session) {
 	s.mustExec(fmt.Sprintf("CREATE TABLE big (id %s, t %s, b %s)", s.words.integer, s.words.longText, s.words.blob))
-	text, blob := strings.Repeat("långt ", 200_000), make([]byte, 8<<20)
+	text, blob := strings.Repeat("långt ", 50_000), make([]byte, 2<<20)
 	for i := range blob {
 		blob[i] = byte(i * 7 / 3)
 	}
@@ -555,7 +555,7 @@ func stepRowsContext(s *session) {
 // end of the context or what the server says to a cancel request.
 func stepSlow(s *session) {
 	for _, run := range []func(context.Context) error{s.slowExec, s.slowQuery, s.slowTx} {
-		ctx, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(s.ctx, 150*time.Millisecond)
 		start := time.Now()
 		err := run(ctx)
 		s.note("ends early %v, an error %v", time.Since(start) < s.words.slowFor*3/4, err != nil)
