@@ -97,6 +97,11 @@ var _ = func() {
 	_, _ = db, err
 }
 
+var _ = func() {
+	db, err := sql.Open("dblocker", "sqlite3?lock_scope=database:app.db")
+	_, _ = db, err
+}
+
 var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err error) {
 	err = conn.Raw(func(driverConn any) error {
 		return driverConn.(dblocker.RawConn).Raw(func(inner any) error {
