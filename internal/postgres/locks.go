@@ -86,9 +86,24 @@ func acquire(ctx context.Context, sc *server.Conn, locks, left []server.WantedLo
 	case !slices.Contains(had, false):
 		return nil
 	}
+	if wait <= 0 {
+		return refuse(ctx, sc, undo(locks, had))
+	}
 	_, err = sc.ExecContext(ctx, undo(locks, had)+waitThenKeep(locks, wait), nil)
 	return lockFailure(err)
 }
+
+// refuse is the end of a try in vain, whatever of it is to be undone.
+func refuse(ctx context.Context, sc *server.Conn, undo string) error {
+	if undo != "" {
+		if _, err := sc.ExecContext(ctx, undo, nil); err != nil {
+			return err
+		}
+	}
+	return &server.LockFailure{Err: errHeld}
+}
+
+var errHeld = errors.New(heldMark)
 
 // undo gives up what a try has had: who waits for one must not have those that others ask for before it.
 func undo(locks []server.WantedLock, had []bool) string {
@@ -109,12 +124,14 @@ func undo(locks []server.WantedLock, had []bool) string {
 func acquireInTx(ctx context.Context, sc *server.Conn, locks []server.WantedLock, wait time.Duration) error {
 	const begin, undo = "SAVEPOINT dblocker_lock; ", "ROLLBACK TO SAVEPOINT dblocker_lock; RELEASE SAVEPOINT dblocker_lock"
 	const fresh = "SELECT CASE WHEN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN '0' ELSE '" + staleMark + "' END::int; "
-	_, err := sc.ExecContext(ctx, begin+fresh+waitThenKeep(locks, wait)+"; "+undo, nil)
+	_, err := sc.ExecContext(ctx, begin+fresh+tryOrWaitThenKeep(locks, wait)+"; "+undo, nil)
 	switch state := SQLState(err); {
 	case err == nil, state == "" || state == "25P02": // the connection is lost, or the transaction had failed before
 		return err
 	case strings.Contains(err.Error(), staleMark):
 		err = errStale
+	case strings.Contains(err.Error(), heldMark):
+		err = &server.LockFailure{Err: errHeld}
 	default:
 		err = lockFailure(err)
 	}
@@ -123,6 +140,17 @@ func acquireInTx(ctx context.Context, sc *server.Conn, locks []server.WantedLock
 	}
 	return err
 }
+
+// tryOrWaitThenKeep is waitThenKeep; if there is no time to wait, it fails at once with heldMark.
+func tryOrWaitThenKeep(locks []server.WantedLock, wait time.Duration) string {
+	if wait > 0 {
+		return waitThenKeep(locks, wait)
+	}
+	return "SELECT CASE WHEN " + calls("pg_try_advisory_xact_lock", locks, " AND ") + " THEN '0' ELSE '" + heldMark + "' END::int; SELECT " + calls("pg_advisory_lock", locks, ", ")
+}
+
+// heldMark is in the error of a try in vain.
+const heldMark = "dblocker: somebody else has the lock"
 
 // staleMark is in the error of a transaction that saw the database before it had the lock.
 const staleMark = "dblocker: the snapshot is older than the lock"
