@@ -99,6 +99,7 @@ type conn struct {
 	leaf        locks.Hold   // of the Exec that is running
 
 	resident locks.Resident // what sections know of it
+	reaching *reachWait     // of the running call; nil before one has needed it
 }
 
 // Ping implements [driver.Pinger]. It takes no user's lock.

@@ -26,6 +26,13 @@ const (
 //
 // ctx is that of the operation, or ends earlier.
 func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*server.Conn) error) error {
+	if c.backend.Scope != nil {
+		return c.onServerInTurn(ctx, op, u, call)
+	}
+	return c.onServerAtOnce(ctx, op, u, call)
+}
+
+func (c *conn) onServerAtOnce(ctx context.Context, op *operation, u usage, call func(*server.Conn) error) error {
 	if sc := c.drawn.Conn; sc != nil {
 		if sc.HasFailed() { // as database/sql, which would no longer let it be used
 			return driver.ErrBadConn
@@ -120,10 +127,9 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 		return c.backend.Servers.ConnectFor(ctx, user)
 	}
 	slot.Owner = c.ownerFor(id)
-	slot.With = c.turnLink(slot.Owner)
-	if leaf := c.leaf.Linked(slot.Owner); leaf != nil {
-		c.leaf.Lock.With = slot.With
-		slot.With = leaf
+	slot.With = c.heldBy(slot.Owner)
+	if permit := c.reaching.link(slot.Owner); permit != nil {
+		slot.With = permit
 	}
 	return c.backend.Servers.Draw(ctx, slot, c.waitForConn(user))
 }

@@ -236,6 +236,7 @@ type handle struct {
 	slow  func(rwlock.SlowWait) // tellSlow, made once
 
 	lockWaits, connWaits rwlock.WaitStats
+	reachStats           reachStats
 	spills, syncWaits    atomic.Int64
 
 	rows server.HandleRows

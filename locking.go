@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/combine"
@@ -141,8 +142,14 @@ func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.I
 // the rows of one are spilled, see takeBesideReaders.
 func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
 	c.describe(h, req, id)
+	if c.reaching != nil {
+		c.reaching.inAll = 0
+	}
 	if c.acquireFree(ctx, h, req) {
 		return nil
+	}
+	if c.backend.Scope != nil {
+		defer c.waited(time.Now())
 	}
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err

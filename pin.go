@@ -24,6 +24,7 @@ type pin struct {
 	used        bool // somebody had it before; if it is lost then, so is what was set up on it
 	lost        bool
 	reach       pinReach
+	waits       *reachWait // of the section that takes its locks on it; nil if none does
 }
 
 // A pinUse is what a client connection has of the pinned connections that it comes to use.

@@ -133,13 +133,27 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 	}
 	sc.Claim() // rows of its own may have made way
 	ask.InTx = c.transactionOnServer() != nil
-	began := time.Now()
-	g, err := c.backend.Scope.Take(ctx, sc, ask)
-	if err != nil {
-		return nil, reachError(ctx, err, ask, time.Since(began))
+	return nil, c.askServer(ctx, h, ask, func(ask scope.Ask) (g *scope.Grant, err error) {
+		return c.backend.Scope.Take(ctx, sc, ask)
+	})
+}
+
+// askServer has take ask the server for a lock, which the hold has then too.
+func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take func(scope.Ask) (*scope.Grant, error)) error {
+	var g *scope.Grant
+	w := c.reachWait()
+	err := w.take(c.db, c.backend.Scope, ask, func(ask scope.Ask) (err error) {
+		g, err = take(ask)
+		return err
+	})
+	switch err {
+	case nil:
+		h.Reach = g
+		return nil
+	case errQueues:
+		return err
 	}
-	h.Reach = g
-	return nil, nil
+	return reachError(ctx, err, ask, w.inAll)
 }
 
 // askFor returns what a hold needs of the engine, on sc; nothing if it has a place in a section instead. What it
@@ -228,13 +242,12 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 		return nil, err
 	}
 	sc.Claim()
-	began := time.Now()
-	tx, g, err := c.backend.Scope.Begin(ctx, sc, ask, opts)
-	if err != nil {
-		return nil, reachError(ctx, err, ask, time.Since(began))
-	}
-	h.Reach = g
-	return tx, nil
+	var tx driver.Tx
+	err := c.askServer(ctx, h, ask, func(ask scope.Ask) (g *scope.Grant, err error) {
+		tx, g, err = c.backend.Scope.Begin(ctx, sc, ask, opts)
+		return g, err
+	})
+	return tx, err
 }
 
 // checkUnder asks, when a statement has returned that ran under a lock held elsewhere, whether that has been there all the time.
@@ -247,12 +260,29 @@ func checkUnder(ctx context.Context, under *scope.Grant, sc *server.Conn) error 
 	return nil
 }
 
+// checkUnderRows is checkUnder for a query, whose rows have its connection. They are closed if it fails.
+func (c *conn) checkUnderRows(ctx context.Context, under *scope.Grant, r *rows) error {
+	err := c.backend.Aside(ctx, func(sc *server.Conn) error { return checkUnder(ctx, under, sc) })
+	if err == nil {
+		return nil
+	}
+	r.Rows.Close()
+	if !errors.Is(err, ErrLockLost) {
+		err = fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
+	}
+	return err
+}
+
 // reachError says in the terms of a user of dblocker why a lock of the engine could not be had.
 func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Duration) error {
 	var f *server.LockFailure
-	failed := errors.As(err, &f)
-	if failed && f.Refused {
+	var w *rwlock.WaitError // for a permit
+	failed, queued := errors.As(err, &f), errors.As(err, &w)
+	switch {
+	case failed && f.Refused:
 		return f.Err
+	case queued && w.Err == rwlock.ErrClosed:
+		return errClosed
 	}
 	e := &LockError{Mode: Exclusive, Waited: waited, Err: ErrLockTimeout, what: "the lock of all users among the processes on the database"}
 	if ask.Shared {
@@ -264,11 +294,13 @@ func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Durat
 	}
 	e.blocker = "another process, or a program that works on the database with lock_scope=database too"
 	switch {
+	case queued && w.Err != rwlock.ErrTimeout && w.Err != rwlock.ErrDeadlock:
+		e.Err = w.Err // of the context
 	case ctx.Err() != nil && !errors.Is(err, driver.ErrBadConn):
 		e.Err = ctx.Err()
-	case !failed:
+	case !failed && !queued:
 		return err
-	case f.Deadlock:
+	case queued && w.Err == rwlock.ErrDeadlock, failed && f.Deadlock:
 		e.Err, e.advice = ErrDeadlock, outOfLocks
 	case ask.Wait <= 0:
 		e.Waited = 0

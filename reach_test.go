@@ -450,20 +450,29 @@ func TestReachBesideOwnReader(t *testing.T) {
 	}
 }
 
-// TestReachUnderALostTx: an Exec beside a Tx of its own says so if the Tx has lost its connection, and with it the lock.
+// TestReachUnderALostTx: an Exec or a query beside a Tx of its own says so if the Tx has lost its connection, and with it the lock; also where
+// the handle may have no other connection to ask by.
 func TestReachUnderALostTx(t *testing.T) {
 	s := newReachScene(t)
-	db := s.process()
+	db := s.process(MaxOpenConns(2))
 	ctx := WithUser(context.Background(), "u")
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	if err := db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)); err != nil {
+		t.Errorf("a query while it has it: %v", err)
+	}
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	s.untilNoLocks()
 	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
 		t.Errorf("got %v, want ErrLockLost", err)
+	}
+	for _, query := range []string{"SELECT generate_series(1, 1000000)", "UPDATE counters SET n = n RETURNING n"} {
+		if err := db.QueryRowContext(ctx, query).Scan(new(int)); !errors.Is(err, ErrLockLost) {
+			t.Errorf("%s: got %v, want ErrLockLost", query, err)
+		}
 	}
 }
 
@@ -834,7 +843,7 @@ func TestReachLostIdleSection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	select {
 	case <-inside.Done():
 	case <-time.After(20 * time.Second):
@@ -971,7 +980,7 @@ func TestReachByTwoHandles(t *testing.T) {
 	if _, err := open("lock_timeout=1s").Exec("SELECT 1"); err == nil || !strings.Contains(err.Error(), "open all of them in one way") {
 		t.Errorf("a handle without the option: got %v", err)
 	}
-	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	s.untilNoLocks()
 	if _, err := b.ExecContext(inside, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
 		t.Errorf("an Exec by the other handle when the lock is lost: got %v, want ErrLockLost", err)

@@ -49,7 +49,8 @@ func (s *section) outerPin() *pin {
 }
 
 // reach takes the engine's locks for those that the section has taken itself. The caller has not seen it yet.
-func (s *section) reach(ctx context.Context, req sectionRequest) error {
+// It has waited for those so long.
+func (s *section) reach(ctx context.Context, req sectionRequest, waited time.Duration) error {
 	users, all := s.locks.Taken()
 	if len(users) == 0 && !all {
 		return nil
@@ -79,7 +80,34 @@ func (s *section) reach(ctx context.Context, req sectionRequest) error {
 	}
 	defer p.releaseDue()
 	defer p.turn.unlock()
-	return s.reachOn(ctx, p, ask)
+	return s.reachInTurn(ctx, p, ask, waited)
+}
+
+// reachInTurn does it on the connection of p, whose turn it has, or waits for a permit to do it. See reachWait.
+func (s *section) reachInTurn(ctx context.Context, p *pin, ask scope.Ask, waited time.Duration) error {
+	w := &reachWait{inAll: waited, spare: s.pin != nil && !p.used}
+	defer w.end()
+	p.waits = w
+	defer func() { p.waits = nil }()
+	for {
+		err := s.reachOn(ctx, p, ask, w)
+		if err != errQueues {
+			return err
+		}
+		p.giveBack()
+		if err := w.queue(ctx, s.db, s.backend.Scope, nil, &s.locks, s.db.wait()); err != nil {
+			return err
+		}
+	}
+}
+
+// giveBack returns the connection, which nobody has used, to the pool. The caller has the turn.
+func (p *pin) giveBack() {
+	d := p.drawn
+	p.drawn = server.Lease{}
+	d.Conn.Pinned = false
+	defer p.slot.Release()
+	d.GiveBack()
 }
 
 // makeWayFor reads rows of the section's owner into memory that have what it asks for.
@@ -97,7 +125,7 @@ func (s *section) makeWayFor(ctx context.Context, ask scope.Ask) error {
 }
 
 // reachOn does it on the connection of p, whose turn it has. One that has gone stale in the pool is replaced.
-func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
+func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWait) error {
 	for tries := 0; ; tries++ {
 		if p.lost {
 			return ErrLockLost
@@ -115,9 +143,15 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 		}
 		sc.Claim()
 		ask.InTx = p.transaction != nil
-		began := time.Now()
-		g, err := s.backend.Scope.Take(ctx, sc, ask)
-		if err == nil {
+		var g *scope.Grant
+		err := w.take(s.db, s.backend.Scope, ask, func(ask scope.Ask) (err error) {
+			g, err = s.backend.Scope.Take(ctx, sc, ask)
+			return err
+		})
+		switch err {
+		case errQueues:
+			return err
+		case nil:
 			s.grant = g
 			if s.pin != nil {
 				p.watch(sc)
@@ -129,7 +163,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask) error {
 			p.discard()
 		}
 		if !mayBeStale || !errors.Is(err, driver.ErrBadConn) || tries > s.db.limits.MaxIdleConns {
-			return reachError(ctx, err, ask, time.Since(began))
+			return reachError(ctx, err, ask, w.inAll)
 		}
 	}
 }
@@ -163,7 +197,7 @@ func (p *pin) draw(ctx context.Context, s *section) error {
 		return nil
 	}
 	id := s.locks.Identity()
-	p.slot.Work, p.slot.Owner = &p.section.locks, id.LockOwner()
+	p.slot.Work, p.slot.Owner, p.slot.With = &p.section.locks, id.LockOwner(), p.waits.link(id.LockOwner())
 	w := s.db.wait()
 	w.Timeout, w.Stats, w.Turn = s.db.connTimeout, &s.db.connWaits, id.User
 	var err error

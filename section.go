@@ -320,6 +320,10 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 		return nil, err
 	}
 	s.pin = s.pinFor(req.pin)
+	var began time.Time
+	if s.backend.Scope != nil {
+		began = time.Now()
+	}
 	begun := false
 	defer func() {
 		if !begun {
@@ -331,7 +335,7 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 	}
 	begun = true
 	if s.backend.Scope != nil {
-		if err := s.reach(ctx, req); err != nil {
+		if err := s.reach(ctx, req, time.Since(began)); err != nil {
 			s.unlock()
 			return nil, err
 		}

@@ -158,15 +158,21 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
+		var under *scope.Grant
 		if c.backend.Scope != nil {
-			if _, err := c.reach(ctx, adm, &r.hold.Hold, sc); err != nil {
+			if under, err = c.reach(ctx, adm, &r.hold.Hold, sc); err != nil {
 				return err
 			}
 		}
 		if s != nil {
-			return s.query(ctx, sc, &adm.Call, &r.Rows)
+			err = s.query(ctx, sc, &adm.Call, &r.Rows)
+		} else {
+			err = sc.Query(ctx, &adm.Call, &r.Rows)
 		}
-		return sc.Query(ctx, &adm.Call, &r.Rows)
+		if under != nil && err == nil {
+			err = c.checkUnderRows(ctx, under, r)
+		}
+		return err
 	})
 	c.noteSent(ctx, adm, r)
 	if r.writes || op.mode == askedExclusive {

@@ -91,6 +91,7 @@ func Open(cfg Config) (*Backend, error) {
 	}
 	if cfg.Reaches && !cfg.Servers.Engine.Gated {
 		b.Scope = scope.New(cfg.Servers.Engine.Locks, &b.lockspace.Scope, cfg.Lockspace)
+		b.Scope.Limit(cfg.Limits.MaxOpenConns)
 	}
 	b.useGate()
 	b.Attached.Open(b.Database, (*visitor)(b), b.Gate != nil)

@@ -17,6 +17,8 @@ type Table struct {
 	grants map[string][]*Grant
 	where  string // what the locks are of; "" before that is known
 
+	permits *rwlock.Table // of users, to wait at the server; set by the first who opens it so that the locks reach
+
 	opened  bool // a handle has the locks, so that it is known how far they
 	reaches bool // reach
 }
@@ -28,6 +30,9 @@ func (t *Table) Open(reaches bool) error {
 	defer t.mu.Unlock()
 	if !t.opened {
 		t.opened, t.reaches = true, reaches
+		if reaches {
+			t.permits = rwlock.NewTable()
+		}
 	}
 	if t.reaches == reaches {
 		return nil

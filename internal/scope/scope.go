@@ -27,11 +27,12 @@ type Scope struct {
 	table     *Table
 	lockspace string
 	proven    atomic.Bool // the locks exclude each other
+	permits   permits
 }
 
 // New returns that of a handle. Handles of one lock table have one Table.
 func New(engine *server.Locks, t *Table, lockspace string) *Scope {
-	return &Scope{engine: engine, table: t, lockspace: lockspace}
+	return &Scope{engine: engine, table: t, lockspace: lockspace, permits: permits{users: t.permits}}
 }
 
 // Key returns the key of a user in a lockspace, which is "" if none is named: the SHA-256 of both, so that it is the same in
@@ -92,15 +93,17 @@ func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error
 
 // Begin begins a transaction that has what is asked.
 func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
+	if a.Wait <= 0 { // an engine may wait a little to begin one
+		g, err := s.Take(ctx, sc, a)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s.beginUnder(ctx, sc, g, a, opts)
+	}
 	g := s.grant(sc, a)
 	left := s.takeLeft(sc, false)
 	if g.goesOn(left) {
-		tx, _, err := sc.BeginLocked(ctx, nil, nil, a.Wait, opts)
-		if err != nil {
-			g.Release()
-			return nil, nil, err
-		}
-		return tx, g, nil
+		return s.beginUnder(ctx, sc, g, a, opts)
 	}
 	left, err := s.clearWay(ctx, sc, a, left)
 	if err != nil {
@@ -113,6 +116,16 @@ func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.T
 	left.goneWith()
 	g.endsWithTx = ends
 	g.enter()
+	return tx, g, nil
+}
+
+// beginUnder begins a transaction under what the session has.
+func (s *Scope) beginUnder(ctx context.Context, sc *server.Conn, g *Grant, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
+	tx, _, err := sc.BeginLocked(ctx, nil, nil, a.Wait, opts)
+	if err != nil {
+		g.Release()
+		return nil, nil, err
+	}
 	return tx, g, nil
 }
 

@@ -1,0 +1,54 @@
+package backend
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/server"
+)
+
+// Aside calls f with a server connection beside those that the caller has: one of the pool if that can be had at once, else one
+// that is opened for it. So it never waits for what the caller has.
+func (b *Backend) Aside(ctx context.Context, f func(*server.Conn) error) error {
+	for {
+		stale, err := b.asideOnce(ctx, f)
+		if !stale || !errors.Is(err, driver.ErrBadConn) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// asideOnce tells whether the connection was one that may have gone stale in the pool.
+func (b *Backend) asideOnce(ctx context.Context, f func(*server.Conn) error) (stale bool, err error) {
+	var slot rwlock.Hold
+	d, err := b.Servers.Draw(ctx, &slot, rwlock.Wait{})
+	if errors.Is(err, rwlock.ErrTimeout) {
+		return false, b.besideAll(ctx, f)
+	}
+	if err != nil {
+		return false, err
+	}
+	defer slot.Release()
+	if err = f(d.Conn); errors.Is(err, driver.ErrBadConn) || d.Conn.HasFailed() {
+		d.Discard()
+	} else {
+		d.GiveBack()
+	}
+	return d.MayBeStale, err
+}
+
+func (b *Backend) besideAll(ctx context.Context, f func(*server.Conn) error) error {
+	sc, err := b.connector.Beside(ctx)
+	if err != nil {
+		return err
+	}
+	defer sc.Close()
+	if b.Scope != nil {
+		if err := b.Scope.Check(ctx, sc, b.connector.Beside); err != nil {
+			return err
+		}
+	}
+	return f(sc)
+}
