@@ -163,6 +163,9 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 			p.discard()
 		}
 		if !mayBeStale || !errors.Is(err, driver.ErrBadConn) || tries > s.db.limits.MaxIdleConns {
+			if ctx.Err() != nil { // with which a driver may give its connection up
+				err = ctx.Err()
+			}
 			return reachError(ctx, err, ask, w.inAll)
 		}
 	}
