@@ -270,6 +270,36 @@ func TestReadmeFigures(t *testing.T) {
 	}
 }
 
+// TestReadmeLogLines: the lines of the log that the page has are lines that are logged, and the fields of Statistics are all there.
+func TestReadmeLogLines(t *testing.T) {
+	page := read(t, "docs/watching.md")
+	var source strings.Builder
+	for _, f := range goFiles(t) {
+		if !strings.HasSuffix(f, "_test.go") {
+			source.WriteString(read(t, f))
+		}
+	}
+	_, lines, _ := strings.Cut(page, "## Lines in the log")
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ").FindAllStringSubmatch(lines, -1)
+	if len(rows) < 10 {
+		t.Errorf("found only %d lines of the log", len(rows))
+	}
+	for _, m := range rows {
+		if !strings.Contains(source.String(), `"dblocker: `+m[1]) {
+			t.Errorf("docs/watching.md has a line that is never logged: %s", m[1])
+		}
+	}
+	_, statistics, _ := strings.Cut(read(t, "stats.go"), "type Statistics struct {")
+	statistics, _, _ = strings.Cut(statistics, "\n}")
+	for _, m := range regexp.MustCompile(`(?m)^\t([A-Z][\w, ]*?) +[\w.]+( +//.*)?$`).FindAllStringSubmatch(statistics, -1) {
+		for _, field := range strings.Split(m[1], ", ") {
+			if !strings.Contains(page, "`"+field+"`") {
+				t.Errorf("docs/watching.md does not name the field %s of Statistics", field)
+			}
+		}
+	}
+}
+
 // TestReadmeVersions: the versions that the pages name are those that the tests are built with.
 func TestReadmeVersions(t *testing.T) {
 	modules := read(t, "go.mod") + read(t, "compat/go.mod")

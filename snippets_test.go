@@ -3,6 +3,7 @@ package dblocker_test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -132,6 +133,18 @@ var _ = func(ctx context.Context, transfer func(context.Context) error) error {
 			return err
 		}
 	}
+}
+
+var _ = func(mux *http.ServeMux, db *sql.DB) {
+	mux.HandleFunc("/debug/locks", func(w http.ResponseWriter, r *http.Request) {
+		holds, err := dblocker.Holds(db)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(holds)
+	})
 }
 
 var _ = withUser
