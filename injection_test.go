@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/fakedriver"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -41,13 +42,16 @@ var injectedEngines = []struct {
 	dialect string
 	journal string
 	shape   fakedriver.Shape
+	locks   *server.Locks // that reach beyond the process; nil if they do not
 }{
-	{"generic", "generic", "", fakedriver.Shape{}},
-	{"generic, all interfaces", "generic", "", fakedriver.Full()},
-	{"sqlite, WAL", "sqlite", "wal", fakedriver.Full()},
-	{"sqlite, delete", "sqlite", "delete", fakedriver.Shape{Conn: fakedriver.ExecerContext | fakedriver.QueryerContext}},
-	{"postgres", "postgres", "", fakedriver.Full()},
-	{"mysql", "mysql", "", fakedriver.Full()},
+	{"generic", "generic", "", fakedriver.Shape{}, nil},
+	{"generic, all interfaces", "generic", "", fakedriver.Full(), nil},
+	{"sqlite, WAL", "sqlite", "wal", fakedriver.Full(), nil},
+	{"sqlite, delete", "sqlite", "delete", fakedriver.Shape{Conn: fakedriver.ExecerContext | fakedriver.QueryerContext}, nil},
+	{"postgres", "postgres", "", fakedriver.Full(), nil},
+	{"mysql", "mysql", "", fakedriver.Full(), nil},
+	{"locks beyond the process", "generic", "", fakedriver.Full(), &fakeLocks},
+	{"locks of transactions", "postgres", "", fakedriver.Full(), &fakeLocksOfTx},
 }
 
 // An attempt is one run of a script, with a fault in one call of the driver.
@@ -332,7 +336,7 @@ func TestEveryFaultEverywhere(t *testing.T) {
 					server := fakedriver.NewServer(engine.shape)
 					server.OneTx = true
 					server.Values = map[string]string{"PRAGMA journal_mode": engine.journal, "PRAGMA query_only": "0", "PRAGMA page_count": "1"}
-					return runAttempt(t, server, engine.dialect, script.run, fault, at)
+					return runAttempt(t, server, engine.dialect, engine.locks, script.run, fault, at)
 				}
 				fine := run(nil, 0)
 				<-fine.done
@@ -404,7 +408,7 @@ func callOf(a *attempt, at int64) string {
 	return "which was not reached"
 }
 
-func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, script func(*attempt) error, fault func(*attempt) error, at int64) *attempt {
+func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, locks *server.Locks, script func(*attempt) error, fault func(*attempt) error, at int64) *attempt {
 	a := &attempt{server: server, done: make(chan struct{})}
 	server.Hook = func(int, string) error {
 		if n := a.calls.Add(1); n == at && !a.over.Load() {
@@ -414,6 +418,11 @@ func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, script 
 	}
 	c, err := NewConnector(server.Connector(), Dialect(dialect), MaxOpenConns(4), LockTimeout(20*time.Second), Logger(textLogger(io.Discard)))
 	must(t, err)
+	if locks != nil {
+		engine := *c.engine
+		engine.Locks = locks
+		c.engine, c.lockScope = &engine, DatabaseScope
+	}
 	a.c, a.db = c, sql.OpenDB(c)
 	a.work = a.db
 	a.ctx, a.cancel = context.WithCancel(asUser(1))
@@ -474,7 +483,13 @@ func soon(look func() string) (left string) {
 }
 
 // inUse returns which locks, counts and connections are in use.
-func (a *attempt) inUse() string { return locksInUse(backendIn(a.c), a.server.Open()) }
+func (a *attempt) inUse() string {
+	left := locksInUse(backendIn(a.c), a.server.Open())
+	if n := a.server.Locks(); n != 0 {
+		left += fmt.Sprintf(" locks of the server: %d", n)
+	}
+	return left
+}
 
 // tryAgain does what a next request may.
 func (a *attempt) tryAgain() (left string) {

@@ -50,6 +50,9 @@ func (c *conn) exec(query string, err error) (driver.Result, error) {
 	case strings.Contains(query, "skip"):
 		return nil, driver.ErrSkip
 	}
+	if is, err := c.lock(query); is {
+		return &result{c}, err
+	}
 	return &result{c}, c.follow(query)
 }
 
@@ -123,6 +126,7 @@ func (c *conn) Close() error {
 	if !c.closed {
 		c.closed = true
 		c.s.open--
+		c.endLocks()
 	}
 	c.s.mu.Unlock()
 	return c.call(noContext, "Close")
@@ -156,8 +160,16 @@ func check(nv *driver.NamedValue, err error) error {
 
 type tx struct{ c *conn }
 
-func (t *tx) Commit() error   { return t.c.s.call(noContext, t.c.id, "tx.Commit") }
-func (t *tx) Rollback() error { return t.c.s.call(noContext, t.c.id, "tx.Rollback") }
+func (t *tx) Commit() error   { return t.end("tx.Commit") }
+func (t *tx) Rollback() error { return t.end("tx.Rollback") }
+
+func (t *tx) end(method string) error {
+	err := t.c.s.call(noContext, t.c.id, method)
+	if err == nil {
+		t.c.endTx()
+	}
+	return err
+}
 
 type result struct{ c *conn }
 

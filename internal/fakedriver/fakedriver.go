@@ -87,6 +87,7 @@ type Server struct {
 	open   int
 	count  map[string]int // calls by method
 	calls  []string
+	locks  map[string]map[int]*sessionLock // by key and connection
 }
 
 // NewServer returns a server with the given faults.

@@ -74,16 +74,20 @@ func (s *Scope) locks(a Ask) []server.WantedLock {
 
 // Take takes what is asked for the session of a connection.
 func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error) {
-	g := s.grant(sc, a)
-	left := s.takeLeft(sc, a.InTx)
+	g, left, returned := s.grant(sc, a), (*Grant)(nil), false
+	defer func() { g.endUnless(returned, left) }()
+	left = s.takeLeft(sc, a.InTx)
 	if g.goesOn(left) {
+		returned = true
 		return g, nil
 	}
 	left, err := s.clearWay(ctx, sc, a, left)
 	if err != nil {
+		returned = true
 		return nil, err
 	}
-	if err := s.engine.Acquire(ctx, sc, g.locks, left.wanted(), a.Wait, a.InTx); err != nil {
+	err = s.engine.Acquire(ctx, sc, g.locks, left.wanted(), a.Wait, a.InTx)
+	if returned = true; err != nil {
 		return nil, failed(sc, left, err)
 	}
 	left.goneWith()
@@ -100,17 +104,20 @@ func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.T
 		}
 		return s.beginUnder(ctx, sc, g, a, opts)
 	}
-	g := s.grant(sc, a)
-	left := s.takeLeft(sc, false)
+	g, left, returned := s.grant(sc, a), (*Grant)(nil), false
+	defer func() { g.endUnless(returned, left) }()
+	left = s.takeLeft(sc, false)
 	if g.goesOn(left) {
+		returned = true
 		return s.beginUnder(ctx, sc, g, a, opts)
 	}
 	left, err := s.clearWay(ctx, sc, a, left)
 	if err != nil {
+		returned = true
 		return nil, nil, err
 	}
 	tx, ends, err := sc.BeginLocked(ctx, g.locks, left.wanted(), a.Wait, opts)
-	if err != nil {
+	if returned = true; err != nil {
 		return nil, nil, failed(sc, left, err)
 	}
 	left.goneWith()
@@ -121,12 +128,32 @@ func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.T
 
 // beginUnder begins a transaction under what the session has.
 func (s *Scope) beginUnder(ctx context.Context, sc *server.Conn, g *Grant, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
+	returned := false
+	defer func() { g.endUnless(returned, nil) }()
 	tx, _, err := sc.BeginLocked(ctx, nil, nil, a.Wait, opts)
-	if err != nil {
+	if returned = true; err != nil {
 		g.Release()
 		return nil, nil, err
 	}
 	return tx, g, nil
+}
+
+// endUnless is for a driver that has panicked, or ended the goroutine, instead of returning: some of the locks may be had. So the connection
+// is not used again, and what is known of its locks, and of what rested on it, is gone with it.
+func (g *Grant) endUnless(returned bool, left *Grant) {
+	if returned {
+		return
+	}
+	g.conn.Fail()
+	g.Forget()
+	if left == nil {
+		return
+	}
+	select {
+	case <-left.released: // by then
+	default:
+		left.leave()
+	}
 }
 
 // takeLeft takes over what rests on a connection; nil if nothing does. In a transaction of the program's it is given up first.
