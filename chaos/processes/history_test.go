@@ -104,12 +104,12 @@ type sum struct {
 	reads, writes int // that were answered
 	resolved      int // writes without an answer that have taken effect
 	dropped       int // writes without an answer that have not
-	twice         int // writes that lib/pq has made twice
+	twice         int // writes that were sent again
 	held          int // times that a lock was had
 }
 
 func (s sum) String() string {
-	return fmt.Sprintf("%d reads, %d writes, %d writes without an answer that had taken effect, %d more without one and without effect, %d made twice by lib/pq, %d locks",
+	return fmt.Sprintf("%d reads, %d writes, %d writes without an answer that had taken effect, %d more without one and without effect, %d made twice, %d locks",
 		s.reads, s.writes, s.resolved, s.dropped, s.twice, s.held)
 }
 

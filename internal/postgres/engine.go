@@ -84,13 +84,14 @@ func isPooled(ctx context.Context, sc *server.Conn) (bool, error) {
 // driver, lib/pq or pgx, by reflection: pgx is not among our dependencies. To ask pg_backend_pid() would be wrong behind pgbouncer,
 // which may run each transaction in another process.
 //
-// lib/pq answers [driver.ErrBadConn], that nothing was sent, also when the connection
-// ends in the middle of a statement. The server may go on with that, so it must not be sent again
-// before the session has ended.
+// Both answer [driver.ErrBadConn], that nothing was sent, also when the connection
+// ends in the middle of a statement; pgx does so from version 5.12 on, for one without arguments. The server may go on with that, so it
+// must not be sent again before the session has ended.
 func identify(_ context.Context, sc *server.Conn) (peer server.Peer, err error) {
 	if pgx, ok := pgxConn(sc.Inner()); ok {
 		peer.Session.ID = fmt.Sprint(pgx.PID())
 		peer.IsClosed = pgx.IsClosed
+		peer.MayHaveSent = true
 	} else if peer.Session.ID = Process(sc.Inner()); peer.Session.ID != "" {
 		peer.MayHaveSent = true
 		peer.Peek = peekIdle(sc.Inner())
