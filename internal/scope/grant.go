@@ -205,9 +205,16 @@ func (g *Grant) rests() bool {
 // GiveUp implements [server.Leftover].
 func (g *Grant) GiveUp() {
 	defer g.leave()
+	returned := false
+	defer func() {
+		if !returned { // the driver has panicked, or ended the goroutine
+			g.conn.Fail()
+		}
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
-	if err := g.scope.engine.Release(ctx, g.conn, g.locks); err != nil {
+	err := g.scope.engine.Release(ctx, g.conn, g.locks)
+	if returned = true; err != nil {
 		g.conn.FailUnlocking(err)
 	}
 }

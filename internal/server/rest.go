@@ -85,14 +85,16 @@ func (sc *Conn) expire() {
 	r.done = done
 	r.state.Store(givingUp)
 	r.mu.Unlock()
-	if panicked := sc.cfg.contain(left.GiveUp); panicked != nil {
-		sc.broken = true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.left, r.done = nil, nil
-	r.state.Store(nothing)
-	close(done)
+	given := false
+	defer func() { // also if the driver ends the goroutine
+		sc.broken = sc.broken || !given
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.left, r.done = nil, nil
+		r.state.Store(nothing)
+		close(done)
+	}()
+	given = sc.cfg.contain(left.GiveUp) == nil
 }
 
 // Hurry is for who waits for the lock, and does not have the connection.
@@ -167,10 +169,14 @@ func (sc *Conn) TakeLeft() Leftover {
 }
 
 // giveUpRest gives the lock up that rests. Whoever sends something by the connection does it first, unless that takes the
-// lock over.
+// lock over. A driver that panics, or ends the goroutine, goes no further: the lock is that of another call, which has returned.
 func (sc *Conn) giveUpRest() {
-	if left := sc.TakeLeft(); left != nil {
-		left.GiveUp()
+	left := sc.TakeLeft()
+	if left == nil {
+		return
+	}
+	if err := apart(sc.cfg.Logger, left.GiveUp); err != nil {
+		sc.broken = true
 	}
 }
 
