@@ -237,6 +237,8 @@ type handle struct {
 
 	lockWaits, connWaits rwlock.WaitStats
 	reachStats           reachStats
+	sight                reachSight
+	slowReach            slowReach
 	spills, syncWaits    atomic.Int64
 
 	rows server.HandleRows

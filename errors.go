@@ -92,6 +92,10 @@ type LockError struct {
 	Waited  time.Duration // until the wait was given up
 	Blocked time.Duration // how long what was in the way had been there
 
+	// Process is who had the lock, with lock_scope=database on a server, if that was another process and could be told in time;
+	// else nil. It is looked for when a wait has ended in vain, for a second at most.
+	Process *ProcessInfo
+
 	// Err is [ErrLockTimeout], [ErrDeadlock] or the error of the context.
 	Err error
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/bytelock"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -142,7 +143,7 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take func(scope.Ask) (*scope.Grant, error)) error {
 	var g *scope.Grant
 	w := c.reachWait()
-	err := w.take(c.db, c.backend.Scope, ask, func(ask scope.Ask) (err error) {
+	err := w.take(c.db, c.backend, ask, func(ask scope.Ask) (err error) {
 		g, err = take(ask)
 		return err
 	})
@@ -153,7 +154,7 @@ func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take
 	case errQueues:
 		return err
 	}
-	return reachError(ctx, err, ask, w.inAll)
+	return c.db.reachError(ctx, c.backend, err, ask, w.inAll)
 }
 
 // askFor returns what a hold needs of the engine, on sc; nothing if it has a place in a section instead. What it
@@ -274,7 +275,7 @@ func (c *conn) checkUnderRows(ctx context.Context, under *scope.Grant, r *rows) 
 }
 
 // reachError says in the terms of a user of dblocker why a lock of the engine could not be had.
-func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Duration) error {
+func (c *handle) reachError(ctx context.Context, b *backend.Backend, err error, ask scope.Ask, waited time.Duration) error {
 	var f *server.LockFailure
 	var w *rwlock.WaitError // for a permit
 	failed, queued := errors.As(err, &f), errors.As(err, &w)
@@ -284,15 +285,14 @@ func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Durat
 	case queued && w.Err == rwlock.ErrClosed:
 		return errClosed
 	}
-	e := &LockError{Mode: Exclusive, Waited: waited, Err: ErrLockTimeout, what: "the lock of all users among the processes on the database"}
+	e := &LockError{Mode: Exclusive, Waited: waited, Err: ErrLockTimeout, what: describeReach(ask)}
 	if ask.Shared {
 		e.Mode = Shared
 	}
 	if !ask.All {
 		e.User = ask.Users[0]
-		e.what = fmt.Sprintf("the %v lock of user %q among the processes on the database", e.Mode, e.User)
 	}
-	e.blocker = "another process, or a program that works on the database with lock_scope=database too"
+	e.blocker = "another process"
 	switch {
 	case queued && w.Err != rwlock.ErrTimeout && w.Err != rwlock.ErrDeadlock:
 		e.Err = w.Err // of the context
@@ -304,8 +304,22 @@ func reachError(ctx context.Context, err error, ask scope.Ask, waited time.Durat
 		e.Err, e.advice = ErrDeadlock, outOfLocks
 	case ask.Wait <= 0:
 		e.Waited = 0
+		return e
 	}
+	c.blameProcess(b, e, ask)
 	return e
+}
+
+// describeReach names what is waited for.
+func describeReach(ask scope.Ask) string {
+	mode := Exclusive
+	switch {
+	case ask.All:
+		return "the lock of all users among the processes on the database"
+	case ask.Shared:
+		mode = Shared
+	}
+	return fmt.Sprintf("the %v lock of user %q among the processes on the database", mode, ask.Users[0])
 }
 
 // besideOwnError is of what would wait for its own owner at the server.

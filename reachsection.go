@@ -95,7 +95,7 @@ func (s *section) reachInTurn(ctx context.Context, p *pin, ask scope.Ask, waited
 			return err
 		}
 		p.giveBack()
-		if err := w.queue(ctx, s.db, s.backend.Scope, nil, &s.locks, s.db.wait()); err != nil {
+		if err := w.queue(ctx, s.db, s.backend, nil, &s.locks, s.db.wait()); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 		sc.Claim()
 		ask.InTx = p.transaction != nil
 		var g *scope.Grant
-		err := w.take(s.db, s.backend.Scope, ask, func(ask scope.Ask) (err error) {
+		err := w.take(s.db, s.backend, ask, func(ask scope.Ask) (err error) {
 			g, err = s.backend.Scope.Take(ctx, sc, ask)
 			return err
 		})
@@ -166,7 +166,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 			if ctx.Err() != nil { // with which a driver may give its connection up
 				err = ctx.Err()
 			}
-			return reachError(ctx, err, ask, w.inAll)
+			return s.db.reachError(ctx, s.backend, err, ask, w.inAll)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -23,6 +24,7 @@ type reachWait struct {
 	spare  bool // others could have the connection while the call waits
 	hasty  bool // a reader of the process had the lock when this one had its permit, so it tried without
 
+	told  bool          // a line was logged for it
 	ask   scope.Ask     // that is to get a permit
 	inAll time.Duration // waited so far
 	there time.Duration // of that, for a permit and at the server
@@ -38,15 +40,19 @@ func (w *reachWait) end() {
 }
 
 // take calls take to ask the server, once. If it fails with errQueues, the connection is to be given back, and queue to be called.
-func (w *reachWait) take(db *handle, s *scope.Scope, a scope.Ask, take func(scope.Ask) error) error {
+func (w *reachWait) take(db *handle, b *backend.Backend, a scope.Ask, take func(scope.Ask) error) error {
 	asked := a
 	a.Wait = w.left(a.Wait)
-	tries := a.Wait > 0 && w.spare && !w.has && !s.TryPermit(&w.permit, a)
+	tries := a.Wait > 0 && w.spare && !w.has && !b.Scope.TryPermit(&w.permit, a)
 	if tries {
 		a.Wait = 0
 	}
 	defer w.giveOn() // the lock is had, or not to be had
 	began := time.Now()
+	if a.Wait > slowReachAfter {
+		db.slowReach.begin(db, b, w, asked, began)
+		defer db.slowReach.end(w)
+	}
 	err := take(a)
 	took := time.Since(began)
 	w.inAll += took
@@ -82,19 +88,23 @@ func isHeld(err error) bool {
 }
 
 // queue waits for a permit, without a connection. with is what the call has that cannot end before.
-func (w *reachWait) queue(ctx context.Context, db *handle, s *scope.Scope, with *rwlock.Hold, work any, wait rwlock.Wait) error {
+func (w *reachWait) queue(ctx context.Context, db *handle, b *backend.Backend, with *rwlock.Hold, work any, wait rwlock.Wait) error {
 	wait.Timeout, wait.Stats, wait.Slow = w.left(w.ask.Wait), nil, nil
 	began := time.Now()
-	err := s.AwaitPermit(ctx, &w.permit, w.ask, with, work, wait)
+	if wait.Timeout > slowReachAfter {
+		db.slowReach.begin(db, b, w, w.ask, began)
+		defer db.slowReach.end(w)
+	}
+	err := b.Scope.AwaitPermit(ctx, &w.permit, w.ask, with, work, wait)
 	took := time.Since(began)
 	w.inAll += took
 	w.there += took
 	if err != nil {
 		db.reachStats.count(w, true, took, err)
-		return reachError(ctx, err, w.ask, w.inAll)
+		return db.reachError(ctx, b, err, w.ask, w.inAll)
 	}
 	w.has = true
-	if w.ask.Shared && !w.hasty && s.HasShared(w.ask) { // then a try will do, for those behind too
+	if w.ask.Shared && !w.hasty && b.Scope.HasShared(w.ask) { // then a try will do, for those behind too
 		w.hasty = true
 		w.giveOn()
 	}
@@ -112,7 +122,7 @@ func (c *conn) onServerInTurn(ctx context.Context, op *operation, u usage, call 
 			return err
 		}
 		c.giveBack()
-		if err := w.queue(ctx, c.db, c.backend.Scope, c.heldBy(w.ask.Owner), &c.resident, c.wait()); err != nil {
+		if err := w.queue(ctx, c.db, c.backend, c.heldBy(w.ask.Owner), &c.resident, c.wait()); err != nil {
 			return c.explainClosed(err)
 		}
 	}

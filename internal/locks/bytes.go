@@ -2,6 +2,8 @@ package locks
 
 import (
 	"context"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/bytelock"
@@ -31,6 +33,12 @@ func (t *Table) ReachesByBytes() bool { return t.bytes.Load() != nil }
 
 // Key returns the key of a user's byte.
 func (t *Table) Key(user string) bytelock.Key { return t.bytes.Load().key(user) }
+
+// Among returns the other processes that have a user's lock, as far as that can be told.
+func (t *Table) Among(user string) []bytelock.Holder {
+	r := t.bytes.Load()
+	return slices.DeleteFunc(r.file.Holders(r.key(user)), func(h bytelock.Holder) bool { return h.PID == os.Getpid() || h.PID == 0 })
+}
 
 // byteMode is a mode as package bytelock has it.
 func byteMode(m rwlock.Mode) bytelock.Mode {

@@ -30,6 +30,7 @@ var locks = &server.Locks{
 	Acquire: acquire,
 	Release: release,
 	Has:     has,
+	Holders: holders,
 	Session: func(sc *server.Conn) string { return stateOf(sc).session },
 	Where:   where,
 	Watch:   watch,

@@ -36,6 +36,7 @@ var locks = &server.Locks{
 	Release: release,
 	Begin:   begin,
 	Has:     has,
+	Holders: holders,
 	Session: sessionOf,
 	Where:   where,
 	Watch:   watch,

@@ -42,6 +42,9 @@ type Locks struct {
 	// Has tells whether the session holds the locks, asked through another connection.
 	Has func(ctx context.Context, sc *Conn, session string, locks []WantedLock) (bool, error)
 
+	// Holders returns who has the locks, asked through another connection. Who has a lock may be there more than once.
+	Holders func(ctx context.Context, sc *Conn, locks []WantedLock) ([]LockHolder, error)
+
 	// Session names the session of a connection, for Has.
 	Session func(sc *Conn) string
 
