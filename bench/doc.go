@@ -102,7 +102,8 @@
 //
 // # Suite scope
 //
-// How far locks reach, on PostgreSQL and MariaDB, next to the server and 2.4 ms away from it, by a proxy of our own: a point
+// How far locks reach, on PostgreSQL and MariaDB, next to the server and 2.4 ms away from it, by a proxy of our own, and on a SQLite file on
+// tmpfs: a point
 // query (query), an update of one row (exec), both in a transaction (tx), and both in a section of the user (section), by one
 // goroutine and by 16, each a user of its own.
 //

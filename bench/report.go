@@ -82,7 +82,10 @@ func scopeSummary(title string, all []*comparison) *table {
 			if e == c.baseline {
 				figure = duration(medianOf(e.samples, perOp))
 			}
-			cells = append(cells, fmt.Sprintf("%s, %d", figure, e.conns))
+			if e.conns > 0 {
+				figure = fmt.Sprintf("%s, %d", figure, e.conns)
+			}
+			cells = append(cells, figure)
 		}
 		t.add(cells...)
 	}

@@ -129,7 +129,7 @@ func scopeSuite(ctx context.Context, d *databases, e *engine, sel selection) ([]
 		if w.name != baselineReach && !sel.contender.MatchString(w.name) {
 			continue
 		}
-		dsn, err := d.create(ctx, e, "")
+		dsn, err := d.create(ctx, e, memory().dir)
 		if err != nil {
 			return nil, err
 		}
@@ -199,8 +199,19 @@ func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) 
 	return t, nil
 }
 
-// connections is how many the server has to the database.
+// titleAt is the title of the engine that far away.
+func (e *engine) titleAt(d distance) string {
+	if e.server == nil {
+		return e.title + ", one process"
+	}
+	return fmt.Sprintf("%s, %v away", e.title, d)
+}
+
+// connections is how many the server has to the database; 0 where there is none.
 func (e *engine) connections(ctx context.Context, db *sql.DB) (n int, err error) {
+	if e.server == nil {
+		return 0, nil
+	}
 	query := "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 	if e.server == testdb.MariaDB {
 		query = "SELECT count(*) FROM information_schema.processlist WHERE db = database()"

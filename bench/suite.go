@@ -165,13 +165,13 @@ func loadGroups(ctx context.Context, d *databases, o options, progress io.Writer
 	return groups, nil
 }
 
-// scopeGroups are the selected engines that have servers, at each distance.
+// scopeGroups are the selected engines, those that have servers at each distance.
 func scopeGroups(ctx context.Context, d *databases, o options, progress io.Writer) ([]group, error) {
 	var groups []group
 	for _, dist := range distances {
 		far := dist.from(d)
 		for _, e := range engines {
-			if e.server == nil || !o.selected.engine.MatchString(e.name) {
+			if e.server == nil && dist != 0 || !o.selected.engine.MatchString(e.name) {
 				continue
 			}
 			all, err := scopeSuite(ctx, far, e, o.selected)
@@ -181,7 +181,7 @@ func scopeGroups(ctx context.Context, d *databases, o options, progress io.Write
 			case err != nil:
 				return nil, fmt.Errorf("%s, %v: %w", e.name, dist, err)
 			case len(all) > 0:
-				groups = append(groups, group{fmt.Sprintf("%s-%s", e.name, dist), fmt.Sprintf("%s, %v away", e.title, dist), all})
+				groups = append(groups, group{fmt.Sprintf("%s-%s", e.name, dist), e.titleAt(dist), all})
 			}
 		}
 	}

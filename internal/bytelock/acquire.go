@@ -80,7 +80,8 @@ func (f *File) acquireUntil(ctx context.Context, timeout <-chan time.Time, stopp
 
 // enter returns the lock, or the waiter whom it will be given to; neither if nobody is to wait.
 func (f *File) enter(k Key, m Mode, inside, wait bool) (*Lock, *waiter, error) {
-	if err := f.check(time.Now()); err != nil {
+	now := time.Now()
+	if err := f.check(now); err != nil {
 		return nil, nil, err
 	}
 	s := f.shardOf(k)
@@ -90,7 +91,7 @@ func (f *File) enter(k Key, m Mode, inside, wait bool) (*Lock, *waiter, error) {
 		return nil, nil, ErrClosed
 	}
 	l := s.obtain(f, k)
-	if l.enter(m, inside) {
+	if l.enter(m, inside, now) {
 		return &Lock{line: l, mode: m}, nil, nil
 	}
 	if !wait {

@@ -100,7 +100,7 @@ func (f *File) tryAllBut(gaps []span) (*Lock, error) {
 		}
 	}
 	l := s.obtain(f, everything)
-	l.begin(Exclusive, by)
+	l.begin(Exclusive, by, time.Now())
 	l.use(Exclusive)
 	return &Lock{line: l, mode: Exclusive}, nil
 }

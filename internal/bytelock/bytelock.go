@@ -36,6 +36,7 @@ package bytelock
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,18 @@ type shard struct {
 	lines  map[Key]*line
 	spare  *line // one that is in no map
 	closed bool
+
+	looked time.Time // when somebody has looked at doors, to take a byte
+}
+
+// looks tells whether who takes a byte is to look at the doors: not as long as a run may last after the last who did; but some do, at random.
+// Else those could be out of luck who wait for one of several bytes.
+func (s *shard) looks(now time.Time) bool {
+	if since := now.Sub(s.looked); since >= 0 && since < maxTime && rand.Uint32N(maxRun) > 0 {
+		return false
+	}
+	s.looked = now
+	return true
 }
 
 // Path returns where the lock file is.

@@ -92,7 +92,7 @@ func (f *fetch) end(got bool, err error) {
 		l.fail(err)
 	case got:
 		l.file.fetched.Add(1)
-		l.begin(f.mode, f.from)
+		l.begin(f.mode, f.from, time.Now())
 	}
 	l.serve() // also with nothing: somebody may have come since it was not wanted
 }

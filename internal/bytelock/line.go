@@ -56,12 +56,12 @@ const (
 )
 
 // enter takes the lock if that needs no wait and nobody waits already.
-func (l *line) enter(m Mode, inside bool) bool {
+func (l *line) enter(m Mode, inside bool, now time.Time) bool {
 	switch {
 	case l.queue.first != nil || l.state != resting:
 		return false
 	case l.users == 0:
-		return l.take(m, inside)
+		return l.take(m, inside, now)
 	case l.have == Shared && m == Shared && l.follow(inside):
 		l.use(m)
 		return true
@@ -70,22 +70,25 @@ func (l *line) enter(m Mode, inside bool) bool {
 }
 
 // take takes the byte for the first user if it is free, and nobody waits for it.
-func (l *line) take(m Mode, inside bool) bool {
-	if l.awaited(inside) {
+//
+// A process that has just given the byte back may go on with its run: it need not look at the doors each time.
+func (l *line) take(m Mode, inside bool, now time.Time) bool {
+	if l.shard.looks(now) && l.awaited(inside) {
+		l.shard.looked = time.Time{} // the next one looks too
 		return false
 	}
 	if ok, err := l.by.tries.try(m, l.lock); !ok || err != nil {
 		return false
 	}
-	l.begin(m, l.by.tries)
+	l.begin(m, l.by.tries, now)
 	l.use(m)
 	return true
 }
 
 // begin begins the first run with a byte.
-func (l *line) begin(m Mode, from descriptor) {
+func (l *line) begin(m Mode, from descriptor, now time.Time) {
 	l.have, l.from = m, from
-	l.run, l.over, l.ends = 0, false, time.Now().Add(maxTime)
+	l.run, l.over, l.ends = 0, false, now.Add(maxTime)
 }
 
 // use adds a user.
