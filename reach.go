@@ -44,11 +44,17 @@ const (
 
 	// DatabaseScope has them keep apart what is done in all processes that have opened the database so, by locks of the database's
 	// own engine, on the connection that does the work: a write cannot come after its lock is gone. All
-	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for MySQL and MariaDB, with go-sql-driver, and for PostgreSQL, with lib/pq or
-	// pgx, without a pooler between.
+	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for MySQL and MariaDB, with go-sql-driver, for PostgreSQL, with lib/pq or
+	// pgx, without a pooler between, and for SQLite.
 	//
 	// A section runs on one connection, on which its calls take turns, as with [Pin]. If that is lost, the section ends with
 	// [ErrLockLost].
+	//
+	// On SQLite it is for the processes of one host, on Linux and macOS, and for a file on a local disk. The locks are bytes of a file beside the database,
+	// whose name has "-locks" at its end. It is made when it is needed, and is never to be deleted while a process
+	// runs; whoever uses the database needs the right to write to it. The locks belong to the process, and not to a connection: its end gives
+	// them up, also by SIGKILL, and nothing else loses them. Processes that wait for each other in a circle are
+	// not found: that ends with lock_timeout. A database in memory has no other processes, so there it is as [ProcessScope].
 	DatabaseScope LockScopePolicy = "database"
 )
 

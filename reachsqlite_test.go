@@ -39,6 +39,7 @@ func newFileScene(t *testing.T, options, params string) *fileScene {
 	s.actor = actor{db: db, held: make(map[string]func() error)}
 	s.exec("CREATE TABLE counters (name TEXT PRIMARY KEY, n INT)")
 	s.exec("INSERT INTO counters VALUES ('a', 0), ('b', 0), ('y', 0), ('z', 0)")
+	s.exec("INSERT INTO counters WITH RECURSIVE g(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM g LIMIT 32) SELECT 'u' || v, 0 FROM g")
 	s.exec("CREATE TABLE generate (value)")
 	s.exec("INSERT INTO generate WITH RECURSIVE g(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM g LIMIT 100) SELECT v FROM g")
 	return s
@@ -264,6 +265,48 @@ func TestReachFileLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestReachFileClose: who waits for another process is told when the handle is closed.
+func TestReachFileClose(t *testing.T) {
+	s := newFileScene(t, "", "")
+	p := newPeer(t, s.dsn(""))
+	p.do("section", "it", "a")
+	p.do("tx", "writer", "z")
+	ends := make(chan error, 3)
+	for _, verb := range []string{"section", "write"} {
+		go func() { ends <- s.do(verb, "a") }()
+	}
+	go func() { ends <- s.do("write", "b") }() // at the gate
+	time.Sleep(filePatience)                   // they wait, mostly
+	must(t, s.db.Close())
+	for range cap(ends) {
+		if err := <-ends; err == nil || err.Error() != errClosed.Error() {
+			t.Errorf("got %v, want %v", err, errClosed)
+		}
+	}
+}
+
+// TestReachFileBegin: to begin a transaction waits for the user's lock in other processes, and not for who writes there.
+func TestReachFileBegin(t *testing.T) {
+	s := newFileScene(t, "&lock_timeout=2m", "")
+	p := newPeer(t, s.dsn(""))
+	p.do("tx", "it", "z")
+	writes := make(chan error, 1)
+	go func() { writes <- s.do("write", "b") }() // at the gate, so that it is busy
+	c, _, err := connectorOf(context.Background(), s.db)
+	must(t, err)
+	s.soon("somebody is at the gate", func() bool { return c.backend.Gate.IsBusy() })
+	ctx, cancel := context.WithTimeout(WithUser(context.Background(), "a"), time.Minute)
+	defer cancel()
+	tx, err := s.db.BeginTx(ctx, nil)
+	must(t, err)
+	p.keptOut("try", "a")
+	p.do("end", "it")
+	must(t, <-writes)
+	_, err = tx.Exec("UPDATE counters SET n = n + 1 WHERE name = 'a'")
+	must(t, err)
+	must(t, tx.Commit())
+}
+
 // TestReachFileDeadlock: two processes that wait for each other get out by lock_timeout, and are told how.
 func TestReachFileDeadlock(t *testing.T) {
 	s := newFileScene(t, "&lock_timeout=300ms", "")
@@ -473,13 +516,13 @@ func TestReachFileCombining(t *testing.T) {
 	}
 	select {
 	case err := <-kept:
-		t.Errorf("a write has passed the lock of another process (%v)", err)
+		t.Fatalf("a write has passed the lock of another process (%v)", err)
 	default:
 	}
 	c, _, err := connectorOf(ctx, s.db)
 	must(t, err)
 	if c.backend.Combining.Calls.Load() == 0 {
-		t.Log("nothing was combined")
+		t.Error("nothing was combined")
 	}
 	p.do("end", "it")
 	for range cap(kept) {

@@ -107,6 +107,9 @@
 // query (query), an update of one row (exec), both in a transaction (tx), and both in a section of the user (section), by one
 // goroutine and by 16, each a user of its own.
 //
+// On SQLite an update is also measured beside another process that updates as well, with 32 writers in each (pair): its table has
+// the latencies. Writes that fail in the other process end the run.
+//
 //	bare      the driver alone, without any lock
 //	process   dblocker, lock_scope=process: the baseline
 //	database  dblocker, lock_scope=database
@@ -118,5 +121,5 @@
 // runner.go (rounds, slices), busy.go (busy processes), measure.go (goroutines, time, latencies), stats.go; for
 // the suite calls engines.go, wrappers.go (contenders), calls.go (workloads); for the
 // suite load stores.go and zombiezen.go (contenders), loads.go (workloads); for the suite scope scopesuite.go (contenders and
-// workloads) and proxy.go; report.go, table.go, svg.go.
+// workloads), pair.go (the other process) and proxy.go; report.go, table.go, svg.go.
 package main

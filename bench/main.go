@@ -15,6 +15,7 @@ import (
 
 func main() {
 	spinIfTold()
+	pairIfTold()
 	o := parseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once

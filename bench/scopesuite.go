@@ -143,6 +143,20 @@ func scopeSuite(ctx context.Context, d *databases, e *engine, sel selection) ([]
 			}
 		}
 	}
+	if e.server == nil && sel.workload.MatchString(pairWorkload) {
+		c := compareReaches(pairWorkload, guarded{run: (*counter).raise, updates: true}, pairWriters, contenders)
+		for i, entry := range c.entries {
+			alone := entry.open
+			entry.open = func(ctx context.Context, p plan) (*trial, error) {
+				t, err := alone(ctx, p)
+				if err != nil {
+					return nil, err
+				}
+				return contenders[i].besidePair(t)
+			}
+		}
+		all = append(all, c)
+	}
 	return all, nil
 }
 
@@ -202,7 +216,7 @@ func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) 
 // titleAt is the title of the engine that far away.
 func (e *engine) titleAt(d distance) string {
 	if e.server == nil {
-		return e.title + ", one process"
+		return e.title
 	}
 	return fmt.Sprintf("%s, %v away", e.title, d)
 }

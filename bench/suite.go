@@ -196,7 +196,21 @@ func callReport(g group, brief bool) []*table {
 	return tables
 }
 
-func scopeReport(g group, _ bool) []*table { return []*table{scopeSummary(g.title, g.all)} }
+func scopeReport(g group, _ bool) (tables []*table) {
+	var rest []*comparison
+	for _, c := range g.all {
+		if c.workload == pairWorkload {
+			title := fmt.Sprintf("%s: %d writers in each of two processes", g.title, pairWriters)
+			tables = append(tables, loadDetails(title, c))
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	if len(rest) > 0 {
+		tables = append([]*table{scopeSummary(g.title, rest)}, tables...)
+	}
+	return tables
+}
 
 func loadReport(g group, _ bool) []*table {
 	tables := []*table{loadSummary(g.title, g.all)}

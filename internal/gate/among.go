@@ -124,8 +124,16 @@ func (g *Gate) awaitReach(ctx context.Context, f *bytelock.File, m bytelock.Mode
 		}
 	}
 	within.Timeout = w.Timeout - time.Since(began)
+	impatient := w.Patience > 0 && w.Patience < within.Timeout
+	if impatient {
+		within.Timeout = w.Patience
+	}
 	l, err := f.AcquireWithin(ctx, bytelock.Gate, m, within)
-	return l, g.reachError(m, err)
+	err = g.reachError(m, err)
+	if e, ok := err.(*ReachError); ok && impatient && e.Err == rwlock.ErrTimeout {
+		e.Err = rwlock.ErrDeadlock // as of a gate of this process that one keeps
+	}
+	return l, err
 }
 
 func (g *Gate) reachError(m bytelock.Mode, err error) error {
