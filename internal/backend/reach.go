@@ -19,15 +19,15 @@ import (
 // to the process, in memory or temporary, has no other processes.
 func (b *Backend) openReach() error {
 	cfg := &b.cfg
+	if !cfg.Servers.Engine.Gated {
+		return b.lockspace.Scope.Open(cfg.Reaches)
+	}
 	b.reaches = cfg.Reaches && b.sqlite.IsOfAFile()
-	if err := b.lockspace.Scope.Open(cfg.Reaches); err != nil {
+	if err := b.lockspace.Scope.Open(b.reaches); err != nil {
 		return err
 	}
-	if !cfg.Servers.Engine.Gated {
-		return nil
-	}
 	if b.lockspace != b.Database { // whose gate is the same for all lockspaces
-		if err := b.Database.Scope.Open(cfg.Reaches); err != nil {
+		if err := b.Database.Scope.Open(b.reaches); err != nil {
 			return err
 		}
 	}
