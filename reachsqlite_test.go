@@ -307,6 +307,30 @@ func TestReachFileBegin(t *testing.T) {
 	must(t, tx.Commit())
 }
 
+// TestReachFileRowsMakeWay: rows that the program merely has open do not keep another process waiting for long, and are all there.
+func TestReachFileRowsMakeWay(t *testing.T) {
+	for journal, params := range journals {
+		t.Run(journal, func(t *testing.T) {
+			s := newFileScene(t, "", params)
+			p := newPeer(t, s.dsn(params))
+			for _, ctx := range []context.Context{WithUser(context.Background(), "a"), context.WithValue(context.Background(), UserKey, "a")} {
+				rows, err := s.db.QueryContext(ctx, "SELECT value FROM generate")
+				must(t, err)
+				defer rows.Close()
+				rows.Next()
+				p.do("within", "20s", "write", "a")
+				n := 1
+				for rows.Next() {
+					n++
+				}
+				if err := rows.Err(); err != nil || n != 100 {
+					t.Errorf("got %d rows (%v), want 100", n, err)
+				}
+			}
+		})
+	}
+}
+
 // TestReachFileDeadlock: two processes that wait for each other get out by lock_timeout, and are told how.
 func TestReachFileDeadlock(t *testing.T) {
 	s := newFileScene(t, "&lock_timeout=300ms", "")

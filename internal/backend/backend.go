@@ -69,6 +69,7 @@ type Backend struct {
 
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	reaches       bool        // the locks of a SQLite file reach beyond the process
+	stopListening func()      // to who waits for these; nil if they do not
 	opensAttached bool        // connections may have files attached from the start
 }
 
@@ -216,6 +217,9 @@ func (b *Backend) Release() {
 func (b *Backend) Close() error {
 	defer b.Release()
 	b.leaveGate()
+	if b.stopListening != nil {
+		b.stopListening()
+	}
 	b.WALReader.Close(true)
 	b.sqlite.Stop()
 	defer b.Attached.Close()

@@ -44,8 +44,18 @@ func (b *Backend) openReach() error {
 		return fmt.Errorf("dblocker: lock_scope=database on %s: %w", path, err)
 	}
 	b.Users.ReachBy(file, cfg.Lockspace)
+	b.stopListening = file.Listen(b.awaitedAmong)
 	b.Combining.Users = b.Users
 	return nil
+}
+
+// awaitedAmong is told that another process waits for a lock that this one shares, and has had for long.
+func (b *Backend) awaitedAmong(k bytelock.Key) {
+	if k == bytelock.Gate {
+		b.Gate.AskToYield()
+	} else {
+		b.Users.AskToYield(k)
+	}
 }
 
 // Reaches tells whether the locks, and the gates, of a SQLite file reach beyond the process.

@@ -101,6 +101,10 @@ type File struct {
 	failed  atomic.Pointer[error]
 
 	waits, fetched atomic.Int64 // see Stats
+
+	looking   atomic.Bool // it looks once in a while at what is awaited
+	listening sync.Mutex  // guards listeners
+	listeners []*listener
 }
 
 // Stats counts what was not to be had at once.

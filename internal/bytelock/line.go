@@ -30,6 +30,7 @@ type line struct {
 
 	have    Mode
 	from    descriptor // which has it
+	since   time.Time  // when it got it
 	users   int
 	writers int // of them that are exclusive
 	queue   queue
@@ -87,7 +88,8 @@ func (l *line) take(m Mode, inside bool, now time.Time) bool {
 
 // begin begins the first run with a byte.
 func (l *line) begin(m Mode, from descriptor, now time.Time) {
-	l.have, l.from = m, from
+	l.have, l.from, l.since = m, from, now
+	l.file.lookLater()
 	l.run, l.over, l.ends = 0, false, now.Add(maxTime)
 }
 

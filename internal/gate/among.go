@@ -24,6 +24,15 @@ type openFile func() (*bytelock.File, error)
 // ReachBy says which file is to be opened when somebody passes the gate who is to keep out other processes.
 func (g *Gate) ReachBy(open func() (*bytelock.File, error)) { g.file = open }
 
+// AskToYield asks those to make way who have the gate, as far as they can: another process waits for it.
+func (g *Gate) AskToYield() {
+	for _, i := range g.lock.Snapshot() {
+		if y, ok := i.Work.(rwlock.Yielder); ok && !i.Waiting {
+			go y.Yield()
+		}
+	}
+}
+
 // A ReachError says that the gate was not to be had among processes. Err is rwlock.ErrTimeout, rwlock.ErrClosed or the
 // context's error.
 type ReachError struct {

@@ -40,6 +40,21 @@ func (t *Table) Among(user string) []bytelock.Holder {
 	return slices.DeleteFunc(r.file.Holders(r.key(user)), func(h bytelock.Holder) bool { return h.PID == os.Getpid() || h.PID == 0 })
 }
 
+// AskToYield asks those to make way who have the lock of the user of that key, as far as they can: another process waits for it.
+func (t *Table) AskToYield(k bytelock.Key) {
+	for _, i := range t.users.Snapshot() {
+		if !i.Waiting && t.Key(i.Key) == k {
+			askToYield(i.Work)
+		}
+	}
+}
+
+func askToYield(work any) {
+	if y, ok := work.(rwlock.Yielder); ok {
+		go y.Yield()
+	}
+}
+
 // byteMode is a mode as package bytelock has it.
 func byteMode(m rwlock.Mode) bytelock.Mode {
 	if m == rwlock.Shared {
