@@ -12,8 +12,8 @@ import (
 // A listener is told of them. It may call the File.
 type listener struct{ awaited func(Key) }
 
-// lookEvery is how often it looks. Only tests change it.
-var lookEvery = time.Second
+// lookEvery is how often it looks.
+const lookEvery = time.Second
 
 // Listen has f be told of each key that somebody waits for, and that the File has shared and has had for long. It is told again and again.
 func (f *File) Listen(awaited func(Key)) (stop func()) {

@@ -143,3 +143,35 @@ func TestCreate(t *testing.T) {
 		t.Error("a file was made where no directory is")
 	}
 }
+
+// TestListen: who has a shared lock for long is told that somebody waits for it, be it in another process.
+func TestListen(t *testing.T) {
+	database := newDatabase(t)
+	f, g := open(t, database), open(t, database)
+	told := make(chan Key, 1000)
+	stop := f.Listen(func(k Key) {
+		select {
+		case told <- k:
+		default:
+		}
+	})
+	h, other := lock(t, f, "ann", Shared), lock(t, f, "bob", Shared)
+	waits := later(within(t), g, KeyOf("", "ann"), Exclusive)
+	select {
+	case k := <-told:
+		if k != KeyOf("", "ann") {
+			t.Errorf("told of %v, for which nobody waits", k)
+		}
+	case <-time.After(long):
+		t.Fatal("not told")
+	}
+	h.Release()
+	receive(t, waits).Release()
+	other.Release()
+	stop()
+	if len(f.theListeners()) != 0 {
+		t.Error("there are listeners left")
+	}
+	eventually(t, "nobody looks any more", func() bool { return !f.looking.Load() })
+	idle(t, f, g)
+}
