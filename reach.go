@@ -140,8 +140,27 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 	}
 	sc.Claim() // rows of its own may have made way
 	ask.InTx = c.transactionOnServer() != nil
+	if c.pinned == nil && single(ask) {
+		if fold, g := c.backend.Scope.Fold(sc, ask); g != nil {
+			h.Reach = g
+			return nil, nil
+		} else if fold != nil {
+			c.owe(fold, h, ask)
+			return nil, nil
+		}
+	}
 	return nil, c.askServer(ctx, h, ask, func(ask scope.Ask) (g *scope.Grant, err error) {
 		return c.backend.Scope.Take(ctx, sc, ask)
+	})
+}
+
+// owe has the statement ask for its lock itself, if the driver can do that; else the lock is asked for before.
+func (c *conn) owe(fold *scope.Fold, h *locks.Hold, ask scope.Ask) {
+	began := time.Now()
+	fold.Owe(func(g *scope.Grant) { h.Reach = g }, func(ctx context.Context) error {
+		return c.askServer(ctx, h, ask, func(ask scope.Ask) (*scope.Grant, error) { return fold.Take(ctx, ask.Wait) })
+	}, func(ctx context.Context, err error) error {
+		return c.db.reachError(ctx, c.backend, err, ask, time.Since(began))
 	})
 }
 
@@ -197,7 +216,7 @@ func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (und
 	if len(kin) == 0 {
 		return nil, nil
 	}
-	single := ask.Kind == rwlock.Leaf || ask.Kind == rwlock.Rows
+	single := single(ask)
 	if under = covering(kin, ask.Shared); single && under != nil {
 		return under, nil
 	}
@@ -213,6 +232,9 @@ func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (und
 	}
 	return nil, nil
 }
+
+// single tells whether the ask is that of a statement by itself.
+func single(ask scope.Ask) bool { return ask.Kind == rwlock.Leaf || ask.Kind == rwlock.Rows }
 
 // covering returns one of the grants that is enough for what is asked; nil if there is none.
 func covering(kin []*scope.Grant, shared bool) *scope.Grant {

@@ -63,6 +63,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		}
 		var under *scope.Grant
 		if c.backend.Scope != nil {
+			defer sc.Settled()
 			if under, err = c.reach(ctx, adm, &c.leaf, sc); err != nil {
 				return err
 			}
@@ -160,6 +161,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		}
 		var under *scope.Grant
 		if c.backend.Scope != nil {
+			defer sc.Settled()
 			if under, err = c.reach(ctx, adm, &r.hold.Hold, sc); err != nil {
 				return err
 			}

@@ -28,6 +28,7 @@ type Scope struct {
 	lockspace string
 	proven    atomic.Bool // the locks exclude each other
 	permits   permits
+	contended contended
 }
 
 // New returns that of a handle. Handles of one lock table have one Table.
@@ -188,7 +189,7 @@ func (s *Scope) grant(sc *server.Conn, a Ask) *Grant {
 // before that would be in vain. Whoever waits has nothing left that others may wait for: it returns what is left on the connection of
 // the caller.
 func (s *Scope) clearWay(ctx context.Context, sc *server.Conn, a Ask, left *Grant) (*Grant, error) {
-	inTheWay := s.table.those(a, func(g *Grant) bool { return g.released != nil && g.conn != sc && !(a.Shared && g.ask.Shared) })
+	inTheWay := s.inTheWay(sc, a)
 	if len(inTheWay) == 0 {
 		return left, nil
 	}
@@ -207,6 +208,10 @@ func (s *Scope) clearWay(ctx context.Context, sc *server.Conn, a Ask, left *Gran
 		}
 	}
 	return nil, nil
+}
+
+func (s *Scope) inTheWay(sc *server.Conn, a Ask) []*Grant {
+	return s.table.those(a, func(g *Grant) bool { return g.released != nil && g.conn != sc && !(a.Shared && g.ask.Shared) })
 }
 
 // IsLeft tells whether a lock of a user rests on a connection, which the next call of the user can go on under.

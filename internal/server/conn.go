@@ -109,6 +109,7 @@ type Conn struct {
 	// rest has a lock that nobody relies on any more, beside those. Pinned: it is to have none, since the connection is a section's.
 	rest   rest
 	Pinned bool
+	owed   *Owed // that the statement has to have which comes next; nil if nothing
 
 	// LockState is what the engine keeps for these. TxLevel is the level of isolation that the last transaction was begun with, by
 	// BeginTx; TxSent that statements have been sent since. They are kept only if locks reach beyond the process.
@@ -125,8 +126,10 @@ type Conn struct {
 
 // Ping implements [driver.Pinger].
 func (sc *Conn) Ping(ctx context.Context) error {
-	if sc.hasRest() {
-		sc.giveUpRest()
+	if sc.isDue() {
+		if err := sc.doDue(ctx); err != nil {
+			return err
+		}
 	}
 	if p, ok := sc.ci.(driver.Pinger); ok {
 		return p.Ping(ctx)
@@ -150,8 +153,10 @@ func (sc *Conn) ExecContext(ctx context.Context, query string, args []driver.Nam
 }
 
 func (sc *Conn) execDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if sc.hasRest() {
-		sc.giveUpRest()
+	if sc.isDue() {
+		if err := sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	execerCtx, ok := sc.ci.(driver.ExecerContext)
 	if !ok {
@@ -193,8 +198,10 @@ func (sc *Conn) QueryContext(ctx context.Context, query string, args []driver.Na
 }
 
 func (sc *Conn) queryDirect(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if sc.hasRest() {
-		sc.giveUpRest()
+	if sc.isDue() {
+		if err := sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	queryerCtx, ok := sc.ci.(driver.QueryerContext)
 	if !ok {
@@ -254,8 +261,10 @@ func (sc *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, 
 }
 
 func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
-	if sc.hasRest() {
-		sc.giveUpRest()
+	if sc.isDue() {
+		if err := sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if p, ok := sc.ci.(driver.ConnPrepareContext); ok {
 		si, err := p.PrepareContext(ctx, query)

@@ -48,6 +48,15 @@ func (sc *Conn) LeavesRows(s *Call) bool {
 
 // Exec executes a statement that is sent as text, by a kept statement if it can.
 func (sc *Conn) Exec(ctx context.Context, s *Call) (driver.Result, error) {
+	if sc.owed != nil {
+		var res driver.Result
+		if done, err := sc.fold(ctx, s, func(l *Locks, o *Owed) (f Folded, err error) {
+			res, f, err = l.Exec(ctx, sc, o.Locks, o.Left, s)
+			return f, err
+		}); done {
+			return res, err
+		}
+	}
 	for tries := 0; ; tries++ {
 		res, err := sc.execOnce(ctx, s)
 		if err == nil || !sc.TriesAgain(&err, s, tries) {
@@ -74,6 +83,18 @@ func (sc *Conn) execOnce(ctx context.Context, s *Call) (driver.Result, error) {
 // Query is Exec for a query, whose rows r are going to be: they have the kept statement, if it
 // is by one, until they are closed.
 func (sc *Conn) Query(ctx context.Context, s *Call, r *Rows) (err error) {
+	if sc.owed != nil {
+		done, err := sc.fold(ctx, s, func(l *Locks, o *Owed) (f Folded, err error) {
+			r.Inner, f, err = l.Query(ctx, sc, o.Locks, o.Left, s)
+			return f, err
+		})
+		if done && err == nil {
+			sc.add(r)
+		}
+		if done {
+			return err
+		}
+	}
 	for tries := 0; ; tries++ {
 		r.Inner, r.kept, err = sc.queryOnce(ctx, s)
 		if err == nil {

@@ -39,6 +39,13 @@ type Locks struct {
 	// it only begins one.
 	Begin func(ctx context.Context, sc *Conn, locks, left []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error)
 
+	// Folds tells whether Exec and Query may do something on a connection.
+	Folds func(sc *Conn) bool
+
+	// Exec and Query run a statement under locks for which they ask in the same message. left is as for Acquire.
+	Exec  func(ctx context.Context, sc *Conn, locks, left []WantedLock, s *Call) (driver.Result, Folded, error)
+	Query func(ctx context.Context, sc *Conn, locks, left []WantedLock, s *Call) (driver.Rows, Folded, error)
+
 	// Has tells whether the session holds the locks, asked through another connection.
 	Has func(ctx context.Context, sc *Conn, session string, locks []WantedLock) (bool, error)
 

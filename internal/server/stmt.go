@@ -23,8 +23,10 @@ type Stmt struct {
 
 // ExecContext implements [driver.StmtExecContext].
 func (ss *Stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if ss.sc.hasRest() {
-		ss.sc.giveUpRest()
+	if ss.sc.isDue() {
+		if err := ss.sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {
@@ -42,8 +44,10 @@ func (ss *Stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driv
 
 // QueryContext implements [driver.StmtQueryContext].
 func (ss *Stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if ss.sc.hasRest() {
-		ss.sc.giveUpRest()
+	if ss.sc.isDue() {
+		if err := ss.sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	args, err := ss.sc.convert(ss.si, args)
 	if err != nil {

@@ -28,8 +28,10 @@ func (sc *Conn) BeginLate(ctx, of context.Context, opts driver.TxOptions) (drive
 }
 
 func (sc *Conn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if sc.hasRest() {
-		sc.giveUpRest()
+	if sc.isDue() {
+		if err := sc.doDue(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if begin := sc.cfg.Engine.Begin; begin != nil {
 		return begin(ctx, sc, opts)
