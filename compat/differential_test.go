@@ -4,6 +4,7 @@ import (
 	"flag"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/calmdocs/dblocker"
@@ -23,6 +24,7 @@ var forms = []struct {
 	driver func(name string) string
 	dsn    func(name, dsn string) string
 	user   bool // the context carries one
+	folds  bool // each call is of another user, and asks for the lock with its statement, where it can
 }{
 	{title: "bare", driver: same, dsn: bareDSN},
 	{title: "bare again", driver: same, dsn: bareDSN}, // or the step proves nothing
@@ -30,7 +32,12 @@ var forms = []struct {
 	{title: "DSN form with a user", driver: always("dblocker"), dsn: dsnForm, user: true},
 	{title: "without kept statements", driver: always("dblocker"), dsn: keepingNone},
 	{title: "with locks that reach beyond the process", driver: always("dblocker"), dsn: reachingForm, user: true},
+	{title: "with such locks, folded, of many users", driver: always("dblocker"), dsn: reachingForm, folds: true},
 }
+
+// leftToStdlib is a step in which pgx's stdlib fails once, since the statement that it has prepared would have other columns by now. pgxfold has
+// prepared its own, and prepares it again.
+const leftToStdlib = "prepared statement and a change of schema"
 
 func same(name string) string                  { return name }
 func nameForm(name string) string              { return name + "-dblocker" }
@@ -73,6 +80,9 @@ func TestSameAsBare(t *testing.T) {
 					testdb.NoLeaks(t)
 					transcripts := transcripts(t, d, step, dsns)
 					for i := 1; i < len(forms); i++ {
+						if forms[i].folds && step.name == leftToStdlib {
+							continue
+						}
 						compare(t, step.name, forms[i].title, transcripts[0], transcripts[i], used)
 					}
 				})
@@ -96,6 +106,10 @@ func transcripts(t *testing.T, d testDriver, step step, dsns []string) [][]strin
 				s := &session{TB: t, engine: d.engine, ctx: t.Context(), dsn: dsns[i]}
 				if f.user {
 					s.ctx = dblocker.WithUser(s.ctx, 1)
+				}
+				if f.folds {
+					s.ctx = manyUsers{s.ctx, new(atomic.Int64)}
+					foldOn(s.dsn)
 				}
 				sessions[i] = s
 				s.db = open(t, f.driver(d.name), f.dsn(d.name, s.dsn))

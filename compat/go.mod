@@ -4,8 +4,11 @@ go 1.26.0
 
 replace github.com/calmdocs/dblocker => ../
 
+replace github.com/calmdocs/dblocker/pgxfold => ../pgxfold
+
 require (
 	github.com/calmdocs/dblocker v0.0.0-00010101000000-000000000000
+	github.com/calmdocs/dblocker/pgxfold v0.0.0-00010101000000-000000000000
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jmoiron/sqlx v1.4.0

@@ -9,7 +9,6 @@
 // It is for pgx's package stdlib, and statements that are no transactions and no sections. Their results, types and errors are those of stdlib, whose
 // conversion of values it uses. Some go the other way:
 //
-//   - The first time that a connection has a text. Then it prepares it, beside what pgx keeps prepared; it does that for 256 texts of a connection.
 //   - An Exec without arguments, which pgx sends by the simple protocol; options of pgx, such as [pgx.NamedArgs], among the arguments; statements
 //     prepared by [sql.DB.Prepare]; text that is more than one SELECT, INSERT, UPDATE, DELETE, MERGE or VALUES.
 //   - On connections with a tracer, or another DefaultQueryExecMode than the default.
@@ -17,6 +16,7 @@
 //   - For a second after somebody else had the lock of the user: a statement that asks with the lock fails at the server if that is not
 //     to be had, which the server logs; then dblocker waits for the lock, and sends the statement again, of which nothing was done.
 //
+// The first time that a connection has a text it prepares it, beside what pgx keeps prepared: that is one round trip more, as on stdlib. It keeps 256 of them.
 // While rows are open, they are read as pgx reads them, row by row.
 package pgxfold
 

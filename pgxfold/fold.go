@@ -22,7 +22,7 @@ type folder struct{}
 type state struct {
 	off   bool                                    // nothing is folded
 	first map[string]*pgconn.StatementDescription // statements of ours, by their texts
-	stmts map[string]*pgconn.StatementDescription // those of the program; nil for one that was seen once
+	stmts map[string]*pgconn.StatementDescription // those of the program
 	eqb   pgx.ExtendedQueryBuilder
 }
 

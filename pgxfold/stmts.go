@@ -33,29 +33,37 @@ func (s *state) prepareFirst(ctx context.Context, c *pgx.Conn, query string) *pg
 	return sd
 }
 
-// prepare returns a statement of the program, from the second time on that it comes. It is beside the one that stdlib would keep: that is not
-// to be had from there.
+// prepare returns a statement of the program; nil if it cannot be had. It is beside the one that stdlib would keep: that is not to be had
+// from there.
 func (s *state) prepare(ctx context.Context, c *pgx.Conn, query string) *pgconn.StatementDescription {
-	sd, seen := s.stmts[query]
-	switch {
-	case sd == unprepared:
-		return nil
-	case sd != nil:
-		return sd
-	case !seen:
+	sd := s.stmts[query]
+	if sd == nil {
+		if len(s.stmts) >= mostStmts {
+			s.oust(ctx, c)
+		}
+		if sd = describe(ctx, c, query); sd == nil {
+			sd = unprepared
+		}
 		if s.stmts == nil {
 			s.stmts = make(map[string]*pgconn.StatementDescription)
 		}
-		if len(s.stmts) < mostStmts {
-			s.stmts[query] = nil
-		}
+		s.stmts[query] = sd
+	}
+	if sd == unprepared {
 		return nil
 	}
-	if sd = describe(ctx, c, query); sd == nil {
-		sd = unprepared
+	return sd
+}
+
+// oust makes room for a statement.
+func (s *state) oust(ctx context.Context, c *pgx.Conn) {
+	for query, sd := range s.stmts {
+		delete(s.stmts, query)
+		if sd != unprepared {
+			c.PgConn().Deallocate(ctx, sd.Name)
+		}
+		return
 	}
-	s.stmts[query] = sd
-	return s.prepare(ctx, c, query)
 }
 
 // unprepared is a statement that could not be prepared.

@@ -36,23 +36,50 @@ type Fold struct {
 
 var folder atomic.Pointer[Folder]
 
-// UseFolder has statements folded by f from now on, on connections of its driver.
-func UseFolder(f Folder) { folder.Store(&f) }
+// UseFolder has statements folded by f from now on, on connections of its driver; by nobody if it is nil. It returns who has done so before.
+func UseFolder(f Folder) (before Folder) {
+	to := &f
+	if f == nil {
+		to = nil
+	}
+	if p := folder.Swap(to); p != nil {
+		before = *p
+	}
+	return before
+}
 
 func folds(sc *server.Conn) bool {
-	f := folder.Load()
-	return f != nil && (*f).Folds(sc.Inner())
+	return inUse().Folds(sc.Inner())
+}
+
+func inUse() Folder {
+	if f := folder.Load(); f != nil {
+		return *f
+	}
+	return nobody{}
+}
+
+// nobody folds nothing.
+type nobody struct{}
+
+func (nobody) Folds(driver.Conn) bool { return false }
+func (nobody) Leave(driver.Conn)      {}
+func (nobody) Exec(context.Context, driver.Conn, *Fold) (driver.Result, server.Folded, error) {
+	return nil, server.NotFolded, nil
+}
+func (nobody) Query(context.Context, driver.Conn, *Fold) (driver.Rows, server.Folded, error) {
+	return nil, server.NotFolded, nil
 }
 
 func foldExec(ctx context.Context, sc *server.Conn, locks, left []server.WantedLock, s *server.Call) (res driver.Result, did server.Folded, err error) {
-	f := *folder.Load()
+	f := inUse()
 	res, did, err = f.Exec(ctx, sc.Inner(), foldOf(locks, left, s))
 	did, err = foldFailure(f, sc, did, err)
 	return res, did, err
 }
 
 func foldQuery(ctx context.Context, sc *server.Conn, locks, left []server.WantedLock, s *server.Call) (rows driver.Rows, did server.Folded, err error) {
-	f := *folder.Load()
+	f := inUse()
 	rows, did, err = f.Query(ctx, sc.Inner(), foldOf(locks, left, s))
 	did, err = foldFailure(f, sc, did, err)
 	return rows, did, err
