@@ -4,9 +4,12 @@ go 1.26.0
 
 replace github.com/calmdocs/dblocker => ../
 
+replace github.com/calmdocs/dblocker/pgxfold => ../pgxfold
+
 require (
 	github.com/XSAM/otelsql v0.44.0
 	github.com/calmdocs/dblocker v0.0.0-00010101000000-000000000000
+	github.com/calmdocs/dblocker/pgxfold v0.0.0-00010101000000-000000000000
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/mattn/go-sqlite3 v1.14.53
 	github.com/ngrok/sqlmw v0.0.0-20220520173518-97c9c04efc79

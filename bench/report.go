@@ -82,6 +82,9 @@ func scopeSummary(title string, all []*comparison) *table {
 			if e == c.baseline {
 				figure = duration(medianOf(e.samples, perOp))
 			}
+			if strings.HasPrefix(c.workload, hotUser) {
+				figure += e.shares()
+			}
 			if e.conns > 0 {
 				figure = fmt.Sprintf("%s, %d", figure, e.conns)
 			}

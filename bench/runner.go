@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/pprof"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,9 @@ type comparison struct {
 type entry struct {
 	contender string
 	open      func(ctx context.Context, p plan) (*trial, error)
-	samples   []sample // by round
-	conns     int      // the most that the server had for it, in the suite "scope"
+	samples   []sample        // by round
+	sides     [2]atomic.Int64 // operations by either of two handles, in the suite "scope"
+	conns     int             // the most that the server had for it, in the suite "scope"
 }
 
 // A trial is a contender's open database with work to do on it.

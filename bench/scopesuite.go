@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -49,10 +50,32 @@ var reaches = []wrapper{
 	{baselineReach, func(e *engine, dsn string) (*sql.DB, error) {
 		return sql.Open("dblocker", e.driver+"?lock_scope=process:"+dsn)
 	}},
-	{"database", func(e *engine, dsn string) (*sql.DB, error) {
-		return sql.Open("dblocker", e.driver+"?lock_scope=database:"+dsn)
-	}},
+	{"database", openReaching},
+	{foldedReach, openReaching},
 }
+
+func openReaching(e *engine, dsn string) (*sql.DB, error) {
+	return sql.Open("dblocker", e.driver+"?lock_scope=database:"+dsn)
+}
+
+// openApart returns a handle that knows of no other on the database: as in another process.
+func openApart(e *engine, dsn string) (*sql.DB, error) {
+	bare, err := sql.Open(e.driver, dsn)
+	if err != nil {
+		return nil, err
+	}
+	defer bare.Close()
+	return dblocker.OpenDB(apart{bare.Driver(), dsn}, dblocker.LockScope(dblocker.DatabaseScope))
+}
+
+// An apart is a connector that does not tell what it connects to.
+type apart struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (a apart) Connect(context.Context) (driver.Conn, error) { return a.driver.Open(a.dsn) }
+func (a apart) Driver() driver.Driver                        { return a.driver }
 
 const baselineReach = "process"
 
@@ -61,14 +84,24 @@ type guarded struct {
 	name    string
 	run     func(c *counter, ctx context.Context) error
 	updates bool
+	users   int // of each goroutine, one after the other
+	crowds  []int
 }
 
 var guardeds = []guarded{
-	{"query", (*counter).read, false},
-	{"exec", (*counter).raise, true},
-	{"tx", (*counter).inTx, true},
-	{"section", (*counter).inSection, true},
+	{"query", (*counter).read, false, 1, []int{1, 16}},
+	{"exec", (*counter).raise, true, 1, []int{1, 16}},
+	{"tx", (*counter).inTx, true, 1, []int{1, 16}},
+	{"section", (*counter).inSection, true, 1, []int{1, 16}},
+	{"query-others", (*counter).read, false, 16, []int{1, 16}},
+	{"exec-others", (*counter).raise, true, 16, []int{1, 16}},
+	{"tx-others", (*counter).inTx, true, 16, []int{1, 16}},
+	{"section-others", (*counter).inSection, true, 16, []int{1, 16}},
+	{hotUser, (*counter).inSection, true, 0, []int{32}}, // all have the same user
 }
+
+// hotUser is the operation that is divided between two handles, which know nothing of each other where locks reach beyond the process.
+const hotUser = "section-hot"
 
 // A counter is that of a user, in a database.
 type counter struct {
@@ -126,18 +159,24 @@ func (c *counter) inSection(ctx context.Context) error {
 func scopeSuite(ctx context.Context, d *databases, e *engine, sel selection) ([]*comparison, error) {
 	var contenders []*reach
 	for _, w := range reaches {
-		if w.name != baselineReach && !sel.contender.MatchString(w.name) {
+		if w.name != baselineReach && !sel.contender.MatchString(w.name) || w.name == foldedReach && e.driver != "pgx" {
 			continue
 		}
 		dsn, err := d.create(ctx, e, memory().dir)
 		if err != nil {
 			return nil, err
 		}
+		if w.name == foldedReach {
+			foldOn(dsn)
+		}
 		contenders = append(contenders, &reach{w, e, dsn})
 	}
 	var all []*comparison
 	for _, g := range guardeds {
-		for _, goroutines := range []int{1, 16} {
+		if g.name == hotUser && e.server == nil {
+			continue // one process does not open a file as two
+		}
+		for _, goroutines := range g.crowds {
 			if workload := fmt.Sprintf("%s/%d", g.name, goroutines); sel.workload.MatchString(workload) {
 				all = append(all, compareReaches(workload, g, goroutines, contenders))
 			}
@@ -198,15 +237,31 @@ func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) 
 			return errors.Join(err, db.Close())
 		},
 	}
+	beside := db
+	if g.name == hotUser && r.reaches() {
+		if beside, err = openApart(r.engine, r.dsn); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		beside.SetMaxIdleConns(maxIdle)
+		alone := t.close
+		t.close = func() error { return errors.Join(alone(), beside.Close()) }
+	}
 	for i := range goroutines {
-		c := &counter{db, i + 1, "SELECT n FROM counters WHERE id = " + r.engine.bind,
+		side := i % 2
+		c := &counter{[]*sql.DB{db, beside}[side], 0, "SELECT n FROM counters WHERE id = " + r.engine.bind,
 			"UPDATE counters SET n = n + 1 WHERE id = " + r.engine.bind, r.name != "bare"}
-		ctx := dblocker.WithUser(ctx, i+1)
+		n := 0
 		t.workers = append(t.workers, func(t *tally) error {
-			err := g.run(c, ctx)
+			c.id = 1
+			if g.users > 0 {
+				c.id = 1 + i + goroutines*(n%g.users)
+			}
+			n++
+			err := g.run(c, dblocker.WithUser(ctx, c.id))
 			if g.updates {
 				err = t.updated(err)
 			}
+			e.sides[side].Add(1)
 			return err
 		})
 	}
@@ -219,6 +274,14 @@ func (e *engine) titleAt(d distance) string {
 		return e.title
 	}
 	return fmt.Sprintf("%s, %v away", e.title, d)
+}
+
+func (r *reach) reaches() bool { return r.name != "bare" && r.name != baselineReach }
+
+// shares tells how the work was divided between two handles.
+func (e *entry) shares() string {
+	most, least := max(e.sides[0].Load(), e.sides[1].Load()), min(e.sides[0].Load(), e.sides[1].Load())
+	return fmt.Sprintf(", %.2f:1", float64(most)/float64(max(1, least)))
 }
 
 // connections is how many the server has to the database; 0 where there is none.
