@@ -68,7 +68,7 @@ func calls(function string, locks []server.WantedLock, between string) string {
 // bounded bounds the wait for locks by nothing but wait, until the transaction ends.
 func bounded(wait time.Duration) string {
 	// The server does not know how not to wait, but how to wait for a millisecond.
-	return fmt.Sprintf("SELECT set_config('lock_timeout', '%d', true), set_config('statement_timeout', '0', true)", max(1, wait.Milliseconds()))
+	return fmt.Sprintf("SELECT set_config('lock_timeout', '%d', true), set_config('statement_timeout', '0', true)", max(1, (wait+time.Millisecond-1).Milliseconds()))
 }
 
 // waitThenKeep waits for the locks in the transaction, and then takes them for the session too. The server calls the functions
