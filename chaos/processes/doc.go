@@ -16,7 +16,7 @@
 //   - No two owners have had a user's lock at the same time, unless both read (held_test.go). A section or a transaction has
 //     had it at least until its last statement was sent that was answered.
 //   - No call has ended with an error that the faults do not explain, or has not ended (calls_test.go).
-//   - While the processes live and do nothing, no lock is left in any of them, nor at the server.
+//   - While the processes live and do nothing, no lock is left in any of them, nor at the server, and each can be had.
 //
 // TestControls has the same checks find what must be found: processes without a lock between them, one whose keys differ,
 // a lock on another connection than the one that does the work, and on MySQL locks of two kinds.

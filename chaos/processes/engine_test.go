@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/lib/pq"
+	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
 	own "github.com/calmdocs/dblocker/internal/mysql"
@@ -48,7 +49,7 @@ type engine struct {
 	byHand   [2]string // takes and gives up a lock of the engine's own, of the session
 }
 
-var engines = []*engine{postgres, mariaDB}
+var engines = []*engine{postgres, mariaDB, sqlite}
 
 var postgres = &engine{
 	name:      "postgres",
@@ -84,12 +85,26 @@ var mariaDB = &engine{
 	locks: func(db *sql.DB, database string) (n int, err error) {
 		names := own.LockNames(database, scope.KeyOfAll(""), own.DefaultReaders, true)
 		for user := range users {
-			names = append(names, own.LockNames(database, scope.Key("", fmt.Sprint(user)), own.DefaultReaders, false)...)
+			names = append(names, own.LockNames(database, scope.Key("", tag(user)), own.DefaultReaders, false)...)
 		}
 		err = db.QueryRow("SELECT (IS_USED_LOCK('" + strings.Join(names, "') IS NOT NULL) + (IS_USED_LOCK('") + "') IS NOT NULL)").Scan(&n)
 		return n, err
 	},
 	byHand: [2]string{"SELECT GET_LOCK('by hand %d', 10)", "SELECT RELEASE_LOCK('by hand %d')"},
+}
+
+var sqlite = &engine{
+	name:    "sqlite",
+	drivers: []string{"sqlite3"},
+	file: func(t testing.TB) string {
+		// Of its own time SQLite waits 100 ms, for who comes first after a process was killed and repairs the log.
+		return testdb.SQLite(t) + "?_journal_mode=WAL&_synchronous=off&_busy_timeout=100"
+	},
+	trigger:   "CREATE TRIGGER enter AFTER UPDATE ON registers BEGIN INSERT INTO journal VALUES (new.last); END",
+	levels:    []sql.IsolationLevel{sql.LevelDefault},
+	begins:    []string{"BEGIN IMMEDIATE", "BEGIN"},
+	returning: "UPDATE registers SET n = n + 1, last = '%[2]s' WHERE id = %[1]d RETURNING n, last",
+	slow:      " AND (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) SELECT COUNT(*) FROM c) > 0",
 }
 
 // schema makes a register for each user. Whatever writes to one is, in the same transaction, entered in the journal.
@@ -106,6 +121,9 @@ func (e *engine) schema() []string {
 	}
 	return statements
 }
+
+// tag is a user as dblocker is told.
+func tag(user int) string { return fmt.Sprintf("u%d", user) }
 
 // arguments writes those of a text as the engine wants them.
 func (e *engine) arguments(query string) string {
@@ -142,9 +160,12 @@ func faultOf(err error) string {
 		pe *pq.Error
 		pg *pgconn.PgError
 		me *mysql.MySQLError
+		se sqlite3.Error
 		ne net.Error
 	)
 	switch {
+	case errors.As(err, &se):
+		return sqliteCode(se)
 	case errors.As(err, &pe):
 		return sqlState(string(pe.Code))
 	case errors.As(err, &pg):
@@ -169,6 +190,17 @@ func sqlState(code string) string {
 		return "transaction ended before"
 	case "40001": // of SERIALIZABLE, which also sees what the locks exclude
 		return "serialization"
+	}
+	return ""
+}
+
+// sqliteCode knows above all no "database is locked".
+func sqliteCode(err sqlite3.Error) string {
+	switch {
+	case err.Code == sqlite3.ErrInterrupt:
+		return "statement cancelled"
+	case strings.HasSuffix(err.Error(), "no transaction is active"): // a cancelled statement has ended it
+		return "transaction ended before"
 	}
 	return ""
 }

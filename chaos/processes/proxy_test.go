@@ -15,6 +15,8 @@ type proxy struct {
 	listener net.Listener
 	all      sync.WaitGroup
 
+	hangs sync.RWMutex // written while nothing is passed on
+
 	mu    sync.Mutex // guards conns
 	conns map[*proxied]bool
 }
@@ -63,19 +65,21 @@ func (p *proxy) serve(client net.Conn) {
 	p.conns[c] = true
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { c.copy(server, client) })
-	both.Go(func() { c.copy(client, server) })
+	both.Go(func() { c.copy(server, client, &p.hangs) })
+	both.Go(func() { c.copy(client, server, &p.hangs) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, c)
 	p.mu.Unlock()
 }
 
-func (c *proxied) copy(to, from net.Conn) {
+func (c *proxied) copy(to, from net.Conn, hangs *sync.RWMutex) {
 	defer c.close()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		hangs.RLock()
+		hangs.RUnlock()
 		if n > 0 && !c.swallows.Load() {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
@@ -107,6 +111,12 @@ func (p *proxy) cut() {
 	for _, c := range p.those() {
 		c.close()
 	}
+}
+
+// hang passes nothing on until the server is back.
+func (p *proxy) hang() (isBack func()) {
+	p.hangs.Lock()
+	return p.hangs.Unlock
 }
 
 // swallow takes whatever comes on the connections that there are, and passes nothing on, until closed is called.

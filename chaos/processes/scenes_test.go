@@ -29,12 +29,11 @@ type scene struct {
 	db     *sql.DB
 }
 
-// scenes runs a test for each engine and driver.
-func scenes(t *testing.T, only *engine, test func(*scene)) {
-	for _, e := range engines {
-		if only != nil && only != e {
-			continue
-		}
+var servers = []*engine{postgres, mariaDB}
+
+// scenes runs a test for each driver of some engines.
+func scenes(t *testing.T, of []*engine, test func(*scene)) {
+	for _, e := range of {
 		for _, driver := range e.drivers {
 			t.Run(driver, func(t *testing.T) {
 				testdb.NoLeaks(t)
@@ -91,15 +90,15 @@ func (s *scene) untilWaits() {
 func TestHolderKilled(t *testing.T) {
 	for way := range holdings {
 		t.Run(way, func(t *testing.T) {
-			var only *engine
-			if way != "section" && way != "transaction" {
-				only = postgres
+			of, busy := engines, way != "section" && way != "transaction"
+			if busy {
+				of = []*engine{postgres}
 			}
-			scenes(t, only, func(s *scene) {
+			scenes(t, of, func(s *scene) {
 				var took time.Duration
 				for range sceneTry {
 					holder := s.holder(way, nil)
-					if only != nil {
+					if busy {
 						s.untilBusy()
 					}
 					since := s.wait()
@@ -136,7 +135,7 @@ func (s *scene) untilBusy() {
 
 // TestHolderFrozen: a process that is frozen keeps its lock, which is all that can be known of it, and goes on with it when it wakes up.
 func TestHolderFrozen(t *testing.T) {
-	scenes(t, nil, func(s *scene) {
+	scenes(t, engines, func(s *scene) {
 		holder := s.holder("section", nil)
 		holder.signal(syscall.SIGSTOP)
 		ctx, cancel := context.WithTimeout(dblocker.WithUser(context.Background(), "u"), 300*time.Millisecond)
@@ -157,7 +156,7 @@ func TestHolderFrozen(t *testing.T) {
 // TestFrozenHolderOfAnEndedSession: where the server ends sessions that are idle for long, others have the lock of a frozen
 // process then, and that learns of it when it wakes up.
 func TestFrozenHolderOfAnEndedSession(t *testing.T) {
-	scenes(t, postgres, func(s *scene) {
+	scenes(t, []*engine{postgres}, func(s *scene) {
 		if _, err := s.bare.Exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 500', current_database()); END $$"); err != nil {
 			s.Fatal(err)
 		}
@@ -173,10 +172,7 @@ func TestFrozenHolderOfAnEndedSession(t *testing.T) {
 // TestHolderCutOff: a process whose packets are lost keeps its lock as long as its connection lives. When that is closed, the next one has
 // it, and the process learns of it.
 func TestHolderCutOff(t *testing.T) {
-	scenes(t, nil, func(s *scene) {
-		if s.server == nil {
-			s.Skip("there is no connection")
-		}
+	scenes(t, servers, func(s *scene) {
 		through := newProxy(s, s.server.Addr())
 		holder := s.holder("section", through)
 		closed := through.swallow()

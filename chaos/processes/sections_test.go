@@ -33,7 +33,7 @@ func (r *request) lockTwo() {
 	}
 	both := []int{r.user, r.rng.IntN(users)}
 	r.enter("LockUsers", false, both, func() (context.Context, func(), error) {
-		return dblocker.LockUsers(r.plain, r.db, both)
+		return dblocker.LockUsers(r.plain, r.db, tag(both[0]), tag(both[1]))
 	})
 }
 
@@ -67,7 +67,7 @@ func (r *request) enter(what string, shared bool, of []int, lock func() (context
 		part.plain, part.user, part.reads = ctx, user, shared
 		part.ctx = ctx
 		if len(of) > 1 || of[0] == everyUser {
-			part.ctx = dblocker.WithUser(ctx, user)
+			part.ctx = dblocker.WithUser(ctx, tag(user))
 		}
 		part.work(what, shared)
 	}
@@ -119,7 +119,7 @@ func (r *request) nestedLock() {
 	inner := *r
 	if r.rng.IntN(10) == 0 { // may wait in a circle
 		inner.user = r.rng.IntN(users)
-		inner.ctx = dblocker.WithUser(r.plain, inner.user)
+		inner.ctx = dblocker.WithUser(r.plain, tag(inner.user))
 	}
 	inner.section("nested Lock", dblocker.Lock, false)
 }

@@ -58,7 +58,7 @@ func (p *process) serve(rng *rand.Rand) {
 	ctx, cancel := deadline(rng)
 	defer cancel()
 	r := &request{process: p, rng: rng, db: choose(rng, p.dbs), user: rng.IntN(users), plain: ctx, owner: p.newID()}
-	r.ctx = dblocker.WithUser(ctx, r.user)
+	r.ctx = dblocker.WithUser(ctx, tag(r.user))
 	for range 1 + rng.IntN(2) {
 		choose(rng, steps)(r)
 	}

@@ -158,6 +158,6 @@ func (r *request) rewriteTwo() {
 	other := *r
 	other.user = r.rng.IntN(users)
 	other.owner = r.newID()
-	other.ctx = dblocker.WithUser(r.plain, other.user)
+	other.ctx = dblocker.WithUser(r.plain, tag(other.user))
 	other.rewrite()
 }

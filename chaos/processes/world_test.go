@@ -3,6 +3,7 @@
 package processes
 
 import (
+	"context"
 	"database/sql"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -126,24 +128,59 @@ func (w *world) takeJournal() (ids []string) {
 	return ids
 }
 
-// lookAtLocks finds no lock left at the server, with processes connected that do nothing. The server may not have seen yet
-// that a connection is gone.
-func (w *world) lookAtLocks() []string {
-	if w.engine.locks == nil {
-		return nil
+// lookAtLocks finds no lock left, with processes that live and do nothing: neither by what the server says, nor by taking each.
+func (w *world) lookAtLocks() (left []string) {
+	if w.engine.locks != nil {
+		left = w.untilNone(func() (string, error) {
+			n, err := w.engine.locks(w.bare, w.databaseName())
+			if n == 0 {
+				return "", err
+			}
+			return fmt.Sprintf("%d locks are left at the server", n), err
+		})
 	}
+	driver := w.engine.drivers[0]
+	db, err := sql.Open("dblocker", driver+"?lock_scope=database:"+w.dsn(driver, nil))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	return append(left, w.untilNone(func() (string, error) { return takeEach(db) })...)
+}
+
+// untilNone waits until look finds nothing: a server may not have seen yet that a connection is gone.
+func (w *world) untilNone(look func() (left string, err error)) []string {
 	for deadline := time.Now().Add(settle); ; time.Sleep(10 * time.Millisecond) {
-		n, err := w.engine.locks(w.bare, w.databaseName())
+		left, err := look()
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if n == 0 {
+		if left == "" {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return []string{fmt.Sprintf("%d locks are left at the server with nobody at work", n)}
+			return []string{"with nobody at work: " + left}
 		}
 	}
+}
+
+// takeEach takes the lock of each user, and that of all, without to wait for any.
+func takeEach(db *sql.DB) (left string, err error) {
+	for user := range users {
+		_, unlock, err := dblocker.TryLock(dblocker.WithUser(context.Background(), tag(user)), db)
+		unlock()
+		if err != nil {
+			return err.Error(), nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, unlock, err := dblocker.LockAll(ctx, db)
+	unlock()
+	if err != nil {
+		return err.Error(), nil
+	}
+	return "", nil
 }
 
 func (w *world) databaseName() string {
