@@ -38,7 +38,8 @@ func start(t testing.TB, k task) *child {
 	}
 	c := &child{task: k, lines: make(chan string, 100), ended: make(chan struct{})}
 	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), taskEnv+"="+string(text))
+	// The race detector would sleep for a second at the end of each.
+	c.cmd.Env = append(os.Environ(), taskEnv+"="+string(text), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	c.cmd.Stderr = &c.errs
 	stdin, err := c.cmd.StdinPipe()
 	if err != nil {
