@@ -92,7 +92,7 @@ type LockError struct {
 	Waited  time.Duration // until the wait was given up
 	Blocked time.Duration // how long what was in the way had been there
 
-	// Process is who had the lock, with lock_scope=database on a server, if that was another process and could be told in time;
+	// Process is who had the lock, with lock_scope=database, if that was another process and could be told in time;
 	// else nil. It is looked for when a wait has ended in vain, for a second at most.
 	Process *ProcessInfo
 

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/bytelock"
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/scope"
 )
 
 // With lock_scope=database on a SQLite file, whoever has a user's lock of this process takes that among processes with it, and
@@ -74,10 +78,28 @@ func (c *conn) awaitUserAmong(ctx context.Context, h *locks.Hold, req request, w
 		return err
 	}
 	within := bytelock.Wait{Timeout: w.Timeout, Stopped: w.Closed, Inside: req.inside || h.Owner.HasRows()}
-	if err := c.backend.Users.AwaitReach(ctx, h, within); err != nil {
+	ask := scope.Ask{Users: []string{h.User}, Shared: req.mode == Shared, Wait: w.Timeout}
+	err := c.db.awaitingAmong(c.backend, ask, 0, func() error { return c.backend.Users.AwaitReach(ctx, h, within) })
+	if err != nil {
 		return &amongUserError{h.User, req.mode, err}
 	}
 	return nil
+}
+
+// awaitingAmong calls wait, which waits for locks among processes. Others see that it does. It counts if it has taken so long, or
+// ends in vain.
+func (c *handle) awaitingAmong(b *backend.Backend, ask scope.Ask, counts time.Duration, wait func() error) error {
+	var w reachWait
+	began := time.Now()
+	if ask.Wait > slowReachAfter {
+		c.slowReach.begin(c, b, &w, ask, began)
+		defer c.slowReach.end(&w)
+	}
+	err := wait()
+	if took := time.Since(began); took >= counts || errors.Is(err, bytelock.ErrTimeout) && ask.Wait > 0 {
+		c.reachStats.countFile(took, err)
+	}
+	return err
 }
 
 // spillForUpgrade reads the owner's rows of the user into memory: others may have rows of theirs in another process, and each
@@ -107,12 +129,20 @@ func (s *section) reachAmong(ctx context.Context, req sectionRequest) error {
 			return err
 		}
 	}
-	user, err := s.locks.ReachByBytes(w)
+	var user string
+	ask := scope.Ask{Users: users, All: all, Shared: req.mode == Shared, Wait: w.Timeout}
+	err := s.db.awaitingAmong(s.backend, ask, leastSectionWait, func() (err error) {
+		user, err = s.locks.ReachByBytes(w)
+		return err
+	})
 	if err == nil {
 		return nil
 	}
 	return amongError(&amongUserError{user, req.mode, err}, *id)
 }
+
+// leastSectionWait is what a section that has waited for its locks has taken for that at least, as a rule: it does not say whether it has.
+const leastSectionWait = 500 * time.Microsecond
 
 // An amongUserError is of the lock of a user among processes, or of all if there is none.
 type amongUserError struct {
@@ -162,6 +192,12 @@ func amongError(err error, id locks.Identity) error {
 	}
 	if len(w.Holders) > 0 {
 		e.blocker = describeHolders(w.Holders)
+	}
+	for _, h := range w.Holders {
+		if h.PID != 0 && h.PID != os.Getpid() {
+			e.Process = &ProcessInfo{Session: strconv.Itoa(h.PID)}
+			break
+		}
 	}
 	return e
 }

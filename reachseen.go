@@ -105,6 +105,9 @@ func (s *reachSight) look(limit time.Duration, key string, ask func(context.Cont
 
 // inTheWay returns the process that has had what a call wants for longest, and how many others there are; nil if that is not known.
 func (c *handle) inTheWay(b *backend.Backend, ask scope.Ask, limit time.Duration) (oldest *ProcessInfo, more int) {
+	if b.Scope == nil {
+		return inTheWayOnFile(b, ask)
+	}
 	key := fmt.Sprint(ask.Shared, ask.All, ask.Users)
 	others := c.sight.look(limit, key, func(ctx context.Context) (others []scope.Other, err error) {
 		panicked := server.Contain(c.logger, func() {
@@ -122,6 +125,19 @@ func (c *handle) inTheWay(b *backend.Backend, ask scope.Ask, limit time.Duration
 		return nil, 0
 	}
 	return processInfo(others[0].LockHolder), len(others) - 1
+}
+
+// inTheWayOnFile is inTheWay for a SQLite file.
+func inTheWayOnFile(b *backend.Backend, ask scope.Ask) (first *ProcessInfo, more int) {
+	others := b.Users.AmongAll
+	if !ask.All {
+		others = func() []bytelock.Holder { return b.Users.Among(ask.Users[0]) }
+	}
+	found := others()
+	if len(found) == 0 {
+		return nil, 0
+	}
+	return &ProcessInfo{Session: strconv.Itoa(found[0].PID)}, len(found) - 1
 }
 
 // blameProcess says in an error which process was in the way.

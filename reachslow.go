@@ -132,7 +132,7 @@ func (c *handle) tellSlowReach(oldest slowWait, waiting int) {
 	inTheWay := "another process"
 	p, more := c.inTheWay(oldest.backend, oldest.ask, lookTime)
 	args := []any{"for", describeReach(oldest.ask), "in_the_way", inTheWay, "waiting", waiting,
-		"way_out", "what the other process does under its lock has to end, or its session to be ended at the server"}
+		"way_out", "what the other process does under its lock has to end, or its session to be ended at the server; on a SQLite file, the process itself"}
 	if p != nil {
 		args[3] = describeProcess(p, more)
 		args = append(args, "session", p.Session, "application", p.Name, "address", p.Address)

@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -331,6 +333,30 @@ func TestReachFileRowsMakeWay(t *testing.T) {
 	}
 }
 
+// TestReachFileSlow: a wait for another process that lasts is in the log, and Holds has that process.
+func TestReachFileSlow(t *testing.T) {
+	var log syncBuffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(before)
+	s := newFileScene(t, "", "")
+	p := newPeer(t, s.dsn(""))
+	p.do("section", "it", "a")
+	pid := fmt.Sprint(p.cmd.Process.Pid)
+	waits := make(chan error, 1)
+	go func() { waits <- s.do("write", "a") }()
+	s.soon("Holds has the other process", func() bool {
+		holds, err := Holds(s.db)
+		must(t, err)
+		return slices.ContainsFunc(holds, func(h HoldInfo) bool { return h.Process != nil && h.Process.Session == pid && h.User == "a" })
+	})
+	s.soon("a line in the log", func() bool {
+		return strings.Contains(log.String(), "session "+pid+" of another process") && strings.Contains(log.String(), "has been waiting for 5s")
+	})
+	p.do("end", "it")
+	must(t, <-waits)
+}
+
 // TestReachFileDeadlock: two processes that wait for each other get out by lock_timeout, and are told how.
 func TestReachFileDeadlock(t *testing.T) {
 	s := newFileScene(t, "&lock_timeout=300ms", "")
@@ -348,6 +374,12 @@ func TestReachFileDeadlock(t *testing.T) {
 	}
 	if !strings.Contains(fmt.Sprint(err), fmt.Sprintf("process %d", p.cmd.Process.Pid)) {
 		t.Errorf("%q does not name the process that is in the way", err)
+	}
+	if e != nil && (e.Process == nil || e.Process.Session != fmt.Sprint(p.cmd.Process.Pid)) {
+		t.Errorf("the error has the process %v", e.Process)
+	}
+	if st, err := Stats(s.db); err != nil || st.Processes.Waits == 0 || st.Processes.Timeouts == 0 {
+		t.Errorf("counted %+v (%v), want a wait with a timeout", st.Processes, err)
 	}
 	if text := p.await(other); !strings.Contains(text, "LockUsers") {
 		t.Errorf("the other process got %q", text)

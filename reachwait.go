@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/bytelock"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -184,6 +185,18 @@ func (s *reachStats) count(w *reachWait, mayWait bool, took time.Duration, err e
 	case errors.Is(err, rwlock.ErrDeadlock), isDeadlock(err):
 		s.Deadlocks.Add(1)
 	case errors.Is(err, rwlock.ErrTimeout), isHeld(err):
+		s.Timeouts.Add(1)
+	}
+}
+
+// countFile counts a wait for another process on a SQLite file that has ended with err.
+func (s *reachStats) countFile(took time.Duration, err error) {
+	s.Waits.Add(1)
+	s.Time.Add(int64(took))
+	switch {
+	case err == nil:
+		s.handOvers.Add(1)
+	case errors.Is(err, bytelock.ErrTimeout):
 		s.Timeouts.Add(1)
 	}
 }

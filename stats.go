@@ -26,6 +26,7 @@ type Statistics struct {
 	// With lock_scope=database on a server, Processes are waits for users' locks among processes: at the server and, for the turn to wait there,
 	// without a connection. Of a call that asks once, the server does not say whether it had to wait: it counts if its answer came
 	// 5 ms later than the fastest. HandOvers are the locks that were had after such a wait: of another process, or what this one was about to give up.
+	// On a SQLite file they are waits for users' locks that another process had, or waited for; those at the gate of the file are not counted.
 	Processes WaitStatistics
 	HandOvers int64
 

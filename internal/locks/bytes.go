@@ -37,7 +37,14 @@ func (t *Table) Key(user string) bytelock.Key { return t.bytes.Load().key(user) 
 // Among returns the other processes that have a user's lock, as far as that can be told.
 func (t *Table) Among(user string) []bytelock.Holder {
 	r := t.bytes.Load()
-	return slices.DeleteFunc(r.file.Holders(r.key(user)), func(h bytelock.Holder) bool { return h.PID == os.Getpid() || h.PID == 0 })
+	return others(r.file.Holders(r.key(user)))
+}
+
+// AmongAll returns those that have any user's.
+func (t *Table) AmongAll() []bytelock.Holder { return others(t.bytes.Load().file.AllHolders()) }
+
+func others(holders []bytelock.Holder) []bytelock.Holder {
+	return slices.DeleteFunc(holders, func(h bytelock.Holder) bool { return h.PID == os.Getpid() || h.PID == 0 })
 }
 
 // AskToYield asks those to make way who have the lock of the user of that key, as far as they can: another process waits for it.
