@@ -71,6 +71,7 @@ var order = []struct {
 	}, innerDrivers...)},
 
 	// Examples are programs like any user's.
+	{"examples/cluster", []string{"."}},
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},
 	{"examples/quickstart", []string{".", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/mysql"}},
 	{"examples/shards", []string{".", "github.com/jmoiron/sqlx"}},
