@@ -136,6 +136,7 @@ func (c *config) forServers() server.Config {
 		StmtCache:        c.stmtCache,
 		StmtCacheSet:     c.stmtCacheSet,
 		LockReaders:      c.lockReaders,
+		SessionPooler:    c.pooler == SessionPooler,
 	}
 }
 

@@ -98,6 +98,7 @@
 //	lockspace           Lockspace         the database
 //	lock_scope          LockScope         process
 //	lock_readers        LockReaders       4; MySQL and MariaDB, with lock_scope=database
+//	pooler              Pooler            none; PostgreSQL
 //	debug_after         DebugAfter        10s
 //	dialect             Dialect           recognized by the driver
 //

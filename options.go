@@ -182,11 +182,10 @@ type config struct {
 	limits      server.Limits
 	untagged    UntaggedPolicy
 	lockspace   string
-	lockScope   LockScopePolicy
-	lockReaders int
-	debugAfter  time.Duration
-	connect     Connect
-	shardDSN    func(ctx context.Context, user string) (string, error)
+	reachConfig
+	debugAfter time.Duration
+	connect    Connect
+	shardDSN   func(ctx context.Context, user string) (string, error)
 }
 
 // longTimeout is the default bound of the waits that only end by themselves: for a server
@@ -215,7 +214,7 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 		combine:     true,
 		durability:  DriverDurability,
 		untagged:    PassUntagged,
-		lockScope:   ProcessScope,
+		reachConfig: reachConfig{lockScope: ProcessScope, pooler: NoPooler},
 		limits:      c.engine.Limits,
 		debugAfter:  10 * time.Second,
 	}
@@ -318,6 +317,7 @@ var optionTable = []optionSpec{
 		return errBadValue
 	}},
 	{"lock_readers", "a number from 1 to 64", (*config).setLockReaders},
+	{"pooler", "none or session", (*config).setPooler},
 	{"dialect", "one of " + engines.Names(), func(c *config, v string) error {
 		for _, d := range engines.All {
 			if d.Name == v {

@@ -35,6 +35,38 @@ func (c *config) setLockReaders(v string) (err error) {
 	return nil
 }
 
+// Pooler says what there may be between the program and a PostgreSQL server (DSN: pooler). The default is [NoPooler].
+func Pooler(p PoolerPolicy) Option { return option("pooler", string(p)) }
+
+// A PoolerPolicy says what stands between the program and the server.
+type PoolerPolicy string
+
+const (
+	// NoPooler is the server itself. A connection pooler such as pgbouncer that is seen nevertheless is taken for one that may run each transaction in
+	// another session of the server: no statements are kept prepared, and [DatabaseScope] is refused.
+	NoPooler PoolerPolicy = "none"
+
+	// SessionPooler is a pooler that serves each client by one session of the server for as long as it is connected, as pgbouncer does with
+	// pool_mode=session. Behind another one locks among processes would keep nobody out: where that shows, as when the handle is opened, it is refused.
+	SessionPooler PoolerPolicy = "session"
+)
+
+func (c *config) setPooler(v string) error {
+	switch p := PoolerPolicy(v); p {
+	case NoPooler, SessionPooler:
+		c.pooler = p
+		return nil
+	}
+	return errBadValue
+}
+
+// A reachConfig is the options of how far locks reach.
+type reachConfig struct {
+	lockScope   LockScopePolicy
+	lockReaders int
+	pooler      PoolerPolicy
+}
+
 // A LockScopePolicy says how far users' locks reach.
 type LockScopePolicy string
 
@@ -45,7 +77,7 @@ const (
 	// DatabaseScope has them keep apart what is done in all processes that have opened the database so, by locks of the database's
 	// own engine, on the connection that does the work: a write cannot come after its lock is gone. All
 	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for MySQL and MariaDB, with go-sql-driver, for PostgreSQL, with lib/pq or
-	// pgx, without a pooler between, and for SQLite.
+	// pgx, without a pooler between or with a [SessionPooler], and for SQLite.
 	//
 	// A section runs on one connection, on which its calls take turns, as with [Pin]. If that is lost, the section ends with
 	// [ErrLockLost].

@@ -309,6 +309,9 @@ func beginPgx(ctx context.Context, ci driver.Conn, text string) (driver.Tx, erro
 
 // sessionOf is the process that the server has said to serve the connection.
 func sessionOf(sc *server.Conn) string {
+	if session, told := sc.LockState.(string); told {
+		return session
+	}
 	if pgx, ok := pgxConn(sc.Inner()); ok {
 		return fmt.Sprint(pgx.PID())
 	}
@@ -342,9 +345,15 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 		return errors.New("dblocker: lock_scope=database: the server does not tell about a new connection what PostgreSQL does")
 	case !isFalse(rows[0][1]):
 		return errors.New("dblocker: lock_scope=database cannot be had on a replica, which only reads: its locks are its own, and no other server's; connect to the primary server")
-	case rows[0][0] != session:
-		return errors.New("dblocker: lock_scope=database cannot be had through a connection pooler such as pgbouncer, which may run each transaction in another session of the server: connect to the server itself")
+	case rows[0][0] != session && !sc.HasSessionPooler():
+		return errPooler
 	}
+	if rows[0][0] != session {
+		if err := checkSteady(ctx, sc, rows[0][0]); err != nil {
+			return err
+		}
+	}
+	sc.LockState = rows[0][0] // a pooler says another number, of its own
 	if isFalse(rows[0][2]) {
 		return nil
 	}
@@ -352,6 +361,29 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 	sc.ExecContext(ctx, "SELECT set_config('client_connection_check_interval', '500', false)", nil)
 	return nil
 }
+
+var errPooler = errors.New("dblocker: lock_scope=database cannot be had through a connection pooler such as pgbouncer, which may run each transaction in another session of the server: connect to the server itself; " +
+	"or, if it serves each client by one session (pool_mode=session), say pooler=session")
+
+// steadyTries is how often the session of a connection behind a pooler is asked for.
+const steadyTries = 4
+
+// checkSteady refuses a pooler that has other sessions for the statements of a connection. One that nobody else uses may show that only when
+// two connections do.
+func checkSteady(ctx context.Context, sc *server.Conn, session string) error {
+	for range steadyTries {
+		rows, err := sc.QueryText(ctx, "SELECT pg_backend_pid()")
+		if err != nil {
+			return fmt.Errorf("dblocker: lock_scope=database: asking the server about a new connection: %w", err)
+		}
+		if len(rows) != 1 || rows[0][0] != session {
+			return errNoSession
+		}
+	}
+	return nil
+}
+
+var errNoSession = errors.New("dblocker: lock_scope=database: the handle says pooler=session, but the pooler runs the statements of a connection in several sessions of the server: set it to pool_mode=session, or connect to the server itself")
 
 // isFalse reads a value of QueryText.
 func isFalse(value string) bool { return value == "false" || value == "f" }

@@ -286,6 +286,9 @@ const proveWait = 5 * time.Second
 
 // prove takes a lock that is nobody's on two connections, which is to be refused, and then to be had.
 func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
+	if session := s.engine.Session(a); session != "" && session == s.engine.Session(b) {
+		return errOneSession
+	}
 	locks := []server.WantedLock{{}}
 	rand.Read(locks[0].Key[:])
 	if err := s.engine.Acquire(ctx, a, locks, nil, proveWait, false); err != nil {
@@ -319,6 +322,9 @@ func excludesNot(ctx context.Context, a *server.Conn) error {
 	}
 	return errNoExclusion
 }
+
+var errOneSession = errors.New("dblocker: lock_scope=database cannot be had here: two connections have one session of the server, to which a lock of one is that of the other; " +
+	"a pooler between must give each client a session of its own (pool_mode=session), or connect to the server itself")
 
 var errNoExclusion = errors.New("dblocker: lock_scope=database cannot be had here: two connections had one lock of the server at the same time, so its locks exclude nobody; " +
 	"connect to the server itself, or to one that has them, or leave lock_scope out, and the locks reach as far as this process")

@@ -13,6 +13,7 @@ type Config struct {
 	CancelGrace      time.Duration
 	StmtCache        int
 	StmtCacheSet     bool // by an option
+	SessionPooler    bool // a pooler between serves each client by one session of the server
 	LockReaders      int  // may share a lock of the engine that has no shared mode of its own; 0 for its default
 
 	// IsLeft tells whether a lock of the engine rests on a connection, of a user, on whatever connection; nil if none ever do.

@@ -165,7 +165,7 @@ func (c *Connector) keepStmts(ctx context.Context, sc *Conn) error {
 	if from := c.Config.Engine.KeepFrom; from != nil {
 		sc.keepFrom = from(sc.ci)
 	}
-	if isPooled := c.Config.Engine.IsPooled; isPooled != nil && sc.keepFrom != NeverKeep && !c.Config.StmtCacheSet {
+	if isPooled := c.Config.Engine.IsPooled; isPooled != nil && sc.keepFrom != NeverKeep && !c.Config.StmtCacheSet && !c.Config.SessionPooler {
 		pooled, err := isPooled(ctx, sc)
 		if pooled && err == nil {
 			c.warnOfPooler.Do(func() {

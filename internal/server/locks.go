@@ -146,6 +146,9 @@ const LevelUnknown driver.IsolationLevel = -1
 // LockReaders is how many may share a lock that has no shared mode of its own; 0 for the engine's default.
 func (sc *Conn) LockReaders() int { return sc.cfg.LockReaders }
 
+// HasSessionPooler tells whether there may be a pooler between that serves each client by one session of the server.
+func (sc *Conn) HasSessionPooler() bool { return sc.cfg.SessionPooler }
+
 // IsShut tells whether it is closed.
 func (sc *Conn) IsShut() bool { return sc.closed }
 
