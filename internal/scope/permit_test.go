@@ -211,3 +211,22 @@ func TestPermitsInACircle(t *testing.T) {
 		permit.Release()
 	})
 }
+
+// TestPermitsAreHadWholeOrNot: who has that of the user but not that of the handle at once keeps nobody waiting.
+func TestPermitsAreHadWholeOrNot(t *testing.T) {
+	inPermitScene(t, 2, func(s *permitScene) {
+		var first, second Permit
+		s.scope.TryPermit(&first, writer("w"))
+		if s.scope.TryPermit(&second, reader("u")) {
+			s.Fatal("had a permit of a handle that has no more")
+		}
+		if n := s.scope.permits.users.Len(); n != 0 {
+			s.Errorf("after a try in vain the permits of %d users are taken", n)
+		}
+		first.Release()
+		if !s.scope.TryPermit(&second, reader("u")) {
+			s.Error("had no permit though there is one")
+		}
+		second.Release()
+	})
+}
