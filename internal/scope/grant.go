@@ -15,7 +15,8 @@ import (
 type Table struct {
 	mu     sync.Mutex // guards what follows, and Grant.released
 	grants map[string][]*Grant
-	where  string // what the locks are of; "" before that is known
+	asking map[string]int // sessions that ask for some; see asks
+	where  string         // what the locks are of; "" before that is known
 
 	permits *rwlock.Table // of users, to wait at the server; set by the first who opens it so that the locks reach
 

@@ -58,7 +58,19 @@ func (s *Scope) userOf(a Ask, l server.WantedLock) string {
 	return allUsers
 }
 
-// sessions returns those of the process that have locks.
+// asks notes that one more session, or one less, asks for locks, of which it may have some already.
+func (t *Table) asks(session string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asking == nil {
+		t.asking = make(map[string]int)
+	}
+	if t.asking[session] += n; t.asking[session] == 0 {
+		delete(t.asking, session)
+	}
+}
+
+// sessions returns those of the process that have locks, or ask for them.
 func (t *Table) sessions() map[string]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,6 +79,9 @@ func (t *Table) sessions() map[string]bool {
 		for _, g := range grants {
 			all[g.session] = true
 		}
+	}
+	for session := range t.asking {
+		all[session] = true
 	}
 	return all
 }

@@ -87,6 +87,8 @@ func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error
 		returned = true
 		return nil, err
 	}
+	s.table.asks(g.session, 1)
+	defer s.table.asks(g.session, -1)
 	err = s.engine.Acquire(ctx, sc, g.locks, left.wanted(), a.Wait, a.InTx)
 	if returned = true; err != nil {
 		return nil, failed(sc, left, err)
@@ -117,6 +119,8 @@ func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.T
 		returned = true
 		return nil, nil, err
 	}
+	s.table.asks(g.session, 1)
+	defer s.table.asks(g.session, -1)
 	tx, ends, err := sc.BeginLocked(ctx, g.locks, left.wanted(), a.Wait, opts)
 	if returned = true; err != nil {
 		return nil, nil, failed(sc, left, err)
@@ -286,7 +290,7 @@ const proveWait = 5 * time.Second
 
 // prove takes a lock that is nobody's on two connections, which is to be refused, and then to be had.
 func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
-	if session := s.engine.Session(a); session != "" && session == s.engine.Session(b) {
+	if of := s.engine.Session; of != nil && of(a) != "" && of(a) == of(b) {
 		return errOneSession
 	}
 	locks := []server.WantedLock{{}}
