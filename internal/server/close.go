@@ -49,7 +49,14 @@ func (sc *Conn) Reset(ctx context.Context) (err error) {
 }
 
 // IsValid implements [driver.Validator], for the inner pool. See Validate.
-func (sc *Conn) IsValid() bool { return !sc.broken && !sc.IsSuspect() }
+func (sc *Conn) IsValid() bool {
+	valid := !sc.broken && !sc.IsSuspect()
+	if sc.lies {
+		sc.lies = false
+		sc.LieDown()
+	}
+	return valid
+}
 
 // Validate is asked before the connection goes back to the inner pool, for the reason that
 // Reset is called after it has come from there. What is not valid is broken.

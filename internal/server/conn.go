@@ -109,6 +109,7 @@ type Conn struct {
 	// rest has a lock that nobody relies on any more, beside those. Pinned: it is to have none, since the connection is a section's.
 	rest   rest
 	Pinned bool
+	lies   bool  // it is to lie down when the sql.DB has asked whether it is valid
 	owed   *Owed // that the statement has to have which comes next; nil if nothing
 
 	// LockState is what the engine keeps for these. TxLevel is the level of isolation that the last transaction was begun with, by

@@ -138,3 +138,36 @@ func TestConnectForUser(t *testing.T) {
 	other.GiveBack()
 	d.GiveBack()
 }
+
+// TestRestInDB: a connection whose lock rests stays to be had when it passes through the sql.DB: no other is opened meanwhile, and the
+// lock is still there, until it is given up.
+func TestRestInDB(t *testing.T) {
+	s := fakedriver.NewServer(fakedriver.Full())
+	p := newLimitedPool(newHost(), s.Connector(), false, Limits{MaxIdleConns: 4})
+	defer p.Close()
+	p.inner.connector.Config.IsLeft = func(string) bool { return true }
+	d, err := p.Connect(t.Context())
+	must(t, err)
+	sc := d.Conn
+	sc.rest.timer = time.NewTimer(time.Hour) // so that nobody gives it up
+	for range 5 {
+		l := &leftover{sc: sc, may: make(chan struct{})}
+		sc.Rest(l, "u", func() {})
+		sc.TryWake()
+		p.inner.shelf.round.Add(1) // so that it may not stay on the shelf
+		d.GiveBack()
+		again, err := p.ConnectFor(t.Context(), "u")
+		close(l.may)
+		if must(t, err); again.Conn != sc {
+			t.Fatal("another connection was drawn")
+		}
+		if d = again; sc.TakeLeft() == nil {
+			t.Error("the lock is gone")
+		}
+		l.check(t, "in the sql.DB", 0, 0)
+	}
+	if n := s.Open(); n != 1 {
+		t.Errorf("%d connections are open, want 1", n)
+	}
+	d.GiveBack()
+}

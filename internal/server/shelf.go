@@ -174,16 +174,16 @@ func (s *shelf) clear() {
 	}
 }
 
-// toDB returns a connection to the sql.DB. No lock rests there: it is given up before, and nobody waits for that.
+// toDB returns a connection to the sql.DB. A lock that rests goes on to do so there, from when the sql.DB has asked whether the
+// connection is valid. While somebody gives it up, the connection waits, and nobody else does.
 func (sc *Conn) toDB() {
-	if sc.rest.state.Load() == nothing {
-		sc.inDB.Close()
+	sc.TryWake()
+	if sc.IsSettling() {
+		sc.Later(func() { sc.inDB.Close() })
 		return
 	}
-	sc.Later(func() {
-		defer sc.inDB.Close()
-		sc.giveUpRest()
-	})
+	sc.lies = sc.rest.state.Load() == awake
+	sc.inDB.Close()
 }
 
 // len returns how many connections are there.
