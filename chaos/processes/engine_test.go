@@ -29,12 +29,10 @@ import (
 type engine struct {
 	name    string
 	drivers []string // by turns, of the processes
-	options string   // of dblocker's
 
 	server *ownServer                // nil where there is none
 	file   func(t testing.TB) string // of the database, where there is no server
 
-	text    string // of a register's ID
 	trigger string // enters the ID of each write in the journal
 	marks   bool   // arguments are $1, $2
 	levels  []sql.IsolationLevel

@@ -79,12 +79,12 @@ func (c *proxied) copy(to, from net.Conn, hangs *sync.RWMutex) {
 	for {
 		n, err := from.Read(buffer)
 		hangs.RLock()
-		hangs.RUnlock()
 		if n > 0 && !c.swallows.Load() {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
+			if _, writeErr := to.Write(buffer[:n]); writeErr != nil {
+				err = writeErr
 			}
 		}
+		hangs.RUnlock()
 		if err != nil {
 			return
 		}

@@ -48,9 +48,6 @@ type recorder struct {
 	last   atomic.Int64
 }
 
-// idLength is that of all IDs.
-const idLength = 8
-
 func newRecorder(path string, process int) (*recorder, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	return &recorder{file: f, prefix: fmt.Sprintf("%03d", process)}, err
