@@ -1002,3 +1002,25 @@ func TestReachRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestReachEndsDeadSessions: the server is to see soon that a client is gone, but not later than the program has set.
+func TestReachEndsDeadSessions(t *testing.T) {
+	for options, want := range map[string]string{
+		"": "500ms 10 5 3",
+		"-c client_connection_check_interval=200 -c tcp_keepalives_idle=7 -c tcp_keepalives_interval=90": "200ms 7 5 3",
+	} {
+		t.Run(options, func(t *testing.T) {
+			s := newReachScene(t)
+			s.dsn += " options='" + options + "'"
+			var got string
+			err := s.process().QueryRowContext(asUser(1), "SELECT current_setting('client_connection_check_interval') || ' ' || current_setting('tcp_keepalives_idle') || ' ' || "+
+				"current_setting('tcp_keepalives_interval') || ' ' || current_setting('tcp_keepalives_count') WHERE current_setting('server_version_num')::int >= 140000").Scan(&got)
+			if err == sql.ErrNoRows {
+				t.Skip("the server is older than PostgreSQL 14")
+			}
+			if err != nil || got != want {
+				t.Errorf("the session has %s (%v), want %s", got, err, want)
+			}
+		})
+	}
+}

@@ -221,7 +221,7 @@ func (ip *innerPool) putLone(sc *Conn) {
 
 // close closes all connections, those that are drawn when they are given back.
 func (ip *innerPool) close() (err error) {
-	ip.shelf.wants()
+	ip.shelf.close()
 	sc, db := ip.end()
 	if db != nil {
 		return db.Close()

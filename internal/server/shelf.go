@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +24,7 @@ type shelf struct {
 	handed chan *Conn    // to them
 	timed  atomic.Bool   // a timer is going to clear the shelf
 	round  atomic.Uint32 // counts the times that it has
+	ending sync.Mutex    // of the timer while it clears the shelf
 }
 
 const (
@@ -158,10 +160,19 @@ func (s *shelf) wants() {
 
 func (s *shelf) wantsNoMore() { s.wanted.Add(-1) }
 
+// close clears the shelf for good, and waits for the timer that may have a connection in its hands.
+func (s *shelf) close() {
+	s.wants()
+	s.ending.Lock()
+	defer s.ending.Unlock()
+}
+
 // endRound lets each connection pass through the sql.DB once: those on the shelf now, the others when they are
 // given back.
 func (s *shelf) endRound() {
 	s.timed.Store(false)
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	s.round.Add(1)
 	s.clear()
 }

@@ -194,6 +194,21 @@ func TestShelfLosesNothing(t *testing.T) {
 	}
 }
 
+// TestCloseWaitsForTheShelf: what the timer is just taking off the shelf is closed when Close returns, too.
+func TestCloseWaitsForTheShelf(t *testing.T) {
+	p := newLimitedPool(newHost(), fakedriver.NewServer(fakedriver.Full()).Connector(), false, Limits{MaxIdleConns: 2})
+	p.inner.shelf.ending.Lock() // as the timer does
+	closed := make(chan error, 1)
+	go func() { closed <- p.Close() }()
+	select {
+	case <-closed:
+		t.Error("Close has not waited")
+	case <-time.After(50 * time.Millisecond):
+		p.inner.shelf.ending.Unlock()
+		must(t, <-closed)
+	}
+}
+
 // TestCrowdIsNotJoined: where many connections to a local database are in use, the next caller has the first that is
 // given back, and another is opened only if none is in the time in which that could be done.
 func TestCrowdIsNotJoined(t *testing.T) {
