@@ -118,13 +118,13 @@ func (c *floorConn) prepare(conn driver.Conn, statement string) driver.Stmt {
 }
 
 func (c *floorConn) exec(stmt driver.Stmt) {
-	if _, err := stmt.Exec(nil); err != nil {
+	if _, err := stmt.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		c.b.Fatal(err)
 	}
 }
 
 func (c *floorConn) query() {
-	rows, err := c.select1.Query(nil)
+	rows, err := c.select1.(driver.StmtQueryContext).QueryContext(context.Background(), nil)
 	if err != nil {
 		c.b.Fatal(err)
 	}
