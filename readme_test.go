@@ -61,7 +61,7 @@ func TestReadmeSnippets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var compiled strings.Builder
-	for _, f := range append(programs, "snippets_test.go", "example_test.go") {
+	for _, f := range append(programs, "snippets_test.go", "example_test.go", "pgxfold/example_test.go") {
 		compiled.WriteString(withoutIndent(read(t, f)))
 	}
 	for _, page := range append(pagesForUsers(t), guides...) {
