@@ -33,6 +33,9 @@ type ProcessInfo struct {
 
 // String is for errors and logs.
 func (p *ProcessInfo) String() string {
+	if *p == (ProcessInfo{Session: p.Session}) { // of SQLite
+		return "process " + p.Session
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "session %s of another process", p.Session)
 	var more []string

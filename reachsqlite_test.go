@@ -351,7 +351,7 @@ func TestReachFileSlow(t *testing.T) {
 		return slices.ContainsFunc(holds, func(h HoldInfo) bool { return h.Process != nil && h.Process.Session == pid && h.User == "a" })
 	})
 	s.soon("a line in the log", func() bool {
-		return strings.Contains(log.String(), "session "+pid+" of another process") && strings.Contains(log.String(), "has been waiting for 5s")
+		return strings.Contains(log.String(), "process "+pid) && strings.Contains(log.String(), "has been waiting for 5s")
 	})
 	p.do("end", "it")
 	must(t, <-waits)

@@ -7,7 +7,7 @@
 //	go run . -suite load -svg charts          # SQLite with many goroutines at work
 //	go run . -suite calls -engine pq -workload '^(query|exec)/plain' -contender dblocker
 //	go run . -suite scope                     # locks of the process against those of the database
-//	go run . -suite load -markdown            # tables for the README
+//	go run . -suite load -markdown            # tables for the documentation
 //	go run . -suite load -busy                # the same also on a busy machine
 //
 // PostgreSQL and MariaDB are those that DBLOCKER_TEST_POSTGRES and
@@ -102,10 +102,13 @@
 //
 // # Suite scope
 //
-// How far locks reach, on PostgreSQL and MariaDB, next to the server and 2.4 ms away from it, by a proxy of our own, and on a SQLite file on
-// tmpfs: a point
-// query (query), an update of one row (exec), both in a transaction (tx), and both in a section of the user (section), by one
-// goroutine and by 16, each a user of its own.
+// How far locks reach, on PostgreSQL and MariaDB, next to the server and 2.4 ms away from it, by a proxy of our own, and on a
+// SQLite file on tmpfs, by one goroutine and by 16, each a user of its own:
+//
+//	query, exec      a point query; an update of one row
+//	tx, section      both in a transaction; both in a section of the user
+//	...-others       the same, each time as another one of 16 users
+//	section-hot      sections of one user, by 2 x 16 goroutines on two handles that are as two processes, with the shares of the two
 //
 // On SQLite an update is also measured beside another process that updates as well, with 32 writers in each (pair): its table has
 // the latencies. Writes that fail in the other process end the run.
@@ -113,6 +116,7 @@
 //	bare      the driver alone, without any lock
 //	process   dblocker, lock_scope=process: the baseline
 //	database  dblocker, lock_scope=database
+//	pgxfold   the same on pgx, with the module pgxfold
 //
 // Beside each figure stands the most connections that the server had for the contender at the end of a slice.
 //
