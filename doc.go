@@ -21,6 +21,8 @@
 //     [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options.
 //   - To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc],
 //     [ConnectFunc].
+//   - To go on with a program for the original library: [NewWithUnlockAndStatementTimeouts], [NewWithConnectDBFuncAndTimeouts],
+//     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.
 //   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
 //   - To keep several processes apart: [LockScope].

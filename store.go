@@ -235,6 +235,18 @@ func (s *Store) RWGetDBWithTimeout(userID any, ctx context.Context, tag string, 
 	return s.get(userID, ctx, sectionRequest{mode: Exclusive, tag: tag, timeout: &statementTimeout})
 }
 
+// Read is [Store.ReadGetDB] with the context first, and the function that ends the handle, release, after the handle.
+func (s *Store) Read(ctx context.Context, userID any, tag string) (db *sqlx.DB, release func(), err error) {
+	release, db, err = s.ReadGetDB(userID, ctx, tag)
+	return db, release, err
+}
+
+// Write is [Store.RWGetDB] in the form of [Store.Read].
+func (s *Store) Write(ctx context.Context, userID any, tag string) (db *sqlx.DB, release func(), err error) {
+	release, db, err = s.RWGetDB(userID, ctx, tag)
+	return db, release, err
+}
+
 // ReadDo calls f with a handle as [Store.ReadGetDB] returns it, and ends that when f
 // returns or panics. It returns f's error.
 func (s *Store) ReadDo(userID any, ctx context.Context, tag string, f func(db *sqlx.DB) error) error {
