@@ -34,6 +34,7 @@ func (c *conn) onServer(ctx context.Context, op *operation, u usage, call func(*
 
 func (c *conn) onServerAtOnce(ctx context.Context, op *operation, u usage, call func(*server.Conn) error) error {
 	if sc := c.drawn.Conn; sc != nil {
+		sc.Claim()
 		if sc.HasFailed() { // as database/sql, which would no longer let it be used
 			return driver.ErrBadConn
 		}

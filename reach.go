@@ -311,11 +311,15 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 	return tx, err
 }
 
-// checkUnder asks, when a statement has returned that ran under a lock held elsewhere, whether that has been there all the time.
+// checkUnder asks, when a statement has returned that ran under a lock held elsewhere, whether that has been there all the time. A query
+// that runs beside another one of its request, on another goroutine, may outlive that.
 func checkUnder(ctx context.Context, under *scope.Grant, sc *server.Conn) error {
+	if under.HasEnded() {
+		return nil
+	}
 	if held, err := under.IsHeld(ctx, sc); err != nil {
 		return fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
-	} else if !held {
+	} else if !held && !under.HasEnded() {
 		return ErrLockLost
 	}
 	return nil
@@ -323,6 +327,9 @@ func checkUnder(ctx context.Context, under *scope.Grant, sc *server.Conn) error 
 
 // checkUnderRows is checkUnder for a query, whose rows have its connection. They are closed if it fails.
 func (c *conn) checkUnderRows(ctx context.Context, under *scope.Grant, r *rows) error {
+	if under.HasEnded() {
+		return nil
+	}
 	err := c.backend.Aside(ctx, func(sc *server.Conn) error { return checkUnder(ctx, under, sc) })
 	if err == nil {
 		return nil

@@ -91,6 +91,7 @@ type Grant struct {
 	since time.Time // that the server has given it; zero if nobody can go on under it
 
 	released chan struct{} // closed when it is gone; nil while it is held
+	ended    bool          // it was released in time, before its session was lost
 }
 
 func (a Ask) names() []string {
@@ -165,12 +166,13 @@ func (g *Grant) leave() {
 }
 
 // releasing makes it released, and reports false if it was that.
-func (g *Grant) releasing() bool {
+func (g *Grant) releasing(ended bool) bool {
 	g.scope.table.mu.Lock()
 	defer g.scope.table.mu.Unlock()
 	if g.released != nil {
 		return false
 	}
+	g.ended = ended
 	g.released = make(chan struct{})
 	return true
 }
@@ -182,7 +184,7 @@ const releaseTime = 10 * time.Second
 // calls it has the connection. The second time it does nothing.
 func (g *Grant) Release() {
 	switch {
-	case !g.releasing():
+	case !g.releasing(!g.conn.HasFailed() && !g.conn.IsShut()):
 	case g.endsWithTx:
 		g.leave()
 	case g.conn.HasFailed() || g.conn.IsShut(): // then the end of the session gives it up
@@ -249,7 +251,7 @@ func (g *Grant) goneWith() {
 
 // Forget is Release for a session whose connection is lost: its end gives the lock up.
 func (g *Grant) Forget() {
-	if g.releasing() {
+	if g.releasing(false) {
 		g.leave()
 	}
 }
@@ -262,6 +264,13 @@ func (g *Grant) Kind() rwlock.Kind { return g.ask.Kind }
 
 // Conn is whose session has it.
 func (g *Grant) Conn() *server.Conn { return g.conn }
+
+// HasEnded tells whether it was of a single statement that has ended in time.
+func (g *Grant) HasEnded() bool {
+	g.scope.table.mu.Lock()
+	defer g.scope.table.mu.Unlock()
+	return g.ended && (g.ask.Kind == rwlock.Leaf || g.ask.Kind == rwlock.Rows)
+}
 
 // IsHeld asks the server, through a connection sc, whether the session still has it.
 func (g *Grant) IsHeld(ctx context.Context, sc *server.Conn) (bool, error) {
