@@ -75,6 +75,7 @@ var errAbandoned = fmt.Errorf("dblocker: an earlier call on this connection pani
 // before anything was sent, where database/sql goes on.
 func (c *conn) abandon(h *locks.Hold, adm *admission) {
 	defer adm.drop(c.backend.Gate)
+	c.drawn.Conn.Claim() // what the call had may rest there already
 	if c.gone != inUse || c.drawn.Conn.StopConverting() && c.goesOn {
 		return
 	}

@@ -13,7 +13,8 @@
 //     The transaction ends with it, since SQLite may have ended it too.
 //   - If the COMMIT fails and nothing of the transaction was written, each statement runs by itself, for
 //     its own result or error. So it does after a panic, or where the leader cannot go on. If it may have been written, as
-//     after a sync that has failed, each caller has that error, as it would have it of its own commit.
+//     after a sync that has failed, each caller has that error, as it would have it of its own commit; also one whose statement has
+//     failed, perhaps for what another had done before it.
 //   - What takes long runs alone, and what is not known: nobody's answer is to wait for a
 //     stranger's long statement. It is the first of a transaction of its own caller's, which tells how
 //     long it takes without its COMMIT.
@@ -283,7 +284,7 @@ func (l *Lead) answer(failed error) {
 		switch {
 		case failed == errUndone:
 			r.res, r.err = nil, ErrAlone
-		case failed != nil && r.err == nil:
+		case failed != nil && r.err != ErrAlone: // an error of its own may come from what others did, and is not to be seen either
 			r.res, r.err = nil, failed
 		}
 		if r.err == ErrAlone {

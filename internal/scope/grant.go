@@ -200,9 +200,9 @@ func (g *Grant) Release() {
 	}
 }
 
-// rests leaves it on the connection for the next call, if it can.
+// rests leaves it on the connection for the next call, if it can. It cannot where another lock is just being given up.
 func (g *Grant) rests() bool {
-	return len(g.ask.Users) == 1 && g.conn.Locked == 1 && g.conn.Rest(g, g.ask.Users[0], func() { g.conn.Locked-- })
+	return !g.conn.IsSettling() && len(g.ask.Users) == 1 && g.conn.Locked == 1 && g.conn.Rest(g, g.ask.Users[0], func() { g.conn.Locked-- })
 }
 
 // GiveUp implements [server.Leftover].
