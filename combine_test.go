@@ -636,8 +636,8 @@ func (c *badCommit) ExecContext(ctx context.Context, query string, args []driver
 	return nil, c.d.err
 }
 
-// TestCombinedCommitFails: what may have been committed is not run again, and its callers are told. What is undone for certain is
-// run again, and nobody is told.
+// TestCombinedCommitFails: what may have been committed is not run again, and its callers are told; so is one whose statement has failed
+// in that transaction, which may be for what is not there any more. What is undone for certain is run again, and nobody is told.
 func TestCombinedCommitFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		instead string
@@ -673,7 +673,7 @@ func TestCombinedCommitFails(t *testing.T) {
 				told := 0
 				for i, e := range execs {
 					switch {
-					case i == 2:
+					case i == 2 && !(c.told && e.err == c.err):
 						if e.err == nil || !strings.Contains(e.err.Error(), "CHECK") {
 							t.Errorf("the one that fails by itself: got %v", e.err)
 						}
