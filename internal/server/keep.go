@@ -50,8 +50,9 @@ func (sc *Conn) LeavesRows(s *Call) bool {
 func (sc *Conn) Exec(ctx context.Context, s *Call) (driver.Result, error) {
 	if sc.owed != nil {
 		var res driver.Result
+		folded := *s // s itself would be on the heap, also where nothing is owed
 		if done, err := sc.fold(ctx, s, func(l *Locks, o *Owed) (f Folded, err error) {
-			res, f, err = l.Exec(ctx, sc, o.Locks, o.Left, s)
+			res, f, err = l.Exec(ctx, sc, o.Locks, o.Left, &folded)
 			return f, err
 		}); done {
 			return res, err
@@ -84,8 +85,9 @@ func (sc *Conn) execOnce(ctx context.Context, s *Call) (driver.Result, error) {
 // is by one, until they are closed.
 func (sc *Conn) Query(ctx context.Context, s *Call, r *Rows) (err error) {
 	if sc.owed != nil {
+		folded := *s // see Exec
 		done, err := sc.fold(ctx, s, func(l *Locks, o *Owed) (f Folded, err error) {
-			r.Inner, f, err = l.Query(ctx, sc, o.Locks, o.Left, s)
+			r.Inner, f, err = l.Query(ctx, sc, o.Locks, o.Left, &folded)
 			return f, err
 		})
 		if done && err == nil {
