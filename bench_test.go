@@ -11,39 +11,61 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
+// benchWork is what the driver is measured with, and how many allocations more than on the bare driver that may take.
+var benchWork = []struct {
+	name string
+	more float64
+	run  func(ctx context.Context, db *sql.DB) error
+}{
+	{"query", 0, func(ctx context.Context, db *sql.DB) error {
+		var n int
+		return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
+	}},
+	{"exec", 3, func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1)
+		return err
+	}},
+	{"tx", 5, func(ctx context.Context, db *sql.DB) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		return tx.Commit()
+	}},
+	{"update in tx", 5, func(ctx context.Context, db *sql.DB) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}},
+}
+
+// TestAllocations: a call allocates no more than it did, beside the bare driver.
+func TestAllocations(t *testing.T) {
+	if testdb.UnderRace() {
+		t.Skip("the race detector allocates too")
+	}
+	ctx := WithUser(context.Background(), 1)
+	for _, work := range benchWork {
+		var allocs []float64
+		for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
+			db := openBench(t, driver)
+			allocs = append(allocs, testing.AllocsPerRun(500, func() { must(t, work.run(ctx, db)) }))
+		}
+		if allocs[1] > allocs[0]+work.more {
+			t.Errorf("%s: %v allocations, bare %v; want %v more at most", work.name, allocs[1], allocs[0], work.more)
+		}
+	}
+}
+
 // BenchmarkSQLite puts the wrapped driver beside the bare one, on a file in WAL
 // mode, one goroutine at work.
 func BenchmarkSQLite(b *testing.B) {
-	for _, work := range []struct {
-		name string
-		run  func(ctx context.Context, db *sql.DB) error
-	}{
-		{"query", func(ctx context.Context, db *sql.DB) error {
-			var n int
-			return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
-		}},
-		{"exec", func(ctx context.Context, db *sql.DB) error {
-			_, err := db.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1)
-			return err
-		}},
-		{"tx", func(ctx context.Context, db *sql.DB) error {
-			tx, err := db.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			return tx.Commit()
-		}},
-		{"update in tx", func(ctx context.Context, db *sql.DB) error {
-			tx, err := db.BeginTx(ctx, nil)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, "UPDATE t SET n = n + 1 WHERE id = ?", 1); err != nil {
-				return err
-			}
-			return tx.Commit()
-		}},
-	} {
+	for _, work := range benchWork {
 		for _, driver := range []string{"sqlite3", "sqlite3-dblocker"} {
 			b.Run(work.name+"/driver="+driver, func(b *testing.B) {
 				db := openBench(b, driver)
@@ -59,7 +81,7 @@ func BenchmarkSQLite(b *testing.B) {
 	}
 }
 
-func openBench(b *testing.B, driver string) *sql.DB {
+func openBench(b testing.TB, driver string) *sql.DB {
 	db, err := sql.Open(driver, "file:"+testdb.SQLite(b)+"?_journal_mode=WAL&_synchronous=NORMAL")
 	must(b, err)
 	b.Cleanup(func() { db.Close() })
