@@ -11,13 +11,13 @@ import (
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
-// benchWork is what the driver is measured with, and how many allocations more than on the bare driver that may take.
+// benchWork is what the driver is measured with, and how many allocations more than on the bare driver that may take. It keeps statements, which saves some.
 var benchWork = []struct {
 	name string
 	more float64
 	run  func(ctx context.Context, db *sql.DB) error
 }{
-	{"query", 0, func(ctx context.Context, db *sql.DB) error {
+	{"query", -14, func(ctx context.Context, db *sql.DB) error {
 		var n int
 		return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
 	}},
@@ -57,7 +57,7 @@ func TestAllocations(t *testing.T) {
 			allocs = append(allocs, testing.AllocsPerRun(500, func() { must(t, work.run(ctx, db)) }))
 		}
 		if allocs[1] > allocs[0]+work.more {
-			t.Errorf("%s: %v allocations, bare %v; want %v more at most", work.name, allocs[1], allocs[0], work.more)
+			t.Errorf("%s: %v allocations, bare %v; want that and %v", work.name, allocs[1], allocs[0], work.more)
 		}
 	}
 }
