@@ -17,7 +17,7 @@ var benchWork = []struct {
 	more float64
 	run  func(ctx context.Context, db *sql.DB) error
 }{
-	{"query", -14, func(ctx context.Context, db *sql.DB) error {
+	{"query", -8, func(ctx context.Context, db *sql.DB) error {
 		var n int
 		return db.QueryRowContext(ctx, "SELECT n FROM t WHERE id = ?", 1).Scan(&n)
 	}},
