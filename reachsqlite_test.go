@@ -86,6 +86,22 @@ func (s *fileScene) soon(what string, does func() bool) {
 	}
 }
 
+// arrives waits until calls of this process that write for a user have its lock here, or wait for it.
+func (s *fileScene) arrives(user string, calls int) {
+	s.Helper()
+	s.soon(fmt.Sprintf("%d calls of user %s have come", calls, user), func() bool {
+		holds, err := Holds(s.db)
+		must(s.T, err)
+		come := 0
+		for _, h := range holds {
+			if h.What == "lock" && h.User == user && h.Mode == Exclusive && h.Process == nil {
+				come++
+			}
+		}
+		return come >= calls
+	})
+}
+
 // letIn fails the test unless a call succeeds.
 func (s *fileScene) letIn(verb, user string) {
 	s.Helper()
@@ -230,7 +246,7 @@ func TestReachFileKill(t *testing.T) {
 				s.keptOut("section", "a")
 				waits := make(chan error, 1)
 				go func() { waits <- s.do("write", "a") }()
-				time.Sleep(filePatience) // it waits, mostly
+				s.arrives("a", 1)
 				killed := time.Now()
 				p.kill()
 				must(t, <-waits)
@@ -278,7 +294,8 @@ func TestReachFileClose(t *testing.T) {
 		go func() { ends <- s.do(verb, "a") }()
 	}
 	go func() { ends <- s.do("write", "b") }() // at the gate
-	time.Sleep(filePatience)                   // they wait, mostly
+	s.arrives("a", 2)
+	s.arrives("b", 1)
 	must(t, s.db.Close())
 	for range cap(ends) {
 		if err := <-ends; err == nil || err.Error() != errClosed.Error() {
@@ -419,7 +436,7 @@ func TestReachFileOwner(t *testing.T) {
 				p.do("rsection", "it", "a")
 				done := make(chan error, 1)
 				go func() { done <- s.writeWith(ctx) }()
-				time.Sleep(filePatience)
+				s.arrives("a", 1)
 				p.do("end", "it")
 				must(t, <-done)
 			})
@@ -509,7 +526,7 @@ func (p *peer) keptOut(verb, user string) {
 func (p *peer) waits(verb, user string) (end func()) {
 	p.Helper()
 	answer := p.begin("within", "1m", verb, user)
-	time.Sleep(filePatience) // it waits, mostly
+	time.Sleep(filePatience) // in which it is not to be answered
 	select {
 	case text := <-answer:
 		p.Errorf("%s in the other process has not waited: %s", verb, text)

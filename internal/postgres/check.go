@@ -30,9 +30,10 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 			return err
 		}
 	}
-	sc.LockState = rows[0][0]                                                             // a pooler says another number, of its own
-	if isFalse(rows[0][2]) || !endsSoon(ctx, sc, setChecks+" UNION ALL "+setKeepalives) { // a server on some systems cannot look
-		endsSoon(ctx, sc, setKeepalives)
+	sc.LockState = rows[0][0] // a pooler says another number, of its own
+
+	if isFalse(rows[0][2]) || !trySet(ctx, sc, setChecks+" UNION ALL "+setKeepalives) { // a server on some systems cannot look
+		trySet(ctx, sc, setKeepalives)
 	}
 	return nil
 }
@@ -45,7 +46,7 @@ const (
 		"WHERE current_setting('tcp_keepalives_' || name)::int > most"
 )
 
-func endsSoon(ctx context.Context, sc *server.Conn, set string) bool {
+func trySet(ctx context.Context, sc *server.Conn, set string) bool {
 	_, err := sc.QueryText(ctx, set)
 	return err == nil
 }
