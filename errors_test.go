@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,35 @@ func TestTimeoutNamesTheWayOut(t *testing.T) {
 		}
 		end()
 	}
+}
+
+// TestHoldsTellRequestsApart: one that has a user's lock and waits for the next has one number for both, and no other has it,
+// also if all requests come from one context that has a user.
+func TestHoldsTellRequestsApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openStub(t, &stub{})
+		base, cancel := context.WithCancel(asUser("base"))
+		inOne, unlockOne, err := Lock(WithUser(base, 1), db)
+		must(t, err)
+		_, unlockTwo, err := Lock(WithUser(base, 2), db)
+		must(t, err)
+		go db.ExecContext(WithUser(inOne, 2), "UPDATE t SET v = 1")
+		synctest.Wait()
+		holds, err := Holds(db)
+		must(t, err)
+		numbers := make(map[string]uint64)
+		for _, h := range holds {
+			numbers[fmt.Sprint(h.User, h.Waiting)] = h.Request
+		}
+		one, two, waits := numbers["1false"], numbers["2false"], numbers["2true"]
+		if len(holds) != 3 || one == 0 || two == 0 || one == two || waits != one {
+			t.Errorf("the number of user 1's request is %d, also %d, that of user 2's is %d, in %+v", one, waits, two, holds)
+		}
+		cancel()
+		unlockOne()
+		unlockTwo()
+		synctest.Wait()
+	})
 }
 
 // TestHoldsAsJSON: words where Go has numbers, and what is waited for.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -100,6 +101,10 @@ type HoldInfo struct {
 	Kind    string // statement, rows, transaction, session (a transaction written in SQL) or section
 	Tag     string
 
+	// Request is a number that the holds and waits of one request share, and no others in the list: one that has a lock may
+	// wait for the next. It is 0 for what belongs to no request, and for other processes.
+	Request uint64
+
 	// Since is when the hold, or the wait, began, and For how long it has lasted. They
 	// are zero for a statement that nobody has had to wait for.
 	Since time.Time
@@ -119,11 +124,12 @@ func (h HoldInfo) MarshalJSON() ([]byte, error) {
 		Waiting bool       `json:"waiting"`
 		Kind    string     `json:"kind"`
 		Tag     string     `json:"tag,omitempty"`
+		Request uint64     `json:"request,omitempty"`
 		Since   *time.Time `json:"since,omitempty"`
 		For     string     `json:"for,omitempty"`
 
 		Process *ProcessInfo `json:"process,omitempty"`
-	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag, Process: h.Process}
+	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag, Request: h.Request, Process: h.Process}
 	if !h.Since.IsZero() {
 		inWords.Since, inWords.For = &h.Since, h.For.String()
 	}
@@ -142,13 +148,18 @@ func Holds(db Handle) ([]HoldInfo, error) {
 		return nil, err
 	}
 	defer b.Release()
-	holds := appendHolds(nil, "lock", append(b.Users.Snapshot(), b.Users.SnapshotAll()...))
+	var gate, slots []rwlock.Info
+	users := append(b.Users.Snapshot(), b.Users.SnapshotAll()...)
 	if b.Gate != nil {
-		holds = appendHolds(holds, "gate", b.Gate.Snapshot())
+		gate = b.Gate.Snapshot()
 	}
 	if b.Servers.Slots != nil {
-		holds = appendHolds(holds, "connection", b.Servers.Slots.Snapshot())
+		slots = b.Servers.Slots.Snapshot()
 	}
+	requests := rwlock.Outermost(users, gate, slots)
+	holds := appendHolds(nil, "lock", users, requests)
+	holds = appendHolds(holds, "gate", gate, requests)
+	holds = appendHolds(holds, "connection", slots, requests)
 	if c.lockScope == DatabaseScope {
 		holds = c.appendOthers(b, holds)
 	}
@@ -156,15 +167,26 @@ func Holds(db Handle) ([]HoldInfo, error) {
 	return holds, nil
 }
 
-func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info) []HoldInfo {
+func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info, requests rwlock.Lines) []HoldInfo {
 	for _, i := range infos {
-		h := HoldInfo{What: what, Mode: Mode(i.Mode), Waiting: i.Waiting, Kind: i.Kind.String(), Tag: i.Tag, Since: i.Since, For: i.For}
+		h := HoldInfo{What: what, Mode: Mode(i.Mode), Waiting: i.Waiting, Kind: i.Kind.String(), Tag: i.Tag, Request: numberOf(requests.Of(i.Owner)), Since: i.Since, For: i.For}
 		if what == "lock" && i.Key != locks.AllUsers {
 			h.User = i.Key
 		}
 		holds = append(holds, h)
 	}
 	return holds
+}
+
+// numbers makes numbers of requests that tell nothing about addresses.
+var numbers = maphash.MakeSeed()
+
+// numberOf returns the number of a request, which JavaScript can read too.
+func numberOf(o *rwlock.Owner) uint64 {
+	if o == nil {
+		return 0
+	}
+	return maphash.Comparable(numbers, o)>>11 | 1
 }
 
 // Inner returns the pool of server connections behind a handle. It is for its statistics

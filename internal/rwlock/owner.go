@@ -76,6 +76,14 @@ func (o *Owner) InLine(p *Owner) bool {
 // or inside the same owner.
 func (o *Owner) Related(p *Owner) bool { return o != nil && p != nil && o.root() == p.root() }
 
+// outer returns the owner that o, which may be nil, is inside.
+func (o *Owner) outer() *Owner {
+	if o == nil {
+		return nil
+	}
+	return o.parent
+}
+
 func (o *Owner) root() *Owner {
 	for o.parent != nil {
 		o = o.parent

@@ -98,6 +98,44 @@ func (t *Table) Work(key string) (work []any) {
 	return work
 }
 
+// Lines tell who stands for an owner: the outermost of those that it is inside which hold something or wait, else itself.
+// An owner that only others are inside of, as that of all requests of a program, stands for nobody.
+type Lines map[*Owner]bool
+
+// Outermost returns the lines of those who have what is described.
+func Outermost(described ...[]Info) Lines {
+	seen := make(Lines)
+	for _, infos := range described {
+		for _, i := range infos {
+			for o := i.Owner.outer(); o != nil; o = o.parent {
+				seen[o] = false
+			}
+		}
+	}
+	if len(seen) == 0 {
+		return nil
+	}
+	for _, infos := range described {
+		for _, i := range infos {
+			if _, isOuter := seen[i.Owner]; isOuter {
+				seen[i.Owner] = true
+			}
+		}
+	}
+	return seen
+}
+
+// Of returns who stands for the owner.
+func (l Lines) Of(o *Owner) *Owner {
+	first := o
+	for p := o.outer(); p != nil; p = p.parent {
+		if l[p] {
+			first = p
+		}
+	}
+	return first
+}
+
 // Snapshot describes the holders, then the waiters, the oldest first.
 func (l *Lock) Snapshot() []Info {
 	l.shard.mu.Lock()
