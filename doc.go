@@ -20,7 +20,7 @@
 //   - To put several statements and other Go code under one lock: [Lock] and [RLock]; [Do] and [RDo] around a function; [TryLock] and
 //     [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options.
 //   - To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc],
-//     [ConnectFunc].
+//     [ConnectFunc]; [DatabaseName] and [UserOf] for the name that stands for an ID.
 //   - To go on with a program for the original library: [NewWithUnlockAndStatementTimeouts], [NewWithConnectDBFuncAndTimeouts],
 //     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.
