@@ -13,7 +13,7 @@
 // # Index by task
 //
 //   - To open a database: [sql.Open] with the driver "dblocker"; [Register], [OpenDB] and [NewConnector] for other drivers and
-//     connectors.
+//     connectors; [Openx] for sqlx.
 //   - To say for whom a context works: [WithUser], once for each request; [Fork] for goroutines inside a request; [WithoutUser] for
 //     work that belongs to no user; [UserKey] for code that should not import dblocker.
 //   - To say that a SELECT writes, as by a function of your own: [WithMode].

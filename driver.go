@@ -161,6 +161,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err := refuseMisplaced(cfg.engine, t.dsn, cfg.logger); err != nil {
 		return nil, err
 	}
+	if d.name == "" {
+		warnPlainSqlx(cfg)
+	}
 	ci, err := cfg.engine.Open(cfg.logger, inner, t.dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, t.dsn)

@@ -375,6 +375,33 @@ func ExampleLockScope() {
 	}
 }
 
+// The placeholders are those of the engine, whatever the driver is called: $1 on PostgreSQL.
+func ExampleOpenx() {
+	db, err := dblocker.Openx("sqlite3", ":memory:") // was: sqlx.Open("sqlite3", ":memory:")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	db.MustExec("CREATE TABLE files (name TEXT, size INTEGER); INSERT INTO files VALUES ('a.txt', 1)")
+
+	ctx := dblocker.WithUser(context.Background(), "ann")
+	if _, err := db.NamedExecContext(ctx, "UPDATE files SET size = size + :more", map[string]any{"more": 2}); err != nil {
+		log.Fatal(err)
+	}
+	var size int
+	if err := db.GetContext(ctx, &size, db.Rebind("SELECT size FROM files WHERE name = ?"), "a.txt"); err != nil {
+		log.Fatal(err)
+	}
+
+	postgres, err := dblocker.Openx("dblocker", "postgres?lock_timeout=5s:postgres://user@host/app")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer postgres.Close() // which has not connected
+	fmt.Println(size, postgres.Rebind("SELECT size FROM files WHERE name = ?"))
+	// Output: 3 SELECT size FROM files WHERE name = $1
+}
+
 // sqlx knows the placeholders of the name forms, such as $1 of postgres-dblocker.
 func Example_sqlx() {
 	db, err := sqlx.Open("sqlite3-dblocker", ":memory:")

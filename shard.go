@@ -136,7 +136,7 @@ func adopt(db *sqlx.DB, dsn *string, user string, opts []Option) (*storeDB, erro
 		return nil, err
 	}
 	if d, ok := db.Driver().(*Driver); ok && d.handle != nil {
-		return &storeDB{c: d.handle, db: db, name: db.DriverName()}, nil
+		return &storeDB{c: d.handle, db: db, name: sqlxName(db.DriverName(), d.handle.engine)}, nil
 	}
 	defaults := []Option{storeDefaults}
 	if n := db.Stats().MaxOpenConnections; n > 0 { // to wait where it is in turn, and has an end

@@ -113,25 +113,13 @@ func New(ctx context.Context, driverName, dataSourceName string, debug bool, opt
 
 // openStoreDB opens what New is given.
 func openStoreDB(driverName, dsn string, opts []Option) (*storeDB, error) {
-	d, dsn, err := storeDriver(driverName, dsn)
+	d, dsn, err := namedDriver("New", driverName, dsn)
 	if err != nil {
 		return nil, err
-	}
-	name := d.name
-	if name == "" {
-		t, err := parseDSN(dsn)
-		if err != nil {
-			return nil, err
-		}
-		name = t.driver
 	}
 	d.forStore = true
 	d.opts = slices.Concat([]Option{storeDefaults}, d.opts, opts)
-	c, err := d.OpenConnector(dsn)
-	if err != nil {
-		return nil, err
-	}
-	return newStoreDB(c.(*Connector), sql.OpenDB(c), name), nil
+	return d.openx(dsn)
 }
 
 // storeDefaults come before the options of a Store.
@@ -150,11 +138,11 @@ func newStoreDB(c *Connector, db *sql.DB, name string) *storeDB {
 	return &storeDB{c: c, db: sqlx.NewDb(db, name), name: name}
 }
 
-// storeDriver returns a Driver for a name that New is given, and the DSN for it.
-func storeDriver(name, dsn string) (*Driver, string, error) {
+// namedDriver returns a Driver for a name that New, or Openx, is given, and the DSN for it.
+func namedDriver(caller, name, dsn string) (*Driver, string, error) {
 	switch name {
 	case "":
-		return nil, "", errors.New("dblocker: New: the driver name is empty; name the inner driver, for example sqlite3")
+		return nil, "", fmt.Errorf("dblocker: %s: the driver name is empty; name the inner driver, for example sqlite3", caller)
 	case "dblocker":
 		return &Driver{}, dsn, nil
 	}
