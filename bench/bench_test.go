@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -76,6 +77,47 @@ func TestLoads(t *testing.T) {
 			checkEntry(t, c, e, e.contender != "default")
 		}
 	}
+}
+
+// TestTenants: every contender does its work for users with a file each, and does it right; its memory is measured.
+func TestTenants(t *testing.T) {
+	testdb.NoLeaks(t)
+	users, _ := quickPlan.tenants()
+	all, err := tenantSuite(t.Context(), testDatabases(t), place{name: "test", dir: t.TempDir()}, everything, users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != len(tenantLoads)+1 {
+		t.Errorf("%d workloads, want %d", len(all), len(tenantLoads)+1)
+	}
+	runQuick(t, all)
+	for _, c := range all {
+		for _, e := range c.entries {
+			checkEntry(t, c, e, true)
+		}
+	}
+}
+
+// TestMapClosesTheLeastUsed, and none that is in use.
+func TestMapClosesTheLeastUsed(t *testing.T) {
+	h := newMapHome(tenantFiles(t.TempDir()), 2, "")
+	defer h.close()
+	take := func(user string) (*sql.DB, func()) {
+		_, db, giveBack, err := h.take(t.Context(), user, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db, giveBack
+	}
+	first, give := take("1")
+	second, giveSecond := take("2")
+	giveSecond()
+	third, giveThird := take("3")
+	giveThird()
+	if first.Ping() != nil || second.Ping() == nil || third.Ping() != nil {
+		t.Error("the one that is not in use is to be closed, and no other")
+	}
+	give()
 }
 
 // TestScopes: every contender does its work at every distance, and does it right.

@@ -13,6 +13,7 @@ const parent = "DBLOCKER_BENCH_TEST_PARENT"
 
 func TestMain(m *testing.M) {
 	spinIfTold()
+	memoryIfTold()
 	pairIfTold()
 	if os.Getenv(parent) != "" {
 		if _, err := spin(busyProcesses); err == nil {

@@ -7,13 +7,14 @@
 //	go run . -suite load -svg charts          # SQLite with many goroutines at work
 //	go run . -suite calls -engine pq -workload '^(query|exec)/plain' -contender dblocker
 //	go run . -suite scope                     # locks of the process against those of the database
+//	go run . -suite tenants                   # a SQLite file for each user
 //	go run . -suite load -markdown            # tables for the documentation
 //	go run . -suite load -busy                # the same also on a busy machine
 //
 // PostgreSQL and MariaDB are those that DBLOCKER_TEST_POSTGRES and
 // DBLOCKER_TEST_MYSQL name, or throwaway servers made from the installed binaries,
 // on this machine and with fsync off. Without either, the engine is left out in
-// words. With the defaults a run of calls takes about 8 minutes, one of load about 6, one of scope about 12.
+// words. With the defaults a run of calls takes about 8 minutes, one of load about 6, one of scope about 12, one of tenants about 12.
 // Each contender has a database of its own.
 //
 // # How it measures
@@ -120,10 +121,36 @@
 //
 // Beside each figure stands the most connections that the server had for the contender at the end of a slice.
 //
+// # Suite tenants
+//
+// A SQLite file for each of 10,000 users, on tmpfs and on a disk, each with the counter of its user. It is the same 10,000 files for all
+// contenders, one after the other. Where not all users have a file open, 200 have. All have WAL mode and synchronous=NORMAL.
+//
+//	hit-query, hit-exec  a point query; an update of one row: by one goroutine, whose user has its file open, and by 16 for 200 such users
+//	miss       the same query for one user after the other, 200 others having their files open: to open, to read, to close another; by
+//	           one goroutine, and by 16
+//	mix        64 goroutines, 1,000 users, all open: nine point queries to one update
+//	writers    the same, only updates
+//	quiet      20 goroutines, 20 users, open: a point query
+//	opening    the same, beside two goroutines that miss again and again; what takes those how long stands among the writes
+//	memory     in a process of its own: what the 200 open files cost, each; and what the others of 10,000 users cost that had theirs open before
+//
+// The contenders:
+//
+//	by-hand       open the bare driver with the settings of "tuned" above, one statement, close: the baseline of miss
+//	map           a map of handles of the bare driver, tuned, with a mutex; the least recently used is closed, if it is not in use: the baseline of hit
+//	map+cache     the same with _stmt_cache_size=64
+//	store         a Store of dblocker with ConnectFunc, and a handle of it for each statement
+//	one-file      one file for all, and the bare driver, tuned: the baseline of mix and writers
+//	dblocker-one  one file for all, and dblocker
+//
+// Each statement has its user's lock where there is one, so that WithUser, or a look into the map, is part of what is measured.
+//
 // # Files
 //
 // runner.go (rounds, slices), busy.go (busy processes), measure.go (goroutines, time, latencies), stats.go; for
 // the suite calls engines.go, wrappers.go (contenders), calls.go (workloads); for the
 // suite load stores.go and zombiezen.go (contenders), loads.go (workloads); for the suite scope scopesuite.go (contenders and
-// workloads), pair.go (the other process) and proxy.go; report.go, table.go, svg.go.
+// workloads), pair.go (the other process) and proxy.go; for the suite tenants tenantstores.go (contenders), tenantsuite.go (workloads),
+// tenantfiles.go and tenantmemory.go; report.go, table.go, svg.go.
 package main

@@ -29,6 +29,7 @@ type choice int
 const (
 	anyUser choice = iota // one by chance each time
 	ownUser               // each goroutine is always the same one
+	inTurn                // one after the other; each goroutine begins elsewhere
 )
 
 // An action is one operation of a user. It is the same for all contenders, what it
@@ -56,17 +57,26 @@ func (l load) workers(ctx context.Context, s store, p plan) []worker {
 	for _, c := range l.crowds {
 		for i := range p.limit(c.size) {
 			dice := rand.New(rand.NewPCG(uint64(len(all)), 0))
-			all = append(all, func(t *tally) error { return c.action(ctx, s, c.user(i, dice), dice, t) })
+			turn := i * (c.last - c.first + 1) / c.size
+			all = append(all, func(t *tally) error {
+				turn++
+				return c.action(ctx, s, c.user(i, turn, dice), dice, t)
+			})
 		}
 	}
 	return all
 }
 
-func (c crowd) user(i int, dice *rand.Rand) int {
-	if c.who == ownUser {
+// user is that of goroutine i for an operation; turn counts the goroutine's.
+func (c crowd) user(i, turn int, dice *rand.Rand) int {
+	n := c.last - c.first + 1
+	switch c.who {
+	case ownUser:
 		return c.first + i
+	case inTurn:
+		return c.first + turn%n
 	}
-	return c.first + dice.IntN(c.last-c.first+1)
+	return c.first + dice.IntN(n)
 }
 
 func read(ctx context.Context, s store, user int, _ *rand.Rand, t *tally) error {

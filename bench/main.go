@@ -16,6 +16,7 @@ import (
 func main() {
 	spinIfTold()
 	pairIfTold()
+	memoryIfTold()
 	o := parseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
@@ -60,7 +61,7 @@ type selection struct {
 }
 
 func parseFlags() (o options) {
-	flag.StringVar(&o.suite, "suite", "", "calls, load or scope (default all)")
+	flag.StringVar(&o.suite, "suite", "", "calls, load, scope or tenants (default all)")
 	pattern := func(target **regexp.Regexp, name, usage string) {
 		*target = regexp.MustCompile("")
 		flag.Func(name, "regular `expression`: "+usage, func(s string) (err error) {
@@ -69,13 +70,13 @@ func parseFlags() (o options) {
 		})
 	}
 	pattern(&o.selected.engine, "engine", "run calls and scope on these of sqlite, pq, pgx and mysql")
-	pattern(&o.selected.place, "place", "run load on files in these of tmpfs and disk; with -busy also tmpfs-busy and disk-busy")
+	pattern(&o.selected.place, "place", "run load and tenants on files in these of tmpfs and disk; with -busy also tmpfs-busy and disk-busy")
 	pattern(&o.selected.workload, "workload", "run these workloads, named as in the report: query/plain/1, mix")
 	pattern(&o.selected.contender, "contender", "run these contenders, beside the baseline")
-	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls and scope, 5 for load)")
-	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load, 450ms for scope)")
+	flag.IntVar(&o.plan.rounds, "rounds", 0, "rounds (default 7 for calls and scope, 5 for load and tenants)")
+	flag.DurationVar(&o.plan.slice, "slice", 0, "the time a contender works on a workload in a round (default 70ms for calls, 300ms for load, 450ms for scope, 500ms for tenants)")
 	quick := flag.Bool("quick", false, "run everything once, to see that it works; the figures mean nothing")
-	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load")
+	flag.StringVar(&o.disk, "disk", os.TempDir(), "`directory` on a disk, for load and tenants")
 	flag.BoolVar(&o.busy, "busy", false, "run load also beside two processes that keep the processors busy")
 	flag.BoolVar(&o.markdown, "markdown", false, "write the report as markdown")
 	flag.StringVar(&o.svg, "svg", "", "`directory` to write charts to")

@@ -51,6 +51,13 @@ var suites = []suite{
 		caption: "time of an operation against lock_scope=process, one goroutine; less is better",
 		charted: func(c *comparison) bool { return strings.HasSuffix(c.workload, "/1") },
 	},
+	{
+		name: "tenants", plan: plan{rounds: 5, slice: 500 * time.Millisecond},
+		groups:  tenantGroups,
+		report:  tenantReport,
+		caption: "operations per second against mattn/go-sqlite3 with tuned settings and one file for all users; more is better",
+		charted: func(c *comparison) bool { return c.title == busy.title },
+	},
 }
 
 // quickPlan is enough to see that everything works.
@@ -165,6 +172,24 @@ func loadGroups(ctx context.Context, d *databases, o options, progress io.Writer
 	return groups, nil
 }
 
+func tenantGroups(ctx context.Context, d *databases, o options, _ io.Writer) ([]group, error) {
+	var groups []group
+	users, _ := o.plan.tenants()
+	for _, p := range []place{memory(), {name: "disk", dir: o.disk}} {
+		if !o.selected.place.MatchString(p.name) {
+			continue
+		}
+		all, err := tenantSuite(ctx, d, p, o.selected, users)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		if len(all) > 0 {
+			groups = append(groups, group{p.name, p.title() + ", a file for each user", all})
+		}
+	}
+	return groups, nil
+}
+
 // scopeGroups are the selected engines, those that have servers at each distance.
 func scopeGroups(ctx context.Context, d *databases, o options, progress io.Writer) ([]group, error) {
 	var groups []group
@@ -216,6 +241,22 @@ func loadReport(g group, _ bool) []*table {
 	tables := []*table{loadSummary(g.title, g.all)}
 	for _, c := range g.all {
 		tables = append(tables, loadDetails(g.title+", "+c.workload, c))
+	}
+	return tables
+}
+
+func tenantReport(g group, _ bool) (tables []*table) {
+	var loads []*comparison
+	for _, c := range g.all {
+		if c.workload == memoryWorkload {
+			tables = append(tables, memoryTable(g.title, c))
+			continue
+		}
+		loads = append(loads, c)
+		tables = append(tables, loadDetails(g.title+", "+c.workload, c))
+	}
+	if len(loads) > 0 {
+		tables = append([]*table{loadSummary(g.title, loads)}, tables...)
 	}
 	return tables
 }
