@@ -75,14 +75,15 @@ var order = []struct {
 	// Examples are programs like any user's.
 	{"examples/cluster", []string{"."}},
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},
-	{"examples/quickstart", []string{".", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/mysql"}},
 	{"examples/shards", []string{".", "github.com/jmoiron/sqlx"}},
 	{"examples/webserver", []string{"."}},
 
 	// What follows is for tests.
 	{"internal/fakedriver", nil},
-	{"internal/testdb", []string{"github.com/go-sql-driver/mysql", "github.com/lib/pq", "go.uber.org/goleak"}},
+	{"internal/debs", nil},
+	{"internal/testdb", []string{"internal/debs", "github.com/go-sql-driver/mysql", "github.com/lib/pq", "go.uber.org/goleak"}},
 	{"internal/cmd/test", []string{"internal/testdb"}},
+	{"examples/quickstart", []string{".", "internal/testdb", "github.com/jmoiron/sqlx", "github.com/go-sql-driver/mysql"}},
 }
 
 // innerDrivers are linked by default, and left out by a build tag: only inner.go of this package may import them.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // A cluster is what a throwaway server serves: a data directory and an address, which stay the same when the server is
@@ -19,6 +21,7 @@ type cluster struct {
 	User, Password string
 
 	dir     string
+	root    string // of unpacked programs; "" for installed ones
 	account *account
 	janitor *exec.Cmd
 	alive   io.Closer // the janitor acts when this is closed
@@ -41,7 +44,7 @@ fi
 rm -rf "$1"
 `
 
-func newCluster(abort syscall.Signal) (*cluster, error) {
+func newCluster(root string, abort syscall.Signal) (*cluster, error) {
 	account, err := unprivileged()
 	if err != nil {
 		return nil, err
@@ -50,7 +53,7 @@ func newCluster(abort syscall.Signal) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{Host: "127.0.0.1", User: "dblocker", Password: randomHex(12), dir: dir, account: account}
+	c := &cluster{Host: "127.0.0.1", User: "dblocker", Password: randomHex(12), dir: dir, root: root, account: account}
 	c.janitor = exec.Command("sh", "-c", janitorScript, "janitor", dir, c.pidFile(), strconv.Itoa(int(abort)))
 	c.janitor.SysProcAttr = detached(nil)
 	if c.alive, err = c.janitor.StdinPipe(); err != nil {
@@ -85,6 +88,9 @@ func (c *cluster) program(argv ...string) *exec.Cmd {
 	cmd := exec.Command("sh", append([]string{"-c", pidScript, c.pidFile()}, argv...)...)
 	cmd.Dir = c.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
+	if c.root != "" {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+debs.Libraries(c.root))
+	}
 	cmd.SysProcAttr = detached(c.account)
 	return cmd
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // ErrNotInstalled is the error of a server that no environment variable names and whose binaries are not on this machine.
@@ -34,8 +36,10 @@ type Engine struct {
 	sessions string // lists id and activity of the sessions in the database %s
 	kill     string // ends the session %d
 
-	// Running one. The two programs: one makes the data directory, the other serves it.
-	binaries    func() (initialize, serve string)
+	// Running one. The two programs: one makes the data directory, the other serves it. find looks for a program on the PATH,
+	// or in the directories, which may be patterns.
+	unpacked    debs.Program // how to have them without installing anything
+	binaries    func(find func(program string, dirs ...string) string) (initialize, serve string)
 	initialize  func(program string, c *cluster) error
 	serve       func(program string, c *cluster) []string
 	stop, abort syscall.Signal // an orderly shutdown that does not wait for clients; the quickest end that leaves no process
@@ -45,13 +49,24 @@ type Engine struct {
 	serverErr error
 }
 
-// Installed says where the server's binary is, or "" when the engine is not installed.
+// Installed says where the server's binary is, or "" when it is not on this machine.
 func (e *Engine) Installed() string {
-	initialize, serve := e.binaries()
+	initialize, serve := e.programs()
 	if !canLaunch || initialize == "" {
 		return ""
 	}
 	return serve
+}
+
+// programs prefers those that were unpacked.
+func (e *Engine) programs() (initialize, serve string) {
+	if root := e.root(); root != "" {
+		return e.binaries(func(program string, dirs ...string) string { return lookIn(root, program, dirs) })
+	}
+	if os.Getenv(IgnoreInstalled) != "" {
+		return "", ""
+	}
+	return e.binaries(lookup)
 }
 
 // FromEnv returns the server that the environment names, or nil when it names none.
@@ -85,11 +100,11 @@ func (e *Engine) sharedServer() (*Server, error) {
 
 func (e *Engine) notInstalled() error {
 	if e.Env == "" {
-		return fmt.Errorf("%s %w: install it (Debian and Ubuntu: apt-get install %s), or test with \"go run ./internal/cmd/test\", which does that",
+		return fmt.Errorf("%s %w: install it (Debian and Ubuntu: apt-get install %s), or test with \"go run ./internal/cmd/test\", which brings it",
 			e.Name, ErrNotInstalled, e.Package)
 	}
 	return fmt.Errorf("%s %w: install it (Debian and Ubuntu: apt-get install %s), set %s to a running one, or test with "+
-		"\"go run ./internal/cmd/test\", which does the rest", e.Name, ErrNotInstalled, e.Package, e.Env)
+		"\"go run ./internal/cmd/test\", which brings one", e.Name, ErrNotInstalled, e.Package, e.Env)
 }
 
 // lookup finds a program on the PATH or else in the directories, which may be patterns; the last match is the newest version.
@@ -97,8 +112,13 @@ func lookup(program string, dirs ...string) string {
 	if path, err := exec.LookPath(program); err == nil {
 		return path
 	}
+	return lookIn("", program, dirs)
+}
+
+// lookIn does that in the directories only, below a root.
+func lookIn(root, program string, dirs []string) string {
 	for _, dir := range dirs {
-		matches, _ := filepath.Glob(filepath.Join(dir, program))
+		matches, _ := filepath.Glob(filepath.Join(root, dir, program))
 		if len(matches) > 0 {
 			return matches[len(matches)-1]
 		}

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // MariaDB is the engine behind MySQL and PrivateMySQL.
@@ -30,6 +34,7 @@ var MariaDB = &Engine{
 	sessions: "SELECT id, concat(command, ': ', ifnull(info, '')) FROM information_schema.processlist WHERE db = '%s' ORDER BY id",
 	kill:     "KILL CONNECTION %d",
 
+	unpacked:   debs.Program{Dir: "mariadb", Package: "mariadb-server", Wanted: regexp.MustCompile(`^mariadb-(server|client)-core(-[\d.]+)?$|^mariadb-common$`)},
 	binaries:   mariadbBinaries,
 	initialize: mariadbInstallDB,
 	serve:      mariadbCommand,
@@ -111,8 +116,16 @@ func openMySQL(s *Server) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-func mariadbBinaries() (installDB, mariadbd string) {
-	return lookup("mariadb-install-db", "/usr/bin"), lookup("mariadbd", "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
+func mariadbBinaries(find func(string, ...string) string) (installDB, mariadbd string) {
+	return find("mariadb-install-db", "/usr/bin"), find("mariadbd", "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
+}
+
+// mariadbBase tells unpacked programs where their files are: they look below /usr.
+func mariadbBase(c *cluster) []string {
+	if c.root == "" {
+		return nil
+	}
+	return []string{"--basedir=" + filepath.Join(c.root, "usr")}
 }
 
 func mariadbInstallDB(program string, c *cluster) error {
@@ -122,20 +135,22 @@ func mariadbInstallDB(program string, c *cluster) error {
 	if err := c.writeFile(c.path("init.sql"), addUser); err != nil {
 		return err
 	}
-	return c.run(program, "--no-defaults", "--datadir="+c.path("data"), "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--tmpdir="+c.dir)
+	argv := append([]string{program, "--no-defaults"}, mariadbBase(c)...)
+	return c.run(append(argv, "--datadir="+c.path("data"), "--auth-root-authentication-method=normal",
+		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--tmpdir="+c.dir)...)
 }
 
 func mariadbCommand(program string, c *cluster) []string {
-	return []string{
-		program, "--no-defaults", "--datadir=" + c.path("data"), "--init-file=" + c.path("init.sql"),
-		"--bind-address=" + c.Host, "--port=" + strconv.Itoa(c.Port),
+	argv := append([]string{program, "--no-defaults"}, mariadbBase(c)...)
+	return append(argv,
+		"--datadir="+c.path("data"), "--init-file="+c.path("init.sql"),
+		"--bind-address="+c.Host, "--port="+strconv.Itoa(c.Port),
 		"--socket=mariadb.sock", // in the data directory: a longer path may be too long
-		"--pid-file=" + c.path("mariadb.pid"),
-		"--tmpdir=" + c.dir, // a server that starts removes all temporary tables there, other servers' too
+		"--pid-file="+c.path("mariadb.pid"),
+		"--tmpdir="+c.dir, // a server that starts removes all temporary tables there, other servers' too
 		"--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=2", // safe when a server is killed, since the kernel lives on
 		"--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M",
 		"--max-connections=151",
-	}
+	)
 }

@@ -2,9 +2,12 @@ package testdb
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // PgBouncer is a pooler in front of a PostgreSQL server. It has no server of the environment: each is a private one.
@@ -37,8 +40,9 @@ func pgBouncer(behind *Server, mode string, size int) *Engine {
 		params: PostgreSQL.params,
 		system: "postgres",
 
-		binaries: func() (initialize, serve string) {
-			program := lookup("pgbouncer", "/usr/sbin")
+		unpacked: debs.Program{Dir: "pgbouncer", Package: "pgbouncer", Wanted: regexp.MustCompile(`^pgbouncer$`)},
+		binaries: func(find func(string, ...string) string) (initialize, serve string) {
+			program := find("pgbouncer", "/usr/sbin")
 			return program, program
 		},
 		initialize: func(string, *cluster) error { return nil },

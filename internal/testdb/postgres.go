@@ -6,11 +6,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 
 	_ "github.com/lib/pq"
+
+	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // PostgreSQL is the engine behind Postgres and PrivatePostgres.
@@ -32,6 +35,7 @@ var PostgreSQL = &Engine{
 		WHERE datname = '%s' AND backend_type = 'client backend' ORDER BY pid`,
 	kill: "SELECT pg_terminate_backend(%d)",
 
+	unpacked:   debs.Program{Dir: "postgresql", Package: "postgresql", Wanted: regexp.MustCompile(`^postgresql-\d+$`)},
 	binaries:   postgresBinaries,
 	initialize: initdb,
 	serve:      postgresCommand,
@@ -74,8 +78,8 @@ func keyword(name, value string) string {
 }
 
 // postgresBinaries looks where Debian, Red Hat and Homebrew put the servers, which is not on the PATH.
-func postgresBinaries() (initdb, postgres string) {
-	initdb = lookup("initdb", "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin",
+func postgresBinaries(find func(string, ...string) string) (initdb, postgres string) {
+	initdb = find("initdb", "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin",
 		"/usr/local/opt/postgresql*/bin")
 	if initdb == "" {
 		return "", ""

@@ -22,7 +22,7 @@ func Launch(e *Engine) (*PrivateServer, error) {
 	if e.Installed() == "" {
 		return nil, e.notInstalled()
 	}
-	c, err := newCluster(e.abort)
+	c, err := newCluster(e.root(), e.abort)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.Name, err)
 	}
@@ -34,7 +34,7 @@ func Launch(e *Engine) (*PrivateServer, error) {
 }
 
 func (p *PrivateServer) launch(e *Engine) error {
-	initialize, _ := e.binaries()
+	initialize, _ := e.programs()
 	c := p.cluster
 	if err := e.initialize(initialize, c); err != nil {
 		return err
@@ -113,7 +113,7 @@ const startTimeout = 2 * time.Minute
 
 // start starts the server and returns when it answers.
 func (p *PrivateServer) start() error {
-	_, serve := p.Engine.binaries()
+	_, serve := p.Engine.programs()
 	process, err := startProcess(p.cluster, p.Engine.serve(serve, p.cluster))
 	if err != nil {
 		return err

@@ -8,7 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"regexp"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -17,13 +18,40 @@ import (
 // the drivers are many for a slow machine.
 const patience = "-timeout=30m"
 
-// goTest runs all tests of a module. It gets a process group of its own, so that a signal which reaches only us can be passed
-// on to the test programs as well.
-func goTest(ctx context.Context, dir string, flags, env []string) error {
+// notCounted matches the flags whose output is no list of tests that have ended.
+var notCounted = regexp.MustCompile(`^--?((test\.)?(json|fuzz|list)|c|args|n|x)(=|$)`)
+
+// goTest runs all tests of a module, and counts them unless the flags forbid it. It gets a process group of its own, so that a
+// signal which reaches only us can be passed on to the test programs as well.
+func goTest(ctx context.Context, dir string, flags, env []string) (*tally, error) {
+	if slices.ContainsFunc(flags, notCounted.MatchString) {
+		return nil, goTestTo(ctx, os.Stdout, dir, flags, env)
+	}
+	t := newTally(os.Stdout, flags)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return t, err
+	}
+	counted := make(chan struct{})
+	go func() {
+		t.read(r)
+		close(counted)
+	}()
+	start := time.Now()
+	err = goTestTo(ctx, w, dir, append([]string{"-json"}, flags...), env)
+	t.took = time.Since(start)
+	w.Close()
+	<-counted
+	r.Close()
+	return t, err
+}
+
+// goTestTo hands go test the file itself: what a killed test leaves running must not keep us waiting.
+func goTestTo(ctx context.Context, out *os.File, dir string, flags, env []string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", patience, "./..."}, flags...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 10 * time.Second // then it is killed
@@ -32,7 +60,6 @@ func goTest(ctx context.Context, dir string, flags, env []string) error {
 		return err
 	}
 	defer group.kill()
-	progress("%s: go test ./... %s", dir, strings.Join(flags, " "))
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -32,14 +32,13 @@ func TestModulesAreTheRootAndThoseBelow(t *testing.T) {
 	}
 	got, err := modulesBelow(root)
 	want := []string{root, filepath.Join(root, "a/b"), filepath.Join(root, "compat")}
-	slices.Sort(got)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("modules %q, error %v, want %q", got, err, want)
 	}
 }
 
 func TestModuleWithoutPackagesIsLeftOut(t *testing.T) {
-	dir := module(t, "")
+	dir := newModule(t, "")
 	if !hasPackages(t.Context(), dir) {
 		t.Error("a module with a test has no packages")
 	}
@@ -54,11 +53,12 @@ func TestModuleWithoutPackagesIsLeftOut(t *testing.T) {
 func TestStatusIsThatOfGoTest(t *testing.T) {
 	testdb.NoLeaks(t)
 	silence(t)
-	dir := module(t, `func Test(t *testing.T) { if os.Getenv("FAIL") != "" { t.Fatal("told to") } }`)
-	if err := goTest(t.Context(), dir, nil, nil); err != nil {
+	dir := newModule(t, `func Test(t *testing.T) { if os.Getenv("FAIL") != "" { t.Fatal("told to") } }`)
+	if _, err := goTest(t.Context(), dir, nil, nil); err != nil {
 		t.Errorf("tests that pass: %v", err)
 	}
-	if got := report(t.Context(), goTest(t.Context(), dir, []string{"-count=1"}, []string{"FAIL=1"})); got != 1 {
+	_, err := goTest(t.Context(), dir, []string{"-count=1"}, []string{"FAIL=1"})
+	if got := report(t.Context(), err); got != 1 {
 		t.Errorf("tests that fail: status %d, want 1", got)
 	}
 }
@@ -67,7 +67,7 @@ func TestInterruptEndsTestsInTime(t *testing.T) {
 	testdb.NoLeaks(t)
 	silence(t)
 	started := filepath.Join(t.TempDir(), "started")
-	dir := module(t, `func Test(t *testing.T) {
+	dir := newModule(t, `func Test(t *testing.T) {
 		os.WriteFile(os.Getenv("STARTED"), nil, 0o644)
 		time.Sleep(time.Hour)
 	}`)
@@ -79,7 +79,7 @@ func TestInterruptEndsTestsInTime(t *testing.T) {
 		}
 		cancel()
 	}()
-	if err := goTest(ctx, dir, []string{"-timeout=1m"}, []string{"STARTED=" + started}); err == nil {
+	if _, err := goTest(ctx, dir, []string{"-timeout=1m"}, []string{"STARTED=" + started}); err == nil {
 		t.Error("interrupted tests passed")
 	}
 	if !exists(started) {
@@ -131,8 +131,8 @@ func silence(t *testing.T) {
 	})
 }
 
-// module makes a module with one test.
-func module(t *testing.T, test string) string {
+// newModule makes a module with one test.
+func newModule(t *testing.T, test string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{

@@ -3,17 +3,26 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// findModules returns the directories of the module that we are in and of those below it, which "./..." leaves out.
-func findModules(ctx context.Context) ([]string, error) {
+// A testModule is one whose tests are run.
+type testModule struct {
+	dir  string
+	name string // as in messages: the directory, from the root module
+}
+
+// findModules returns the module that we are in and those below it, which "./..." leaves out.
+func findModules(ctx context.Context) ([]testModule, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
 		return nil, err
@@ -22,11 +31,24 @@ func findModules(ctx context.Context) ([]string, error) {
 	if filepath.Base(gomod) != "go.mod" {
 		return nil, errors.New("run this inside the repository: no go.mod here or above")
 	}
-	modules, err := modulesBelow(filepath.Dir(gomod))
+	root := filepath.Dir(gomod)
+	dirs, err := modulesBelow(root)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(modules, func(dir string) bool { return !hasPackages(ctx, dir) }), nil
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !hasPackages(ctx, dir) })
+	var modules []testModule
+	for _, dir := range dirs {
+		name, err := filepath.Rel(root, dir)
+		if err != nil {
+			return nil, err
+		}
+		if name == "." {
+			name = "dblocker"
+		}
+		modules = append(modules, testModule{dir, name})
+	}
+	return modules, nil
 }
 
 // hasPackages is false for a module without Go files, which go test takes for an error. What go list does not understand is
@@ -38,6 +60,7 @@ func hasPackages(ctx context.Context, dir string) bool {
 	return err != nil || len(out) > 0
 }
 
+// modulesBelow returns the root first.
 func modulesBelow(root string) ([]string, error) {
 	var modules []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -51,10 +74,54 @@ func modulesBelow(root string) ([]string, error) {
 		}
 		return nil
 	})
+	slices.Sort(modules)
 	return modules, err
 }
 
 // ignored is what the go command ignores, too.
 func ignored(dir string) bool {
 	return dir == "testdata" || dir == "vendor" || strings.HasPrefix(dir, ".") || strings.HasPrefix(dir, "_")
+}
+
+// test tests the module, and puts what came of it into the summary.
+func (m testModule) test(ctx context.Context, flags, env []string, s *summary) error {
+	if why := impossible(ctx, m.dir); why != "" && ctx.Err() == nil {
+		s.leaveOut("module "+m.name, why)
+		if inCI() {
+			return fmt.Errorf("module %s: %s", m.name, why)
+		}
+		progress("left out: %s", why)
+		return nil
+	}
+	t, err := goTest(ctx, m.dir, flags, env)
+	s.add(m.name, t)
+	return err
+}
+
+// notHere matches what the go command says when something must be downloaded and cannot be: the name is not found, nobody
+// answers, or it was told not to try.
+var notHere = regexp.MustCompile(`dial tcp|no such host|i/o timeout|connection refused|network is unreachable|TLS handshake timeout|disabled by GOPROXY=off`)
+
+// tooOld matches what it says of a module for a newer Go that it may not, or cannot, download.
+var tooOld = regexp.MustCompile(`requires go >= \S+ \(running go [^)]*\)|cannot find "go\S*" in PATH|download go\S+ for \S+: toolchain not available`)
+
+// impossible says why a module cannot be tested on this machine, or "". All other faults are go test's to tell.
+func impossible(ctx context.Context, dir string) string {
+	list := exec.CommandContext(ctx, "go", "list", "-test", "-deps", "./...")
+	list.Dir = dir
+	var said bytes.Buffer
+	list.Stderr = &said
+	if list.Run() == nil {
+		return ""
+	}
+	for line := range strings.Lines(said.String()) {
+		line = strings.TrimSpace(line)
+		switch {
+		case tooOld.MatchString(line):
+			return "it needs a newer Go: " + line
+		case notHere.MatchString(line):
+			return "modules that it needs cannot be downloaded: " + line
+		}
+	}
+	return ""
 }

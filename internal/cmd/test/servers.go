@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -18,21 +19,41 @@ type server struct {
 	ours *testdb.PrivateServer // nil for a server of the environment
 }
 
-// bringServers returns what it has also beside an error.
-func bringServers(ctx context.Context) (servers, error) {
+// bringServers returns what it has also beside an error. What it cannot have is left out, except in CI.
+func bringServers(ctx context.Context, s *summary) (servers, error) {
 	engines := []*testdb.Engine{testdb.PostgreSQL, testdb.MariaDB}
-	if err := installMissing(ctx, append(engines, testdb.PgBouncer)); err != nil {
+	err := bringPrograms(ctx, append(engines, testdb.PgBouncer))
+	if err != nil && (inCI() || ctx.Err() != nil) {
 		return nil, err
 	}
+	if err != nil {
+		progress("%v", err)
+	}
 	var all servers
+	for _, e := range append(engines, testdb.PgBouncer) {
+		if e.Installed() == "" {
+			s.leaveOut("tests with "+what(e), "it is not on this machine and could not be downloaded")
+		}
+	}
 	for _, e := range engines {
-		s, err := bring(e)
+		if e.Installed() == "" && os.Getenv(e.Env) == "" {
+			continue
+		}
+		one, err := bring(e)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, s)
+		all = append(all, one)
 	}
 	return all, ctx.Err()
+}
+
+// what says which tests need the programs of an engine.
+func what(e *testdb.Engine) string {
+	if e.Env != "" && os.Getenv(e.Env) != "" {
+		return e.Name + " servers of their own"
+	}
+	return e.Name
 }
 
 func bring(e *testdb.Engine) (*server, error) {
@@ -42,9 +63,6 @@ func bring(e *testdb.Engine) (*server, error) {
 	}
 	if s != nil {
 		progress("%s: the server of %s, on %s", e.Name, e.Env, s.Addr())
-		if e.Installed() == "" {
-			progress("%s: not installed here, so tests that restart a server of their own are skipped (in CI: fail)", e.Name)
-		}
 		return &server{Server: s}, nil
 	}
 	start := time.Now()

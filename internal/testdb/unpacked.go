@@ -1,0 +1,89 @@
+package testdb
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/calmdocs/dblocker/internal/debs"
+)
+
+// The variables that say which programs are used.
+const (
+	// Unpacked names the directory that Unpack has filled, for other processes. What is in it is preferred to what is
+	// installed.
+	Unpacked = "DBLOCKER_TEST_UNPACKED"
+
+	// IgnoreInstalled, if it is not empty, hides the installed servers, to try what happens without.
+	IgnoreInstalled = "DBLOCKER_TEST_IGNORE_INSTALLED"
+
+	// Cache names the directory for downloaded programs, instead of dblocker-test in the user's cache directory.
+	Cache = "DBLOCKER_TEST_CACHE"
+)
+
+// root returns the directory below which the engine's programs were unpacked, or "".
+func (e *Engine) root() string {
+	if dir := os.Getenv(Unpacked); dir != "" {
+		if root := filepath.Join(dir, e.unpacked.Dir); isDir(root) {
+			return root
+		}
+	}
+	return ""
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// Unpack downloads the programs of engines, with nothing installed and no root needed, and keeps them for the next time. It
+// sets the variable Unpacked, for this process and those that it starts, and tells say what it does.
+func Unpack(ctx context.Context, say func(format string, args ...any), engines ...*Engine) error {
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	dir := debs.CacheDir(cache)
+	var programs []debs.Program
+	for _, e := range engines {
+		programs = append(programs, e.unpacked)
+	}
+	if err := debs.Bring(ctx, dir, say, programs...); err != nil {
+		return err
+	}
+	if err := os.Setenv(Unpacked, dir); err != nil {
+		return err
+	}
+	for _, e := range engines {
+		if err := e.check(); err != nil {
+			os.Unsetenv(Unpacked)
+			return err
+		}
+	}
+	return nil
+}
+
+// check runs the unpacked server for a moment: a library that it lacks shows then.
+func (e *Engine) check() error {
+	_, serve := e.programs()
+	cmd := exec.Command(serve, "--version")
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+debs.Libraries(e.root()))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s was unpacked, but does not run: %w\n%s", e.Name, err, out)
+	}
+	return nil
+}
+
+// cacheDir is where the account of the servers can read: root's own directory may be closed to it.
+func cacheDir() (string, error) {
+	if dir := os.Getenv(Cache); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if os.Geteuid() == 0 && (err != nil || !openToAll(dir)) {
+		return "/var/cache/dblocker-test", nil
+	}
+	return filepath.Join(dir, "dblocker-test"), err
+}
