@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// Both halves run on the inner driver wrapped in a driver that counts its open
+// All columns run on the inner driver wrapped in a driver that counts its open
 // connections: those that cost something, on a server or as file handles.
 //
 // The number that db.Stats() gives would not do. Through dblocker it counts
@@ -16,14 +16,15 @@ import (
 // waits for a lock, and which cost nothing.
 
 // countConnections registers a driver that passes everything on to t's driver
-// and counts the connections. The name that it returns is for sql.Open.
-func countConnections(t target) (string, *gauge, error) {
+// and counts the connections. On each of them it runs the statement session,
+// unless that is "". The name that it returns is for sql.Open.
+func countConnections(t target, session string) (string, *gauge, error) {
 	db, err := sql.Open(t.driver, t.dsn) // database/sql shows a driver only by way of a handle
 	if err != nil {
 		return "", nil, err
 	}
 	defer db.Close()
-	d := countingDriver{db.Driver(), new(gauge)}
+	d := countingDriver{db.Driver(), new(gauge), session}
 	// dblocker recognizes the engine by the driver's name that this one contains.
 	name := fmt.Sprintf("%s-counted-%d", t.driver, registered.Add(1))
 	sql.Register(name, d)
@@ -49,7 +50,8 @@ func (g *gauge) peak() int { return int(g.most.Load()) }
 
 type countingDriver struct {
 	driver.Driver
-	open *gauge
+	open    *gauge
+	session string
 }
 
 func (d countingDriver) Open(dsn string) (driver.Conn, error) {
@@ -61,6 +63,12 @@ func (d countingDriver) Open(dsn string) (driver.Conn, error) {
 	if !ok {
 		inner.Close()
 		return nil, fmt.Errorf("the connections of this driver, %T, cannot be counted: they lack methods of contextConn", inner)
+	}
+	if d.session != "" {
+		if _, err := conn.ExecContext(context.Background(), d.session, nil); err != nil {
+			inner.Close()
+			return nil, err
+		}
 	}
 	d.open.up()
 	return countedConn{conn, d.open}, nil

@@ -32,7 +32,7 @@ func writeTree(t *testing.T) string {
 	return root
 }
 
-// workRows are the rows of the table that are not 0 in either half, if that has had the time.
+// workRows are the rows of the table that are not 0 in any column, if that has had the time.
 var workRows = []string{"operations", "reads", "writes", "most connections open"}
 
 // quickstart runs the program and returns what it printed. It gives it a second, and more
@@ -46,8 +46,7 @@ func quickstart(t *testing.T, dsn string) string {
 			t.Fatalf("run: %v\n%s", err, &out)
 		}
 		hasWorked := !slices.ContainsFunc(workRows, func(row string) bool {
-			bare, dblocker := cells(t, out.String(), row)
-			return bare == "0" || dblocker == "0"
+			return slices.Contains(cells(t, out.String(), row), "0")
 		})
 		if hasWorked || total > time.Minute {
 			return out.String()
@@ -55,29 +54,35 @@ func quickstart(t *testing.T, dsn string) string {
 	}
 }
 
-// cells returns the two cells of a row of the table: bare and dblocker.
-func cells(t *testing.T, out, row string) (bare, dblocker string) {
+// cells returns the three cells of a row of the table: bare, tuned and dblocker.
+func cells(t *testing.T, out, row string) []string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row) + ` {2,}(\S.*?) {2,}(\S.*?)$`).FindStringSubmatch(out)
+	m := regexp.MustCompile(`(?m)^ *` + regexp.QuoteMeta(row) + ` {2,}(\S.*?) {2,}(\S.*?) {2,}(\S.*?)$`).FindStringSubmatch(out)
 	if m == nil {
-		t.Fatalf("the table has no row %q with two cells:\n%s", row, out)
+		t.Fatalf("the table has no row %q with three cells:\n%s", row, out)
 	}
-	return m[1], m[2]
+	return m[1:]
 }
+
+// throughDblocker returns the last of them.
+func throughDblocker(t *testing.T, out, row string) string { return cells(t, out, row)[2] }
 
 // checkTable looks at what holds on every engine.
 func checkTable(t *testing.T, out string) {
 	t.Helper()
 	for _, row := range workRows {
-		if bare, dblocker := cells(t, out, row); bare == "0" || dblocker == "0" {
-			t.Errorf("%s: bare %s, dblocker %s; want neither to be 0\n%s", row, bare, dblocker, out)
+		if c := cells(t, out, row); slices.Contains(c, "0") {
+			t.Errorf("%s: %q; want none to be 0\n%s", row, c, out)
 		}
 	}
 	for _, row := range []string{"reads, p50 / p99", "writes, p50 / p99"} {
 		cells(t, out, row)
 	}
-	if _, lost := cells(t, out, "lost updates"); lost != "0" {
+	if lost := throughDblocker(t, out, "lost updates"); lost != "0" {
 		t.Errorf("%s updates were lost through dblocker; want 0\n%s", lost, out)
+	}
+	if !regexp.MustCompile(`(?m)^Verdict: bare lost .*; tuned lost .*; dblocker lost no update, `).MatchString(out) {
+		t.Errorf("no verdict:\n%s", out)
 	}
 }
 
@@ -118,10 +123,10 @@ func testServer(t *testing.T, driver string, d *testdb.Database) {
 	} {
 		out := quickstart(t, dsn)
 		checkTable(t, out)
-		if _, errors := cells(t, out, "errors"); errors != "0" {
+		if errors := throughDblocker(t, out, "errors"); errors != "0" {
 			t.Errorf("%s: %s errors through dblocker; want 0\n%s", name, errors, out)
 		}
-		if _, most := cells(t, out, "most connections open"); name == "options" && !strings.Contains("1 2 3 4", most) {
+		if most := throughDblocker(t, out, "most connections open"); name == "options" && !strings.Contains("1 2 3 4", most) {
 			t.Errorf("%s connections open through dblocker with max_open_conns=4\n%s", most, out)
 		}
 	}
@@ -174,6 +179,61 @@ func TestInterrupted(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(temp, "dblocker-*")); len(left) > 0 {
 		t.Errorf("left behind: %v; want nothing", left)
+	}
+}
+
+// TestEngine: a server of its own, which is gone at the end.
+func TestEngine(t *testing.T) {
+	for name, engine := range map[string]*testdb.Engine{"postgres": testdb.PostgreSQL, "mariadb": testdb.MariaDB} {
+		t.Run(name, func(t *testing.T) {
+			testdb.NoLeaks(t)
+			if engine.Installed() == "" {
+				if os.Getenv("CI") != "" {
+					t.Fatalf("%s is not here", engine.Name)
+				}
+				t.Skipf("%s is not here, and a test downloads nothing", engine.Name)
+			}
+			var out bytes.Buffer
+			if err := run(t.Context(), config{engine: name, dir: writeTree(t), users: 2, total: time.Second}, &out); err != nil {
+				t.Fatalf("run: %v\n%s", err, &out)
+			}
+			if lost := throughDblocker(t, out.String(), "lost updates"); lost != "0" {
+				t.Errorf("%s updates were lost through dblocker; want 0\n%s", lost, &out)
+			}
+			if !strings.HasPrefix(out.String(), "2 users work 3 times for 0.333 seconds") {
+				t.Errorf("it does not say first what it does:\n%s", &out)
+			}
+		})
+	}
+}
+
+func TestUnknownEngine(t *testing.T) {
+	err := run(t.Context(), config{engine: "oracle", dir: writeTree(t), users: 1, total: time.Second}, &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), "postgres") {
+		t.Errorf("-engine oracle: %v; want an error that lists the engines", err)
+	}
+}
+
+func TestTunedSettingsComeLast(t *testing.T) {
+	for dsn, want := range map[string]string{"a.db": "a.db?" + tunedSQLite, "a.db?_fk=1": "a.db?_fk=1&" + tunedSQLite} {
+		if got := tunedDSN(target{driver: "sqlite3", dsn: dsn}, "tuned"); got != want {
+			t.Errorf("%s: %s, want %s", dsn, got, want)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	lost := &result{column: "bare", reads: new(measure), writes: new(measure), lost: 10, renames: 100}
+	none := &result{column: "dblocker", reads: &measure{ok: 5}, writes: &measure{errors: 1200}}
+	want := "bare lost 10.0 % of the renames without an error, gave no error, and took up to 0.00 ms for 99 of 100 writes; " +
+		"dblocker lost no update, gave 1,200 errors, and took up to 0.00 ms for 99 of 100 writes."
+	if got := verdict([]*result{lost, none}); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for n, want := range map[int]string{0: "0 %", 1: "under 0.1 %", 15: "0.1 %", 10000: "100.0 %"} {
+		if got := share(n, 10000); got != want {
+			t.Errorf("%d of 10000: %q, want %q", n, got, want)
+		}
 	}
 }
 

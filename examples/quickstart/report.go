@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A measure is what is known of the reads, or of the writes, of one half.
+// A measure is what is known of the reads, or of the writes, of one column.
 type measure struct {
 	mu       sync.Mutex
 	ok       int // operations that succeeded
@@ -77,11 +77,12 @@ func (h *histogram) percentile(p float64) time.Duration {
 	return 0
 }
 
-// A result is what came of one half.
+// A result is what came of one column.
 type result struct {
-	half          string
+	column        string
 	reads, writes *measure
 	lost          int // acknowledged updates
+	renames       int // that were acknowledged: each is an update that can be lost
 	connections   int // of the inner driver, the most that were open at a time
 }
 
@@ -103,12 +104,13 @@ func printTable(out io.Writer, results []*result) {
 		fmt.Fprintln(out)
 	}
 	fmt.Fprintln(out)
-	row("", func(r *result) string { return r.half })
-	row("operations", func(r *result) string { return thousands(r.reads.ok + r.writes.ok) })
+	row("", func(r *result) string { return r.column })
+	row("operations", func(r *result) string { return thousands(r.operations()) })
 	row("  reads", func(r *result) string { return thousands(r.reads.ok) })
 	row("  writes", func(r *result) string { return thousands(r.writes.ok) })
 	row("errors", func(r *result) string { return thousands(r.reads.errors + r.writes.errors) })
 	row("lost updates", func(r *result) string { return thousands(r.lost) })
+	row("  share of the renames", func(r *result) string { return share(r.lost, r.renames) })
 	row("reads, p50 / p99", func(r *result) string { return percentiles(&r.reads.took) })
 	row("writes, p50 / p99", func(r *result) string { return percentiles(&r.writes.took) })
 	row("most connections open", func(r *result) string { return thousands(r.connections) })
@@ -119,9 +121,43 @@ writes, in the order of arrival: that is what keeps the updates.
 `)
 	for _, r := range results {
 		if err := r.firstError(); err != nil {
-			fmt.Fprintf(out, "First error, %s: %v\n", r.half, err)
+			fmt.Fprintf(out, "First error, %s: %v\n", r.column, err)
 		}
 	}
+	fmt.Fprintln(out, "\nVerdict:", verdict(results))
+}
+
+// verdict says in a sentence what came of it.
+func verdict(results []*result) string {
+	var said []string
+	for _, r := range results {
+		said = append(said, r.verdict())
+	}
+	return strings.Join(said, "; ") + "."
+}
+
+func (r *result) verdict() string {
+	lost, failed := "lost no update", "gave no error"
+	if r.lost > 0 {
+		lost = fmt.Sprintf("lost %s of the renames without an error", share(r.lost, r.renames))
+	}
+	if n := r.reads.errors + r.writes.errors; n > 0 {
+		failed = fmt.Sprintf("gave %s errors", thousands(n))
+	}
+	return fmt.Sprintf("%s %s, %s, and took up to %s ms for 99 of 100 writes", r.column, lost, failed, milliseconds(r.writes.took.percentile(99)))
+}
+
+func (r *result) operations() int { return r.reads.ok + r.writes.ok }
+
+// share writes n of all in percent; what is more than nothing is not written as 0.
+func share(n, all int) string {
+	switch {
+	case n == 0 || all == 0:
+		return "0 %"
+	case n*1000 < all:
+		return "under 0.1 %"
+	}
+	return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(all))
 }
 
 func percentiles(h *histogram) string {

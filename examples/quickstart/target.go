@@ -10,22 +10,22 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// A target is the database that both halves work on.
+// A target is the database that all columns work on.
 type target struct {
 	driver  string // the inner driver's name
 	options string // dblocker's, as in "?lock_timeout=5s", or ""
 	dsn     string // the inner DSN
-	perHalf bool   // dsn is the beginning of a file's path, which the half's name completes
+	perFile bool   // dsn is the beginning of a file's path, which the column's name completes
 }
 
-func (t target) dsnFor(half string) string {
-	if t.perHalf {
-		return t.dsn + half + ".db"
+func (t target) dsnFor(column string) string {
+	if t.perFile {
+		return t.dsn + column + ".db"
 	}
 	return t.dsn
 }
 
-// parseTarget takes a data source name of dblocker apart, so that the bare half
+// parseTarget takes a data source name of dblocker apart, so that the bare columns
 // can open the same inner driver with the same inner DSN.
 func parseTarget(dsn string) (target, error) {
 	db, err := sql.Open("dblocker", dsn) // connects to nothing yet, but checks it all

@@ -38,7 +38,7 @@ const (
 )
 
 // readTree finds the files of a directory tree. It reads each of them once, so
-// that they are in the system's cache for both halves alike.
+// that they are in the system's cache for all columns alike.
 func readTree(ctx context.Context, dir string, out io.Writer) ([]file, error) {
 	if dir == "" {
 		var err error

@@ -306,6 +306,15 @@ func (w *workload) countDirectory(ctx context.Context, u *user, id int) error {
 	})
 }
 
+// renames counts the renames that the database has acknowledged.
+func (w *workload) renames() int {
+	n := 0
+	for _, u := range w.users {
+		n += int(u.renames.Load())
+	}
+	return n
+}
+
 // lostUpdates counts the renames that the database has acknowledged and that are
 // not in the final count.
 func (w *workload) lostUpdates() (int, error) {

@@ -34,12 +34,20 @@ func (s *Server) URL() string {
 // reported as a failure of the test.
 func (s *Server) NewDatabase(t testing.TB) *Database {
 	t.Helper()
-	d := &Database{Server: s, Name: "dblocker_test_" + randomHex(6)}
-	if err := s.exec(fmt.Sprintf(s.Engine.create, d.Name)); err != nil {
-		t.Fatalf("%s: create database: %v", s.Engine.Name, err)
+	d, err := s.Create("dblocker_test_" + randomHex(6))
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.drop(t) })
 	return d
+}
+
+// Create creates an empty database.
+func (s *Server) Create(name string) (*Database, error) {
+	if err := s.exec(fmt.Sprintf(s.Engine.create, name)); err != nil {
+		return nil, fmt.Errorf("%s: create database: %w", s.Engine.Name, err)
+	}
+	return &Database{Server: s, Name: name}, nil
 }
 
 // exec runs one statement as the server's administrator. It opens a connection each time: one kept open would be a goroutine
