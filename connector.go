@@ -34,6 +34,8 @@ type Connector struct {
 
 	mu      sync.Mutex       // guards backend, and the closing of closed; no connection is opened or closed under it
 	backend *backend.Backend // set by the first Connect
+
+	tenancy *tenancy // of a handle with a database for each user; else nil
 }
 
 func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *Connector {
@@ -63,22 +65,34 @@ func (c *Connector) Driver() driver.Driver { return c.driver }
 // does not look at the context: when a sql.DB is full, another caller's
 // connection may be made here.
 func (c *Connector) Connect(context.Context) (driver.Conn, error) {
+	if c.tenancy != nil {
+		return c.tenancy.connect()
+	}
 	b, err := c.retainBackend()
 	if err != nil {
 		return nil, err
 	}
 	c.outer.Opened()
-	cn := &conn{db: &c.handle, backend: b}
-	cn.resident.Conn = (*sweptConn)(cn)
+	cn := c.newConn(b)
 	if cn.mayNeedCalled() {
 		cn.called = callers.Taker()
 	}
 	return cn, nil
 }
 
+// newConn returns a client connection that has the backend, which is retained for it.
+func (c *Connector) newConn(b *backend.Backend) *conn {
+	cn := &conn{db: &c.handle, backend: b}
+	cn.resident.Conn = (*sweptConn)(cn)
+	return cn
+}
+
 // retainBackend returns the pool, which it makes if there is none, and whose shared parts it
 // retains for the caller.
 func (c *Connector) retainBackend() (*backend.Backend, error) {
+	if c.tenancy != nil {
+		return c.tenancy.retainNobody()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -99,16 +113,24 @@ func (c *Connector) retainBackend() (*backend.Backend, error) {
 
 // open opens what the handle is of. It opens no connection.
 func (c *Connector) open() (*backend.Backend, error) {
+	return c.openAs(backend.Config{Inner: c.inner, DSN: c.dsn, Limits: c.limits})
+}
+
+// openAs opens what cfg says, with the options of the handle.
+func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 	b, err := backend.Open(backend.Config{
-		Inner:     c.inner,
+		Inner:     cfg.Inner,
 		Driver:    c.driver.Unwrap(),
-		DSN:       c.dsn,
+		DSN:       cfg.DSN,
 		Lockspace: c.lockspace,
+		Pattern:   cfg.Pattern,
+		User:      cfg.User,
+		Slots:     cfg.Slots,
 		Reaches:   c.lockScope == DatabaseScope,
 		GroupSync: c.durability == GroupDurability,
 
 		Servers: c.forServers(),
-		Limits:  c.limits,
+		Limits:  cfg.Limits,
 
 		LockTimeout: c.lockTimeout,
 		ConnTimeout: c.connTimeout,
@@ -153,6 +175,9 @@ func (c *Connector) Close() error {
 	close(c.closed)
 	b := c.backend
 	c.mu.Unlock() // to close connections may take as long as a server wants
+	if c.tenancy != nil {
+		c.tenancy.close()
+	}
 	if b == nil {
 		return drivers.Close(c.inner)
 	}
@@ -161,6 +186,9 @@ func (c *Connector) Close() error {
 
 // lockTable returns the users' locks of an open handle; nil if it has not been used yet.
 func (c *Connector) lockTable() *locks.Table {
+	if c.tenancy != nil {
+		return c.tenancy.lockTable()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.backend == nil {
@@ -202,6 +230,9 @@ func connectorBehind(ctx context.Context, db Handle) (found *Connector, bound *s
 			switch c := ci.(type) {
 			case *conn:
 				found, bound = c.db.connector.(*Connector), c.bound
+				return nil
+			case *tenantConn:
+				found = c.tenancy.c
 				return nil
 			case interface{ Raw() driver.Conn }:
 				ci = c.Raw()

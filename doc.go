@@ -21,6 +21,8 @@
 //     [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options.
 //   - To have sqlx handles under a lock, or a database for each user: [New], [Store.ReadGetDB], [Store.RWGetDB], [DSNFunc],
 //     [ConnectFunc]; [DatabaseName] and [UserOf] for the name that stands for an ID.
+//   - To give each user a database with [sql.Open]: {user} in the DSN; [OnOpen] for migrations, [MaxOpenDatabases], [DatabaseIdle],
+//     [CreateDatabases], [UntaggedDatabase]; [ErrNoDatabase].
 //   - To go on with a program for the original library: [NewWithUnlockAndStatementTimeouts], [NewWithConnectDBFuncAndTimeouts],
 //     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.
@@ -97,6 +99,10 @@
 //	conn_max_lifetime   ConnMaxLifetime   3m on MySQL and MariaDB, else 0: for ever
 //	conn_max_idle_time  ConnMaxIdleTime   5m on PostgreSQL, MySQL and MariaDB, else 0: for ever
 //	untagged            Untagged          pass
+//	max_open_databases  MaxOpenDatabases  100; 0 for a Store with functions: no limit; with a database for each user
+//	database_idle       DatabaseIdle      1m; with a database for each user
+//	create              CreateDatabases   on; SQLite, with a database for each user
+//	untagged_database   UntaggedDatabase  none; servers, with a database for each user
 //	lockspace           Lockspace         the database
 //	lock_scope          LockScope         process
 //	lock_readers        LockReaders       4; MySQL and MariaDB, with lock_scope=database
@@ -104,7 +110,7 @@
 //	debug_after         DebugAfter        10s
 //	dialect             Dialect           recognized by the driver
 //
-// In Go only: [Logger], which is [slog.Default] by default; [DSNFunc] and [ConnectFunc], for [New].
+// In Go only: [Logger], which is [slog.Default] by default; [OnOpen], with a database for each user; [DSNFunc] and [ConnectFunc], for [New].
 //
 // # Connections
 //

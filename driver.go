@@ -124,6 +124,9 @@ func (d *Driver) Open(dsn string) (driver.Conn, error) {
 		c.(*Connector).Close()
 		return nil, err
 	}
+	if tc, ok := ci.(*tenantConn); ok {
+		return soleTenantConn{tc, c.(*Connector)}, nil
+	}
 	return soleConn{ci.(*conn), c.(*Connector)}, nil
 }
 
@@ -135,6 +138,14 @@ type soleConn struct {
 }
 
 func (c soleConn) Close() error { return errors.Join(c.conn.Close(), c.of.Close()) }
+
+// soleTenantConn is the same of a handle with a database for each user.
+type soleTenantConn struct {
+	*tenantConn
+	of *Connector
+}
+
+func (c soleTenantConn) Close() error { return errors.Join(c.tenantConn.Close(), c.of.Close()) }
 
 // OpenConnector implements [driver.DriverContext].
 func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
@@ -164,14 +175,22 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if d.name == "" {
 		warnPlainSqlx(cfg)
 	}
-	ci, err := cfg.engine.Open(cfg.logger, inner, t.dsn)
+	dsn, isPattern, err := cfg.patternExample(t.dsn)
 	if err != nil {
-		return nil, redact.ParseError(err, t.dsn)
+		return nil, err
+	}
+	ci, err := cfg.engine.Open(cfg.logger, inner, dsn)
+	if err != nil {
+		return nil, redact.ParseError(err, dsn)
 	}
 	if err := errors.Join(cfg.checkDurability(sqlite.Of(ci)), cfg.checkReach(sqlite.Of(ci))); err != nil {
 		return nil, err
 	}
-	return newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn), nil
+	c := newConnector(Driver{name: d.name, inner: d.inner, opts: d.opts, opened: inner}, cfg, ci, &t.dsn)
+	if isPattern {
+		c.tenancy = newTenancy(c, t.dsn)
+	}
+	return c, nil
 }
 
 // target returns what the DSN comes to: by itself, or with the driver's own name.

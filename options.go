@@ -183,6 +183,7 @@ type config struct {
 	untagged    UntaggedPolicy
 	lockspace   string
 	reachConfig
+	tenantConfig
 	debugAfter time.Duration
 	connect    Connect
 	shardDSN   func(ctx context.Context, user string) (string, error)
@@ -202,21 +203,22 @@ func newConfig(detected *server.Engine, opts []Option) (*config, error) {
 	}
 	// The engine is known only now, so its defaults go beneath a second round.
 	*c = config{
-		engine:      c.engine,
-		logger:      slog.Default(),
-		cancelGrace: 10 * time.Second,
-		stmtCache:   c.engine.StmtCache,
-		lockTimeout: 30 * time.Second,
-		connTimeout: longTimeout,
-		selfWait:    5 * time.Second,
-		spillLimit:  64 << 20,
-		spillTotal:  256 << 20,
-		combine:     true,
-		durability:  DriverDurability,
-		untagged:    PassUntagged,
-		reachConfig: reachConfig{lockScope: ProcessScope, pooler: NoPooler},
-		limits:      c.engine.Limits,
-		debugAfter:  10 * time.Second,
+		engine:       c.engine,
+		logger:       slog.Default(),
+		cancelGrace:  10 * time.Second,
+		stmtCache:    c.engine.StmtCache,
+		lockTimeout:  30 * time.Second,
+		connTimeout:  longTimeout,
+		selfWait:     5 * time.Second,
+		spillLimit:   64 << 20,
+		spillTotal:   256 << 20,
+		combine:      true,
+		durability:   DriverDurability,
+		untagged:     PassUntagged,
+		tenantConfig: tenantConfig{maxOpenDatabases: defaultOpenDatabases, databaseIdle: time.Minute, creates: true},
+		reachConfig:  reachConfig{lockScope: ProcessScope, pooler: NoPooler},
+		limits:       c.engine.Limits,
+		debugAfter:   10 * time.Second,
 	}
 	if err := c.apply(opts); err != nil {
 		return nil, err
@@ -301,6 +303,16 @@ var optionTable = []optionSpec{
 		}
 		return errBadValue
 	}},
+	{"max_open_databases", wantCount, func(c *config, v string) error {
+		c.maxOpenDatabasesSet = true
+		return count(func(c *config) *int { return &c.maxOpenDatabases })(c, v)
+	}},
+	{"database_idle", wantDuration, duration(func(c *config) *time.Duration { return &c.databaseIdle })},
+	{"create", "on or off", func(c *config, v string) (err error) {
+		c.creates, err = parseSwitch(v)
+		return err
+	}},
+	{"untagged_database", "the name of a database, such as postgres", (*config).setUntaggedDatabase},
 	{"lockspace", "a name, such as orders", func(c *config, v string) error {
 		if v == "" {
 			return errBadValue

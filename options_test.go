@@ -31,6 +31,10 @@ func TestOptionsInDSNAndGoAreAlike(t *testing.T) {
 		{"conn_max_idle_time=5s", ConnMaxIdleTime(5 * time.Second), func(c *config) any { return c.limits.ConnMaxIdleTime }, time.Duration(0)},
 		{"untagged=warn", Untagged(WarnUntagged), func(c *config) any { return c.untagged }, PassUntagged},
 		{"lockspace=a%3Ab", Lockspace("a:b"), func(c *config) any { return c.lockspace }, ""},
+		{"max_open_databases=5", MaxOpenDatabases(5), func(c *config) any { return c.maxOpenDatabases }, 100},
+		{"database_idle=5s", DatabaseIdle(5 * time.Second), func(c *config) any { return c.databaseIdle }, time.Minute},
+		{"create=off", CreateDatabases(false), func(c *config) any { return c.creates }, true},
+		{"untagged_database=app", UntaggedDatabase("app"), func(c *config) any { return c.untaggedDatabase }, ""},
 		{"lock_readers=9", LockReaders(9), func(c *config) any { return c.lockReaders }, 0},
 		{"dialect=mysql", Dialect("mysql"), func(c *config) any { return c.engine.Name }, "sqlite"},
 	} {

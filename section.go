@@ -301,7 +301,19 @@ var (
 // begin returns a section of the user id. If it is begun through a handle that is
 // itself inside one, that is bound.
 func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section, req sectionRequest) (*section, error) {
-	s := &section{db: &c.handle, timeout: req.timeout, gone: req.gone}
+	if c.tenancy != nil {
+		return c.tenancy.begin(ctx, id, bound, req)
+	}
+	b, err := c.retainBackend()
+	if err != nil {
+		return nil, err
+	}
+	return c.beginOn(ctx, b, id, bound, req)
+}
+
+// beginOn is begin on the backend, which is retained for it.
+func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Identity, bound *section, req sectionRequest) (*section, error) {
+	s := &section{db: &c.handle, backend: b, timeout: req.timeout, gone: req.gone}
 	m := marksFrom(ctx)
 	if s.outer = m.section; !s.outer.isInside(bound) {
 		s.outer = bound
@@ -314,10 +326,6 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 	}
 	if id.Owner == nil {
 		id.Owner = m.owner
-	}
-	var err error
-	if s.backend, err = c.retainBackend(); err != nil {
-		return nil, err
 	}
 	s.pin = s.pinFor(req.pin)
 	var began time.Time

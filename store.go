@@ -323,11 +323,16 @@ func (s *Store) add(sec *section) error {
 // bind returns a handle all of whose work is inside the section, and which is closed
 // with it.
 func (on *storeDB) bind(sec *section) *sqlx.DB {
-	d := *on.c.driver
-	d.bound = sec
-	db := sqlx.NewDb(sql.OpenDB(&boundConnector{on.c, &d}), on.name)
+	db := sqlx.NewDb(on.c.bindDB(sec), on.name)
 	db.Mapper = on.db.Mapper
 	return db
+}
+
+// bindDB returns a sql.DB all of whose work is inside the section.
+func (c *Connector) bindDB(sec *section) *sql.DB {
+	d := *c.driver
+	d.bound = sec
+	return sql.OpenDB(&boundConnector{c, &d})
 }
 
 // keptHandles is how many handles that were given back still say so.
@@ -370,15 +375,26 @@ func (b *boundConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if ended := b.driver.bound.reason(); ended != nil {
 		return nil, givenBack(ended)
 	}
-	ci, err := b.c.Connect(ctx)
+	c, err := b.conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := ci.(*conn)
 	c.bound, c.resident.Bound = b.driver.bound, &b.driver.bound.locks
 	if ended := c.bound.locks.Enter(&c.inBound, &c.resident); ended != nil {
 		c.Close()
 		return nil, givenBack(ended)
 	}
 	return c, nil
+}
+
+// conn returns a client connection to the database that the section is on.
+func (b *boundConnector) conn(ctx context.Context) (*conn, error) {
+	if b.c.tenancy != nil {
+		return b.c.tenancy.connectTo(b.driver.bound.backend)
+	}
+	ci, err := b.c.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ci.(*conn), nil
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/combine"
@@ -30,7 +31,13 @@ type Config struct {
 	DSN       *string       // nil if it is not known
 	Lockspace string        // whose locks are used; "" for those of the database
 	Reaches   bool          // the locks reach beyond the process
-	GroupSync bool          // calls on a SQLite file share the syncs of their commits
+
+	// Of a handle with a database for each user, Pattern names what is the same for all of them, whose users' locks are
+	// in one table, User is the one whose database it is, and Slots, if it is not nil, bounds the server connections of all.
+	Pattern, User string
+	Slots         *rwlock.Lock
+
+	GroupSync bool // calls on a SQLite file share the syncs of their commits
 
 	Servers server.Config
 	Limits  server.Limits
@@ -67,6 +74,7 @@ type Backend struct {
 	lockspace *databases.Database // that Users are of
 	leaveGate func()              // of the database, where the handle is a visitor
 
+	forgotten     atomic.Bool // see Forget
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	reaches       bool        // the locks of a SQLite file reach beyond the process
 	stopListening func()      // to who waits for these; nil if they do not
@@ -115,12 +123,24 @@ func (b *Backend) openDatabases() (err error) {
 		return err
 	}
 	b.lockspace = b.Database
-	if b.cfg.Lockspace == "" {
+	name := b.cfg.locksOf()
+	if name == "" {
 		b.Database.Retain()
-	} else if b.lockspace, err = databases.Open("lockspace:"+b.cfg.Lockspace, ""); err != nil {
+	} else if b.lockspace, err = databases.Open(name, ""); err != nil {
 		b.Database.Release()
 	}
 	return err
+}
+
+// locksOf returns whose locks are used, if not those of the database.
+func (cfg *Config) locksOf() string {
+	switch {
+	case cfg.Lockspace != "":
+		return "lockspace:" + cfg.Lockspace
+	case cfg.Pattern != "":
+		return "pattern:" + cfg.Pattern
+	}
+	return ""
 }
 
 func (b *Backend) openDatabase(library string) (*databases.Database, error) {
@@ -175,7 +195,7 @@ func (b *Backend) openServers() {
 		b.connector.Wait = rwlock.Wait{Timeout: max(cfg.LockTimeout, cfg.SelfWait), Closed: cfg.Closed}
 	}
 	b.opensAttached = b.Gate != nil && sqlite.OpensAttached(cfg.Driver)
-	if limits.MaxOpenConns > 0 {
+	if b.Servers.Slots = cfg.Slots; limits.MaxOpenConns > 0 && cfg.Slots == nil {
 		b.Servers.Slots = rwlock.NewLock(fmt.Sprintf("%s=%d", SlotsNamePrefix, limits.MaxOpenConns), limits.MaxOpenConns)
 	}
 	if b.Scope != nil { // a connection that gives a lock up is not idle yet
@@ -232,4 +252,12 @@ func (b *Backend) GateNamed(name string) *gate.Gate {
 		return b.Gate
 	}
 	return b.Attached.GateNamed(name)
+}
+
+// Forget closes the server connections that nobody uses, and has none opened any more: whoever wants one gets
+// driver.ErrBadConn, so that database/sql takes another client connection.
+func (b *Backend) Forget() {
+	b.forgotten.Store(true)
+	b.WALReader.Close(false)
+	b.Servers.CloseIdle()
 }

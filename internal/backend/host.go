@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"database/sql/driver"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/drivers"
@@ -23,6 +24,9 @@ var (
 type host Backend
 
 func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
+	if b.forgotten.Load() {
+		return driver.ErrBadConn
+	}
 	if b.reaches {
 		connect = (*Backend)(b).amongProcesses(ctx, w, connect)
 	}

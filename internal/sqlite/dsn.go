@@ -288,3 +288,9 @@ func withoutParams(query string, names ...string) string {
 	})
 	return strings.Join(pairs, "&")
 }
+
+// IsFilePattern tells whether the path of the file that a DSN is of contains the mark.
+func IsFilePattern(raw, mark string) bool {
+	d := parse(raw, findLibrary(""))
+	return d.kind() == kindFile && strings.Contains(d.path, mark)
+}

@@ -30,15 +30,6 @@ type Cache[D Database] struct {
 	closed  bool
 }
 
-// A Database is what is opened for users.
-type Database interface {
-	// Close closes it when it has no users.
-	Close() error
-
-	// Refuse lets nobody do any more with it while it has users.
-	Refuse()
-}
-
 // A Config says how a Cache finds databases, and what it answers.
 type Config[D Database] struct {
 	// Find says which database a user has. It may take its time.

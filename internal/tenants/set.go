@@ -1,0 +1,426 @@
+package tenants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/calmdocs/dblocker/internal/rwlock"
+)
+
+// A Database is what is opened for users.
+type Database interface {
+	// Close closes it when it has no users.
+	Close() error
+
+	// Refuse lets nobody do any more with it while it has users.
+	Refuse()
+}
+
+// A Set has databases that are open, each by its key, as long as they are in use and for some time more. Of those
+// that nobody uses the longest unused goes first. To open one, and to close one, keeps nobody waiting but who
+// waits for that one, or for a place.
+type Set[K comparable, D Database] struct {
+	cfg    Limits
+	places *rwlock.Lock // one for each database that may be open; nil: no limit
+
+	mu     sync.Mutex // guards what follows, and the fields of the entries that say so; nothing is opened or closed under it
+	byKey  map[K]*Entry[K, D]
+	unused list[K, D] // of byKey, the longest unused first
+
+	wanting int // so many wait for a place
+	closing sync.WaitGroup
+	leaving int         // so many are being closed
+	round   int64       // of the ticks
+	ticker  *time.Timer // runs while there are unused ones
+	closed  bool
+
+	counts Counts
+}
+
+// Limits bound a Set.
+type Limits struct {
+	MaxOpen   int           // databases that are open at once; 0 is no limit
+	MaxUnused int           // that nobody uses; 0 is no limit
+	Unused    time.Duration // after which one that nobody uses is closed, or half as much later; 0 is at once
+}
+
+// Counts are what a Set has done.
+type Counts struct {
+	Open, Unused, Waiting      int   // now
+	Opened, Evicted, OpenFails int64 // Evicted: closed, though in the set, for want of use or of a place
+}
+
+// An Entry is a database of a Set: being opened until ready is closed; from then on open, or failed.
+type Entry[K comparable, D Database] struct {
+	Key K
+	On  D // once it is open
+
+	ready chan struct{}
+	err   error // why it could not be opened
+
+	// Guarded by Set.mu:
+
+	open       bool
+	refs       int           // of those who use it, or wait for it to be opened
+	listed     bool          // it is in Set.byKey
+	since      int64         // the round in which it was last used
+	prev, next *Entry[K, D]  // in Set.unused
+	gone       chan struct{} // closed when it is closed; nil unless somebody waits for that
+
+	place rwlock.Hold // until it is closed
+}
+
+// NewSet returns an empty one. The name is that of a place, in errors.
+func NewSet[K comparable, D Database](limits Limits, name string) *Set[K, D] {
+	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D])}
+	if limits.MaxOpen > 0 {
+		s.places = rwlock.NewLock(name, limits.MaxOpen)
+	}
+	return s
+}
+
+// ErrClosed is of a Set that is closed.
+var ErrClosed = errors.New("the databases are closed")
+
+// errOpenerLeft is of an entry whose opener has left before it was open: not for the reason that it cannot be opened.
+var errOpenerLeft = errors.New("who opened it has left")
+
+// Get returns the database if it is open. It is to be given back by Leave.
+func (s *Set[K, D]) Get(key K) *Entry[K, D] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.byKey[key]
+	if e == nil || !e.open {
+		return nil
+	}
+	s.use(e)
+	return e
+}
+
+// use adds one who uses e.
+func (s *Set[K, D]) use(e *Entry[K, D]) {
+	if e.refs++; e.refs == 1 {
+		s.unused.remove(e)
+	}
+}
+
+// A Taking is how Take opens a database that is not open, and waits.
+type Taking[D Database] struct {
+	Open func(ctx context.Context) (D, error)
+	Wait rwlock.Wait // for a place, and for who opens the same one
+
+	// Owner and With are of the one who waits for a place: see rwlock.Hold.
+	Owner *rwlock.Owner
+	With  *rwlock.Hold
+}
+
+// Take returns the database, which it opens if it is not open. It is to be given back by Leave.
+func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D], error) {
+	for {
+		e, mine, err := s.join(key)
+		switch {
+		case err != nil:
+			return nil, err
+		case mine:
+			err = s.open(ctx, e, t)
+		default:
+			err = s.await(ctx, e, t.Wait)
+		}
+		if err == nil {
+			return e, nil
+		}
+		s.Leave(e)
+		if err != errOpenerLeft {
+			return nil, err
+		}
+	}
+}
+
+// join adds one who uses the database of the key, or wants to. If it is mine, he is to open it.
+func (s *Set[K, D]) join(key K) (e *Entry[K, D], mine bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false, ErrClosed
+	}
+	if e = s.byKey[key]; e != nil {
+		s.use(e)
+		return e, false, nil
+	}
+	e = &Entry[K, D]{Key: key, ready: make(chan struct{}), refs: 1, listed: true}
+	s.byKey[key] = e
+	return e, true, nil
+}
+
+// await waits until somebody else has opened e.
+func (s *Set[K, D]) await(ctx context.Context, e *Entry[K, D], w rwlock.Wait) error {
+	select {
+	case <-e.ready:
+		return e.err
+	default:
+	}
+	timeout := time.NewTimer(w.Timeout)
+	defer timeout.Stop()
+	select {
+	case <-e.ready:
+		return e.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.Closed:
+		return ErrClosed
+	case <-timeout.C:
+		return rwlock.ErrTimeout
+	}
+}
+
+// open opens e for all who wait for it.
+func (s *Set[K, D]) open(ctx context.Context, e *Entry[K, D], t Taking[D]) (err error) {
+	var on D
+	told := errOpenerLeft // also if what follows does not return
+	defer func() { s.opened(e, on, told) }()
+	if err := s.takePlace(ctx, e, t); err != nil {
+		return err
+	}
+	on, err = t.Open(ctx)
+	if told = err; err != nil && ctx.Err() != nil {
+		told = errOpenerLeft // the error may be of its own context
+	}
+	return err
+}
+
+// takePlace waits for a place.
+func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) error {
+	if s.places == nil {
+		return ctx.Err()
+	}
+	e.place.Kind, e.place.Tag = rwlock.Session, fmt.Sprint(e.Key)
+	if err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{}); err == nil || ctx.Err() != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.wanting++
+	s.makeRoom()
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.wanting--
+		s.mu.Unlock()
+	}()
+	e.place.Owner, e.place.With = t.Owner, t.With
+	err := s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
+	if e.place.With = nil; err == nil {
+		e.place.SetOwner(nil) // others will use it too, and it may be unused before its owner ends
+	}
+	return err
+}
+
+// makeRoom closes unused databases for those who wait for a place. mu is locked.
+func (s *Set[K, D]) makeRoom() {
+	for s.unused.first != nil && s.wanting > s.leaving {
+		s.evict(s.unused.first)
+	}
+}
+
+// opened tells those who wait for e that it is open, or why not.
+func (s *Set[K, D]) opened(e *Entry[K, D], on D, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		e.On, e.open = on, true
+		s.counts.Opened++
+		s.counts.Open++
+	} else {
+		s.unlist(e)
+		s.counts.OpenFails++
+		e.place.Release()
+	}
+	e.err = err
+	close(e.ready)
+}
+
+// Leave ends the use of a database that Get or Take has returned.
+func (s *Set[K, D]) Leave(e *Entry[K, D]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.refs--; e.refs > 0 || !e.open {
+		return
+	}
+	if !e.listed || s.closed || s.cfg.Unused <= 0 {
+		s.close(e)
+		return
+	}
+	e.since = s.round
+	s.unused.append(e)
+	s.tick()
+	if s.wanting > 0 {
+		s.makeRoom()
+	}
+	if most := s.cfg.MaxUnused; most > 0 && s.unused.len > most {
+		s.evict(s.unused.first)
+	}
+}
+
+// tick has the unused looked at when half of the time is over. mu is locked.
+func (s *Set[K, D]) tick() {
+	if s.ticker == nil {
+		s.ticker = time.AfterFunc(s.cfg.Unused/2, s.expire)
+	}
+}
+
+// expire closes what nobody has used for three ticks, of which the first was not a whole one.
+func (s *Set[K, D]) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.round++
+	for e := s.unused.first; e != nil && s.round-e.since >= 3; e = s.unused.first {
+		s.evict(e)
+	}
+	if s.ticker = nil; s.unused.first != nil {
+		s.tick()
+	}
+}
+
+// evict closes one that nobody uses. mu is locked.
+func (s *Set[K, D]) evict(e *Entry[K, D]) {
+	s.unused.remove(e)
+	s.counts.Evicted++
+	s.close(e)
+}
+
+// close closes one that nobody uses and nobody finds any more. mu is locked.
+func (s *Set[K, D]) close(e *Entry[K, D]) {
+	s.unlist(e)
+	e.open = false
+	s.leaving++
+	s.closing.Add(1)
+	go func() {
+		defer s.closing.Done()
+		defer s.closedOne(e)
+		e.On.Close()
+	}()
+}
+
+func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
+	s.mu.Lock()
+	s.leaving--
+	s.counts.Open--
+	if e.gone != nil {
+		close(e.gone)
+	}
+	s.mu.Unlock()
+	e.place.Release()
+}
+
+// unlist lets nobody find e any more. mu is locked.
+func (s *Set[K, D]) unlist(e *Entry[K, D]) {
+	if e.listed {
+		e.listed = false
+		delete(s.byKey, e.Key)
+	}
+}
+
+// Forget lets nobody find the database any more who does not use it already: for the next one it is opened anew. It is closed with
+// its last user, and then the channel is.
+func (s *Set[K, D]) Forget(e *Entry[K, D]) (gone <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unlist(e)
+	if e.gone == nil {
+		e.gone = make(chan struct{})
+	}
+	return e.gone
+}
+
+// Each calls f for all that are open, each of which is in use meanwhile.
+func (s *Set[K, D]) Each(f func(K, D)) {
+	s.mu.Lock()
+	var all []*Entry[K, D]
+	for _, e := range s.byKey {
+		if e.open {
+			s.use(e)
+			all = append(all, e)
+		}
+	}
+	s.mu.Unlock()
+	for _, e := range all {
+		f(e.Key, e.On)
+		s.Leave(e)
+	}
+}
+
+// Counts returns them.
+func (s *Set[K, D]) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.counts
+	c.Unused, c.Waiting = s.unused.len, s.wanting
+	return c
+}
+
+// Close closes what is unused; the rest follows with its users, who can do nothing more with it.
+func (s *Set[K, D]) Close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.ticker != nil {
+		s.ticker.Stop()
+		s.ticker = nil
+	}
+	for s.unused.first != nil {
+		e := s.unused.first
+		s.unused.remove(e)
+		s.close(e)
+	}
+	var inUse []D
+	for _, e := range s.byKey {
+		if e.open {
+			inUse = append(inUse, e.On)
+		}
+	}
+	s.mu.Unlock()
+	var refused sync.WaitGroup
+	for _, on := range inUse {
+		refused.Go(on.Refuse)
+	}
+	refused.Wait()
+}
+
+// Wait returns when what is being closed is closed.
+func (s *Set[K, D]) Wait() { s.closing.Wait() }
+
+// A list is one of entries, which nobody uses.
+type list[K comparable, D Database] struct {
+	first, last *Entry[K, D]
+	len         int
+}
+
+func (l *list[K, D]) append(e *Entry[K, D]) {
+	if e.prev = l.last; l.last != nil {
+		l.last.next = e
+	} else {
+		l.first = e
+	}
+	l.last = e
+	l.len++
+}
+
+// remove takes e out, if it is in.
+func (l *list[K, D]) remove(e *Entry[K, D]) {
+	if e.prev == nil && l.first != e {
+		return
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		l.first = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.last = e.prev
+	}
+	e.prev, e.next = nil, nil
+	l.len--
+}

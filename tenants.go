@@ -1,0 +1,275 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/tenants"
+	"github.com/calmdocs/dblocker/internal/userid"
+)
+
+// userMark stands in a DSN for the user, who then has a database of his own.
+const userMark = "{user}"
+
+// A tenancy has the databases of a handle with {user} in its DSN, one for each user, and a table of users' locks for all
+// of them. Whoever does something with a user's database has it in use, and it is not closed meanwhile: a client connection
+// from its first statement until it goes back to its pool (tenantconn.go), a section as long as it lasts (tenantopen.go).
+//
+// From a *sql.DB of the program connectorOf gives the Connector, whose tenancy is nil unless it has {user}. There pattern is the
+// inner DSN, and dsnOf that of a user; take opens a user's database, and has it in use until leave; a section of
+// the user, as by Connector.begin, does so too. Who has the user's exclusive lock may forget it: it is closed with its last user, and whoever waits for
+// that lock opens it anew.
+type tenancy struct {
+	c       *Connector
+	pattern string       // the inner DSN, with {user}
+	place   userid.Place // of a name of a user
+	around  []string     // the names in the pattern that {user} is a part of
+	name    string       // of what the users' locks are of; "" if that is the one database that all users have
+	maxOpen int          // databases; 0 is no limit
+	slots   *rwlock.Lock // one for each server connection, of all databases; nil: no limit
+	set     *tenants.Set[string, *tenant]
+
+	placeWaits rwlock.WaitStats
+
+	mu     sync.Mutex
+	nobody *tenant // for what belongs to no user, and to several; nil until it is wanted
+}
+
+// A tenant is the database of a user, or of nobody.
+type tenant struct {
+	user    string
+	backend *backend.Backend
+	prepare prepared // by OnOpen
+
+	mu     sync.Mutex // guards what follows
+	free   []*conn    // that no client connection of the program has, the last used last
+	closed bool
+}
+
+type tenantEntry = tenants.Entry[string, *tenant]
+
+// newTenancy is that of a handle with the pattern as its DSN.
+func newTenancy(c *Connector, pattern string) *tenancy {
+	t := &tenancy{c: c, pattern: pattern}
+	limits := tenants.Limits{MaxOpen: c.maxOpenDatabases, Unused: c.databaseIdle}
+	t.maxOpen = limits.MaxOpen
+	t.place, t.around = placeOf(c.engine), namesWith(pattern)
+	t.set = tenants.NewSet[string, *tenant](limits, placesName)
+	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }
+	if id(exampleName) == "" || id(exampleName) != id(exampleName+"2") {
+		t.name = c.engine.Name + ":" + id(exampleName)
+	}
+	if n := c.limits.MaxOpenConns; n > 0 {
+		t.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", backend.SlotsNamePrefix, n), n)
+	}
+	return t
+}
+
+const (
+	defaultOpenDatabases = 100
+	placesName           = "one of the databases that may be open by max_open_databases"
+)
+
+// take opens the database of a user, if it is not open, and has it in use until leave.
+func (t *tenancy) take(ctx context.Context, user string) (*tenantEntry, error) {
+	if e := t.set.Get(user); e != nil {
+		return e, nil
+	}
+	return t.takeAnew(ctx, user)
+}
+
+func (t *tenancy) takeAnew(ctx context.Context, user string) (*tenantEntry, error) {
+	w := t.c.wait()
+	w.Turn, w.Stats = user, &t.placeWaits
+	e, err := t.set.Take(ctx, user, tenants.Taking[*tenant]{
+		Open:  func(context.Context) (*tenant, error) { return t.open(user) },
+		Wait:  w,
+		Owner: locks.Identity{Owner: marksFrom(ctx).owner}.LockOwner(),
+	})
+	return e, t.takeError(user, err)
+}
+
+// takeError says in the terms of a user of dblocker why a database could not be had.
+func (t *tenancy) takeError(user string, err error) error {
+	var w *rwlock.WaitError
+	switch {
+	case err == nil:
+		return nil
+	case err == tenants.ErrClosed:
+		return errClosed
+	case err == rwlock.ErrTimeout:
+		return &LockError{User: user, Waited: t.c.lockTimeout, Err: ErrLockTimeout, what: fmt.Sprintf("the database of user %q, which another call opens", user)}
+	case errors.As(err, &w):
+		return waitError(w, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", t.maxOpen), outOfPlaces)
+	}
+	return err
+}
+
+const outOfPlaces = "end what this request has of other users' databases first, or allow more with max_open_databases"
+
+func (t *tenancy) leave(e *tenantEntry) {
+	if e != nil {
+		t.set.Leave(e)
+	}
+}
+
+// open opens the database of a user, and no connection to it.
+func (t *tenancy) open(user string) (*tenant, error) {
+	dsn, err := t.dsnOf(user)
+	if err != nil {
+		return nil, err
+	}
+	b, err := t.openBackend(dsn, user)
+	if err != nil {
+		return nil, err
+	}
+	return &tenant{user: user, backend: b}, nil
+}
+
+// dsnOf returns the DSN of the user's database.
+func (t *tenancy) dsnOf(user string) (string, error) {
+	name := userid.Encode(user)
+	for _, around := range t.around {
+		if err := t.place.Check(strings.ReplaceAll(around, userMark, name), user); err != nil {
+			return "", err
+		}
+	}
+	return strings.ReplaceAll(t.pattern, userMark, name), nil
+}
+
+// forget is for who has the user's exclusive lock, and e in use. Connections that are not in use are closed, those that wait for the lock open
+// the database anew, and so does whoever comes next. What gone returns is closed when all is closed.
+func (t *tenancy) forget(e *tenantEntry) (gone <-chan struct{}) {
+	gone = t.set.Forget(e)
+	e.On.forget()
+	return gone
+}
+
+// conn returns a client connection to the database.
+func (tn *tenant) conn(ctx context.Context, c *Connector) *conn {
+	tn.mu.Lock()
+	if n := len(tn.free); n > 0 {
+		cn := tn.free[n-1]
+		tn.free = tn.free[:n-1]
+		tn.mu.Unlock()
+		if cn.pooled {
+			cn.pooled = false
+			return cn
+		}
+		if cn.ResetSession(ctx) == nil {
+			return cn
+		}
+		cn.Close()
+		return tn.conn(ctx, c)
+	}
+	tn.mu.Unlock()
+	tn.backend.Retain()
+	return c.newConn(tn.backend)
+}
+
+// putBack ends the use of a client connection. It is closed if it is of no more use.
+func (tn *tenant) putBack(cn *conn) {
+	cn.lockMu()
+	cn.spent = false // the Result locks the connection that database/sql has, which is another
+	cn.mu.Unlock()
+	valid := cn.IsValid()
+	tn.mu.Lock()
+	if valid = valid && !tn.closed && len(tn.free) < maxFree; valid {
+		tn.free = append(tn.free, cn)
+	}
+	tn.mu.Unlock()
+	if !valid {
+		closeFree(cn)
+	}
+}
+
+// maxFree is how many client connections are kept for the next statements of one user.
+const maxFree = 8
+
+// closeFree closes a client connection that the program does not have.
+func closeFree(cn *conn) {
+	cn.pooled = false // or the program's sql.DB would be taken for one that keeps none
+	cn.Close()
+}
+
+// Close implements [tenants.Database].
+func (tn *tenant) Close() error {
+	tn.mu.Lock()
+	free := tn.free
+	closed := tn.closed
+	tn.free, tn.closed = nil, true
+	tn.mu.Unlock()
+	for _, cn := range free {
+		closeFree(cn)
+	}
+	if closed {
+		return nil
+	}
+	return tn.backend.Close()
+}
+
+// Refuse implements [tenants.Database].
+func (tn *tenant) Refuse() { tn.Close() }
+
+// forget closes the connections that nobody uses, and lets nobody open another one.
+func (tn *tenant) forget() {
+	tn.backend.Forget()
+}
+
+// checkNobodys refuses a statement of nobody for which there is no database.
+func (t *tenancy) checkNobodys() error {
+	if t.name == "" || t.c.engine == sqlite.Engine || t.c.untaggedDatabase != "" {
+		return nil
+	}
+	return restated{ErrNoUser, fmt.Sprintf("%v; a SELECT without FROM needs none if the option untagged_database names a database", ErrNoUser)}
+}
+
+// forNobody returns what is opened for statements that belong to no user, and for sections of several.
+func (t *tenancy) forNobody() (*tenant, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-t.c.closed:
+		return nil, errClosed
+	default:
+	}
+	if t.nobody == nil {
+		b, err := t.openBackend(t.dsnOfNobody(), "")
+		if err != nil {
+			return nil, err
+		}
+		t.nobody = &tenant{backend: b}
+	}
+	return t.nobody, nil
+}
+
+// dsnOfNobody is the DSN of forNobody.
+func (t *tenancy) dsnOfNobody() string {
+	if t.c.engine == sqlite.Engine {
+		return ":memory:"
+	}
+	name := t.c.untaggedDatabase
+	if name == "" {
+		name = "nobody"
+	}
+	return strings.ReplaceAll(t.pattern, userMark, name)
+}
+
+// close closes all databases, those in use with their last user.
+func (t *tenancy) close() {
+	t.set.Close()
+	t.mu.Lock()
+	nobody := t.nobody
+	t.mu.Unlock()
+	if nobody != nil {
+		nobody.Close()
+	}
+	t.set.Wait()
+}
