@@ -29,7 +29,9 @@
 //   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
 //   - To keep several processes apart: [LockScope].
 //   - To have writes to SQLite on disk when they are answered: [Durability].
-//   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; and the other variables.
+//   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; [Retryable], which
+//     tells whether it may; and the other variables.
+//   - To tag the requests of a web server, and to answer errors: the package dblocker/web.
 //   - To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
 //
 // # Locks

@@ -99,6 +99,7 @@ type LockError struct {
 	// Err is [ErrLockTimeout], [ErrDeadlock] or the error of the context.
 	Err error
 
+	own     bool   // what was in the way is the caller's own, and the program has to change
 	what    string // was waited for
 	blocker string // what was in the way
 	advice  string // what to do about it; may be empty
@@ -298,7 +299,7 @@ func waitError(w *rwlock.WaitError, id locks.Identity, what, wayOut string) erro
 		e.Err = ErrDeadlock
 	}
 	if w.Hopeless {
-		wayOut = adviceForHopeless(w)
+		wayOut, e.own = adviceForHopeless(w)
 	}
 	own := kinship(id, w.Blocker)
 	e.blocker = describeBlocker(w.Blocker, own, id.User != "")
@@ -309,6 +310,7 @@ func waitError(w *rwlock.WaitError, id locks.Identity, what, wayOut string) erro
 		e.advice = wayPast(w.Blocker)
 	}
 	if own != "" {
+		e.own = true
 		with := "the Tx or the connection that has it"
 		if w.Blocker.Kind == rwlock.Section {
 			with = "the section's context or handle"
@@ -320,12 +322,12 @@ func waitError(w *rwlock.WaitError, id locks.Identity, what, wayOut string) erro
 	return e
 }
 
-// adviceForHopeless says how to get out of such a circle.
-func adviceForHopeless(w *rwlock.WaitError) string {
+// adviceForHopeless says how to get out of such a circle, and whether it is of the caller alone.
+func adviceForHopeless(w *rwlock.WaitError) (way string, own bool) {
 	if by, ok := w.Blocker.Work.(locks.Worker); ok && by.BegunBy() != nil && by.InOneCall() == 0 {
-		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser"
+		return "it is the caller's own section, begun by the same goroutine, or what that has left open: pass its handle or its context on instead of asking for another, or tag the request's context once with dblocker.WithUser", true
 	}
-	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again"
+	return "its statement may wait on the server for rows that this transaction has locked: begin the transaction with a context of dblocker.WithUser, or lock its rows after the user's lock; then roll this one back and begin it again", false
 }
 
 // kinship says whether what was in the way is the caller's own; "" if it is a stranger's.

@@ -73,6 +73,9 @@ var order = []struct {
 		"github.com/jmoiron/sqlx",
 	}, innerDrivers...)},
 
+	// Packages around the root that are for programs too.
+	{"web", []string{".", "internal/engines"}},
+
 	// Examples are programs like any user's.
 	{"examples/cluster", []string{"."}},
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},

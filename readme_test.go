@@ -61,7 +61,7 @@ func TestReadmeSnippets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var compiled strings.Builder
-	for _, f := range append(programs, "snippets_test.go", "example_test.go", "pgxfold/example_test.go") {
+	for _, f := range append(programs, "snippets_test.go", "example_test.go", "pgxfold/example_test.go", "web/compat/frameworks_test.go") {
 		compiled.WriteString(withoutIndent(read(t, f)))
 	}
 	for _, page := range append(pagesForUsers(t), guides...) {
@@ -98,7 +98,7 @@ func withoutIndent(code string) string {
 // TestReadmeNamesTests: the tests that the README and the pages name exist.
 func TestReadmeNamesTests(t *testing.T) {
 	var sources strings.Builder
-	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "web/*/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -4,12 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
+	"log/slog"
 	"net/http"
 
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/web"
 )
 
 // The snippets of the README and of the pages stand here, each as it is there: see TestReadmeSnippets.
@@ -117,24 +118,16 @@ var _ = func(conn *sql.Conn, useSQLite func(*sqlite3.SQLiteConn) error) (err err
 	return err
 }
 
-var _ = func(w http.ResponseWriter, err error) {
-	var lockErr *dblocker.LockError
-	switch {
-	case errors.As(err, &lockErr) && errors.Is(err, dblocker.ErrLockTimeout):
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "busy, try again", http.StatusServiceUnavailable)
-	case errors.Is(err, dblocker.ErrNoUser):
-		http.Error(w, "log in first", http.StatusUnauthorized)
-	case err != nil:
-		http.Error(w, "internal error", http.StatusInternalServerError)
+var _ = func(ctx context.Context, w http.ResponseWriter, err error) {
+	if status := web.Error(w, err); status >= 500 {
+		slog.ErrorContext(ctx, "request failed", "status", status, "error", err)
 	}
 }
 
 var _ = func(ctx context.Context, transfer func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := transfer(ctx)
-		again := errors.Is(err, dblocker.ErrDeadlock) || errors.Is(err, dblocker.ErrRolledBack)
-		if !again || try == 3 || ctx.Err() != nil {
+		if !dblocker.Retryable(err) || try == 3 || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -152,14 +145,9 @@ var _ = func(mux *http.ServeMux, db *sql.DB) {
 	})
 }
 
-var _ = withUser
-
-func withUser(currentUser func(*http.Request) (id string, ok bool), next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
-		if id, ok := currentUser(r); ok {
-			ctx = dblocker.WithUser(ctx, id)
-		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+var _ = func(mux *http.ServeMux, currentUser func(*http.Request) (id string, ok bool)) error {
+	tag := web.Middleware(func(r *http.Request) (id any, ok bool) {
+		return currentUser(r) // your login check
 	})
+	return http.ListenAndServe("127.0.0.1:8080", tag(mux))
 }

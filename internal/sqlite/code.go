@@ -55,6 +55,21 @@ func extendedCode(err error) int {
 // IsBusy tells whether another process has locked the database.
 func IsBusy(err error) bool { return Code(err) == codeBusy }
 
+// lockedSharedCache is SQLITE_LOCKED for what another connection has. The plain code is also of a connection that is in its own way.
+const lockedSharedCache = codeLocked | 1<<8
+
+// Conflicts tells whether a statement was refused, and did nothing, for what another connection does at the moment.
+func Conflicts(err error) bool { return IsBusy(err) || extendedCode(err) == lockedSharedCache }
+
+// IsLasting tells whether a statement failed for what it says, or for the state of the file or the disk, and would again.
+func IsLasting(err error) bool {
+	switch Code(err) {
+	case codeError, CodeReadOnly, codeIOErr, codeCorrupt, codeFull, CodeCantOpen, codeConstraint, codeNotADB:
+		return true
+	}
+	return false
+}
+
 // failedToWrite tells whether a write or a sync has failed.
 func failedToWrite(err error) bool {
 	switch extendedCode(err) {
