@@ -138,6 +138,9 @@ func (c *conn) leave() {
 	}
 	defer c.sweep()
 	defer c.mu.Unlock()
+	if c.backend.Scope != nil && c.pinned == nil {
+		c.drawn.Conn.GiveUpKept() // for which there were rows in the way
+	}
 	c.drawn.Conn.LieDown()
 	if p != nil {
 		defer p.releaseDue()

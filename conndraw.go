@@ -132,7 +132,29 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 	if permit := c.reaching.link(slot.Owner); permit != nil {
 		slot.With = permit
 	}
+	if c.backend.Scope != nil && id.Owner != nil && id.Owner.HasRows() {
+		d, err := c.backend.Servers.Draw(ctx, slot, rwlock.Wait{Turn: user})
+		if !errors.Is(err, rwlock.ErrTimeout) {
+			return d, err
+		}
+		if err := c.freeKept(ctx, id.Owner); err != nil {
+			return server.Lease{}, err
+		}
+	}
 	return c.backend.Servers.Draw(ctx, slot, c.waitForConn(user))
+}
+
+// freeKept reads rows of the owner into memory, if connections wait for their end which have nothing else to do than to keep the lock that they work
+// under.
+func (c *conn) freeKept(ctx context.Context, o *locks.Owner) error {
+	if !c.backend.Scope.KeepsFor(locks.Identity{Owner: o}.LockOwner()) {
+		return nil
+	}
+	err := c.spillOwn(ctx, o, c.db.mustSpill(), func(*rows) bool { return true })
+	if err == errInCall || errors.Is(err, ErrSpillLimit) { // others may still end
+		return nil
+	}
+	return err
 }
 
 func (c *conn) waitForConn(user string) rwlock.Wait {
@@ -153,6 +175,7 @@ func (c *conn) giveBack() {
 
 // discard closes the server connection, if any.
 func (c *conn) discard() {
+	c.drawn.Conn.LoseKept()
 	c.undraw(func(d server.Lease, p *pin) {
 		if p == nil {
 			d.Discard()
@@ -166,7 +189,7 @@ func (c *conn) undraw(end func(server.Lease, *pin)) {
 	if c.drawn.Conn == nil {
 		return
 	}
-	if c.pinned == nil && c.drawn.Conn.IsSettling() {
+	if c.pinned == nil && (c.drawn.Conn.IsSettling() || c.drawn.Conn.HasKept()) {
 		c.undrawLater(end)
 		return
 	}
@@ -202,6 +225,7 @@ func (c *conn) undrawLater(end func(server.Lease, *pin)) {
 	d.Conn.Later(func() {
 		defer slot.Release()
 		defer end(d, nil)
+		d.Conn.AwaitKept()
 		d.Conn.EndTx()
 		for _, k := range inner {
 			k.Release()

@@ -140,6 +140,12 @@ type sweptConn conn
 
 func (c *sweptConn) Sweep() { (*conn)(c).sweep() }
 
+// Unused implements [scope.Keeper].
+func (c *sweptConn) Unused() {
+	c.resident.Due.Store(true)
+	go server.Contain(c.db.logger, c.Sweep) // which may wait for the server
+}
+
 // sweep closes what ended sections have left open on c, if that is due. While a call is
 // running it does nothing, since that call does it when it leaves.
 func (c *conn) sweep() {
@@ -170,6 +176,9 @@ func (c *conn) sweepLocked() (done bool) {
 	c.drawn.Conn.Settle()
 	c.resident.Due.Store(false)
 	c.endInside()
+	if c.pinned == nil {
+		c.drawn.Conn.GiveUpKept()
+	}
 	return true
 }
 

@@ -120,8 +120,8 @@ func (c *config) checkReach(s *sqlite.Connector) error {
 // nobody sees it. That runs under their lock, and they cannot end before it but by losing their connection, which it asks for.
 
 // reach takes the engine's locks, on sc, for what a statement has of those of the process: h, and what its
-// transaction has. If it runs under a lock that is held elsewhere, that is returned.
-func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
+// transaction has. If it runs under a lock that is held elsewhere, the use of that is returned, which h has.
+func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *server.Conn) (under *scope.Use, err error) {
 	var raw *locks.Hold // of the transaction that it begins
 	if adm.raw != nil && adm.raw.from == nil {
 		raw = &adm.raw.hold
@@ -162,7 +162,10 @@ func (c *conn) lookReach(adm *admission) {
 }
 
 // reachFor does it for one hold.
-func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Grant, err error) {
+func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Use, err error) {
+	if under, _ := h.Reach.(*scope.Use); under != nil { // of a try on another connection
+		return under, nil
+	}
 	ask, needs := c.askFor(h, sc)
 	if !needs {
 		return c.elsewhere(h, sc), nil
@@ -170,11 +173,11 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 	if under, err = c.besideOwn(ctx, h, ask); under != nil || err != nil {
 		return under, err
 	}
-	sc.Claim() // rows of its own may have made way
+	claimToAsk(sc)
 	ask.InTx = c.transactionOnServer() != nil
 	if c.pinned == nil && single(ask) {
 		if fold, g := c.backend.Scope.Fold(sc, ask); g != nil {
-			h.Reach = g
+			c.has(h, g)
 			return nil, nil
 		} else if fold != nil {
 			c.owe(fold, h, ask)
@@ -189,7 +192,7 @@ func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (un
 // owe has the statement ask for its lock itself, if the driver can do that; else the lock is asked for before.
 func (c *conn) owe(fold *scope.Fold, h *locks.Hold, ask scope.Ask) {
 	began := time.Now()
-	fold.Owe(func(g *scope.Grant) { h.Reach = g }, func(ctx context.Context) error {
+	fold.Owe(func(g *scope.Grant) { c.has(h, g) }, func(ctx context.Context) error {
 		return c.askServer(ctx, h, ask, func(ask scope.Ask) (*scope.Grant, error) { return fold.Take(ctx, ask.Wait) })
 	}, func(ctx context.Context, err error) error {
 		return c.db.reachError(ctx, c.backend, err, ask, time.Since(began))
@@ -206,7 +209,7 @@ func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take
 	})
 	switch err {
 	case nil:
-		h.Reach = g
+		c.has(h, g)
 		return nil
 	case errQueues:
 		return err
@@ -230,53 +233,76 @@ func (c *conn) askFor(h *locks.Hold, sc *server.Conn) (ask scope.Ask, needs bool
 	return scope.Ask{Users: []string{h.User}, Shared: mode == rwlock.Shared, Owner: h.Lock.Owner, Kind: h.Lock.Kind, Wait: c.db.lockTimeout}, true
 }
 
-// elsewhere returns what a section has of the engine's locks for an operation in it that is not on the section's connection,
+// elsewhere returns the use of what a section has of the engine's locks, for an operation in it that is not on the section's connection,
 // since it is by another handle; nil if it is on that.
-func (c *conn) elsewhere(h *locks.Hold, sc *server.Conn) *scope.Grant {
+func (c *conn) elsewhere(h *locks.Hold, sc *server.Conn) *scope.Use {
 	if h.Section() == nil || h.Reach != nil || sc.Locked > 0 {
 		return nil
 	}
-	return covering(c.backend.Scope.Kin(h.User, locks.Identity{Owner: h.Owner}.LockOwner()), true)
+	return c.join(h, locks.Identity{Owner: h.Owner}.LockOwner(), true)
+}
+
+// join has the operation work under what its owner has; nil if there is nothing.
+func (c *conn) join(h *locks.Hold, owner *rwlock.Owner, shared bool) *scope.Use {
+	u := c.backend.Scope.Join(h.User, owner, shared)
+	if u != nil {
+		h.Reach = u
+	}
+	return u
+}
+
+// has notes what the hold has of the engine's locks.
+func (c *conn) has(h *locks.Hold, g *scope.Grant) {
+	h.Reach = g
+	if p := c.pinned; p != nil {
+		g.KeepBy(p)
+	} else {
+		g.KeepBy((*sweptConn)(c))
+	}
+}
+
+// claimToAsk is for who asks for locks on a connection next: rows of its own may have made way there, and others of its owner have left what was kept
+// for them.
+func claimToAsk(sc *server.Conn) {
+	sc.GiveUpKept()
+	sc.Claim()
 }
 
 var errTxElsewhere = errors.New("dblocker: with lock_scope=database a transaction in a section begun by another handle would not end if that lost its lock: begin it by the handle of the section, or leave the section first")
 
 // besideOwn looks for what the owner has of the user's lock on other connections. What is in the way of it there, its own
 // rows, is read into memory; a statement runs under what remains.
-func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (under *scope.Grant, err error) {
+func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (under *scope.Use, err error) {
 	kin := c.backend.Scope.Kin(h.User, ask.Owner)
 	if len(kin) == 0 {
 		return nil, nil
 	}
-	single := single(ask)
-	if under = covering(kin, ask.Shared); single && under != nil {
+	if under = c.joinSingle(h, ask); under != nil {
 		return under, nil
 	}
 	kin, err = spillKin(ctx, c.db, c, h.Owner, c.backend.Scope, ask)
 	if err != nil {
 		return nil, err
 	}
-	if under = covering(kin, ask.Shared); single && under != nil {
+	if under = c.joinSingle(h, ask); under != nil {
 		return under, nil
 	}
-	if under != nil && !under.IsShared() || len(kin) > 0 && !ask.Shared {
+	if slices.ContainsFunc(kin, func(g *scope.Grant) bool { return !ask.Shared || !g.IsShared() }) {
 		return nil, besideOwnError(ask)
 	}
 	return nil, nil
 }
 
+// joinSingle is join for a statement by itself.
+func (c *conn) joinSingle(h *locks.Hold, ask scope.Ask) *scope.Use {
+	if !single(ask) {
+		return nil
+	}
+	return c.join(h, ask.Owner, ask.Shared)
+}
+
 // single tells whether the ask is that of a statement by itself.
 func single(ask scope.Ask) bool { return ask.Kind == rwlock.Leaf || ask.Kind == rwlock.Rows }
-
-// covering returns one of the grants that is enough for what is asked; nil if there is none.
-func covering(kin []*scope.Grant, shared bool) *scope.Grant {
-	for _, g := range kin {
-		if shared || !g.IsShared() {
-			return g
-		}
-	}
-	return nil
-}
 
 // spillKin reads an owner's rows into memory that have the locks which are asked for, and returns what else it has of them. c may be nil.
 func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *scope.Scope, ask scope.Ask) (kin []*scope.Grant, err error) {
@@ -293,7 +319,7 @@ func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *s
 // beginReaching begins a transaction that has the engine's lock for what h has of that of the process.
 func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
 	ask, needs := c.askFor(h, sc)
-	if !needs && c.elsewhere(h, sc) != nil {
+	if !needs && c.elsewhere(h, sc) != nil { // which h gives up, as nothing comes of it
 		return nil, errTxElsewhere
 	}
 	if !needs {
@@ -302,7 +328,7 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 	if _, err := c.besideOwn(ctx, h, ask); err != nil {
 		return nil, err
 	}
-	sc.Claim()
+	claimToAsk(sc)
 	var tx driver.Tx
 	err := c.askServer(ctx, h, ask, func(ask scope.Ask) (g *scope.Grant, err error) {
 		tx, g, err = c.backend.Scope.Begin(ctx, sc, ask, opts)
@@ -311,23 +337,23 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 	return tx, err
 }
 
-// checkUnder asks, when a statement has returned that ran under a lock held elsewhere, whether that has been there all the time. A query
-// that runs beside another one of its request, on another goroutine, may outlive that.
-func checkUnder(ctx context.Context, under *scope.Grant, sc *server.Conn) error {
-	if under.HasEnded() {
+// checkUnder asks, when a statement has returned on sc that ran under a lock held elsewhere, whether that has been there all the time. It ends
+// before the statement only with the connection that has it.
+func checkUnder(ctx context.Context, under *scope.Use, sc *server.Conn) error {
+	if under.IsOn(sc) {
 		return nil
 	}
 	if held, err := under.IsHeld(ctx, sc); err != nil {
 		return fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
-	} else if !held && !under.HasEnded() {
+	} else if !held {
 		return ErrLockLost
 	}
 	return nil
 }
 
 // checkUnderRows is checkUnder for a query, whose rows have its connection. They are closed if it fails.
-func (c *conn) checkUnderRows(ctx context.Context, under *scope.Grant, r *rows) error {
-	if under.HasEnded() {
+func (c *conn) checkUnderRows(ctx context.Context, under *scope.Use, r *rows) error {
+	if under.IsOn(c.drawn.Conn) {
 		return nil
 	}
 	err := c.backend.Aside(ctx, func(sc *server.Conn) error { return checkUnder(ctx, under, sc) })

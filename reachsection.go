@@ -23,8 +23,9 @@ type pinReach struct {
 	mu  sync.Mutex     // guards due, and the calls that release
 	due []*scope.Grant // of sections inside that have ended, to be released by who has the turn
 
-	over  bool        // the connection has gone back
-	watch *time.Timer // looks whether the server has ended the session; nil if nobody does
+	unused bool        // a lock that was kept is not relied on any more, and is to be given up by who has the turn
+	over   bool        // the connection has gone back
+	watch  *time.Timer // looks whether the server has ended the session; nil if nobody does
 }
 
 // pinFor returns the pin that the section has for itself; nil if it has none, or works on that of an outer one.
@@ -141,7 +142,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 		if err := clearRows(ctx, s.db, sc); err != nil {
 			return err
 		}
-		sc.Claim()
+		claimToAsk(sc)
 		ask.InTx = p.transaction != nil
 		var g *scope.Grant
 		err := w.take(s.db, s.backend, ask, func(ask scope.Ask) (err error) {
@@ -153,6 +154,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 			return err
 		case nil:
 			s.grant = g
+			g.KeepBy(p)
 			if s.pin != nil {
 				p.watch(sc)
 			}
@@ -284,6 +286,44 @@ func (p *pin) releaseDue() {
 		p.reach.releaseAll()
 		p.turn.unlock()
 	}
+	for p.reach.hasUnused() && p.turn.tryLock() {
+		done := p.giveUpKept()
+		p.turn.unlock()
+		if !done {
+			return
+		}
+	}
+}
+
+// Unused implements [scope.Keeper].
+func (p *pin) Unused() {
+	p.reach.mu.Lock()
+	p.reach.unused = true
+	p.reach.mu.Unlock()
+	go (*host)(p.section).Contain(p.releaseDue) // which may wait for the server
+}
+
+// giveUpKept reports false if that has to wait for rows, whose end calls releaseDue again. The connection may go back without the turn, but not
+// meanwhile.
+func (p *pin) giveUpKept() (done bool) {
+	p.reach.mu.Lock()
+	defer p.reach.mu.Unlock()
+	if p.reach.over || p.drawn.Conn == nil {
+		p.reach.unused = false // whoever has it now sees to that
+		return true
+	}
+	if p.drawn.Conn.HasRows() {
+		return false
+	}
+	p.reach.unused = false
+	p.drawn.Conn.GiveUpKept()
+	return true
+}
+
+func (r *pinReach) hasUnused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unused
 }
 
 // endRows makes way on the connection for what gives up locks, which cannot be refused.
@@ -318,7 +358,7 @@ func (p *pin) closeReaching(d server.Lease) {
 	p.reach.releaseAll()
 	d.Conn.Pinned = false
 	p.section.releaseReach()
-	if d.Conn.TryWake(); !d.Conn.IsSettling() { // it rests
+	if d.Conn.TryWake(); !d.Conn.IsSettling() && !d.Conn.HasKept() { // it rests
 		defer p.slot.Release()
 		d.Conn.EndTx()
 		d.GiveBack()
@@ -328,6 +368,7 @@ func (p *pin) closeReaching(d server.Lease) {
 	p.slot.Move(slot)
 	d.Conn.Later(func() {
 		defer slot.Release()
+		d.Conn.AwaitKept()
 		d.Conn.EndTx()
 		d.GiveBack()
 	})

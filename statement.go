@@ -61,7 +61,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
-		var under *scope.Grant
+		var under *scope.Use
 		if c.backend.Scope != nil {
 			defer sc.Settled()
 			if under, err = c.reach(ctx, adm, &c.leaf, sc); err != nil {
@@ -159,7 +159,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		if err := adm.raw.guard(ctx, sc); err != nil {
 			return err
 		}
-		var under *scope.Grant
+		var under *scope.Use
 		if c.backend.Scope != nil {
 			defer sc.Settled()
 			if under, err = c.reach(ctx, adm, &r.hold.Hold, sc); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // A Table knows what the process has of the engine's locks, of one database or lockspace.
 type Table struct {
-	mu     sync.Mutex // guards what follows, and Grant.released
+	mu     sync.Mutex // guards what follows, and what a Grant says that it does
 	grants map[string][]*Grant
 	asking map[string]int // sessions that ask for some; see asks
 	where  string         // what the locks are of; "" before that is known
@@ -77,8 +77,13 @@ func (t *Table) those(a Ask, are func(*Grant) bool) (found []*Grant) {
 //
 //	          in the table   at the server
 //	held      yes            held, while the connection lives
+//	kept      yes            held: who has taken it has ended, and others of its owner work under it
 //	released  yes            while it rests on the connection, and until the server has answered
 //	gone      no             given up, ended with the transaction or the connection, or that of the next call
+//
+// Whoever relies on it is counted: who has taken it, until Release, and who has joined it. The last one gives it up. So no call outlives the lock
+// that it works under, unless that goes with its connection, or with the transaction that has it. While it is kept, so is its connection, by
+// whoever has that: see server.Conn.Keep.
 type Grant struct {
 	scope      *Scope
 	conn       *server.Conn
@@ -90,9 +95,18 @@ type Grant struct {
 	runs  int       // calls that have gone on under the same lock
 	since time.Time // that the server has given it; zero if nobody can go on under it
 
-	released chan struct{} // closed when it is gone; nil while it is held
-	ended    bool          // it was released in time, before its session was lost
+	keeper Keeper // of the connection; set by who has taken it
+
+	// The mutex of the table guards these.
+	joined   int           // who relies on it besides
+	kept     bool          // who has taken it does not any more
+	unused   chan struct{} // closed when a kept one is released; nil if it was never kept
+	released chan struct{} // closed when it is gone; nil while it is held or kept
 }
+
+// A Keeper has, or had, the connection of a lock that was kept. Unused tells it that the connection has a lock which nobody relies on any more. It must not
+// wait.
+type Keeper interface{ Unused() }
 
 func (a Ask) names() []string {
 	if a.All {
@@ -148,11 +162,14 @@ func (g *Grant) enter() {
 	}
 }
 
-// leave makes it gone.
+// leave makes it gone. The second time it does nothing.
 func (g *Grant) leave() {
 	t := g.scope.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if g.isGone() {
+		return
+	}
 	for _, name := range g.ask.names() {
 		if left := slices.DeleteFunc(t.grants[name], func(o *Grant) bool { return o == g }); len(left) > 0 {
 			t.grants[name] = left
@@ -165,38 +182,57 @@ func (g *Grant) leave() {
 	}
 }
 
-// releasing makes it released, and reports false if it was that.
-func (g *Grant) releasing(ended bool) bool {
-	g.scope.table.mu.Lock()
-	defer g.scope.table.mu.Unlock()
-	if g.released != nil {
+// isGone has the mutex.
+func (g *Grant) isGone() bool {
+	select {
+	case <-g.released: // never, if it is nil
+		return true
+	default:
 		return false
 	}
-	g.ended = ended
+}
+
+// releasing makes it released, or kept, and reports which; neither if it was that before.
+func (g *Grant) releasing(lost bool) (released, kept bool) {
+	g.scope.table.mu.Lock()
+	defer g.scope.table.mu.Unlock()
+	switch {
+	case g.released != nil || g.kept && !lost:
+		return false, false
+	case g.joined > 0 && !lost:
+		g.kept, g.unused = true, make(chan struct{})
+		return false, true
+	}
 	g.released = make(chan struct{})
-	return true
+	if g.unused != nil {
+		close(g.unused)
+	}
+	return true, false
 }
 
 // releaseTime is how long the server may take to give a lock up. After that the connection is closed, which does it too.
 const releaseTime = 10 * time.Second
 
-// Release gives it up. It does not wait for the server: until that has answered, the connection is settling. Whoever
+// Release gives it up, if nobody else relies on it. It does not wait for the server: until that has answered, the connection is settling. Whoever
 // calls it has the connection. The second time it does nothing.
 func (g *Grant) Release() {
-	switch {
-	case !g.releasing(!g.conn.HasFailed() && !g.conn.IsShut()):
-	case g.endsWithTx:
-		g.leave()
-	case g.conn.HasFailed() || g.conn.IsShut(): // then the end of the session gives it up
+	ended := g.endsWithTx || g.conn.HasFailed() || g.conn.IsShut() // the end of the transaction, or of the session, gives it up
+	switch released, kept := g.releasing(ended); {
+	case kept:
+		g.conn.Keep(g)
+	case !released:
+	case ended:
 		g.leave()
 	case g.rests():
 	default:
-		g.conn.Later(func() {
-			g.GiveUp()
-			if !g.conn.HasFailed() {
-				g.conn.Locked--
-			}
-		})
+		g.conn.Later(g.giveUpLocked)
+	}
+}
+
+func (g *Grant) giveUpLocked() {
+	g.GiveUp()
+	if !g.conn.HasFailed() {
+		g.conn.Locked--
 	}
 }
 
@@ -222,8 +258,11 @@ func (g *Grant) GiveUp() {
 	}
 }
 
-// Lost implements [server.Leftover].
-func (g *Grant) Lost() { g.leave() }
+// Lost implements [server.Leftover], and [server.KeptLock].
+func (g *Grant) Lost() {
+	g.releasing(true)
+	g.leave()
+}
 
 // A nil *Grant stands for nothing left.
 
@@ -251,7 +290,7 @@ func (g *Grant) goneWith() {
 
 // Forget is Release for a session whose connection is lost: its end gives the lock up.
 func (g *Grant) Forget() {
-	if g.releasing(false) {
+	if released, _ := g.releasing(true); released {
 		g.leave()
 	}
 }
@@ -264,15 +303,3 @@ func (g *Grant) Kind() rwlock.Kind { return g.ask.Kind }
 
 // Conn is whose session has it.
 func (g *Grant) Conn() *server.Conn { return g.conn }
-
-// HasEnded tells whether it was of a single statement that has ended in time.
-func (g *Grant) HasEnded() bool {
-	g.scope.table.mu.Lock()
-	defer g.scope.table.mu.Unlock()
-	return g.ended && (g.ask.Kind == rwlock.Leaf || g.ask.Kind == rwlock.Rows)
-}
-
-// IsHeld asks the server, through a connection sc, whether the session still has it.
-func (g *Grant) IsHeld(ctx context.Context, sc *server.Conn) (bool, error) {
-	return g.scope.engine.Has(ctx, sc, g.session, g.locks)
-}

@@ -112,6 +112,7 @@ func (sc *Conn) shut() (err error) {
 		return nil
 	}
 	sc.forgetRest()
+	sc.LoseKept()
 	sc.closed = true
 	if panicked := sc.cfg.contain(func() { err = sc.close() }); panicked != nil {
 		return panicked

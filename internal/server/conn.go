@@ -105,6 +105,7 @@ type Conn struct {
 	// engine that the session has: with any the connection does not go back.
 	settling chan struct{}
 	Locked   int
+	kept     []KeptLock // of these, those that stay for others: see Keep
 
 	// rest has a lock that nobody relies on any more, beside those. Pinned: it is to have none, since the connection is a section's.
 	rest   rest
