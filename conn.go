@@ -303,6 +303,7 @@ func (c *conn) leaveToLost(h *locks.Hold) {
 // ResetSession implements [driver.SessionResetter]. The inner pool resets server
 // connections when they are drawn; here is one only if IsValid has kept it.
 func (c *conn) ResetSession(ctx context.Context) error {
+	c.noteTaken()
 	if c.pooled { // then it has kept none, and there is nothing that the mutex would guard
 		c.pooled = false
 		if c.mayNeedCalled() {
@@ -327,6 +328,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 func (c *conn) IsValid() (valid bool) {
 	if err := c.lockReturn(); err != nil {
 		c.late.valid = true
+		c.noteGiven()
 		c.leaveLate()
 		return false
 	}
@@ -334,8 +336,10 @@ func (c *conn) IsValid() (valid bool) {
 		c.called = callers.Unknown
 		if c.keepRaw() {
 			valid = c.drawn.Conn.Validate()
+			c.noteKept()
 			return nil
 		}
+		c.noteGiven()
 		c.endTransactions()
 		c.giveBack()
 		c.pooled = !c.spent && c.gone == inUse
@@ -349,6 +353,7 @@ func (c *conn) IsValid() (valid bool) {
 // connection is closed because that one is bad.
 func (c *conn) Close() error {
 	defer c.raise()
+	c.noteGiven()
 	if err := c.lockCall(); err != nil {
 		c.late.closed = true
 		c.leaveLate()

@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/drivers"
+	"github.com/calmdocs/dblocker/internal/leftovers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/outerpool"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -84,6 +85,7 @@ func (c *Connector) Connect(context.Context) (driver.Conn, error) {
 func (c *Connector) newConn(b *backend.Backend) *conn {
 	cn := &conn{db: &c.handle, backend: b}
 	cn.resident.Conn = (*sweptConn)(cn)
+	cn.noteTaken()
 	return cn
 }
 
@@ -263,6 +265,8 @@ type handle struct {
 	texts     *sqltext.Cache
 	calls     seen.Set      // places in the program that were warned of
 	closed    chan struct{} // closed with the Connector
+
+	leftovers leftovers.Place // empty while no test looks
 
 	outer outerpool.Watch       // of the program's sql.DB
 	slow  func(rwlock.SlowWait) // tellSlow, made once

@@ -31,6 +31,7 @@
 //   - To have writes to SQLite on disk when they are answered: [Durability].
 //   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; [Retryable], which
 //     tells whether it may; and the other variables.
+//   - To find what a test leaves behind: the package dblocker/dblockertest.
 //   - To tag the requests of a web server, and to answer errors: the package dblocker/web.
 //   - To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
 //

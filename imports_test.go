@@ -26,6 +26,7 @@ var order = []struct {
 	{"internal/drivers", nil},
 	{"internal/dsnparts", nil},
 	{"internal/each", nil},
+	{"internal/leftovers", nil},
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
@@ -57,6 +58,7 @@ var order = []struct {
 		"internal/each",
 		"internal/engines",
 		"internal/gate",
+		"internal/leftovers",
 		"internal/locks",
 		"internal/mysql",
 		"internal/outerpool",
@@ -74,6 +76,7 @@ var order = []struct {
 	}, innerDrivers...)},
 
 	// Packages around the root that are for programs too.
+	{"dblockertest", []string{".", "internal/leftovers"}},
 	{"web", []string{".", "internal/engines"}},
 
 	// Examples are programs like any user's.

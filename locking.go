@@ -272,6 +272,7 @@ func (c *conn) identify(op *operation) (locks.Identity, error) {
 	case WarnUntagged:
 		c.db.warnUntagged()
 	}
+	c.db.noteBare()
 	return locks.Identity{}, nil
 }
 

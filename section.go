@@ -214,6 +214,7 @@ func (h *host) Leaving() {
 }
 
 func (h *host) Gone() {
+	(*section)(h).noteLeft()
 	if h.gone != nil {
 		defer h.gone((*section)(h))
 	}
@@ -328,6 +329,7 @@ func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Id
 		id.Owner = m.owner
 	}
 	s.pin = s.pinFor(req.pin)
+	s.noteSection(id.User, req)
 	var began time.Time
 	if s.backend.Scope != nil {
 		began = time.Now()
@@ -335,6 +337,7 @@ func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Id
 	begun := false
 	defer func() {
 		if !begun {
+			s.noteLeft()
 			s.backend.Release()
 		}
 	}()

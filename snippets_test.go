@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"testing"
 
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/dblockertest"
 	"github.com/calmdocs/dblocker/web"
 )
 
@@ -150,4 +152,9 @@ var _ = func(mux *http.ServeMux, currentUser func(*http.Request) (id string, ok 
 		return currentUser(r) // your login check
 	})
 	return http.ListenAndServe("127.0.0.1:8080", tag(mux))
+}
+
+var _ = func(t *testing.T, openTestDB func(testing.TB) *sql.DB) {
+	db := openTestDB(t)
+	dblockertest.Check(t, db)
 }

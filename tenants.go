@@ -161,6 +161,7 @@ func (tn *tenant) conn(ctx context.Context, c *Connector) *conn {
 		tn.mu.Unlock()
 		if cn.pooled {
 			cn.pooled = false
+			cn.noteTaken()
 			return cn
 		}
 		if cn.ResetSession(ctx) == nil {

@@ -21,6 +21,7 @@ func TestCallSitesAreTheProgram(t *testing.T) {
 		{"github.com/calmdocs/dblocker/internal/rwlock.TestLock", "lock_test.go", false},
 		{"github.com/calmdocs/dblocker/examples/files.main", "main.go", false},
 		{"github.com/calmdocs/dblockers.Run", "run.go", false},
+		{"github.com/calmdocs/dblocker/web.Middleware.func1.1", "web.go", false},
 		{"main.main", "main.go", false},
 	} {
 		if got := isPlumbing(runtime.Frame{Function: tc.function, File: tc.file}); got != tc.plumbing {
