@@ -19,7 +19,7 @@ type admission struct {
 
 	// Of an Exec that may be combined with others: see combine.go.
 	mayRide, alone bool
-	ride           *combine.Ride // which it has had; else nil
+	ride           *combine.Ride // if another might have run it; else nil
 }
 
 // read makes it that of a statement, prepared as s or else given as text.
@@ -70,10 +70,10 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if kind == rwlock.Rows {
 		req.mode = modeOf(st)
 	} else if adm.mayRide = c.mayRide(op, adm); adm.mayRide {
-		req.ride = c.newRide(op.ctx, adm)
+		adm.ride = c.newRide(op.ctx, adm)
+		req.ride = adm.ride
 	}
 	if err := c.lock(op, h, req); err != nil {
-		adm.ride = req.ride // if it is errRidden
 		return err
 	}
 	if err := c.startTx(op); err != nil {

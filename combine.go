@@ -62,6 +62,31 @@ func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id lo
 	return err
 }
 
+// rideListed lets a ride wait on the list of who leads, if there is a leader. It reports false if the caller is to wait in the
+// queue, or in its own way; else its error is errRidden, or nil if the caller is to lead.
+func (c *conn) rideListed(ctx context.Context, h *locks.Hold, req request, id locks.Identity) (bool, error) {
+	r, w := req.ride, c.wait()
+	if r == nil || req.inside || c.drawn.Conn != nil || w.Timeout <= 0 || ctx.Err() != nil {
+		return false, nil
+	}
+	c.describe(&r.Hold, req, id)
+	r.Hold.Gate.Come(c.backend.Gate)
+	came := time.Now()
+	if !c.backend.Combining.Board(r) {
+		return false, nil
+	}
+	switch r.Wait(ctx, w.Closed) {
+	case combine.Rode:
+		w.Stats.Note(came)
+		return true, errRidden
+	case combine.Leads:
+		w.Stats.Note(came)
+		r.Hold.MoveTo(h, &c.resident)
+		return true, nil
+	}
+	return false, nil
+}
+
 // arrive returns what came of a ride, in whose stead h waited. If the caller has left before that is known, its
 // context has ended.
 func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driver.Result, error) {
@@ -77,44 +102,54 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 }
 
 // execAndLead executes the caller's statement, and those of others who wait for the gate.
-func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (driver.Result, error) {
-	if c.mayLead(sc, &c.leaf.Gate) {
-		lead := c.backend.Combining.Begin(sc, &c.leaf.Gate.Hold, &c.leaf.Lock)
-		defer lead.End()
+func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (res driver.Result, err error) {
+	env, at := &c.backend.Combining, &c.leaf.Gate
+	if !c.mayLead(sc, at) {
+		return s.execOn(ctx, sc, &adm.Call)
+	}
+	var lead *combine.Lead
+	env.Open(at)
+	defer func() {
+		if lead != nil {
+			lead.End()
+		} else {
+			env.Shut()
+		}
+	}()
+	if env.HasWaiting() {
+		lead = env.Begin(sc, at, &c.leaf.Lock)
 		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return s.execOn(ctx, sc, &adm.Call) }); led {
 			return res, err
 		}
 	}
-	res, err := s.execOn(ctx, sc, &adm.Call)
-	if err != nil {
+	if res, err = s.execOn(ctx, sc, &adm.Call); err != nil {
 		return nil, err
 	}
 	res = server.ReadResult(res)
-	c.leadAfter(sc, &c.leaf, &c.leaf)
-	return res, nil
-}
-
-// leadAfter runs those that wait when the caller's own work is done, which has its gate by the one hold,
-// and its user's lock by the other.
-func (c *conn) leadAfter(sc *server.Conn, atGate, user *locks.Hold) {
-	if c.mayLead(sc, &atGate.Gate) {
-		lead := c.backend.Combining.Begin(sc, &atGate.Gate.Hold, &user.Lock)
-		defer lead.End()
+	if lead == nil && env.HasWaiting() {
+		lead = env.Begin(sc, at, &c.leaf.Lock)
+	}
+	if lead != nil {
 		lead.After()
 	}
+	return res, nil
 }
 
 // leadAfterTx does so when the transaction has ended on its server connection.
 func (t *tx) leadAfterTx() {
 	c := t.conn
-	if t.called == callers.Handle && c.db.combine && t.outer == nil && t.atGate != nil && t.ownConn && c.raw == nil && c.bound == nil {
-		c.leadAfter(c.drawn.Conn, t.atGate, &t.hold)
+	env := &c.backend.Combining
+	if t.called == callers.Handle && c.db.combine && t.outer == nil && t.atGate != nil && t.ownConn && c.raw == nil && c.bound == nil &&
+		env.HasWaiting() && c.mayLead(c.drawn.Conn, &t.atGate.Gate) {
+		lead := env.Begin(c.drawn.Conn, &t.atGate.Gate, &t.hold.Lock)
+		defer lead.End()
+		lead.After()
 	}
 }
 
-// mayLead tells whether one who is at the gate finds others that wait, and may run their statements on sc.
+// mayLead tells whether one who is at the gate may run the statements of others on sc.
 func (c *conn) mayLead(sc *server.Conn, at *gate.Place) bool {
-	return at.IsAlone() && c.backend.Combining.HasWaiting() && c.saves() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.backend.Attached.Gates() == nil && sqlite.IsPlain(sc)
+	return at.IsAlone() && c.saves() && sc != nil && !sc.HasFailed() && !sc.HasRows() && c.backend.Attached.Gates() == nil && sqlite.IsPlain(sc)
 }
 
 // saves tells whether it saves something to combine statements. Where others read, and a commit has no sync that

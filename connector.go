@@ -145,7 +145,7 @@ func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Combining.Texts, b.Combining.Logger = c.texts, c.logger
+	b.Combining.Texts, b.Combining.Logger, b.Combining.Users = c.texts, c.logger, b.Users
 	b.Combining.Longest, b.Combining.Long = longestLead, longCall
 	return b, nil
 }

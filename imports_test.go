@@ -45,7 +45,7 @@ var order = []struct {
 	{"internal/postgres", []string{"internal/drivers", "internal/dsnparts", "internal/redact", "internal/server", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/engines", []string{"internal/drivers", "internal/mysql", "internal/postgres", "internal/server", "internal/sqlite", "internal/sqltext", "github.com/jmoiron/sqlx"}},
 	{"internal/databases", []string{"internal/bytelock", "internal/gate", "internal/locks", "internal/scope", "internal/server", "internal/sqlite", "internal/walsync"}},
-	{"internal/combine", []string{"internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext", "internal/walsync"}},
+	{"internal/combine", []string{"internal/gate", "internal/locks", "internal/rwlock", "internal/server", "internal/sqlite", "internal/sqltext", "internal/walsync"}},
 	{"internal/backend", []string{"internal/bytelock", "internal/combine", "internal/databases", "internal/drivers", "internal/engines", "internal/gate", "internal/locks", "internal/lost", "internal/redact", "internal/rwlock", "internal/scope", "internal/seen", "internal/server", "internal/sqlite", "internal/sqltext", "internal/walsync"}},
 	{".", append([]string{
 		"internal/backend",

@@ -148,6 +148,9 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 	if c.acquireFree(ctx, h, req) {
 		return nil
 	}
+	if done, err := c.rideListed(ctx, h, req, id); done {
+		return err
+	}
 	if c.backend.Scope != nil {
 		defer c.waited(time.Now())
 	}
@@ -167,6 +170,9 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		return c.take(ctx, h, req, c.waitFor(req))
 	}
 	err := take()
+	if err == errRidden {
+		return err
+	}
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		err = takeBesideReaders(ctx, c.db, c, id, []string{id.User}, err, take)
 	}

@@ -41,6 +41,9 @@ func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.Name
 			c.abandon(&c.leaf, &adm)
 		}
 		c.release(&c.leaf)
+		if adm.ride != nil {
+			adm.ride.Decline()
+		}
 	}()
 	defer c.doneAttaching()
 	switch err = c.admit(op, &adm, &c.leaf, rwlock.Leaf); err {
@@ -68,7 +71,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 				return err
 			}
 		}
-		if adm.mayRide && c.backend.Gate.Writers() > 1 {
+		if adm.mayRide {
 			res, err = c.execAndLead(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)

@@ -45,7 +45,7 @@ func (b *Backend) openReach() error {
 	}
 	b.Users.ReachBy(file, cfg.Lockspace)
 	b.stopListening = file.Listen(b.awaitedAmong)
-	b.Combining.Users = b.Users
+	b.Combining.Reaches = true
 	return nil
 }
 

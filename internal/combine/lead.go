@@ -29,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -41,7 +42,7 @@ const (
 	mostRides = 64                     // that a leader runs for others
 	txCommits = 4                      // that one transaction takes rides for as long as
 	withSync  = 100 * time.Microsecond // that a commit takes at least that has a sync
-	fewRides  = 8                      // that are not worth to look whether their callers come back
+	fewRides  = 2                      // that are not worth to look whether their callers come back
 )
 
 // An Env is what the leads and rides of one pool of connections have in common.
@@ -55,13 +56,14 @@ type Env struct {
 	// Long is what a statement takes that is not short: such a one runs alone.
 	Long time.Duration
 
-	// Users are the users' locks, if these reach beyond the process; else nil.
-	Users *locks.Table
+	Users   *locks.Table // the users' locks
+	Reaches bool         // these reach beyond the process
 
 	// WAL is the log whose sync each caller waits for by itself; nil if commits are left as they are.
 	WAL *walsync.Log
 
-	waiting atomic.Int32 // rides that wait, or are about to
+	list    list         // of rides that wait for a leader
+	waiting atomic.Int32 // rides that wait in the queue, or are about to
 	commits atomic.Int64 // how long a commit has taken of late, in nanoseconds
 
 	// Batches, Calls and Alone count the transactions in which statements of others ran, these, and those
@@ -77,23 +79,26 @@ var ErrLost = errors.New("the connection was lost while it was used for others")
 type Lead struct {
 	env   *Env
 	sc    *server.Conn
-	gate  *rwlock.Hold // that it has
+	gate  *gate.Place  // that it has for itself
 	user  *rwlock.Hold // of its own user, which may be idle
 	batch rwlock.Batch
 	rides []*Ride
+	told  []*Ride   // those of them that are to be told of their end
 	rest  int       // of the rides that it may take
 	now   time.Time // when it has looked last
 	until time.Time // it may take any
 	begun time.Time // when the transaction was
 	stop  bool      // a statement has failed: nothing more in this transaction
 	lost  bool      // the connection is: nothing more on it
+	ended bool      // the work has come to its end
 }
 
 // Begin begins the work of one who has the gate and, perhaps, a user's lock, on sc.
-func (env *Env) Begin(sc *server.Conn, gate, user *rwlock.Hold) *Lead {
-	l := &Lead{env: env, sc: sc, gate: gate, user: user, rest: mostRides, now: time.Now()}
+func (env *Env) Begin(sc *server.Conn, at *gate.Place, user *rwlock.Hold) *Lead {
+	l := &Lead{env: env, sc: sc, gate: at, user: user, rest: mostRides, now: time.Now()}
 	l.until = l.now.Add(env.Longest)
-	l.batch.Begin(gate, user)
+	l.batch.Begin(&at.Hold, user)
+	env.Open(at)
 	return l
 }
 
@@ -129,16 +134,15 @@ func (l *Lead) With(ctx context.Context, call *server.Call, exec func(context.Co
 func (l *Lead) After() { l.goOn(0) }
 
 // goOn runs one transaction after the other, as long as there is somebody who waits, and it may.
-// Many who were answered come back at once: they are let run for that, once each time.
+// Many who were answered come back at once: they are let run for that.
 func (l *Lead) goOn(answered int) {
-	for !l.lost {
-		if !l.takeFirst() {
-			if answered < fewRides {
-				return
-			}
-			answered = 0
+	for {
+		if answered >= fewRides && l.mayTake() {
 			runtime.Gosched()
-			continue
+		}
+		if !l.takeFirst() {
+			l.ended = true
+			return
 		}
 		if l.begin() != nil {
 			return
@@ -157,29 +161,44 @@ func (l *Lead) takeFirst() bool {
 	return l.take()
 }
 
+// mayTake tells whether it may take another ride.
+func (l *Lead) mayTake() bool { return l.rest > 0 && !l.stop && !l.lost && l.now.Before(l.until) }
+
 // take takes the next ride.
 func (l *Lead) take() bool {
-	if l.rest == 0 || l.stop || !l.now.Before(l.until) || len(l.rides) > 0 && l.now.Sub(l.begun) > l.env.longestTx() {
+	if !l.mayTake() || len(l.rides) > 0 && l.now.Sub(l.begun) > l.env.longestTx() {
 		return false
 	}
-	took := l.batch.Take(func(r any) bool {
-		next := r.(*Ride)
-		return next.env == l.env && l.env.paceOf(next.call.Query) == short
-	}, l.env.reaches())
-	if took == nil {
+	r := l.env.list.take(&l.batch, l.env.Users, l.env.isShort, l.now)
+	if r == nil {
+		r = l.takeQueued()
+	}
+	if r == nil {
 		return false
 	}
-	r := took.(*Ride)
 	r.err = ErrAlone // unless it runs
 	l.rides = append(l.rides, r)
 	l.rest--
 	return true
 }
 
+func (l *Lead) takeQueued() *Ride {
+	took := l.batch.Take(func(r any) bool {
+		next := r.(*Ride)
+		return next.env == l.env && l.env.isShort(next)
+	}, l.env.reaches())
+	if took == nil {
+		return nil
+	}
+	return took.(*Ride)
+}
+
+func (env *Env) isShort(r *Ride) bool { return env.paceOf(r.call.Query) == short }
+
 // reaches returns what takes the lock of a ride's user among processes, with that of this process; nil if there is none. One that
 // would have to wait for it is left to its caller.
 func (env *Env) reaches() func(ride any) bool {
-	if env.Users == nil {
+	if !env.Reaches {
 		return nil
 	}
 	return func(ride any) bool { return ride.(*Ride).reach(env.Users) }
@@ -294,6 +313,8 @@ func (l *Lead) answer(failed error) {
 		r.leaveReach()
 		if r.end() {
 			left = append(left, r)
+		} else if r.told != nil {
+			l.told = append(l.told, r)
 		}
 		l.rides[i] = nil
 	}
@@ -301,14 +322,29 @@ func (l *Lead) answer(failed error) {
 	committed := failed == nil && len(l.rides) > 0
 	l.rides = l.rides[:0]
 	if wal := l.env.WAL; committed && wal != nil {
-		wal.Notify(mark, l.batch.EndLater()) // the callers, who need not be woken before that
+		tellQueued, told := l.batch.EndLater(), l.told
+		l.told = nil
+		wal.Notify(mark, func() { // the callers, who need not be woken before that
+			tellQueued()
+			tell(told)
+		})
 	} else {
 		l.batch.End()
+		tell(l.told)
+		clear(l.told)
+		l.told = l.told[:0]
 	}
 	for _, r := range left {
 		r.Hold.Release()
 	}
-	l.batch.Begin(l.gate, l.user)
+	l.batch.Begin(&l.gate.Hold, l.user)
+}
+
+// tell tells those of the list that they have been run.
+func tell(rides []*Ride) {
+	for _, r := range rides {
+		r.told <- Rode
+	}
 }
 
 // longestTx is how long a transaction goes on to take rides: for some commits. That is what they save. More
@@ -336,9 +372,15 @@ func (env *Env) count(ran, alone int) {
 	}
 }
 
-// End is for those who were taken when the work did not come to its end.
+// End ends the work, in whatever way it has come to that. Those who were taken and not answered run by themselves. The gate
+// goes to the first on the list.
 func (l *Lead) End() {
 	if len(l.rides) > 0 {
 		l.rollback(errUndone)
+	}
+	if l.ended && !l.lost && !l.sc.HasFailed() {
+		l.env.list.end(&l.batch, l.gate, l.env.Users)
+	} else {
+		l.env.Shut()
 	}
 }

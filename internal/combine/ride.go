@@ -30,6 +30,11 @@ type Ride struct {
 	res driver.Result
 	err error // of the statement, or ErrAlone
 
+	nth   int64        // its number among all who came to wait, if it is on the list
+	told  chan Outcome // what came of it there, once; nil if it is not on the list
+	state state        // there; guarded by list.mu
+	leads bool         // it was told to lead
+
 	among locks.Reach // its user's lock among processes; nil if it needs none
 
 	mu    sync.Mutex // guards what follows

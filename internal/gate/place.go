@@ -78,6 +78,18 @@ func (p *Place) Leave() {
 	}
 }
 
+// HandOver gives the gate, which the operation has for itself, to one that has come to it and is counted as
+// a writer. That has nothing of it yet.
+func (p *Place) HandOver(to *Place) {
+	g := p.asked
+	p.alone, to.alone = false, true
+	g.barred.Store(false)
+	g.writes.Add(1)
+	g.writers.Add(-1)
+	p.Hold.Move(&to.Hold)
+	g.untagged.noteTurn()
+}
+
 // Move gives all of it to the idle place to.
 func (p *Place) Move(to *Place) {
 	to.asked, p.asked = p.asked, nil

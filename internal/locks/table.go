@@ -32,6 +32,11 @@ func (t *Table) TryAcquire(mode rwlock.Mode, h *Hold) bool {
 	return t.users.TryAcquire(h.User, mode, &h.Lock)
 }
 
+// TakeFree takes the lock of the user of h, if there is one, for the batch: see rwlock.Batch.
+func (t *Table) TakeFree(b *rwlock.Batch, h *Hold) bool {
+	return h.User == "" || b.TakeFree(t.users, h.User, &h.Lock)
+}
+
 // AllUsers is the name of the lock of all users, which no user is likely to have.
 const AllUsers = "\x00all users"
 

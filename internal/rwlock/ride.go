@@ -145,6 +145,54 @@ func (b *Batch) take(p *place, pending []*waiter) []*waiter {
 	return p.lock.wake(pending)
 }
 
+// Arrive returns a number for one who comes: those who came later have greater ones, be they in a queue or not.
+func Arrive() int64 { return arrivals.Add(1) }
+
+// IsTurnOf reports whether nobody waits at the gate for a turn of their own who came before the one with the number that
+// Arrive has returned.
+func (b *Batch) IsTurnOf(nth int64) bool {
+	l := b.gate.lockShard()
+	if l == nil {
+		return false
+	}
+	defer l.shard.mu.Unlock()
+	first := l.queue.head()
+	for first != nil && first.wait.letsAllPass(l) {
+		first = first.next // one ahead
+	}
+	return first == nil || first.wait.nth > nth
+}
+
+// TakeFree takes the lock of the key, exclusively, for work that is in no queue: into h, unless the batch has it already. It
+// reports false if anybody else has the lock or waits for it, or if the table is barred.
+func (b *Batch) TakeFree(t *Table, key string, h *Hold) bool {
+	s, hash := t.locate(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.barred() {
+		return false
+	}
+	l := s.obtain(key, hash)
+	if !l.queue.empty() {
+		return false
+	}
+	for o := l.holders.first; o != nil; o = o.next {
+		if !slices.Contains(b.holds, o) {
+			return false
+		}
+	}
+	if !l.holders.empty() {
+		return true
+	}
+	if !h.claim(l, Exclusive) {
+		s.reap(l)
+		return false
+	}
+	l.grant(h)
+	b.holds = append(b.holds, h)
+	return true
+}
+
 // End releases the users' locks that were granted to the batch, and then tells all who wait that
 // their work is done.
 func (b *Batch) End() {

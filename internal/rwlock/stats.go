@@ -3,6 +3,7 @@ package rwlock
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // WaitStats count waits that have ended. Requests that were granted, or refused, at once
@@ -12,6 +13,14 @@ type WaitStats struct {
 	Time      atomic.Int64 // nanoseconds of all waits
 	Timeouts  atomic.Int64
 	Deadlocks atomic.Int64
+}
+
+// Note counts a wait that was granted, and began at the time.
+func (s *WaitStats) Note(began time.Time) {
+	if s != nil {
+		s.Waits.Add(1)
+		s.Time.Add(int64(time.Since(began)))
+	}
 }
 
 // count counts one wait that began at the stamp and has ended with err.
