@@ -20,6 +20,7 @@ type admission struct {
 	// Of an Exec that may be combined with others: see combine.go.
 	mayRide, alone bool
 	ride           *combine.Ride // if another might have run it; else nil
+	opened         bool          // the list of rides, which it is to shut
 }
 
 // read makes it that of a statement, prepared as s or else given as text.
@@ -76,6 +77,7 @@ func (c *conn) admit(op *operation, adm *admission, h *locks.Hold, kind rwlock.K
 	if err := c.lock(op, h, req); err != nil {
 		return err
 	}
+	c.opens(adm, &h.Gate)
 	if err := c.startTx(op); err != nil {
 		return err
 	}

@@ -101,38 +101,47 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 	return res, err
 }
 
+// opens lets others wait on the list from the moment at which the statement has the gate: its caller is going to lead, or to
+// shut the list.
+func (c *conn) opens(adm *admission, at *gate.Place) {
+	if adm.mayRide && at.IsAlone() && c.saves() {
+		adm.opened = true
+		c.backend.Combining.Open(at)
+	}
+}
+
 // execAndLead executes the caller's statement, and those of others who wait for the gate.
 func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (res driver.Result, err error) {
-	env, at := &c.backend.Combining, &c.leaf.Gate
-	if !c.mayLead(sc, at) {
+	env := &c.backend.Combining
+	if !adm.opened || !c.mayLead(sc, &c.leaf.Gate) {
 		return s.execOn(ctx, sc, &adm.Call)
 	}
-	var lead *combine.Lead
-	env.Open(at)
-	defer func() {
-		if lead != nil {
-			lead.End()
-		} else {
-			env.Shut()
-		}
-	}()
 	if env.HasWaiting() {
-		lead = env.Begin(sc, at, &c.leaf.Lock)
+		lead := c.lead(sc, adm)
+		defer lead.End()
 		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return s.execOn(ctx, sc, &adm.Call) }); led {
 			return res, err
 		}
+		if res, err = s.execOn(ctx, sc, &adm.Call); err == nil {
+			res = server.ReadResult(res)
+			lead.After()
+		}
+		return res, err
 	}
-	if res, err = s.execOn(ctx, sc, &adm.Call); err != nil {
-		return nil, err
-	}
-	res = server.ReadResult(res)
-	if lead == nil && env.HasWaiting() {
-		lead = env.Begin(sc, at, &c.leaf.Lock)
-	}
-	if lead != nil {
+	res, err = s.execOn(ctx, sc, &adm.Call)
+	if err == nil && env.HasWaiting() {
+		res = server.ReadResult(res)
+		lead := c.lead(sc, adm)
+		defer lead.End()
 		lead.After()
 	}
-	return res, nil
+	return res, err
+}
+
+// lead begins to lead, which is what ends the list then.
+func (c *conn) lead(sc *server.Conn, adm *admission) *combine.Lead {
+	adm.opened = false
+	return c.backend.Combining.Begin(sc, &c.leaf.Gate, &c.leaf.Lock)
 }
 
 // leadAfterTx does so when the transaction has ended on its server connection.
@@ -141,6 +150,7 @@ func (t *tx) leadAfterTx() {
 	env := &c.backend.Combining
 	if t.called == callers.Handle && c.db.combine && t.outer == nil && t.atGate != nil && t.ownConn && c.raw == nil && c.bound == nil &&
 		env.HasWaiting() && c.mayLead(c.drawn.Conn, &t.atGate.Gate) {
+		env.Open(&t.atGate.Gate)
 		lead := env.Begin(c.drawn.Conn, &t.atGate.Gate, &t.hold.Lock)
 		defer lead.End()
 		lead.After()

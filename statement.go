@@ -40,10 +40,10 @@ func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.Name
 		if !returned {
 			c.abandon(&c.leaf, &adm)
 		}
-		c.release(&c.leaf)
-		if adm.ride != nil {
-			adm.ride.Decline()
+		if adm.opened {
+			c.backend.Combining.Shut()
 		}
+		c.release(&c.leaf)
 	}()
 	defer c.doneAttaching()
 	switch err = c.admit(op, &adm, &c.leaf, rwlock.Leaf); err {

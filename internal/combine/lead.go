@@ -98,7 +98,6 @@ func (env *Env) Begin(sc *server.Conn, at *gate.Place, user *rwlock.Hold) *Lead 
 	l := &Lead{env: env, sc: sc, gate: at, user: user, rest: mostRides, now: time.Now()}
 	l.until = l.now.Add(env.Longest)
 	l.batch.Begin(&at.Hold, user)
-	env.Open(at)
 	return l
 }
 

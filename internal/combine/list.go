@@ -23,7 +23,6 @@ type list struct {
 	open     bool
 	rides    []*Ride // those in state listed, from first on, and some in state gone; in the order of their numbers
 	first    int
-	next     *Ride     // whose caller was told to lead, and has not begun; else nil
 	worked   time.Time // when a leader was last seen at work
 	watching bool      // the watchdog's timer is set
 }
@@ -75,7 +74,15 @@ func (env *Env) Board(r *Ride) bool {
 
 // Wait waits for what comes of a ride that has boarded.
 func (r *Ride) Wait(ctx context.Context, closed <-chan struct{}) Outcome {
-	defer r.env.waiting.Add(-1)
+	out := r.outcome(ctx, closed)
+	r.env.waiting.Add(-1)
+	if out == Back {
+		r.told = nil
+	}
+	return out
+}
+
+func (r *Ride) outcome(ctx context.Context, closed <-chan struct{}) Outcome {
 	select {
 	case out := <-r.told:
 		return out
@@ -124,7 +131,8 @@ func (l *list) sendBack(r *Ride) {
 	r.told <- Back
 }
 
-// Open opens the list for one who has the gate for itself, and is going to lead, or to call Shut.
+// Open opens the list for one who has the gate for itself, and is going to lead, or to call Shut. It is open already for one
+// who was told to lead.
 func (env *Env) Open(at *gate.Place) {
 	if env.Reaches || !at.Gate().IsWAL() { // else it would have to wait for readers too, or for other processes
 		return
@@ -132,7 +140,7 @@ func (env *Env) Open(at *gate.Place) {
 	l := &env.list
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open, l.next = true, nil
+	l.open = true
 }
 
 // Shut closes the list.
@@ -158,7 +166,7 @@ func (l *list) watch() {
 
 // close sends all to the queue. The caller has mu.
 func (l *list) close() {
-	l.open, l.next = false, nil
+	l.open = false
 	for r := l.head(); r != nil; r = l.head() {
 		l.sendBack(r)
 	}
@@ -193,7 +201,6 @@ func (l *list) end(b *rwlock.Batch, at *gate.Place, users *locks.Table) {
 			return
 		}
 		if r.Hold.User == "" || users.TryAcquire(rwlock.Exclusive, &r.Hold) {
-			r.leads = true
 			at.HandOver(&r.Hold.Gate)
 			r.told <- Leads
 			return
@@ -211,19 +218,6 @@ func (l *list) choose(b *rwlock.Batch) *Ride {
 		l.close()
 		return nil
 	}
-	r.state, l.next = told, r
+	r.state = told
 	return r
-}
-
-// Decline is for when the call of a ride has ended: if it was told to lead, and has not begun, it closes the list.
-func (r *Ride) Decline() {
-	if !r.leads {
-		return
-	}
-	l := &r.env.list
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.next == r {
-		l.close()
-	}
 }

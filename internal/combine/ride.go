@@ -33,7 +33,6 @@ type Ride struct {
 	nth   int64        // its number among all who came to wait, if it is on the list
 	told  chan Outcome // what came of it there, once; nil if it is not on the list
 	state state        // there; guarded by list.mu
-	leads bool         // it was told to lead
 
 	among locks.Reach // its user's lock among processes; nil if it needs none
 
