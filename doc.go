@@ -23,6 +23,8 @@
 //     [ConnectFunc]; [DatabaseName] and [UserOf] for the name that stands for an ID.
 //   - To give each user a database with [sql.Open]: {user} in the DSN; [OnOpen] for migrations, [MaxOpenDatabases], [DatabaseIdle],
 //     [CreateDatabases], [UntaggedDatabase]; [ErrNoDatabase].
+//   - To do something with each user's database, as to migrate all: [EachUser], with [EachShared], [EachParallel], [EachProgress]; where the users
+//     cannot be found, [EachOf] and [EachNamed]; [EachError] has what went wrong. To copy a database, or delete one: [Backup], [RemoveUser].
 //   - To go on with a program for the original library: [NewWithUnlockAndStatementTimeouts], [NewWithConnectDBFuncAndTimeouts],
 //     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.

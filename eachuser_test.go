@@ -1,6 +1,16 @@
 package dblocker_test
 
 import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/calmdocs/dblocker"
@@ -36,5 +46,241 @@ func TestDatabaseNames(t *testing.T) {
 		if user, ok := dblocker.UserOf(name); ok {
 			t.Errorf("%q is of %q", name, user)
 		}
+	}
+}
+
+// TestEachUser: f runs once for each user who has a file, on the user's own database, under the exclusive lock; others are not kept from it by what fails.
+func TestEachUser(t *testing.T) {
+	db, _ := tenantDB(t, "?max_open_databases=2")
+	users := []string{"ann", "bob", "Cid", "../x", "27"}
+	for _, user := range users {
+		noted(t, db, user)
+	}
+	var mu sync.Mutex
+	var seen []string
+	var done []dblocker.UserDone
+	errBob := errors.New("no, says bob")
+	err := dblocker.EachUser(t.Context(), db, func(ctx context.Context) error {
+		user := note(t, db, ctx)
+		if _, err := db.ExecContext(ctx, "INSERT INTO notes VALUES ('more')"); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+		mu.Lock()
+		seen = append(seen, user)
+		mu.Unlock()
+		switch user {
+		case "bob":
+			return errBob
+		case "Cid":
+			panic("so says Cid")
+		case "27":
+			runtime.Goexit()
+		}
+		return nil
+	}, dblocker.EachProgress(func(p dblocker.UserDone) { done = append(done, p) }), dblocker.EachParallel(3))
+	slices.Sort(seen)
+	slices.Sort(users)
+	if !slices.Equal(seen, users) {
+		t.Errorf("it ran for %q, want %q", seen, users)
+	}
+	var each *dblocker.EachError
+	var one *dblocker.UserError
+	if !errors.As(err, &each) || !errors.As(err, &one) || !errors.Is(err, errBob) {
+		t.Fatalf("the error is %T: %v", err, err)
+	}
+	if len(each.Users) != 3 || each.Total != 5 || each.NotBegun != 0 || each.Err != nil {
+		t.Errorf("%+v", each)
+	}
+	for _, words := range []string{"3 of 5 users failed", `user "bob": no, says bob`, `user "Cid": the function panicked: so says Cid`, "eachuser_test.go", `user "27": the function ended its goroutine`} {
+		if !strings.Contains(err.Error(), words) {
+			t.Errorf("there is no %q in: %v", words, err)
+		}
+	}
+	if len(done) != 5 {
+		t.Fatalf("progress was told of %v", done)
+	}
+	for i, p := range done {
+		failed := slices.ContainsFunc(each.Users, func(u dblocker.UserError) bool { return u.User == p.User && u.Err == p.Err })
+		if p.Done != i+1 || p.Total != 5 || failed != (p.Err != nil) {
+			t.Errorf("progress %d: %+v", i, p)
+		}
+	}
+	for _, user := range users { // the locks are free
+		if n := note(t, db, as(t, user)); n != user+",more" {
+			t.Errorf("%s has %q", user, n)
+		}
+	}
+}
+
+// TestEachUserHasTheLock: exclusive, or shared if asked for; never more users at a time than asked for.
+func TestEachUserHasTheLock(t *testing.T) {
+	db, _ := tenantDB(t, "?lock_timeout=10s")
+	for u := range 6 {
+		noted(t, db, fmt.Sprint("u", u))
+	}
+	for _, shared := range []bool{false, true} {
+		opts := []dblocker.EachOption{dblocker.EachParallel(2)}
+		if shared {
+			opts = append(opts, dblocker.EachShared())
+		}
+		var running, most atomic.Int32
+		err := dblocker.EachUser(t.Context(), db, func(ctx context.Context) error {
+			defer running.Add(-1)
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			user := dblockerUser(t, db, ctx)
+			_, unlock, err := dblocker.TryRLock(as(t, user), db)
+			unlock()
+			if (err == nil) != shared {
+				t.Errorf("shared %v: a reader beside it: %v", shared, err)
+			}
+			_, unlock, err = dblocker.TryLock(as(t, user), db)
+			unlock()
+			if err == nil {
+				t.Errorf("shared %v: a writer beside it", shared)
+			}
+			_, err = db.ExecContext(ctx, "INSERT INTO notes VALUES ('more')")
+			if errors.Is(err, dblocker.ErrReadOnly) != shared {
+				t.Errorf("shared %v: a write: %v", shared, err)
+			}
+			return nil
+		}, opts...)
+		if err != nil {
+			t.Error(err)
+		}
+		if most.Load() > 2 {
+			t.Errorf("for %d users at a time, want 2", most.Load())
+		}
+	}
+}
+
+// dblockerUser returns the user of the section by what is in the user's database.
+func dblockerUser(t *testing.T, db *sql.DB, ctx context.Context) string {
+	t.Helper()
+	user, _, _ := strings.Cut(note(t, db, ctx), ",")
+	return user
+}
+
+// TestEachUserEndsWithItsContext: no more users are begun, and how many is said.
+func TestEachUserEndsWithItsContext(t *testing.T) {
+	db, _ := tenantDB(t, "")
+	for u := range 5 {
+		noted(t, db, fmt.Sprint(u+1))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	calls := 0
+	err := dblocker.EachUser(ctx, db, func(context.Context) error {
+		if calls++; calls == 2 {
+			cancel()
+		}
+		return nil
+	}, dblocker.EachParallel(1))
+	var each *dblocker.EachError
+	if !errors.As(err, &each) || !errors.Is(err, context.Canceled) || calls != 2 || each.NotBegun != 3 || len(each.Users) != 0 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+	cancel()
+	if err := dblocker.EachUser(ctx, db, func(context.Context) error { t.Error("it ran"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestEachUserWhileOthersCome: users who are removed meanwhile do not come back, and who waits for a lock in vain is an error of that user only.
+func TestEachUserWhileOthersCome(t *testing.T) {
+	db, dir := tenantDB(t, "?lock_timeout=50ms")
+	for _, user := range []string{"ann", "bob", "cid"} {
+		noted(t, db, user)
+	}
+	_, unlock, err := dblocker.Lock(as(t, "cid"), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	var seen []string
+	err = dblocker.EachUser(t.Context(), db, func(ctx context.Context) error {
+		user := note(t, db, ctx)
+		seen = append(seen, user)
+		if user == "ann" {
+			return dblocker.RemoveUser(dblocker.WithUser(ctx, "bob"), db)
+		}
+		return nil
+	}, dblocker.EachParallel(1))
+	var one *dblocker.UserError
+	if !slices.Equal(seen, []string{"ann"}) || !errors.As(err, &one) || one.User != "cid" || !errors.Is(err, dblocker.ErrLockTimeout) {
+		t.Errorf("it ran for %v, error %v", seen, err)
+	}
+	if left := filesWith(t, dir, "bob"); len(left) > 0 {
+		t.Errorf("there is %v", left)
+	}
+}
+
+// TestEachUserOfAList: where files tell nothing, the program says who there is.
+func TestEachUserOfAList(t *testing.T) {
+	db, err := sql.Open("dblocker", "sqlite3:"+filepath.Join(t.TempDir(), "all.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("CREATE TABLE users (name TEXT)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("INSERT INTO users VALUES ('u27'), ('u_ann'), ('nobody'), ('u27')"); err != nil {
+		t.Fatal(err)
+	}
+	collect := func(opts ...dblocker.EachOption) (seen []string, err error) {
+		err = dblocker.EachUser(t.Context(), db, func(ctx context.Context) error {
+			_, unlock, err := dblocker.TryLock(dblocker.WithUser(t.Context(), "27"), db)
+			unlock()
+			seen = append(seen, fmt.Sprint(err != nil))
+			return nil
+		}, append(opts, dblocker.EachParallel(1))...)
+		return seen, err
+	}
+	seen, err := collect(dblocker.EachNamed(db, "SELECT name FROM users ORDER BY name"))
+	if err != nil || !slices.Equal(seen, []string{"true", "false"}) {
+		t.Errorf("by a query: %v, %v", seen, err)
+	}
+	errList := errors.New("no list")
+	for what, c := range map[string]struct {
+		opt  dblocker.EachOption
+		want string
+	}{
+		"an error":     {dblocker.EachOf(func(context.Context) ([]string, error) { return nil, errList }), "no list"},
+		"an empty ID":  {dblocker.EachOf(func(context.Context) ([]string, error) { return []string{""}, nil }), "empty"},
+		"no SQL":       {dblocker.EachNamed(db, "nonsense"), "nonsense"},
+		"no list":      {dblocker.EachShared(), "EachOf"},
+		"nobody works": {dblocker.EachParallel(0), "at least 1"},
+		"no option":    {nil, "nil"},
+	} {
+		if err := dblocker.EachUser(t.Context(), db, func(context.Context) error { return nil }, c.opt); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := dblocker.EachUser(t.Context(), db, nil); err == nil {
+		t.Error("without a function: no error")
+	}
+}
+
+// TestEachUserInsideLockAll: a migration that keeps all others out does so.
+func TestEachUserInsideLockAll(t *testing.T) {
+	db, _ := tenantDB(t, "?lock_timeout=5s")
+	for u := range 8 {
+		noted(t, db, fmt.Sprint("u", u))
+	}
+	ctx, unlock, err := dblocker.LockAll(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	var calls atomic.Int32
+	err = dblocker.EachUser(ctx, db, func(ctx context.Context) error {
+		calls.Add(1)
+		_, err := db.ExecContext(ctx, "ALTER TABLE notes ADD COLUMN more")
+		return err
+	})
+	if err != nil || calls.Load() != 8 {
+		t.Errorf("%d calls, %v", calls.Load(), err)
 	}
 }

@@ -126,6 +126,9 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 	r := c.newRows(op)
 	var adm admission
 	adm.read(c, s, query, args)
+	if op.mode == askedCopy {
+		adm.Statement = sqltext.Statement{Kind: sqltext.Read}
+	}
 	returned, opened := false, false
 	defer func() {
 		if !returned {

@@ -96,6 +96,13 @@ func WithMode(ctx context.Context, mode Mode) context.Context {
 	return &markedContext{Context: ctx, marks: m}
 }
 
+// withCopying is for the statement by which Backup copies a database.
+func withCopying(ctx context.Context) context.Context {
+	m := marksFrom(ctx)
+	m.mode = askedCopy
+	return &markedContext{Context: ctx, marks: m}
+}
+
 // An askedMode is what WithMode asks for.
 type askedMode uint8
 
@@ -104,6 +111,7 @@ const (
 	askedShared
 	askedExclusive
 	askedUnknown
+	askedCopy // by Backup, of a statement that only reads the database, whatever its text says
 )
 
 func askedModeOf(mode Mode) askedMode {
@@ -119,7 +127,7 @@ func askedModeOf(mode Mode) askedMode {
 // or returns the mode that was asked for, or else the given one.
 func (a askedMode) or(mode Mode) (Mode, error) {
 	switch a {
-	case askedNone:
+	case askedNone, askedCopy:
 		return mode, nil
 	case askedShared:
 		return Shared, nil
