@@ -137,7 +137,8 @@ func mariadbInstallDB(program string, c *cluster) error {
 	}
 	argv := append([]string{program, "--no-defaults"}, mariadbBase(c)...)
 	return c.run(append(argv, "--datadir="+c.path("data"), "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", "--tmpdir="+c.dir)...)
+		"--skip-test-db", "--skip-name-resolve", "--force", // --force: also where "localhost" has no address
+		"--innodb-log-file-size=8M", "--tmpdir="+c.dir)...)
 }
 
 func mariadbCommand(program string, c *cluster) []string {

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A testModule is one whose tests are run.
@@ -93,9 +94,33 @@ func (m testModule) test(ctx context.Context, flags, env []string, s *summary) e
 		progress("left out: %s", why)
 		return nil
 	}
+	stop := everyMinute(func(passed time.Duration) { progress("%s: at work for %s", m.name, passed) })
 	t, err := goTest(ctx, m.dir, flags, env)
+	stop()
 	s.add(m.name, t)
 	return err
+}
+
+// everyMinute shows that something goes on: a first build is silent for long.
+func everyMinute(say func(passed time.Duration)) (stop func()) {
+	ticker := time.NewTicker(time.Minute)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := time.Duration(1); ; n++ {
+			select {
+			case <-ticker.C:
+				say(n * time.Minute)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-ended
+	}
 }
 
 // notHere matches what the go command says when something must be downloaded and cannot be: the name is not found, nobody

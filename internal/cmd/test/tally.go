@@ -85,6 +85,9 @@ func (t *tally) take(e event) {
 // marks are the lines that only go test -v prints.
 var marks = regexp.MustCompile(`^(=== (RUN|PAUSE|CONT|NAME|ATTR) |PASS\n$|testing: warning: no tests to run)`)
 
+// success is the last line of a test, or part of one, that has not failed.
+var success = regexp.MustCompile(`^ *--- (PASS|SKIP): `)
+
 var result = regexp.MustCompile(`\d ns/op`)
 
 func (t *tally) output(e event, top string) {
@@ -102,7 +105,7 @@ func (t *tally) output(e event, top string) {
 	if t.said[key] == nil {
 		t.said[key] = new(strings.Builder)
 	}
-	if !marks.MatchString(e.Output) {
+	if !marks.MatchString(e.Output) && !success.MatchString(e.Output) {
 		t.said[key].WriteString(e.Output)
 	}
 }

@@ -39,7 +39,10 @@ func tested(t *testing.T, source string, flags ...string) (*tally, string) {
 
 const fewTests = `
 func TestA(t *testing.T) { t.Log("a is silent") }
-func TestB(t *testing.T) { t.Run("part", func(t *testing.T) { t.Error("b is wrong") }) }
+func TestB(t *testing.T) {
+	t.Run("part", func(t *testing.T) { t.Error("b is wrong") })
+	t.Run("other", func(t *testing.T) {})
+}
 func TestC(t *testing.T) { t.Skip("no c here") }
 func TestD(t *testing.T) { t.Run("part", func(t *testing.T) { t.Skip("no c here") }) }
 func BenchmarkE(b *testing.B) { for b.Loop() {} }`
@@ -57,7 +60,7 @@ func TestTallyCountsAndShowsFailuresOnly(t *testing.T) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}
 	}
-	for _, other := range []string{"a is silent", "=== RUN", "no c here"} {
+	for _, other := range []string{"a is silent", "=== RUN", "no c here", "--- PASS"} {
 		if strings.Contains(out, other) {
 			t.Errorf("%q is printed, which go test does not without -v:\n%s", other, out)
 		}
