@@ -3,6 +3,9 @@ package drivers
 import (
 	"errors"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,6 +16,14 @@ func TestStubOfSQLiteNamesTheWayOut(t *testing.T) {
 	err := ExplainStub(stub)
 	if !errors.Is(err, stub) || !strings.Contains(err.Error(), "modernc.org/sqlite") {
 		t.Errorf("got %v", err)
+	}
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/mattn/go-sqlite3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "static_mock.go"))
+	if err != nil || !strings.Contains(string(source), stub.Error()) {
+		t.Errorf("the driver that is linked says something else without cgo: %v", err)
 	}
 	if err := ExplainStub(io.EOF); err != io.EOF {
 		t.Errorf("another error became %v", err)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
@@ -16,8 +17,20 @@ func announce(modules []testModule, flags []string) {
 		names = append(names, m.name)
 	}
 	progress("%d modules: %s", len(modules), strings.Join(names, ", "))
-	progress("each: go test ./... %s", strings.Join(flags, " "))
+	progress("each: go test ./... %s, with %s", strings.Join(flags, " "), goVersion())
 	progress("%s", expected(flags))
+	if v := goVersion(); v == "go1.27.0" {
+		progress("%s: its database/sql can stop for ever (https://go.dev/issue/81043), and the tests with it; use go1.27.1 or later", v)
+	}
+}
+
+// goVersion is that of the go command, which may differ from the one that we were built with.
+func goVersion() string {
+	out, err := exec.Command("go", "env", "GOVERSION").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // chooses matches the flags that leave tests out.
