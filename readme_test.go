@@ -314,4 +314,13 @@ func TestReadmeVersions(t *testing.T) {
 			t.Errorf("%s does not name the lowest version of Go, %s", page, lowest)
 		}
 	}
+	checked := regexp.MustCompile(`(?m)^(lowest|newest)_go=go([\d.]+)`).FindAllStringSubmatch(read(t, ".ci/run"), -1)
+	if len(checked) != 2 || !strings.HasPrefix(checked[0][2], lowest+".") {
+		t.Errorf(".ci/run has the versions of Go %q; the first should be one of %s", checked, lowest)
+	}
+	for _, m := range checked {
+		if !strings.Contains(read(t, "docs/versions.md"), " "+m[2]) {
+			t.Errorf("docs/versions.md does not name the version of Go that .ci/run has, %s", m[2])
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -241,5 +242,27 @@ func TestBadEnvNamesTheVariableAndNotThePassword(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.engine.Env) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", c.env, err)
 		}
+	}
+}
+
+func TestUnpackedProgramsArePreferred(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "postgresql")
+	bin := filepath.Join(root, "usr/lib/postgresql/99/bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{"initdb", "postgres"} {
+		if err := os.WriteFile(filepath.Join(bin, program), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv(IgnoreInstalled, "1")
+	t.Setenv(Unpacked, "")
+	if got := PostgreSQL.Installed(); canLaunch && got != "" {
+		t.Errorf("%s is not ignored", got)
+	}
+	t.Setenv(Unpacked, filepath.Join(t.TempDir(), "mariadb")+string(filepath.ListSeparator)+root)
+	if got, want := PostgreSQL.Installed(), filepath.Join(bin, "postgres"); canLaunch && got != want {
+		t.Errorf("%s is used, want the unpacked %s", got, want)
 	}
 }

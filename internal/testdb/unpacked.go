@@ -6,13 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/calmdocs/dblocker/internal/debs"
 )
 
 // The variables that say which programs are used.
 const (
-	// Unpacked names the directory that Unpack has filled, for other processes. What is in it is preferred to what is
+	// Unpacked lists the directories that Unpack has filled, for other processes, as PATH does. They are preferred to what is
 	// installed.
 	Unpacked = "DBLOCKER_TEST_UNPACKED"
 
@@ -25,21 +26,16 @@ const (
 
 // root returns the directory below which the engine's programs were unpacked, or "".
 func (e *Engine) root() string {
-	if dir := os.Getenv(Unpacked); dir != "" {
-		if root := filepath.Join(dir, e.unpacked.Dir); isDir(root) {
+	for _, root := range filepath.SplitList(os.Getenv(Unpacked)) {
+		if filepath.Base(root) == e.unpacked.Dir {
 			return root
 		}
 	}
 	return ""
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 // Unpack downloads the programs of engines, with nothing installed and no root needed, and keeps them for the next time. It
-// sets the variable Unpacked, for this process and those that it starts, and tells say what it does.
+// adds them to the variable Unpacked, for this process and those that it starts, and tells say what it does.
 func Unpack(ctx context.Context, say func(format string, args ...any), engines ...*Engine) error {
 	cache, err := cacheDir()
 	if err != nil {
@@ -53,12 +49,17 @@ func Unpack(ctx context.Context, say func(format string, args ...any), engines .
 	if err := debs.Bring(ctx, dir, say, programs...); err != nil {
 		return err
 	}
-	if err := os.Setenv(Unpacked, dir); err != nil {
+	before := os.Getenv(Unpacked)
+	roots := filepath.SplitList(before)
+	for _, p := range programs {
+		roots = append(roots, filepath.Join(dir, p.Dir))
+	}
+	if err := os.Setenv(Unpacked, strings.Join(roots, string(filepath.ListSeparator))); err != nil {
 		return err
 	}
 	for _, e := range engines {
 		if err := e.check(); err != nil {
-			os.Unsetenv(Unpacked)
+			os.Setenv(Unpacked, before)
 			return err
 		}
 	}

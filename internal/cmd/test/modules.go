@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os/exec"
 	"path/filepath"
@@ -86,13 +85,12 @@ func ignored(dir string) bool {
 
 // test tests the module, and puts what came of it into the summary.
 func (m testModule) test(ctx context.Context, flags, env []string, s *summary) error {
-	if why := impossible(ctx, m.dir); why != "" && ctx.Err() == nil {
-		s.leaveOut("module "+m.name, why)
-		if inCI() {
-			return fmt.Errorf("module %s: %s", m.name, why)
+	if !inCI() { // there go test says it, and fails
+		if why := impossible(ctx, m.dir); why != "" && ctx.Err() == nil {
+			s.leaveOut("module "+m.name, why)
+			progress("left out: %s", why)
+			return nil
 		}
-		progress("left out: %s", why)
-		return nil
 	}
 	stop := everyMinute(func(passed time.Duration) { progress("%s: at work for %s", m.name, passed) })
 	t, err := goTest(ctx, m.dir, flags, env)

@@ -129,7 +129,7 @@ func TestModulesThatCannotBeTestedAreLeftOut(t *testing.T) {
 			t.Setenv("CI", ci)
 			s := new(summary)
 			err := testModule{dir, "m"}.test(t.Context(), nil, nil, s)
-			if len(s.leftOut) != 1 || !strings.Contains(s.leftOut[0], name) {
+			if ci == "" && (len(s.leftOut) != 1 || !strings.Contains(s.leftOut[0], name)) {
 				t.Errorf("%s: left out %q", name, s.leftOut)
 			}
 			if (err != nil) != (ci != "") {
