@@ -135,7 +135,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 	ctx, id := op.ctx, op.id
 	var at gate.Place
 	at.Come(g)
-	at.Hold.Owner, at.Hold.With = c.ownerFor(id), c.turnLink(id.LockOwner())
+	at.Hold.Owner, at.Hold.With, at.Hold.Label = c.ownerFor(id), c.turnLink(id.LockOwner()), c.db.label(ctx)
 	w := c.wait()
 	w.Timeout = max(w.Timeout, w.Self)
 	if err := g.Learn(ctx, &at, w); err != nil {
@@ -145,7 +145,7 @@ func (c *conn) learnJournal(op *operation, g *gate.Gate) error {
 	if g.IsKnown() {
 		return nil
 	}
-	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold}
+	slot := rwlock.Hold{Owner: at.Hold.Owner, With: &at.Hold, Label: at.Hold.Label}
 	d, err := c.backend.Servers.Draw(ctx, &slot, c.waitForConn(id.User))
 	if err != nil {
 		return c.db.connectError(err)

@@ -95,7 +95,7 @@ func (c *conn) passMore(ctx context.Context) error {
 	req.passage.Reaches = c.backend.Reaches()
 	req.passage.More = h.Gate.AskAttached(set.Without(in.gates), rwlock.Mode(req.mode))
 	id := locks.Identity{Owner: t.outermost().hold.Owner}
-	h.Describe(id, in.ownerFor(id), req.kind, "", &in.resident)
+	h.Describe(id, in.ownerFor(id), req.kind, c.db.label(ctx), &in.resident)
 	if !req.passage.IsFree() {
 		if err := h.TakeGate(ctx, req.passage, c.waitFor(req)); err != nil {
 			return c.lockError(err, locks.Identity{})

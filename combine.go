@@ -46,7 +46,7 @@ func (c *conn) newRide(ctx context.Context, adm *admission) *combine.Ride {
 // takeOrRide is take for a statement that may ride; then its error is errRidden.
 func (c *conn) takeOrRide(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
 	r := req.ride
-	c.describe(&r.Hold, req, id)
+	c.describe(ctx, &r.Hold, req, id)
 	r.Hold.Gate.Come(c.backend.Gate)
 	w := c.waitFor(req)
 	w.Ride = r
@@ -69,7 +69,7 @@ func (c *conn) rideListed(ctx context.Context, h *locks.Hold, req request, id lo
 	if r == nil || req.inside || c.drawn.Conn != nil || w.Timeout <= 0 || ctx.Err() != nil {
 		return false, nil
 	}
-	c.describe(&r.Hold, req, id)
+	c.describe(ctx, &r.Hold, req, id)
 	r.Hold.Gate.Come(c.backend.Gate)
 	came := time.Now()
 	if !c.backend.Combining.Board(r) {
@@ -78,9 +78,11 @@ func (c *conn) rideListed(ctx context.Context, h *locks.Hold, req request, id lo
 	switch r.Wait(ctx, w.Closed) {
 	case combine.Rode:
 		w.Stats.Note(came)
+		c.db.tellListed(ctx, r, came)
 		return true, errRidden
 	case combine.Leads:
 		w.Stats.Note(came)
+		c.db.tellListed(ctx, r, came)
 		r.Hold.MoveTo(h, &c.resident)
 		return true, nil
 	}
@@ -91,6 +93,9 @@ func (c *conn) rideListed(ctx context.Context, h *locks.Hold, req request, id lo
 // context has ended.
 func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driver.Result, error) {
 	res, err, arrived := r.Arrive(h)
+	if arrived && c.db.tellsCalls && err != combine.ErrAlone {
+		c.tellTook(ctx, h.User, r.Verb(), r.Took, err)
+	}
 	if arrived && err == nil && c.backend.WAL != nil {
 		c.debt = debt{log: c.backend.WAL, mark: r.Mark}
 	}
@@ -114,21 +119,21 @@ func (c *conn) opens(adm *admission, at *gate.Place) {
 func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (res driver.Result, err error) {
 	env := &c.backend.Combining
 	if !adm.opened || !c.mayLead(sc, &c.leaf.Gate) {
-		return s.execOn(ctx, sc, &adm.Call)
+		return c.execTold(ctx, sc, s, adm)
 	}
 	if env.HasWaiting() {
 		lead := c.lead(sc, adm)
 		defer lead.End()
-		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return s.execOn(ctx, sc, &adm.Call) }); led {
+		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return c.execTold(ctx, sc, s, adm) }); led {
 			return res, err
 		}
-		if res, err = s.execOn(ctx, sc, &adm.Call); err == nil {
+		if res, err = c.execTold(ctx, sc, s, adm); err == nil {
 			res = server.ReadResult(res)
 			lead.After()
 		}
 		return res, err
 	}
-	res, err = s.execOn(ctx, sc, &adm.Call)
+	res, err = c.execTold(ctx, sc, s, adm)
 	if err == nil && env.HasWaiting() {
 		res = server.ReadResult(res)
 		lead := c.lead(sc, adm)

@@ -111,7 +111,12 @@ func (c *conn) Ping(ctx context.Context) error {
 			if err := c.passGate(&op, &c.leaf); err != nil {
 				return err
 			}
-			return c.onServer(ctx, &op, idle, func(sc *server.Conn) error { return sc.Ping(ctx) })
+			return c.onServer(ctx, &op, idle, func(sc *server.Conn) error {
+				if c.db.tellsCalls {
+					return c.toldCall(ctx, op.id.User, "PING", func() error { return sc.Ping(ctx) })
+				}
+				return sc.Ping(ctx)
+			})
 		})
 	})
 }

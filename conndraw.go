@@ -128,7 +128,7 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 		return c.backend.Servers.ConnectFor(ctx, user)
 	}
 	slot.Owner = c.ownerFor(id)
-	slot.With = c.heldBy(slot.Owner)
+	slot.With, slot.Label = c.heldBy(slot.Owner), c.db.label(ctx)
 	if permit := c.reaching.link(slot.Owner); permit != nil {
 		slot.With = permit
 	}

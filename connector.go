@@ -54,6 +54,7 @@ func newConnector(d Driver, cfg *config, inner driver.Connector, dsn *string) *C
 	c.rows.CloseTells = cfg.engine.CloseTells
 	c.driver.handle = c
 	c.slow = c.tellSlow
+	c.observe()
 	c.outer.Logger = cfg.logger
 	return c
 }
@@ -131,7 +132,7 @@ func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 		Reaches:   c.lockScope == DatabaseScope,
 		GroupSync: c.durability == GroupDurability,
 
-		Servers: c.forServers(),
+		Servers: c.toldServers(),
 		Limits:  cfg.Limits,
 
 		LockTimeout: c.lockTimeout,
@@ -147,6 +148,7 @@ func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 	}
 	b.Combining.Texts, b.Combining.Logger, b.Combining.Users = c.texts, c.logger, b.Users
 	b.Combining.Longest, b.Combining.Long = longestLead, longCall
+	c.observeBackend(b)
 	return b, nil
 }
 
@@ -270,6 +272,9 @@ type handle struct {
 
 	outer outerpool.Watch       // of the program's sql.DB
 	slow  func(rwlock.SlowWait) // tellSlow, made once
+	told  *rwlock.Told          // of holds; nil if nobody observes the handle
+
+	tellsCalls bool // at the server, to who asks for it
 
 	lockWaits, connWaits rwlock.WaitStats
 	reachStats           reachStats

@@ -96,6 +96,7 @@ func (c *Connector) logLock(infos []rwlock.Info) {
 // tellSlow logs a wait that has lasted for five seconds, while it lasts: what is in the way, since
 // when, where it began if that is known, and how to get it out.
 func (c *handle) tellSlow(s rwlock.SlowWait) {
+	c.tellLong(s)
 	args := []any{
 		"for", c.describeWait(s),
 		"in_the_way", describeBlocker(s.Blocker, "", false),

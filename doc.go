@@ -28,7 +28,7 @@
 //   - To go on with a program for the original library: [NewWithUnlockAndStatementTimeouts], [NewWithConnectDBFuncAndTimeouts],
 //     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.
-//   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger].
+//   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger]; to be told of what happens, [Observe], whose events are an [Event] each.
 //   - To keep several processes apart: [LockScope].
 //   - To have writes to SQLite on disk when they are answered: [Durability].
 //   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; [Retryable], which
@@ -115,7 +115,7 @@
 //	debug_after         DebugAfter        10s
 //	dialect             Dialect           recognized by the driver
 //
-// In Go only: [Logger], which is [slog.Default] by default; [OnOpen], with a database for each user; [DSNFunc] and [ConnectFunc], for [New].
+// In Go only: [Logger], which is [slog.Default] by default; [Observe]; [OnOpen], with a database for each user; [DSNFunc] and [ConnectFunc], for [New].
 //
 // # Connections
 //

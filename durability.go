@@ -115,10 +115,10 @@ func (c *conn) repay(ctx context.Context, d *debt, err error) error {
 	}
 	c.db.syncWaits.Add(1)
 	if d.log != nil {
-		err = d.log.Wait(ctx, d.mark)
+		err = d.log.WaitTelling(ctx, d.mark, c.backend.Combining.ToldSync)
 	}
 	for i := range d.more {
-		err = errors.Join(err, d.more[i].log.Wait(ctx, d.more[i].mark))
+		err = errors.Join(err, d.more[i].log.WaitTelling(ctx, d.more[i].mark, c.backend.Combining.ToldSync))
 	}
 	switch {
 	case err == nil:

@@ -185,6 +185,7 @@ func (c *conn) lockError(err error, id locks.Identity) error {
 	if err == nil {
 		return nil
 	}
+	c.db.tellDeadlock(err)
 	var w *rwlock.WaitError
 	if !errors.As(err, &w) {
 		return c.explainClosed(amongError(err, id)) // or the context was done before there was anything to wait for
@@ -219,6 +220,7 @@ func lockError(err error, id locks.Identity) error {
 // lockError puts the error of a section that could not be begun in the terms of a user of dblocker.
 // It says besides of a wait in vain when it was for a section with the same context.
 func (s *section) lockError(err error) error {
+	s.db.tellDeadlock(err)
 	var w *rwlock.WaitError
 	if up, ok := err.(*locks.UpgradeError); ok {
 		return nestedExclusive(up.User)
@@ -246,6 +248,7 @@ func (c *handle) connectError(err error) error {
 	if err == nil {
 		return nil
 	}
+	c.tellDeadlock(err)
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
 		return waitError(w, locks.Identity{}, fmt.Sprintf("one of the %d server connections that max_open_conns allows", c.limits.MaxOpenConns), outOfConnections)

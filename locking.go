@@ -84,8 +84,9 @@ func (c *conn) awaitLost(ctx context.Context, in *section, id locks.Identity, mo
 		c.giveBack() // as whoever waits for a lock
 	}
 	for _, b := range lost {
-		h := rwlock.Hold{Owner: id.LockOwner(), With: c.turnLink(id.LockOwner())}
+		h := rwlock.Hold{Owner: id.LockOwner(), With: c.turnLink(id.LockOwner()), Label: c.db.label(ctx)}
 		if err := b.Await(ctx, rwlock.Mode(mode), &h, c.wait()); err != nil {
+			c.db.tellDeadlock(err)
 			return c.explainClosed(lockError(err, id))
 		}
 	}
@@ -141,11 +142,12 @@ func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.I
 // A write of an owner that still reads waits for others who read. If these wait for it,
 // the rows of one are spilled, see takeBesideReaders.
 func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks.Identity) error {
-	c.describe(h, req, id)
+	c.describe(ctx, h, req, id)
 	if c.reaching != nil {
 		c.reaching.inAll = 0
 	}
 	if c.acquireFree(ctx, h, req) {
+		c.db.tellUpgrade(ctx, h)
 		return nil
 	}
 	if done, err := c.rideListed(ctx, h, req, id); done {
@@ -176,16 +178,19 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		err = takeBesideReaders(ctx, c.db, c, id, []string{id.User}, err, take)
 	}
+	if err == nil {
+		c.db.tellUpgrade(ctx, h)
+	}
 	return c.lockError(err, id)
 }
 
 // describe says, for the lock table, whose the holds are that an operation on c asks for.
-func (c *conn) describe(h *locks.Hold, req request, id locks.Identity) {
-	tag := ""
+func (c *conn) describe(ctx context.Context, h *locks.Hold, req request, id locks.Identity) {
+	label := c.db.label(ctx)
 	if c.db.trace {
-		tag = callers.Site()
+		label = c.db.sited(ctx)
 	}
-	h.Describe(id, c.ownerFor(id), req.kind, tag, &c.resident)
+	h.Describe(id, c.ownerFor(id), req.kind, label, &c.resident)
 	h.Lock.With = c.turnLink(h.Lock.Owner)
 	h.Gate.Hold.With = h.Lock.With
 }

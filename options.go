@@ -184,6 +184,7 @@ type config struct {
 	lockspace   string
 	reachConfig
 	tenantConfig
+	observers
 	debugAfter time.Duration
 	connect    Connect
 	shardDSN   func(ctx context.Context, user string) (string, error)

@@ -158,7 +158,7 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 		c.pins = new(pinUse)
 	}
 	turn := &c.pins.turn
-	turn.Owner, turn.Kind, turn.Work = owner, rwlock.Leaf, &c.resident
+	turn.Owner, turn.Kind, turn.Work, turn.Label = owner, rwlock.Leaf, &c.resident, c.db.label(ctx)
 	w := c.waitForTurn()
 	if c.late.any && ctx.Done() == nil {
 		w = rwlock.Wait{}
@@ -169,6 +169,7 @@ func (c *conn) takeTurn(ctx context.Context, p *pin, owner *rwlock.Owner) error 
 	if err == nil {
 		c.using = p
 	}
+	c.db.tellDeadlock(err)
 	return turnError(err)
 }
 

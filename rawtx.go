@@ -94,7 +94,7 @@ func (raw *rawTx) takeOver() {
 	}
 	h, from := &raw.hold, raw.from
 	c, id := raw.conn, locks.Identity{User: from.User, Owner: from.Owner}
-	h.Describe(id, c.ownerFor(id), rwlock.Session, from.Lock.Tag, &c.resident)
+	h.Describe(id, c.ownerFor(id), rwlock.Session, from.Lock.Label, &c.resident)
 	from.MoveTo(h, &c.resident)
 	raw.tagged = h.HasLock()
 }

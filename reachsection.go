@@ -73,7 +73,7 @@ func (s *section) reach(ctx context.Context, req sectionRequest, waited time.Dur
 	if p == nil {
 		p = s.outerPin()
 	}
-	h := rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Leaf, Work: &s.locks}
+	h := rwlock.Hold{Owner: id.LockOwner(), Kind: rwlock.Leaf, Work: &s.locks, Label: s.db.label(ctx)}
 	w := s.db.wait()
 	w.Timeout = max(w.Timeout, w.Self)
 	if err := p.turn.acquire(ctx, &h, w); err != nil {

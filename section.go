@@ -345,6 +345,7 @@ func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Id
 		return nil, s.lockError(err)
 	}
 	begun = true
+	s.db.tellUpgrade(ctx, s.locks.OwnHold())
 	if s.backend.Scope != nil {
 		if err := s.reach(ctx, req, time.Since(began)); err != nil {
 			s.unlock()
@@ -369,7 +370,7 @@ func lockRequest(s *section, id locks.Identity, req sectionRequest) locks.Reques
 	if s.db.trace {
 		r.Tag = taggedWith(req.tag, callers.Site())
 	}
-	r.Wait = s.db.wait()
+	r.Wait, r.Told = s.db.wait(), s.db.told
 	r.Wait.Hopeless = locks.Hopeless(false)
 	if req.try {
 		r.Wait.Timeout = 0

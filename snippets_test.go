@@ -3,7 +3,9 @@ package dblocker_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
+	"log"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -157,4 +159,17 @@ var _ = func(mux *http.ServeMux, currentUser func(*http.Request) (id string, ok 
 var _ = func(t *testing.T, openTestDB func(testing.TB) *sql.DB) {
 	db := openTestDB(t)
 	dblockertest.Check(t, db)
+}
+
+var _ = func(connector driver.Connector) {
+	observe := dblocker.Observe(func(e dblocker.Event) {
+		switch e.Kind {
+		case dblocker.EventWaitEnded:
+			log.Printf("user %q: waited %v for the %s: %s", e.User, e.Duration, e.What, e.Outcome)
+		case dblocker.EventDeadlock:
+			log.Printf("user %q: deadlock: %+v", e.User, e.Circle)
+		}
+	})
+	db, err := dblocker.OpenDB(connector, observe)
+	_, _ = db, err
 }

@@ -118,6 +118,7 @@ func (r *rows) count() {
 	if !r.counted {
 		r.counted = true
 		r.conn.db.spills.Add(1)
+		r.tellSpill()
 	}
 }
 

@@ -73,6 +73,8 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		}
 		if adm.mayRide {
 			res, err = c.execAndLead(ctx, sc, s, adm)
+		} else if c.db.tellsCalls {
+			res, err = c.execTold(ctx, sc, s, adm)
 		} else {
 			res, err = s.execOn(ctx, sc, &adm.Call)
 		}
@@ -172,10 +174,17 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 				return err
 			}
 		}
+		var began time.Time
+		if c.db.tellsCalls {
+			began = time.Now()
+		}
 		if s != nil {
 			err = s.query(ctx, sc, &adm.Call, &r.Rows)
 		} else {
 			err = sc.Query(ctx, &adm.Call, &r.Rows)
+		}
+		if c.db.tellsCalls {
+			c.tellOperation(op.ctx, r.hold.User, adm.Statement.Verb, began, err)
 		}
 		if under != nil && err == nil {
 			err = c.checkUnderRows(ctx, under, r)

@@ -169,10 +169,8 @@ func Holds(db Handle) ([]HoldInfo, error) {
 
 func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info, requests rwlock.Lines) []HoldInfo {
 	for _, i := range infos {
-		h := HoldInfo{What: what, Mode: Mode(i.Mode), Waiting: i.Waiting, Kind: i.Kind.String(), Tag: i.Tag, Request: numberOf(requests.Of(i.Owner)), Since: i.Since, For: i.For}
-		if what == "lock" && i.Key != locks.AllUsers {
-			h.User = i.Key
-		}
+		h := holdInfo(i)
+		h.What, h.Request = what, numberOf(requests.Of(i.Owner))
 		holds = append(holds, h)
 	}
 	return holds
@@ -187,6 +185,22 @@ func numberOf(o *rwlock.Owner) uint64 {
 		return 0
 	}
 	return maphash.Comparable(numbers, o)>>11 | 1
+}
+
+// holdInfo describes a hold, or a wait, to the program.
+func holdInfo(i rwlock.Info) HoldInfo {
+	h := HoldInfo{What: "lock", Mode: Mode(i.Mode), Waiting: i.Waiting, Kind: i.Kind.String(), Tag: i.Tag, Since: i.Since, For: i.For}
+	switch {
+	case i.Form == rwlock.Gate:
+		h.What = "gate"
+	case i.Form == rwlock.Limited:
+		h.What = "connection"
+	case i.Form == rwlock.Single && i.Key == turnName:
+		h.What = "turn"
+	case i.Form == rwlock.Keyed || i.Key != locks.AllUsers: // one that stands for itself keeps a section back, until the server has ended what that has lost
+		h.User = i.Key
+	}
+	return h
 }
 
 // Inner returns the pool of server connections behind a handle. It is for its statistics

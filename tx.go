@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql/driver"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -55,7 +56,7 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 		if c.backend.Scope != nil {
 			t.Tx, err = c.beginReaching(op.ctx, &t.hold, sc, opts)
 		} else {
-			t.Tx, err = sc.BeginTx(op.ctx, opts)
+			t.Tx, err = c.beginTx(op.ctx, &t.hold, sc, opts)
 		}
 		return err
 	})
@@ -64,6 +65,18 @@ func (t *tx) begin(op *operation, c *conn, opts driver.TxOptions) error {
 		t.open()
 	}
 	return err
+}
+
+// beginTx begins it on a server connection.
+func (c *conn) beginTx(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (begun driver.Tx, err error) {
+	if !c.db.tellsCalls {
+		return sc.BeginTx(ctx, opts)
+	}
+	err = c.toldCall(ctx, h.User, "BEGIN", func() error {
+		begun, err = sc.BeginTx(ctx, opts)
+		return err
+	})
+	return begun, err
 }
 
 // endLate is for a transaction on a pinned connection that another call has: it is rolled back
@@ -100,8 +113,15 @@ func (t *tx) end(inner func(driver.Tx) error, kind sqltext.Kind) error {
 		}
 		c.spillForEnd(kind)
 		c.resident.Calls.Begin()
+		var began time.Time
+		if c.db.tellsCalls {
+			began = time.Now()
+		}
 		err := inner(t.Tx) // if it does not return, nobody uses c any more
 		c.resident.Calls.End()
+		if c.db.tellsCalls {
+			c.tellOperation(t.ctx, t.hold.User, endVerb(kind), began, err)
+		}
 		if t.lost != nil { // then there was nothing to end
 			if err = nil; kind == sqltext.Commit {
 				err = t.lost

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
@@ -41,7 +40,7 @@ func (c *conn) beginsLater() bool { return c.backend.Gate != nil && c.transactio
 func (t *tx) beginLater(op *operation, c *conn, opts driver.TxOptions) error {
 	t.ctx, t.opts = op.ctx, opts
 	if c.db.trace {
-		t.hold.Lock.Tag = callers.Site()
+		t.hold.Lock.Label = c.db.sited(op.ctx)
 	}
 	pending := false
 	defer func() {
@@ -98,7 +97,7 @@ func (c *conn) passGateAtOnce(op *operation, h *locks.Hold) (passed bool, err er
 		return err == nil, err
 	}
 	id := locks.Identity{Owner: op.id.Owner}
-	h.Describe(id, c.ownerFor(id), req.kind, "", &c.resident)
+	h.Describe(id, c.ownerFor(id), req.kind, c.db.label(op.ctx), &c.resident)
 	err = h.TakeGate(op.ctx, req.passage, rwlock.Wait{})
 	if mustWait(err) {
 		return false, nil
@@ -155,8 +154,15 @@ func (t *tx) beginOnServer(op *operation) error {
 	for tries := 0; ; tries++ {
 		drawn, mayBeStale := c.drawn.Conn, c.drawn.MayBeStale && t.ownConn
 		err := c.onServer(op.ctx, op, busy, func(sc *server.Conn) (err error) {
+			var began time.Time
+			if c.db.tellsCalls {
+				began = time.Now()
+			}
 			if t.Tx, err = sc.BeginLate(op.ctx, t.ctx, t.opts); err == nil {
 				c.shareTransaction()
+			}
+			if c.db.tellsCalls {
+				c.tellOperation(t.ctx, t.hold.User, "BEGIN", began, err)
 			}
 			return err
 		})
@@ -207,7 +213,11 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id locks.Identity) err
 	if t.gaveUp {
 		return t.lockAgain(ctx, req)
 	}
-	h.Gate.Describe(c.ownerFor(id), rwlock.Tx, h.Lock.Tag, &c.resident)
+	label := h.Lock.Label
+	if label == nil { // it has no user
+		label = c.db.label(ctx)
+	}
+	h.Gate.Describe(c.ownerFor(id), rwlock.Tx, label, &c.resident)
 	h.Gate.Hold.With = c.turnLink(h.Gate.Hold.Owner)
 	if t.wastesConn() {
 		if err := h.TakeGate(ctx, req.passage, rwlock.Wait{}); !mustWait(err) {
@@ -285,7 +295,7 @@ func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks
 	if err := c.gateRequest(op, h, &req, Exclusive); err != nil {
 		return false, err
 	}
-	c.describe(h, req, id)
+	c.describe(op.ctx, h, req, id)
 	if c.wastesConn() {
 		c.giveBack()
 	}

@@ -62,6 +62,11 @@ type Env struct {
 	// WAL is the log whose sync each caller waits for by itself; nil if commits are left as they are.
 	WAL *walsync.Log
 
+	// ToldBatch is told of a transaction in which statements of others ran, and ToldSync of a sync of the WAL for its callers; nil if
+	// nobody wants to know. They must not wait.
+	ToldBatch func(calls int, took time.Duration)
+	ToldSync  walsync.Told
+
 	list    list         // of rides that wait for a leader
 	waiting atomic.Int32 // rides that wait in the queue, or are about to
 	commits atomic.Int64 // how long a commit has taken of late, in nanoseconds
@@ -222,8 +227,9 @@ func (l *Lead) exec(query string) (driver.Result, error) {
 // runTaken runs the rides that were taken, and those that can be taken as well.
 func (l *Lead) runTaken() {
 	for i := 0; i < len(l.rides) && !l.stop; i++ {
-		r, quick := l.rides[i], false
+		r, quick, begun := l.rides[i], false, l.now
 		r.res, r.err, quick = l.runTimed(r.call.Query, func() (driver.Result, error) { return l.sc.Exec(r.ctx, &r.call) })
+		r.Took = l.now.Sub(begun)
 		if quick {
 			l.take()
 		}
@@ -317,13 +323,17 @@ func (l *Lead) answer(failed error) {
 		}
 		l.rides[i] = nil
 	}
-	l.env.count(len(l.rides)-alone, alone)
+	ran := len(l.rides) - alone
+	l.env.count(ran, alone)
+	if told := l.env.ToldBatch; told != nil && ran > 0 {
+		told(ran, time.Since(l.begun))
+	}
 	committed := failed == nil && len(l.rides) > 0
 	l.rides = l.rides[:0]
 	if wal := l.env.WAL; committed && wal != nil {
 		tellQueued, told := l.batch.EndLater(), l.told
 		l.told = nil
-		wal.Notify(mark, func() { // the callers, who need not be woken before that
+		wal.Notify(mark, ran, l.env.ToldSync, func() { // the callers, who need not be woken before that
 			tellQueued()
 			tell(told)
 		})

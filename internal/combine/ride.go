@@ -23,6 +23,8 @@ type Ride struct {
 	Hold locks.Hold   // what it asks for, and has
 	Mark walsync.Mark // of its commit, when it has ended
 
+	Took time.Duration // the statement alone
+
 	env  *Env
 	ctx  context.Context // of the call, without its end
 	call server.Call
@@ -81,6 +83,12 @@ func NewRide(ctx context.Context, env *Env, call *server.Call) *Ride {
 	}
 	return r
 }
+
+// Number is that of its wait on the list.
+func (r *Ride) Number() int64 { return r.nth }
+
+// Verb is that of its statement.
+func (r *Ride) Verb() string { return r.call.Statement.Verb }
 
 // Waits notes that n rides more wait than before.
 func (env *Env) Waits(n int32) { env.waiting.Add(n) }

@@ -44,7 +44,7 @@ func (g *Gate) passesBy() bool {
 func (a *Attached) describe(like *rwlock.Hold) {
 	for i := range a.holds {
 		h := &a.holds[i]
-		h.Owner, h.Kind, h.Tag, h.Work = like.Owner, like.Kind, like.Tag, like.Work
+		h.Owner, h.Kind, h.Label, h.Work = like.Owner, like.Kind, like.Label, like.Work
 	}
 }
 

@@ -32,6 +32,8 @@ type lease struct {
 // How many transactions, at least and at most, go without a lease after one has lapsed.
 const leastPause, mostPause = 8, 4096
 
+var onLease = rwlock.Tagged("that is kept for a transaction which begins")
+
 // MayLease tells whether one who could have the gate on a lease is to try. If not, that counts as
 // one who went without.
 func (g *Gate) MayLease() bool {
@@ -45,7 +47,7 @@ func (p *Place) Lease(most time.Duration) {
 	l := &g.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.place.Describe(nil, rwlock.Leaf, "that is kept for a transaction which begins", nil)
+	l.place.Describe(nil, rwlock.Leaf, onLease, nil)
 	p.Move(&l.place)
 	l.lessee, l.until = p, time.Now().Add(most)
 	if !l.armed {

@@ -25,6 +25,8 @@ type openings struct {
 // never return.
 const openingTime = 5 * time.Second
 
+var stillOpened = rwlock.Tagged("that is still being opened for a call that has ended")
+
 // LeaveOpening is called by the caller of an opening that leaves it, before it leaves the gate. opened
 // is to be called when the connection is open, and closed again. A nil gate is not a SQLite database's.
 func (g *Gate) LeaveOpening() (opened func()) {
@@ -63,7 +65,7 @@ func (l *openings) keep(p *Place) {
 		return
 	}
 	kept := new(Place)
-	kept.Hold.Kind, kept.Hold.Tag = rwlock.Leaf, "that is still being opened for a call that has ended"
+	kept.Hold.Kind, kept.Hold.Label = rwlock.Leaf, stillOpened
 	p.Move(kept)
 	l.kept = append(l.kept, kept)
 }

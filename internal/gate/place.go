@@ -102,8 +102,8 @@ func (p *Place) Move(to *Place) {
 }
 
 // Describe says whose it is and what for, as the fields of a Hold do.
-func (p *Place) Describe(owner *rwlock.Owner, kind rwlock.Kind, tag string, work any) {
-	p.Hold.Owner, p.Hold.Kind, p.Hold.Tag, p.Hold.Work = owner, kind, tag, work
+func (p *Place) Describe(owner *rwlock.Owner, kind rwlock.Kind, label *rwlock.Label, work any) {
+	p.Hold.Owner, p.Hold.Kind, p.Hold.Label, p.Hold.Work = owner, kind, label, work
 	if p.attached != nil {
 		p.attached.describe(&p.Hold)
 	}

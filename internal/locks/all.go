@@ -47,7 +47,7 @@ func (s *Section) borrowShares() {
 	for o := s.outer; o != nil; o = o.outer {
 		for _, h := range append(o.more[:len(o.more):len(o.more)], &o.hold) {
 			if o.table == s.table && h.all != nil {
-				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Lock.Owner, Kind: rwlock.Rows, Tag: h.Lock.Tag}, h.all}
+				share := &borrowedShare{rwlock.Hold{Owner: s.hold.Lock.Owner, Kind: rwlock.Rows, Label: h.Lock.Label}, h.all}
 				h.all.Move(&share.hold)
 				s.shares = append(s.shares, share)
 			}

@@ -23,7 +23,7 @@ func (b *Barrier) Raise(t *Table, h *Hold) {
 		return
 	}
 	b.section, b.lock = s, rwlock.NewLock(h.User, 0)
-	b.hold.Kind, b.hold.Tag = h.Lock.Kind, h.Lock.Tag
+	b.hold.Kind, b.hold.Label = h.Lock.Kind, h.Lock.Label
 	b.lock.Acquire(context.Background(), rwlock.Exclusive, &b.hold, rwlock.Wait{}) // nobody else knows of it yet
 	s.mu.Lock()
 	defer s.mu.Unlock()

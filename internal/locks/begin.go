@@ -18,6 +18,7 @@ type Request struct {
 	Tag      string
 	Wait     rwlock.Wait
 	Host     Host
+	Told     *rwlock.Told // of its locks; nil if nobody is
 }
 
 // Begin begins the section s, which is to be the zero value, with a context that was made from ctx.
@@ -92,7 +93,8 @@ func (s *Section) lock(req Request) error {
 			return err
 		}
 	}
-	s.hold.Lock.Owner, s.hold.Owner, s.hold.Lock.Kind, s.hold.Lock.Tag, s.hold.Lock.Work = s.id.LockOwner(), s.id.Owner, rwlock.Section, req.Tag, s
+	s.hold.Lock.Owner, s.hold.Owner, s.hold.Lock.Kind, s.hold.Lock.Work = s.id.LockOwner(), s.id.Owner, rwlock.Section, s
+	s.hold.Lock.Label = s.describe(req)
 	locked := false
 	defer func() {
 		if !locked { // also if the inner driver panics, whose rows made way
@@ -108,6 +110,18 @@ func (s *Section) lock(req Request) error {
 	}
 	locked = err == nil
 	return err
+}
+
+// describe returns the label of its holds; nil if there is nothing to say.
+func (s *Section) describe(req Request) *rwlock.Label {
+	if req.Tag == "" && req.Told == nil {
+		return nil
+	}
+	s.label.Tag, s.label.Told = req.Tag, req.Told
+	if req.Told != nil {
+		s.label.Ctx = s.parent
+	}
+	return &s.label
 }
 
 // lockUsers takes the locks of the section's users that no outer section has.
@@ -178,7 +192,7 @@ func (s *Section) holds(users []string) []*Hold {
 	holds := make([]*Hold, len(users))
 	for i, user := range users {
 		holds[i] = &Hold{User: user, Owner: s.hold.Owner}
-		holds[i].Lock.Owner, holds[i].Lock.Kind, holds[i].Lock.Tag, holds[i].Lock.Work = s.hold.Lock.Owner, s.hold.Lock.Kind, s.hold.Lock.Tag, s
+		holds[i].Lock.Owner, holds[i].Lock.Kind, holds[i].Lock.Label, holds[i].Lock.Work = s.hold.Lock.Owner, s.hold.Lock.Kind, s.hold.Lock.Label, s
 	}
 	return holds
 }

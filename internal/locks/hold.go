@@ -81,13 +81,13 @@ func (h *Hold) MoveTo(to *Hold, r *Resident) (moved bool) {
 
 // Describe says whose the holds are, for the lock table that of owner, and what for. Those of rows
 // have their work already; the others have that of r.
-func (h *Hold) Describe(id Identity, owner *rwlock.Owner, kind rwlock.Kind, tag string, r *Resident) {
+func (h *Hold) Describe(id Identity, owner *rwlock.Owner, kind rwlock.Kind, label *rwlock.Label, r *Resident) {
 	h.User, h.Owner = id.User, id.Owner
-	h.Lock.Owner, h.Lock.Kind, h.Lock.Tag = owner, kind, tag
+	h.Lock.Owner, h.Lock.Kind, h.Lock.Label = owner, kind, label
 	if h.Lock.Work == nil {
 		h.Lock.Work = r
 	}
-	h.Gate.Describe(h.Lock.Owner, kind, tag, h.Lock.Work)
+	h.Gate.Describe(h.Lock.Owner, kind, label, h.Lock.Work)
 }
 
 // ForgetReach is for a hold whose connection is lost.

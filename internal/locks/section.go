@@ -36,6 +36,7 @@ type Section struct {
 
 	users  []string         // whose lock it was asked for, sorted; nil for all users
 	hold   Hold             // of its only user, or of all; idle if an outer section has the lock
+	label  rwlock.Label     // of its holds
 	more   []*Hold          // of several users
 	shares []*borrowedShare // of outer sections, if it has the lock of all users
 	moves  CallMark         // of who has entered and left
@@ -204,6 +205,9 @@ func (s *Section) lender(in *Table, user string) (outermost *Section) {
 	}
 	return outermost
 }
+
+// OwnHold returns the hold of the section's only user, or of all.
+func (s *Section) OwnHold() *Hold { return &s.hold }
 
 // Identity returns whose the section is. The owner is that of its operations.
 func (s *Section) Identity() *Identity { return &s.id }

@@ -65,7 +65,7 @@ func (t *Table) AcquireBeside(ctx context.Context, mode rwlock.Mode, h *Hold, ot
 		return err
 	}
 	user.Pass = true
-	share := &rwlock.Hold{Owner: h.Lock.Owner, Kind: h.Lock.Kind, Tag: h.Lock.Tag, Work: h.Lock.Work}
+	share := &rwlock.Hold{Owner: h.Lock.Owner, Kind: h.Lock.Kind, Label: h.Lock.Label, Work: h.Lock.Work}
 	err = rwlock.AcquireAll(ctx, w, append(others, user, rwlock.Request{Lock: t.all, Mode: rwlock.Shared, Hold: share})...)
 	if err == nil {
 		h.all = share
@@ -88,7 +88,7 @@ func (t *Table) acquireTogether(ctx context.Context, mode rwlock.Mode, w rwlock.
 // those who work without a user.
 func (t *Table) acquireWithShare(ctx context.Context, mode rwlock.Mode, w rwlock.Wait, gate *rwlock.Request, holds ...*Hold) error {
 	h := holds[0]
-	share := &rwlock.Hold{Owner: h.Lock.Owner, Kind: h.Lock.Kind, Tag: h.Lock.Tag, Work: h.Lock.Work}
+	share := &rwlock.Hold{Owner: h.Lock.Owner, Kind: h.Lock.Kind, Label: h.Lock.Label, Work: h.Lock.Work}
 	reqs := append(t.requests(mode, holds, true), rwlock.Request{Lock: t.all, Mode: rwlock.Shared, Hold: share})
 	var err error
 	if gate == nil {

@@ -46,16 +46,44 @@ type lostSession struct {
 	until   time.Time
 	timer   *time.Timer // ends it at that time
 
+	since   time.Time     // it is lost
+	kind    rwlock.Kind   // of the hold that it had
 	barrier locks.Barrier // of the section whose lock it is under
+}
+
+// An Event tells of a lost session.
+type Event struct {
+	Ctx    context.Context // of its call, if that is known; else nil
+	User   string
+	Kind   rwlock.Kind   // of what its lock was held for
+	For    time.Duration // it was lost
+	Ended  bool          // it is not lost any more, since
+	GaveUp bool          // cancel_grace has passed, or else since the server has ended it
+}
+
+func (ls *Sessions) tell(o *lostSession, e Event) {
+	if ls.Told == nil {
+		return
+	}
+	e.User, e.Kind, e.For = o.hold.User, o.kind, time.Since(o.since)
+	if l := o.hold.Lock.Label; l != nil {
+		e.Ctx = l.Ctx
+	}
+	ls.Told(e)
 }
 
 // Sessions are the lost ones of a handle. While there are any, one goroutine watches over
 // them, with a server connection of its own.
 type Sessions struct {
-	server  Server
-	table   *locks.Table // that the locks are of
-	grace   time.Duration
-	logger  *slog.Logger
+	server Server
+	table  *locks.Table // that the locks are of
+	grace  time.Duration
+	logger *slog.Logger
+
+	// Told is told that a session is lost, and that it has ended, or was given up; nil if nobody wants to know. It is set before there are any, and must not
+	// wait.
+	Told func(Event)
+
 	emptied chan struct{} // has room for one; wakes watch, at worst needlessly, when list is empty
 
 	mu      sync.Mutex     // guards what follows
@@ -69,14 +97,18 @@ func New(s Server, t *locks.Table, grace time.Duration, logger *slog.Logger) *Se
 	return &Sessions{server: s, table: t, grace: grace, logger: logger, emptied: make(chan struct{}, 1)}
 }
 
+var notEnded = rwlock.Tagged("that the server has not ended yet, its connection being lost")
+
 // Adopt takes a session for lost, with the grant of h.
 func (ls *Sessions) Adopt(s server.Session, h *locks.Hold) {
 	o := &lostSession{session: s}
-	o.hold.Lock.Kind, o.hold.Lock.Tag = rwlock.Leaf, "that the server has not ended yet, its connection being lost"
+	o.hold.Lock.Kind, o.hold.Lock.Label = rwlock.Leaf, notEnded
+	o.since, o.kind = time.Now(), h.Lock.Kind
 	h.ForgetReach()
 	if !h.MoveTo(&o.hold, nil) {
 		return
 	}
+	ls.tell(o, Event{})
 	o.barrier.Raise(ls.table, &o.hold)
 	ls.server.Retain()
 	ls.mu.Lock()
@@ -164,14 +196,14 @@ func (ls *Sessions) look(ctx context.Context, reserved Reserved, watching []*los
 	}
 	for _, o := range watching {
 		if !slices.Contains(alive, o.session) {
-			ls.end(o)
+			ls.end(o, false)
 		}
 	}
 	return nil
 }
 
 // end takes o off the list and releases its lock. It reports whether o was there.
-func (ls *Sessions) end(o *lostSession) bool {
+func (ls *Sessions) end(o *lostSession, gaveUp bool) bool {
 	ls.mu.Lock()
 	i := slices.Index(ls.list, o)
 	if i >= 0 {
@@ -188,6 +220,7 @@ func (ls *Sessions) end(o *lostSession) bool {
 		return false
 	}
 	o.timer.Stop()
+	ls.tell(o, Event{Ended: true, GaveUp: gaveUp})
 	o.hold.Release()
 	ls.server.Release()
 	o.barrier.Lower() // last: what goes on now finds nothing left of o
@@ -199,7 +232,7 @@ func (ls *Sessions) giveUp(o *lostSession) {
 	ls.mu.Lock()
 	err := ls.err
 	ls.mu.Unlock()
-	if !ls.end(o) {
+	if !ls.end(o, true) {
 		return
 	}
 	args := []any{"user", o.hold.User, "session", o.session.ID, "cancel_grace", ls.grace}

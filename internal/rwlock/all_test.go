@@ -31,7 +31,7 @@ func (s *scene) askAll(name string, mode rwlock.Mode, table *rwlock.Table, keys 
 	g := &group{}
 	var reqs []rwlock.Request
 	for _, key := range keys {
-		h := &rwlock.Hold{Tag: name}
+		h := &rwlock.Hold{Label: rwlock.Tagged(name)}
 		g.holds = append(g.holds, h)
 		reqs = append(reqs, rwlock.Request{Table: table, Key: key, Mode: mode, Hold: h})
 	}

@@ -1,6 +1,7 @@
 package rwlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -33,6 +34,8 @@ type WaitError struct {
 	// the one at which the blocker was in the way.
 	Key    string
 	Mode   Mode
+	Form   Form
+	Ctx    context.Context // of the call, if somebody looks on; else nil
 	Waited time.Duration
 
 	// Blocker is the oldest hold that was in the way when the wait ended: a
@@ -84,6 +87,8 @@ func refusal(ps places, waited time.Duration, reason error) *WaitError {
 	return &WaitError{
 		Key:     at.lock.name,
 		Mode:    at.hold.mode,
+		Form:    at.lock.form(),
+		Ctx:     at.hold.ctx(),
 		Waited:  waited,
 		Held:    at.lock.holds(at.hold.Owner),
 		Blocker: by.info(readClock()),
@@ -103,6 +108,8 @@ func deadlockError(cycle []*Hold, waited time.Duration) *WaitError {
 	return &WaitError{
 		Key:     wait.Key,
 		Mode:    wait.Mode,
+		Form:    wait.Form,
+		Ctx:     wait.Ctx,
 		Waited:  waited,
 		Blocker: infos[1],
 		Held:    lock.holds(cycle[0].Owner),

@@ -3,6 +3,7 @@ package rwlock_test
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ func refusedAfter(t *testing.T, d time.Duration, l locker, mode rwlock.Mode) *rw
 func TestErrorNamesTheHoldInTheWay(t *testing.T) {
 	eachLocker(t, func(t *testing.T, s *scene, l locker) {
 		var owner rwlock.Owner
-		h := rwlock.Hold{Owner: &owner, Kind: rwlock.Tx, Tag: "import files"}
+		h := rwlock.Hold{Owner: &owner, Kind: rwlock.Tx, Label: rwlock.Tagged("import files")}
 		if err := try(l, exclusive, &h); err != nil {
 			t.Fatal(err)
 		}
@@ -36,10 +37,14 @@ func TestErrorNamesTheHoldInTheWay(t *testing.T) {
 		}
 		text := got.Error()
 		got.Blocker.Since = time.Time{}
+		form := rwlock.Keyed
+		if strings.HasSuffix(t.Name(), "/lock") {
+			form = rwlock.Single
+		}
 		want := rwlock.WaitError{
-			Key: "k", Mode: shared, Waited: 2 * time.Second, Err: rwlock.ErrTimeout,
+			Key: "k", Mode: shared, Form: form, Waited: 2 * time.Second, Err: rwlock.ErrTimeout,
 			Blocker: rwlock.Info{
-				Key: "k", Mode: exclusive, Kind: rwlock.Tx, Tag: "import files", Owner: &owner, For: 62 * time.Second,
+				Key: "k", Mode: exclusive, Form: form, Kind: rwlock.Tx, Tag: "import files", Owner: &owner, For: 62 * time.Second,
 			},
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -86,7 +91,7 @@ func TestErrorOfSeveralNamesTheOldestInTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := rwlock.NewTable()
 		for _, key := range []string{"b", "a", "c"} { // the oldest is neither the first nor the last to be asked for
-			h := rwlock.Hold{Kind: rwlock.Section, Tag: "holder of " + key}
+			h := rwlock.Hold{Kind: rwlock.Section, Label: rwlock.Tagged("holder of " + key)}
 			if err := try(keyOf(table, key), shared, &h); err != nil {
 				t.Fatal(err)
 			}

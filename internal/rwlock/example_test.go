@@ -12,7 +12,7 @@ func ExampleTable() {
 	table := rwlock.NewTable()
 	ctx := context.Background()
 
-	tx := rwlock.Hold{Kind: rwlock.Tx, Tag: "rename files"}
+	tx := rwlock.Hold{Kind: rwlock.Tx, Label: rwlock.Tagged("rename files")}
 	if err := table.Acquire(ctx, "user 123", rwlock.Exclusive, &tx, rwlock.Wait{Timeout: time.Minute}); err != nil {
 		fmt.Println(err)
 	}

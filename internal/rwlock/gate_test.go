@@ -37,7 +37,7 @@ func (s *gateScene) write(name, user string) *group { return s.gated(nil, name, 
 func (s *gateScene) read(name, user string) *group  { return s.gated(nil, name, user, shared) }
 
 func (s *gateScene) gated(owner *rwlock.Owner, name, user string, mode rwlock.Mode) *group {
-	u, g := &rwlock.Hold{Tag: name, Owner: owner}, &rwlock.Hold{Tag: name, Owner: owner}
+	u, g := &rwlock.Hold{Label: rwlock.Tagged(name), Owner: owner}, &rwlock.Hold{Label: rwlock.Tagged(name), Owner: owner}
 	return &group{
 		holds: []*rwlock.Hold{u, g},
 		request: s.start(name, func(ctx context.Context, _ *rwlock.Hold) error {

@@ -15,11 +15,11 @@ import "sync/atomic"
 // an error. A waiting hold becomes held by whoever makes way for it. Release and Move
 // move it from held to idle. All moves are made under the mutex of the lock's shard.
 type Hold struct {
-	// Owner, Kind and Tag describe the hold to others. They are set by the
+	// Owner, Kind and Label describe the hold to others. They are set by the
 	// caller before Acquire and must not be changed before Release, but for the
 	// owner by SetOwner.
 	Owner *Owner
-	Tag   string
+	Label *Label // nil if there is nothing to say
 
 	// Work is what is done under the hold, for the Wait.Hopeless and Wait.Quiet of others, and
 	// for errors. If it is a Yielder, it is asked to make way when somebody has waited for
@@ -81,15 +81,23 @@ func (h *Hold) Release() {
 		return
 	}
 	var pending []*waiter
+	var told func(Info)
+	var ended Info
 	if h.wait == nil {
+		if h.tellsEnd() {
+			told, ended = h.Label.Told.Hold, h.info(readClock())
+		}
 		pending = l.release(h)
 	}
 	l.shard.mu.Unlock()
 	retry(pending)
+	if told != nil {
+		told(ended)
+	}
 }
 
 // Move gives the grant of h, if it has one, to the idle hold to, which keeps its
-// own Owner, Kind and Tag; h is idle then. It returns the lock's key.
+// own Owner and Kind, and Label, which then tells whom that of h tells; h is idle then. It returns the lock's key.
 func (h *Hold) Move(to *Hold) (key string, moved bool) {
 	l := h.lockShard()
 	if l == nil {
@@ -155,6 +163,25 @@ func (h *Hold) HasKin() bool {
 		}
 	}
 	return false
+}
+
+// IsUpgrade reports whether the hold is exclusive, and the line of its owner has others of the lock, all of them shared.
+func (h *Hold) IsUpgrade() bool {
+	l := h.lockShard()
+	if l == nil {
+		return false
+	}
+	defer l.shard.mu.Unlock()
+	beside := false
+	for o := l.holders.first; o != nil; o = o.next {
+		if o != h && o.Owner.InLine(h.Owner) {
+			if o.mode == Exclusive {
+				return false
+			}
+			beside = true
+		}
+	}
+	return beside && h.mode == Exclusive && h.wait == nil
 }
 
 // lockShard locks the mutex that guards the hold and returns the hold's lock. If

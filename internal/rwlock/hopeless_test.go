@@ -15,7 +15,7 @@ func TestHopelessWaitEnds(t *testing.T) {
 	for _, owner := range []*rwlock.Owner{nil, new(rwlock.Owner)} {
 		eachLocker(t, func(t *testing.T, s *scene, l locker) {
 			first := &request{s: s}
-			first.Tag, first.Kind, first.Work = "first", rwlock.Tx, "work"
+			first.Label, first.Kind, first.Work = rwlock.Tagged("first"), rwlock.Tx, "work"
 			if err := try(l, exclusive, &first.Hold); err != nil {
 				t.Fatal(err)
 			}

@@ -291,7 +291,7 @@ func (l *Lock) idle() bool { return l.holders.empty() && l.queue.empty() }
 // put waiters ahead of the queue; then the caller must call wake.
 func (l *Lock) grant(h *Hold) (promoted bool) {
 	h.since = 0
-	if h.lasting() {
+	if h.lasting() || h.Label != nil && h.tellsEnd() {
 		h.record()
 	}
 	l.holders.append(h)
@@ -356,6 +356,7 @@ func (l *Lock) release(h *Hold) []*waiter {
 // its owner the hold has ended, and the owner of to may have got a lasting one.
 func (l *Lock) move(h, to *Hold) []*waiter {
 	to.since, to.turn = h.since, h.turn
+	to.takeLabel(h.Label)
 	l.holders.replace(h, to)
 	if h.noted {
 		to.await()

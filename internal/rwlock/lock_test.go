@@ -294,7 +294,7 @@ func TestHoldInUseIsRefused(t *testing.T) {
 				"same key": keyOf(table, "k"), "other key": keyOf(table, "k2"), "other lock": other.Acquire,
 			} {
 				if err := try(l, shared, &r.Hold); err != rwlock.ErrHoldInUse {
-					t.Errorf("%s hold, %s: error %v, want %v", r.Tag, name, err, rwlock.ErrHoldInUse)
+					t.Errorf("%s hold, %s: error %v, want %v", r.Tag(), name, err, rwlock.ErrHoldInUse)
 				}
 			}
 		}

@@ -751,7 +751,7 @@ func runSchedule(t *testing.T, f family, schedule []byte) {
 		for user := range modelUsers {
 			for lock := range modelLocks {
 				h := &e.holds[user][lock]
-				h.Tag = fmt.Sprint(user)
+				h.Label = rwlock.Tagged(fmt.Sprint(user))
 				if o := modelOwners[user]; o != noOwner {
 					h.Owner = &e.owners[o]
 				}

@@ -16,12 +16,12 @@ func TestMove(t *testing.T) {
 		table := rwlock.NewTable()
 		var holds [3]rwlock.Hold
 		for i := range holds {
-			holds[i].Tag = string(rune('a' + i))
+			holds[i].Label = rwlock.Tagged(string(rune('a' + i)))
 			if err := table.Acquire(context.Background(), "k", shared, &holds[i], rwlock.Wait{}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		to := rwlock.Hold{Tag: "to", Kind: rwlock.Tx}
+		to := rwlock.Hold{Label: rwlock.Tagged("to"), Kind: rwlock.Tx}
 		if key, ok := holds[moved].Move(&to); key != "k" || !ok {
 			t.Fatalf("Move returned %q, %v", key, ok)
 		}
@@ -29,7 +29,7 @@ func TestMove(t *testing.T) {
 			t.Errorf("held before %v, now %v; want the other way round", holds[moved].Held(), to.Held())
 		}
 		for i, info := range table.Snapshot() {
-			want := holds[i].Tag
+			want := holds[i].Tag()
 			if i == moved {
 				want = "to"
 			}

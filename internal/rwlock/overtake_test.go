@@ -16,7 +16,7 @@ import (
 func (s *gateScene) all(owner *rwlock.Owner, name string, mode rwlock.Mode, reqs ...rwlock.Request) *group {
 	g := &group{}
 	for i := range reqs {
-		h := &rwlock.Hold{Owner: owner, Tag: name}
+		h := &rwlock.Hold{Owner: owner, Label: rwlock.Tagged(name)}
 		reqs[i].Mode, reqs[i].Hold = mode, h
 		g.holds = append(g.holds, h)
 	}

@@ -404,7 +404,7 @@ func TestOwnHoldThatComesLaterIsBoundedFromThen(t *testing.T) {
 func TestOldestOwnHoldIsNamed(t *testing.T) {
 	lock, owner := rwlock.NewLock("l", 0), new(rwlock.Owner)
 	for _, name := range []string{"leaf", "first", "second"} {
-		h := rwlock.Hold{Owner: owner, Kind: rwlock.Tx, Tag: name}
+		h := rwlock.Hold{Owner: owner, Kind: rwlock.Tx, Label: rwlock.Tagged(name)}
 		if name == "leaf" { // is in nobody's way
 			h.Kind = rwlock.Leaf
 		}

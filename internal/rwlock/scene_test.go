@@ -84,7 +84,7 @@ func (s *scene) askWithin(w rwlock.Wait, name string, mode rwlock.Mode, l locker
 func (s *scene) start(name string, acquire func(context.Context, *rwlock.Hold) error) *request {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	r := &request{s: s, cancel: cancel}
-	r.Tag = name
+	r.Label = rwlock.Tagged(name)
 	go func() {
 		r.err = acquire(ctx, &r.Hold)
 		r.settled.Store(true)
@@ -114,7 +114,7 @@ func (s *scene) expectGranted(names ...string) {
 		if !r.settled.Load() || r.err != nil {
 			return false
 		}
-		granted = append(granted, r.Tag)
+		granted = append(granted, r.Tag())
 		return true
 	})
 	slices.Sort(granted)
@@ -127,10 +127,10 @@ func (s *scene) expectGranted(names ...string) {
 func (r *request) expectErr(want error) {
 	r.s.t.Helper()
 	if !r.settled.Load() || !errors.Is(r.err, want) {
-		r.s.t.Fatalf("request %q: settled %v, error %v; want error %v", r.Tag, r.settled.Load(), r.err, want)
+		r.s.t.Fatalf("request %q: settled %v, error %v; want error %v", r.Tag(), r.settled.Load(), r.err, want)
 	}
 	if r.Held() {
-		r.s.t.Fatalf("request %q was refused and is held", r.Tag)
+		r.s.t.Fatalf("request %q was refused and is held", r.Tag())
 	}
 }
 

@@ -53,7 +53,7 @@ func TestGroupsTakeTurns(t *testing.T) {
 		c := s.askOften(1, pool, "c")
 		for _, next := range []*request{a[0], b[0], c[0], untagged[0], a[1], b[1], untagged[1], a[2]} {
 			has.release()
-			s.expectGranted(next.Tag)
+			s.expectGranted(next.Tag())
 			has = next
 		}
 		// From now on one of c waits all the time.
@@ -63,7 +63,7 @@ func TestGroupsTakeTurns(t *testing.T) {
 			s.expectGranted("c0")
 			next := s.askOften(1, pool, "c")
 			s.releaseAll(c...)
-			s.expectGranted(a[i].Tag)
+			s.expectGranted(a[i].Tag())
 			has, c = a[i], next
 		}
 		has.release()
@@ -87,7 +87,7 @@ func TestGivenUpTurnsDoNotCount(t *testing.T) {
 		s.expectGranted("has")
 		for _, next := range []*request{a[4], b[0]} {
 			has.release()
-			s.expectGranted(next.Tag)
+			s.expectGranted(next.Tag())
 			has = next
 		}
 		has.release()

@@ -2,6 +2,7 @@ package rwlock
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,8 @@ type Info struct {
 	Tag     string
 	Owner   *Owner
 	Work    any
+	Form    Form            // of the lock
+	Ctx     context.Context // of the call, if somebody looks on; else nil
 
 	// Since is when the hold, or the wait, began; For is how long it had lasted.
 	// They are zero for a statement that nobody has had to wait for. For one that
@@ -52,10 +55,12 @@ func (h *Hold) info(c clock) Info {
 		Mode:    h.mode,
 		Waiting: h.wait != nil,
 		Kind:    h.Kind,
-		Tag:     h.Tag,
+		Tag:     h.Tag(),
 		Owner:   h.Owner,
 		Work:    h.Work,
+		Form:    h.lock.Load().form(),
 	}
+	i.Ctx = h.ctx()
 	if h.since != 0 {
 		i.For = c.stamp.since(h.since)
 		i.Since = c.time.Add(-i.For)

@@ -80,7 +80,7 @@ func (s *stress) worker(rnd *rand.Rand, rounds int) {
 			modes[i] = rwlock.Mode(min(rnd.IntN(3), 1) ^ 1) // two readers for each writer
 			reqs[i] = s.requestOf(s.wards[n], modes[i], &holds[n])
 			holds[n].Kind = rwlock.Kind(rnd.IntN(5))
-			holds[n].Tag = tagOf(picked)
+			holds[n].Label = rwlock.Tagged(tagOf(picked))
 		}
 		err := s.acquire(rnd, reqs)
 		for i, n := range picked {
@@ -155,7 +155,7 @@ func (s *stress) ask(ctx context.Context, wait rwlock.Wait, reqs []rwlock.Reques
 			return err
 		}
 	}
-	wait.Turn = slot.Hold.Tag
+	wait.Turn = slot.Hold.Tag()
 	err := slot.Lock.Acquire(ctx, shared, slot.Hold, wait)
 	for _, r := range reqs {
 		if err != nil {

@@ -189,14 +189,18 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	}
 	w.looked = !w.ownerAwaited()
 	pending := w.advance(nil)
+	seen := w.tellBegun()
 	w.places.unlock()
 	retry(pending)
 	err := w.wait(ctx, bound)
+	refused := err
 	if err == ErrTaken {
-		bound.Stats.count(w.since, nil)
-		return err
+		refused = nil
 	}
-	bound.Stats.count(w.since, err)
+	bound.Stats.count(w.since, refused)
+	if seen != nil {
+		seen.tellEnded(w.since, refused)
+	}
 	return err
 }
 

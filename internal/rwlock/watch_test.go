@@ -245,7 +245,7 @@ func (s *slowWaits) expect(t *testing.T, lines ...string) {
 func TestSlowWaitsAreToldOf(t *testing.T) {
 	eachLocker(t, func(t *testing.T, s *scene, l locker) {
 		slow := &slowWaits{start: time.Now()}
-		h := &rwlock.Hold{Tag: "holder"}
+		h := &rwlock.Hold{Label: rwlock.Tagged("holder")}
 		if err := try(l, exclusive, h); err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,7 @@ func TestSlowWaitForSeveralIsToldOfOnce(t *testing.T) {
 		slow, s, table := &slowWaits{start: time.Now()}, &scene{t: t}, rwlock.NewTable()
 		var inTheWay [2]rwlock.Hold
 		for i := range inTheWay {
-			inTheWay[i].Tag = "holder"
+			inTheWay[i].Label = rwlock.Tagged("holder")
 			if err := table.Acquire(t.Context(), fmt.Sprint(i+1), exclusive, &inTheWay[i], rwlock.Wait{}); err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"database/sql/driver"
+	"time"
 )
 
 // NoteError returns err, and looks whether it makes connections suspect.
@@ -114,6 +115,9 @@ func (sc *Conn) shut() (err error) {
 	sc.forgetRest()
 	sc.LoseKept()
 	sc.closed = true
+	if told := sc.cfg.Closed; told != nil && !sc.born.IsZero() {
+		defer func() { told(time.Since(sc.born)) }()
+	}
 	if panicked := sc.cfg.contain(func() { err = sc.close() }); panicked != nil {
 		return panicked
 	}

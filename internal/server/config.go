@@ -16,6 +16,11 @@ type Config struct {
 	SessionPooler    bool // a pooler between serves each client by one session of the server
 	LockReaders      int  // may share a lock of the engine that has no shared mode of its own; 0 for its default
 
+	// Opened is told of a connection that was opened, or could not be, and Closed of one that was closed; nil if nobody wants to know. They
+	// must not wait.
+	Opened func(took time.Duration, err error)
+	Closed func(age time.Duration)
+
 	// IsLeft tells whether a lock of the engine rests on a connection, of a user, on whatever connection; nil if none ever do.
 	IsLeft func(user string) bool
 }

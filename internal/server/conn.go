@@ -49,8 +49,9 @@ type Conn struct {
 	keepFrom int
 	schema   *atomic.Int64
 
-	host    Host // of the connector that has made it; nil if it was made beside
-	counted bool // by the host, which is to close it
+	host    Host      // of the connector that has made it; nil if it was made beside
+	counted bool      // by the host, which is to close it
+	born    time.Time // when it was opened, if Config.Closed is told of that
 
 	Peer
 

@@ -105,6 +105,20 @@ func (c *Connector) dialsHere(ctx context.Context) bool {
 
 // Open makes a server connection, and lets setUp prepare it for its work.
 func (c *Connector) Open(ctx context.Context, w rwlock.Wait, setUp func(ctx context.Context, sc *Conn, beside bool) error) (*Conn, error) {
+	if c.Config.Opened == nil {
+		return c.open(ctx, w, setUp)
+	}
+	began := time.Now()
+	sc, err := c.open(ctx, w, setUp)
+	took := time.Since(began)
+	if err == nil {
+		sc.born = began.Add(took)
+	}
+	c.Config.Opened(took, err)
+	return sc, err
+}
+
+func (c *Connector) open(ctx context.Context, w rwlock.Wait, setUp func(ctx context.Context, sc *Conn, beside bool) error) (*Conn, error) {
 	var sc *Conn
 	err := c.Host.Connect(ctx, w, func(beside bool) error {
 		ci, err := c.dial(ctx)

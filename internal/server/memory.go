@@ -87,6 +87,16 @@ func (r *Rows) take() (row []driver.Value, ok bool, err error) {
 	return nil, s.ended, s.err
 }
 
+// InMemory returns about how many bytes of the rows are in memory.
+func (r *Rows) InMemory() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.memory.Load(); m != nil {
+		return m.size
+	}
+	return 0
+}
+
 // account notes that the memory has grown by so many bytes. The caller has mu.
 func (r *Rows) account(m *memory, bytes int64) {
 	m.size += bytes

@@ -196,7 +196,7 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 	if s.places == nil {
 		return ctx.Err()
 	}
-	e.place.Kind, e.place.Tag = rwlock.Session, fmt.Sprint(e.Key)
+	e.place.Kind, e.place.Label = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key))
 	if err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{}); err == nil || ctx.Err() != nil {
 		return err
 	}

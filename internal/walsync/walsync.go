@@ -20,6 +20,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // SyncFile syncs the WAL, SyncDir the directory that it is in. Only tests change them, before any database is open, to
@@ -59,7 +60,13 @@ type round struct {
 	done   chan struct{} // closed when it has ended
 	err    error         // of the sync; set before
 	then   []func()      // to be called after that
+
+	calls int  // that wait, or have waited; guarded by the mutex of the log
+	told  Told // of the first of them who has one; nil if none has. Guarded likewise until the sync begins
 }
+
+// Told is told of a sync that has ended, for so many calls as had asked for it when it began. It must not wait.
+type Told func(calls int, took time.Duration, err error)
 
 // tell tells all who wait.
 func (r *round) tell(err error) {
@@ -78,9 +85,12 @@ func (l *Log) Mark() Mark { return Mark(l.begun.Load()) }
 
 // Wait returns when all that was committed before the mark was taken is on disk. The end of the context ends the wait,
 // and not the sync.
-func (l *Log) Wait(ctx context.Context, m Mark) error {
+func (l *Log) Wait(ctx context.Context, m Mark) error { return l.WaitTelling(ctx, m, nil) }
+
+// WaitTelling is Wait for a call that is to be told of the sync, unless another is that has asked for it before. told may be nil.
+func (l *Log) WaitTelling(ctx context.Context, m Mark, told Told) error {
 	l.mu.Lock()
-	r, begins, err := l.join(m)
+	r, begins, err := l.join(m, 1, told)
 	l.mu.Unlock()
 	switch {
 	case r == nil:
@@ -105,10 +115,11 @@ func (l *Log) Wait(ctx context.Context, m Mark) error {
 	}
 }
 
-// Notify has f called when Wait would return, by whichever goroutine then knows. It has a sync begin as Wait does.
-func (l *Log) Notify(m Mark, f func()) {
+// Notify has f called when Wait would return, by whichever goroutine then knows. It has a sync begin as Wait does. It is for
+// so many calls, and told is as for WaitTelling.
+func (l *Log) Notify(m Mark, calls int, told Told, f func()) {
 	l.mu.Lock()
-	r, begins, _ := l.join(m)
+	r, begins, _ := l.join(m, calls, told)
 	if r != nil {
 		r.then = append(r.then, f)
 	}
@@ -123,7 +134,7 @@ func (l *Log) Notify(m Mark, f func()) {
 
 // join returns the round to wait for; nil if it is known already what comes of it. If the caller begins it, the sync is to be
 // made for it. The caller has mu.
-func (l *Log) join(m Mark) (r *round, begins bool, err error) {
+func (l *Log) join(m Mark, calls int, told Told) (r *round, begins bool, err error) {
 	switch {
 	case l.covered > uint64(m) || !l.HasPlace():
 		return nil, false, nil
@@ -136,6 +147,10 @@ func (l *Log) join(m Mark) (r *round, begins bool, err error) {
 		l.next = &round{done: make(chan struct{})}
 	}
 	r = l.next
+	r.calls += calls
+	if r.told == nil {
+		r.told = told
+	}
 	if l.current == nil {
 		begins = l.begin()
 	}
@@ -161,8 +176,16 @@ func (l *Log) run() {
 
 // sync syncs for the current round, and reports whether there is another now.
 func (l *Log) sync() (more bool) {
+	r := l.current // which is the caller's to change; nobody joins it with something to be told any more
+	if r.told == nil {
+		err := l.file.sync()
+		l.syncs.Add(1)
+		return l.end(err)
+	}
+	began := time.Now()
 	err := l.file.sync()
 	l.syncs.Add(1)
+	r.told(r.calls, time.Since(began), err)
 	return l.end(err)
 }
 

@@ -162,7 +162,7 @@ func TestNotify(t *testing.T) {
 		told := make(chan string, 10)
 		notify := func(name string) {
 			m, number := d.commit()
-			d.log.Notify(m, func() {
+			d.log.Notify(m, 1, nil, func() {
 				if safe := d.safe.Load(); safe < number && d.log.Failed() == nil {
 					t.Errorf("%s: told with %d on disk, of %d", name, safe, number)
 				}
@@ -195,7 +195,7 @@ func TestNotify(t *testing.T) {
 		d.hold <- struct{}{}
 		synctest.Wait()
 		notify("comes later")
-		d.log.Notify(late, func() { told <- "late" })
+		d.log.Notify(late, 1, nil, func() { told <- "late" })
 		if len(told) != 7 {
 			t.Errorf("%d told after the failure, want 7", len(told))
 		}

@@ -1,0 +1,139 @@
+package dblocker
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// An Event tells an [Observe] function what has happened. Which fields are set is said with each [EventKind]; the others are zero.
+// Later versions may have more kinds and more fields.
+type Event struct {
+	Kind EventKind
+	Time time.Time // when it happened
+
+	// Context is the one of the call that it happened to, which has the request's trace, if it uses one. It may be done by now. It is nil
+	// where no call is concerned.
+	Context context.Context
+
+	User string // whose lock, or whose call, it is; "" for nobody's
+	What string // what is held or waited for: lock, gate or connection, as in a [HoldInfo]; turn, of a pinned connection
+	Mode Mode   // of the lock
+	Held string // what it is held for, or wanted for: statement, rows, transaction, session or section, as the Kind of a [HoldInfo]
+	Tag  string // of the section; with trace=on, also the place in the program
+
+	Wait     int64         // the number of a wait, by which its begin and its end are joined
+	Duration time.Duration // how long it has lasted
+	Outcome  Outcome       // how it ended
+
+	// Blocker is what was in the way, or nil. BlockerContext is the context of its call if this handle, or another one that is
+	// observed, has it.
+	Blocker        *HoldInfo
+	BlockerContext context.Context
+
+	// Circle is that of a deadlock: the wait that is refused, what is in its way, what the owner of that waits for, and so on. It is empty
+	// where the circle does not lie in the lock table alone.
+	Circle []HoldInfo
+
+	Waiting   int    // how many wait
+	Count     int    // how many calls
+	Bytes     int64  // in memory
+	Operation string // what the statement does, by its first word, as SELECT; or CONNECT, BEGIN, COMMIT, ROLLBACK, PING
+	Err       error  // why it failed
+
+	// Dropped is how many events were dropped before this one, since the function has not kept up with them.
+	Dropped int64
+}
+
+// An EventKind says what has happened.
+type EventKind string
+
+const (
+	// EventWaitBegan: a call has to wait. Context, User, What, Mode, Held, Tag, Wait, Blocker. Of a call that waits for its user's lock and for a gate, What
+	// is where something is in its way.
+	EventWaitBegan EventKind = "wait_began"
+
+	// EventWaitEnded: it does not any more. As EventWaitBegan, with Duration, Outcome and, unless it was granted, Err.
+	EventWaitEnded EventKind = "wait_ended"
+
+	// EventHoldLong: somebody has been waiting for five seconds. The fields are those of what is in the way: Context, User, What, Mode, Held, Tag,
+	// Duration; and Waiting. It is told once in five seconds for each lock, while it is so, by the handle of the one who waits.
+	EventHoldLong EventKind = "hold_long"
+
+	// EventHoldEnded: what was granted was given up. Context, User, What, Mode, Held, Tag, Duration. It comes with every call, so it is
+	// told only to who asks for it.
+	EventHoldEnded EventKind = "hold_ended"
+
+	// EventDeadlock: a call gets ErrDeadlock. Context, User, What, Mode, Held, Tag, Duration, Blocker, Circle, Err.
+	EventDeadlock EventKind = "deadlock"
+
+	// EventUpgrade: an owner that reads has got its user's lock exclusively too, beside its rows. Context, User, Mode, Held, Tag.
+	EventUpgrade EventKind = "upgrade"
+
+	// EventSpill: rows were read into memory to make way for others. Context, User, Bytes.
+	EventSpill EventKind = "spill"
+
+	// EventBatch: one caller has run statements of others in a transaction of SQLite. Count of them; Duration of the transaction. See [Combine].
+	EventBatch EventKind = "batch"
+
+	// EventSync: a write-ahead log was synced, for the call that has asked first, and for others. Count of the calls so far, Duration, Err. See [Durability].
+	EventSync EventKind = "sync"
+
+	// EventSessionLost: a call has lost its connection, and its lock is kept until the server has ended the session. User, Tag.
+	EventSessionLost EventKind = "session_lost"
+
+	// EventSessionEnded: the server has ended it. User, Duration; the Outcome is OutcomeTimeout if cancel_grace passed before that.
+	EventSessionEnded EventKind = "session_ended"
+
+	// EventConnOpened: a server connection was opened, or, with Err, could not be. Duration.
+	EventConnOpened EventKind = "conn_opened"
+
+	// EventConnClosed: it was closed. Duration since it was opened.
+	EventConnClosed EventKind = "conn_closed"
+
+	// EventDatabaseOpened: the database of a user, who has one of their own, was opened, or, with Err, could not be. User, Duration.
+	EventDatabaseOpened EventKind = "database_opened"
+
+	// EventDatabaseEvicted: it was closed again, since it was idle or to make room for others. User, Duration since it was opened.
+	EventDatabaseEvicted EventKind = "database_evicted"
+
+	// EventOperationEnded: a call at the server, without the waits before it. Context, User, Operation, Duration, Err. It comes with every call, so it is told only
+	// to who asks for it.
+	EventOperationEnded EventKind = "operation_ended"
+)
+
+// An Outcome says how a wait has ended.
+type Outcome string
+
+const (
+	OutcomeGranted  Outcome = "granted"  // it was had; or whoever had the gate has run the statement
+	OutcomeTimeout  Outcome = "timeout"  // lock_timeout has passed
+	OutcomeContext  Outcome = "context"  // its context has ended
+	OutcomeDeadlock Outcome = "deadlock" // it would not have ended
+	OutcomeClosed   Outcome = "closed"   // the handle was closed
+)
+
+// Observe has f called with what happens on the handle: waits, long holds, deadlocks, connections and so on. (It has no form in a DSN.) A kind that comes
+// with every call, EventHoldEnded or EventOperationEnded, is told only if it is named in also. Given several times, all are called; given to
+// several handles, f gets the events of all. Of handles that share a database each has the events of its own calls.
+//
+// f is called after the fact, one event at a time and in their order, on a goroutine of its own and with nothing of dblocker locked. So it keeps no
+// call waiting, however long it takes, and it may use the handle: [Stats], [Holds], its database. It may get further behind than 8192 events: then some
+// are dropped, and the next one says how many. A panic in it is logged, once, and it is called again with the next event.
+func Observe(f func(Event), also ...EventKind) Option {
+	if f == nil {
+		return func(*config) error { return errNoObserver }
+	}
+	for _, k := range also {
+		if !k.isKnown() {
+			return func(*config) error { return unknownKind(k) }
+		}
+	}
+	o := newObserver(f, also)
+	return func(c *config) error {
+		c.observers = append(c.observers[:len(c.observers):len(c.observers)], o)
+		return nil
+	}
+}
+
+var errNoObserver = errors.New("dblocker: Observe: got a nil function; leave the option out to observe nothing")
