@@ -15,8 +15,8 @@ import (
 // there costs little, since it is no request for a lock. The leader takes the user's lock for a ride, if that is free,
 // and runs it like one of the queue. What it cannot run so is told to go to the queue.
 //
-// While the list is open, there is a leader, or one who was told to be the next, or the watchdog is about to
-// close it. So nobody is in state listed for longer than twice the watchdog's time. Nobody on the list passes
+// While the list is open, there is a leader, or one who was told to be the next, or somebody is on it, and the watchdog is
+// about to close it. So nobody is in state listed for longer than twice the watchdog's time. Nobody on the list passes
 // who came to the queue before, and waits for the gate there.
 type list struct {
 	mu       sync.Mutex // guards what follows, and the states of the rides
@@ -30,6 +30,7 @@ type list struct {
 const (
 	mostListed = 256                  // more go to the queue at once
 	watchdog   = 5 * time.Millisecond // for which a leader may be silent
+	leaderless = time.Millisecond     // for which there may be none, while others have the gate
 )
 
 // A state is that of a ride on the list.
@@ -172,18 +173,14 @@ func (l *list) close() {
 	}
 }
 
-// take takes the first ride for the batch, with its user's lock, if it is its turn. Those that cannot be taken
-// are sent to the queue; so are all if another has come to the queue before them.
+// take takes the first ride for the batch, with its user's lock, if it is its turn: else another has come to the queue
+// before it. Those that cannot be taken are sent to the queue.
 func (l *list) take(b *rwlock.Batch, users *locks.Table, may func(*Ride) bool, now time.Time) *Ride {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.worked = now
-	for r := l.head(); r != nil; r = l.head() {
-		switch {
-		case !b.IsTurnOf(r.nth):
-			l.close()
-			return nil
-		case may(r) && users.TakeFree(b, &r.Hold):
+	for r := l.head(); r != nil && b.IsTurnOf(r.nth); r = l.head() {
+		if may(r) && users.TakeFree(b, &r.Hold) {
 			r.state = running
 			return r
 		}
@@ -192,8 +189,8 @@ func (l *list) take(b *rwlock.Batch, users *locks.Table, may func(*Ride) bool, n
 	return nil
 }
 
-// end is for the leader, whose work is done, and who still has the gate: the first on the list is to be the next. If there
-// is none, or others come before it, the list is closed.
+// end is for the leader, whose work is done, and who still has the gate: the first on the list is to be the next. If another
+// comes before it, that one may lead; soon, or else the watchdog closes the list.
 func (l *list) end(b *rwlock.Batch, at *gate.Place, users *locks.Table) {
 	for {
 		r := l.choose(b)
@@ -209,13 +206,17 @@ func (l *list) end(b *rwlock.Batch, at *gate.Place, users *locks.Table) {
 	}
 }
 
-// choose returns the one who is to lead next; nil if there is none, and the list is closed.
+// choose returns the one who is to lead next; nil if there is none.
 func (l *list) choose(b *rwlock.Batch) *Ride {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.head()
-	if r == nil || !b.IsTurnOf(r.nth) {
-		l.close()
+	if r == nil {
+		l.open = false
+		return nil
+	}
+	if !b.IsTurnOf(r.nth) {
+		l.worked = time.Now().Add(leaderless - watchdog)
 		return nil
 	}
 	r.state = told
