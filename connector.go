@@ -141,6 +141,7 @@ func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 		Closed:      c.closed,
 
 		ExplainConns:   connsError,
+		ExplainDial:    cfg.ExplainDial,
 		ExplainTimeout: dialTimeout,
 	})
 	if err != nil {

@@ -51,6 +51,9 @@ func parseDSN(dsn string) (target, error) {
 	}
 	t := target{opts: opts, keys: dsnparts.Names(strings.Split(query, "&"))}
 	t.driver, t.dsn, t.fromURL = engines.Inner(name, inner)
+	if t.fromURL || engines.IsURL(t.dsn) { // as package net/url writes it
+		t.dsn = strings.ReplaceAll(t.dsn, url.PathEscape(userMark), userMark)
+	}
 	return t.completed()
 }
 
@@ -74,6 +77,9 @@ func parseOptions(query string) ([]Option, error) {
 		return nil, fmt.Errorf("dblocker: the options before the first colon are not a URL query (%w); write for example lock_timeout=5s&max_open_conns=20", err)
 	}
 	var opts []Option
+	if strings.Contains(query, userMark) {
+		return nil, fmt.Errorf("dblocker: %s stands among the options of dblocker, which are for the handle with all its users; it belongs behind the colon, in the DSN of the driver", userMark)
+	}
 	for _, spec := range optionTable {
 		switch v := values[spec.key]; len(v) {
 		case 0:

@@ -65,6 +65,7 @@ var order = []struct {
 		"internal/lost",
 		"internal/mysql",
 		"internal/outerpool",
+		"internal/postgres",
 		"internal/redact",
 		"internal/rwlock",
 		"internal/scope",

@@ -257,10 +257,29 @@ func (tc *tenantConn) Close() error {
 
 // CheckNamedValue implements [driver.NamedValueChecker]. See conn.checkArg.
 func (tc *tenantConn) CheckNamedValue(nv *driver.NamedValue) error {
-	if tc.conn == nil {
+	if tc.conn != nil {
+		return tc.conn.checkArg(nv)
+	}
+	valuer, ok := nv.Value.(driver.Valuer)
+	if !ok || !tc.tenancy.c.plainValuers || isBinary(valuer) {
 		return nil
 	}
-	return tc.conn.checkArg(nv)
+	value, returned, err := callValuer(valuer)
+	if returned && err == nil && driver.IsValue(value) {
+		nv.Value = value
+	}
+	return err
+}
+
+// callValuer keeps a panic to itself: the connection calls Value again.
+func callValuer(v driver.Valuer) (value driver.Value, returned bool, err error) {
+	defer func() {
+		if !returned {
+			recover()
+		}
+	}()
+	value, err = server.ValueOf(v)
+	return value, true, err
 }
 
 // Prepare implements [driver.Conn].

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/mysql"
@@ -93,7 +95,7 @@ func (c *config) patternExample(dsn string) (example string, isPattern bool, err
 	switch {
 	case c.engine == engines.Generic:
 		err = fmt.Errorf("dblocker: %s stands in the DSN of a driver whose engine is not known, so nobody knows which databases that would be: name the engine with the option dialect", userMark)
-	case c.engine == sqlite.Engine && !sqlite.IsFilePattern(dsn, userMark):
+	case c.engine == sqlite.Engine && sqlite.FilePattern(dsn, userMark) == "":
 		err = fmt.Errorf("dblocker: %s stands in the DSN of a SQLite database, but not in the path of a file, so that users would share one, or lose what is only in memory; write for example sqlite3:data/%s.db", userMark, userMark)
 	}
 	return strings.ReplaceAll(dsn, userMark, exampleName), true, err
@@ -134,7 +136,11 @@ func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 	}
 	limits := t.c.limits
 	limits.MaxIdleConns = min(limits.MaxIdleConns, fewIdle)
-	return t.c.openAs(backend.Config{Inner: inner, DSN: &dsn, Limits: limits, Pattern: t.name, User: user, Slots: t.slots})
+	cfg := backend.Config{Inner: inner, DSN: &dsn, Limits: limits, Pattern: t.name, User: user, Slots: t.slots}
+	if user != "" {
+		cfg.ExplainDial = func(err error) error { return explainDial(user, err) }
+	}
+	return t.c.openAs(cfg)
 }
 
 // fewIdle is how many unused server connections each of many databases keeps.
@@ -145,23 +151,151 @@ func (t *tenancy) makePlace(user, path string) error {
 	if path == "" {
 		return nil
 	}
+	if err := t.refuseLink(user, path); err != nil {
+		return err
+	}
 	if t.c.creates {
 		return os.MkdirAll(filepath.Dir(path), 0o777)
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return noDatabase(user, "its file is not there, and create=off")
+		return noDatabase(user, "its file is not there, and create=off", nil)
 	} else if err != nil {
 		return err
 	}
 	return nil
 }
 
-// ErrNoDatabase is returned, on a handle with {user} in its DSN, for a user who has no database, and gets none: with create=off, or
-// where the schema in a search_path is not there.
+// refuseLink refuses a file, or a directory, that is a symbolic link to what the pattern has for another user.
+func (t *tenancy) refuseLink(user, path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil || real == path {
+		return nil // it is not there, or no link
+	}
+	pattern := sqlite.FilePattern(t.pattern, userMark)
+	for _, p := range []string{pattern, sqlite.ResolvePath(pattern)} {
+		if other, ok := userOfPath(p, real); ok && other != user {
+			return sharedFile(user, other)
+		}
+	}
+	return nil
+}
+
+// userOfPath returns the user whose file a pattern has at the path, if it has one there.
+func userOfPath(pattern, path string) (user string, ok bool) {
+	n := strings.Count(pattern, userMark)
+	first := strings.Index(pattern, userMark)
+	length := len(path) - len(pattern) + n*len(userMark)
+	if n == 0 || length <= 0 || length%n != 0 || len(path) < first+length/n {
+		return "", false
+	}
+	name := path[first : first+length/n]
+	if strings.ReplaceAll(pattern, userMark, name) != path {
+		return "", false
+	}
+	return userid.Decode(name)
+}
+
+func sharedFile(user, other string) error {
+	return fmt.Errorf("dblocker: the file of user %q is the file of user %q too, by a link: give each user a file of his own", user, other)
+}
+
+// claim notes that a database is a user's. It is an error if it is another one's, by a link that no name shows.
+func (t *tenancy) claim(d *databases.Database, user string) error {
+	if t.name == "" {
+		return nil // all have one
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.claims[d]
+	if c.times > 0 && c.user != user {
+		return sharedFile(user, c.user)
+	}
+	t.claims[d] = claim{user, c.times + 1}
+	return nil
+}
+
+func (t *tenancy) disclaim(d *databases.Database) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.claims[d]; c.times > 1 {
+		t.claims[d] = claim{c.user, c.times - 1}
+	} else {
+		delete(t.claims, d)
+	}
+}
+
+// A claim is of a user whose database is open. It is so twice while it is opened again before it is closed.
+type claim struct {
+	user  string
+	times int
+}
+
+// ErrNoDatabase is returned, on a handle with {user} in its DSN, for a user who has no database, and gets none: with create=off,
+// where a schema in a search_path is not there, or the server does not know the database.
 var ErrNoDatabase = errors.New("dblocker: this user has no database")
 
-func noDatabase(user, why string) error {
-	return restated{ErrNoDatabase, fmt.Sprintf("dblocker: user %q has no database: %s", user, why)}
+// A noDatabaseError is ErrNoDatabase of one user.
+type noDatabaseError struct {
+	user, why string
+	err       error // of the server; may be nil
+}
+
+func noDatabase(user, why string, err error) error { return &noDatabaseError{user, why, err} }
+
+func (e *noDatabaseError) Error() string {
+	return fmt.Sprintf("dblocker: user %q has no database: %s", e.user, e.why)
+}
+
+func (e *noDatabaseError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrNoDatabase}
+	}
+	return []error{ErrNoDatabase, e.err}
+}
+
+// explainDial says of the error of a server that does not know the user's database what it means.
+func explainDial(user string, err error) error {
+	var state interface{ SQLState() string }
+	if mysql.ErrorNumber(err) == 1049 || errors.As(err, &state) && state.SQLState() == "3D000" {
+		return noDatabase(user, err.Error(), err)
+	}
+	return err
+}
+
+// schemasIn returns the schemas that {user} is in of the search_path in a DSN of PostgreSQL.
+func schemasIn(pattern string) (schemas []string) {
+	if text, err := url.QueryUnescape(pattern); err == nil {
+		pattern = text
+	}
+	_, path, found := strings.Cut(pattern, "search_path")
+	if !found {
+		return nil
+	}
+	path = strings.ReplaceAll(strings.TrimLeft(path, "= '\""), ", ", ",")
+	if end := strings.IndexAny(path, "&' "); end >= 0 {
+		path = path[:end]
+	}
+	for _, schema := range strings.Split(path, ",") {
+		if strings.Contains(schema, userMark) {
+			schemas = append(schemas, strings.Trim(schema, `"`))
+		}
+	}
+	return schemas
+}
+
+// checkSchemas looks whether the schemas are there that the user's connections look into: PostgreSQL would silently take the next one.
+func (t *tenancy) checkSchemas(ctx context.Context, user string, db *sql.DB) error {
+	for _, schema := range t.schemas {
+		schema = strings.ReplaceAll(schema, userMark, userid.Encode(user))
+		var n int
+		if err := db.QueryRowContext(ctx, "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = $1", schema).Scan(&n); err != nil {
+			return err
+		}
+		if n == 0 {
+			return noDatabase(user, fmt.Sprintf("the schema %s is not there", schema), nil)
+		}
+	}
+	return nil
 }
 
 // A prepared is what OnOpen has done to a database since it was opened.
@@ -182,7 +316,7 @@ func (p *prepared) failed() (fails int, err error) {
 
 // ready has the database prepared, unless it is.
 func (t *tenancy) ready(ctx context.Context, tn *tenant) error {
-	if t.c.onOpen == nil || tn.prepare.done.Load() {
+	if t.c.onOpen == nil && t.schemas == nil || tn.prepare.done.Load() {
 		return nil
 	}
 	return t.prepare(ctx, tn)
@@ -230,7 +364,18 @@ func (t *tenancy) callOnOpen(s *section, tn *tenant) (err error) {
 			err = fmt.Errorf("dblocker: OnOpen panicked for user %q: %v", tn.user, p)
 		}
 	}()
-	return t.c.onOpen(s, tn.user, db)
+	if err := t.checkSchemas(s, tn.user, db); err != nil || t.c.onOpen == nil {
+		return err
+	}
+	returned := false
+	defer func() {
+		if !returned && err == nil { // and it has not panicked
+			err = fmt.Errorf("dblocker: OnOpen ended its goroutine for user %q; return an error instead", tn.user)
+		}
+	}()
+	err = t.c.onOpen(s, tn.user, db)
+	returned = true
+	return err
 }
 
 // begin returns a section of the user id, which has that user's database in use; or one of several users, or of all, whose

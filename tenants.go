@@ -8,7 +8,9 @@ import (
 	"sync"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/tenants"
@@ -38,7 +40,10 @@ type tenancy struct {
 
 	placeWaits rwlock.WaitStats
 
-	mu     sync.Mutex
+	schemas []string // of a search_path, that have to be there
+
+	mu     sync.Mutex // guards what follows
+	claims map[*databases.Database]claim
 	nobody *tenant // for what belongs to no user, and to several; nil until it is wanted
 }
 
@@ -47,6 +52,8 @@ type tenant struct {
 	user    string
 	backend *backend.Backend
 	prepare prepared // by OnOpen
+
+	disclaim func() // called when it is closed; nil for nobody's
 
 	mu     sync.Mutex // guards what follows
 	free   []*conn    // that no client connection of the program has, the last used last
@@ -57,7 +64,7 @@ type tenantEntry = tenants.Entry[string, *tenant]
 
 // newTenancy is that of a handle with the pattern as its DSN.
 func newTenancy(c *Connector, pattern string) *tenancy {
-	t := &tenancy{c: c, pattern: pattern}
+	t := &tenancy{c: c, pattern: pattern, claims: make(map[*databases.Database]claim)}
 	limits := tenants.Limits{MaxOpen: c.maxOpenDatabases, Unused: c.databaseIdle}
 	t.maxOpen = limits.MaxOpen
 	t.place, t.around = placeOf(c.engine), namesWith(pattern)
@@ -65,6 +72,9 @@ func newTenancy(c *Connector, pattern string) *tenancy {
 	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }
 	if id(exampleName) == "" || id(exampleName) != id(exampleName+"2") {
 		t.name = c.engine.Name + ":" + id(exampleName)
+	}
+	if c.engine == postgres.Engine {
+		t.schemas = schemasIn(pattern)
 	}
 	if n := c.limits.MaxOpenConns; n > 0 {
 		t.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", backend.SlotsNamePrefix, n), n)
@@ -130,7 +140,11 @@ func (t *tenancy) open(user string) (*tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tenant{user: user, backend: b}, nil
+	if err := t.claim(b.Database, user); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return &tenant{user: user, backend: b, disclaim: func() { t.disclaim(b.Database) }}, nil
 }
 
 // dsnOf returns the DSN of the user's database.
@@ -212,6 +226,9 @@ func (tn *tenant) Close() error {
 	}
 	if closed {
 		return nil
+	}
+	if tn.disclaim != nil {
+		defer tn.disclaim()
 	}
 	return tn.backend.Close()
 }

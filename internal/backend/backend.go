@@ -47,7 +47,9 @@ type Config struct {
 
 	// ExplainConns says in the words of the program which wait has ended before a connection to a
 	// SQLite file could be opened, and ExplainTimeout that the inner driver has not returned from Connect.
+	// ExplainDial, if it is not nil, says what an error of the inner driver's Connect means.
 	ExplainConns   func(*gate.ConnsError) error
+	ExplainDial    func(error) error
 	ExplainTimeout func(waited time.Duration) error
 }
 

@@ -90,7 +90,10 @@ func (b *host) Closed(sc *server.Conn) { b.Attached.Closed(sc) }
 func (b *host) ExplainConnect(err error) error {
 	err = drivers.ExplainStub(err)
 	if dsn := b.cfg.DSN; dsn != nil {
-		return redact.DialError(err, *dsn, engines.FromServer(err))
+		err = redact.DialError(err, *dsn, engines.FromServer(err))
+	}
+	if explain := b.cfg.ExplainDial; explain != nil {
+		err = explain(err)
 	}
 	return err
 }

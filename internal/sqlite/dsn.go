@@ -289,8 +289,12 @@ func withoutParams(query string, names ...string) string {
 	return strings.Join(pairs, "&")
 }
 
-// IsFilePattern tells whether the path of the file that a DSN is of contains the mark.
-func IsFilePattern(raw, mark string) bool {
+// FilePattern returns the absolute path of the file that a DSN is of, if that contains the mark; else "".
+func FilePattern(raw, mark string) string {
 	d := parse(raw, findLibrary(""))
-	return d.kind() == kindFile && strings.Contains(d.path, mark)
+	if d.kind() != kindFile || !strings.Contains(d.path, mark) {
+		return ""
+	}
+	path, _ := filepath.Abs(d.path)
+	return path
 }

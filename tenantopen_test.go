@@ -1,0 +1,363 @@
+package dblocker_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/testdb"
+)
+
+var tenantDrivers atomic.Int64
+
+// tenantDBWith is tenantDB with options that have no form in a DSN.
+func tenantDBWith(t *testing.T, pattern string, opts ...dblocker.Option) *sql.DB {
+	t.Helper()
+	bare, err := sql.Open("sqlite3", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	name := "tenants" + string(rune('a'+tenantDrivers.Add(1)))
+	if err := dblocker.Register(name, bare.Driver(), append(opts, dblocker.Dialect("sqlite"))...); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open(name, pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// TestOnOpen: it is called each time a database is opened, before anybody's statement, and all that it does is in its section, with
+// whatever context.
+func TestOnOpen(t *testing.T) {
+	var calls sync.Map
+	onOpen := func(ctx context.Context, user string, db *sql.DB) error {
+		n, _ := calls.LoadOrStore(user, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+		if _, err := db.Exec("CREATE TABLE IF NOT EXISTS notes (n)"); err != nil { // untagged, as migration tools do
+			return err
+		}
+		tx, err := db.BeginTx(context.Background(), nil)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec("INSERT INTO notes VALUES (?)", user); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	db := tenantDBWith(t, filepath.Join(t.TempDir(), "{user}", "app.db"), dblocker.OnOpen(onOpen), dblocker.MaxOpenDatabases(1))
+	for range 3 {
+		for _, user := range []string{"ann", "bob"} {
+			var wait sync.WaitGroup
+			for range 8 {
+				wait.Go(func() {
+					var n int
+					if err := db.QueryRowContext(as(t, user), "SELECT count(*) FROM notes").Scan(&n); err != nil || n == 0 {
+						t.Errorf("%s: %d notes, %v", user, n, err)
+					}
+				})
+			}
+			wait.Wait()
+		}
+	}
+	for _, user := range []string{"ann", "bob"} {
+		n, _ := calls.Load(user)
+		var notes int64
+		if err := db.QueryRowContext(as(t, user), "SELECT count(*) FROM notes").Scan(&notes); err != nil || n.(*atomic.Int64).Load() != notes || notes < 3 {
+			t.Errorf("%s: OnOpen was called %d times, and wrote %d notes; %v", user, n.(*atomic.Int64).Load(), notes, err)
+		}
+	}
+}
+
+// TestOnOpenFails: its error and its panic go to all who wait, the next call runs it again, and other users do not notice.
+func TestOnOpenFails(t *testing.T) {
+	fault := errors.New("the migration fails")
+	var calls atomic.Int64
+	began, goOn := make(chan bool), make(chan string)
+	onOpen := func(ctx context.Context, user string, db *sql.DB) error {
+		if user == "bob" {
+			return nil
+		}
+		calls.Add(1)
+		began <- true
+		switch what := <-goOn; what {
+		case "error":
+			return fault
+		case "panic":
+			panic(what)
+		case "goexit":
+			runtime.Goexit()
+		}
+		_, err := db.Exec("CREATE TABLE t (n)")
+		return err
+	}
+	db := tenantDBWith(t, filepath.Join(t.TempDir(), "{user}.db"), dblocker.OnOpen(onOpen), dblocker.LockTimeout(time.Minute))
+	for _, what := range []string{"error", "panic", "fine"} {
+		const callers = 5
+		errs := make(chan error, callers)
+		for range callers {
+			go func() {
+				_, err := db.ExecContext(as(t, "ann"), "SELECT 1")
+				errs <- err
+			}()
+		}
+		<-began
+		waitsFor(t, db, callers-1)
+		if _, err := db.ExecContext(as(t, "bob"), "SELECT 1"); err != nil {
+			t.Errorf("another user: %v", err)
+		}
+		goOn <- what
+		for range callers {
+			switch err := <-errs; {
+			case what == "fine" && err != nil, what == "error" && !errors.Is(err, fault), what == "panic" && (err == nil || !strings.Contains(err.Error(), "panicked")):
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	if n := calls.Load(); n != 3 {
+		t.Errorf("OnOpen was called %d times, want once for each", n)
+	}
+}
+
+// waitsFor returns when so many wait for users' locks of the handle.
+func waitsFor(t *testing.T, db *sql.DB, n int) {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		st, err := dblocker.Stats(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Waiting >= n {
+			return
+		}
+	}
+	t.Fatalf("there are not %d who wait", n)
+}
+
+// TestOnOpenIsTheFirstCallers: when that one's context ends, the next runs it, and has no error of it.
+func TestOnOpenIsTheFirstCallers(t *testing.T) {
+	began := make(chan bool, 1)
+	var calls atomic.Int64
+	onOpen := func(ctx context.Context, user string, db *sql.DB) error {
+		if calls.Add(1) > 1 {
+			return nil
+		}
+		began <- true
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	db := tenantDBWith(t, filepath.Join(t.TempDir(), "{user}.db"), dblocker.OnOpen(onOpen))
+	ctx, cancel := context.WithCancel(as(t, "ann"))
+	errs := make(chan error, 2)
+	go func() { _, err := db.ExecContext(ctx, "SELECT 1"); errs <- err }()
+	<-began
+	second := make(chan error)
+	go func() { _, err := db.ExecContext(as(t, "ann"), "SELECT 1"); second <- err }()
+	waitsFor(t, db, 1)
+	cancel()
+	if err := <-errs; err == nil {
+		t.Error("the first had no error")
+	}
+	if err := <-second; err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	// One that hangs is waited for as long as for a lock.
+}
+
+// TestOnOpenInsideSections of several users, which have its lock already.
+func TestOnOpenInsideSections(t *testing.T) {
+	var calls atomic.Int64
+	db := tenantDBWith(t, filepath.Join(t.TempDir(), "{user}.db"), dblocker.LockTimeout(5*time.Second), dblocker.OnOpen(func(ctx context.Context, user string, db *sql.DB) error {
+		calls.Add(1)
+		_, err := db.Exec("CREATE TABLE IF NOT EXISTS t (n)")
+		return err
+	}))
+	ctx, unlock, err := dblocker.LockAll(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := make(chan error)
+	go func() { _, err := db.ExecContext(as(t, "ann"), "INSERT INTO t VALUES (1)"); stranger <- err }()
+	waitsFor(t, db, 1)
+	if _, err := db.ExecContext(dblocker.WithUser(ctx, "ann"), "INSERT INTO t VALUES (1)"); err != nil {
+		t.Errorf("inside LockAll, behind a stranger: %v", err)
+	}
+	unlock()
+	if err := <-stranger; err != nil {
+		t.Error(err)
+	}
+	err = dblocker.RDo(as(t, "bob"), db, func(ctx context.Context) error {
+		return db.QueryRowContext(ctx, "SELECT count(*) FROM t").Scan(new(int))
+	})
+	if err != nil || calls.Load() != 2 {
+		t.Errorf("a shared section: %v; OnOpen was called %d times", err, calls.Load())
+	}
+}
+
+// TestCreateOff: unknown users get no file.
+func TestCreateOff(t *testing.T) {
+	db, dir := tenantDB(t, "?create=off")
+	if _, err := db.ExecContext(as(t, "ann"), "SELECT 1"); !errors.Is(err, dblocker.ErrNoDatabase) || !strings.Contains(err.Error(), "ann") {
+		t.Errorf("a user without a file: %v", err)
+	}
+	if err := db.PingContext(as(t, "ann")); !errors.Is(err, dblocker.ErrNoDatabase) {
+		t.Errorf("Ping: %v", err)
+	}
+	if _, _, err := dblocker.Lock(as(t, "ann"), db); !errors.Is(err, dblocker.ErrNoDatabase) {
+		t.Errorf("Lock: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "uann.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(as(t, "ann"), "CREATE TABLE t (n)"); err != nil {
+		t.Errorf("with a file: %v", err)
+	}
+}
+
+// TestPatternsThatCannotBe are errors in words when the handle is opened.
+func TestPatternsThatCannotBe(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"sqlite3?lockspace={user}:data/{user}.db":      "among the options",
+		"sqlite3:data/app.db?_key={user}":              "path of a file",
+		"sqlite3::memory:{user}":                       "", // a file of that name
+		"sqlite3:file:{user}?mode=memory":              "path of a file",
+		"sqlite3:file:/{user}?vfs=memdb":               "path of a file",
+		"sqlite3?dialect=generic:data/{user}.db":       "engine is not known",
+		"sqlite3?untagged_database=a%3Bb:{user}.db":    "untagged_database",
+		"sqlite3?max_open_databases=-1:data/{user}.db": "max_open_databases",
+	} {
+		db, err := sql.Open("dblocker", dsn)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", dsn, err)
+		}
+		if err == nil {
+			db.Close()
+		}
+	}
+}
+
+// TestUsersShareNoFile, whatever links there are.
+func TestUsersShareNoFile(t *testing.T) {
+	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
+		t.Run(name, func(t *testing.T) {
+			db, dir := tenantDB(t, "")
+			noted(t, db, "ann")
+			if err := link(filepath.Join(dir, "uann.db"), filepath.Join(dir, "ubob.db")); err != nil {
+				t.Skip(err)
+			}
+			if _, err := db.ExecContext(as(t, "bob"), "DELETE FROM notes"); err == nil || !strings.Contains(err.Error(), "by a link") {
+				t.Errorf("bob: %v", err)
+			}
+			if n := note(t, db, as(t, "ann")); n != "ann" {
+				t.Errorf("ann has %s", n)
+			}
+		})
+	}
+	t.Run("elsewhere", func(t *testing.T) { // is anybody's right
+		db, dir := tenantDB(t, "")
+		if err := os.Symlink(filepath.Join(t.TempDir(), "big.db"), filepath.Join(dir, "uann.db")); err != nil {
+			t.Skip(err)
+		}
+		noted(t, db, "ann")
+	})
+}
+
+// TestTenantsOnServers: a schema, a database or a role for each user.
+func TestTenantsOnServers(t *testing.T) {
+	pg := testdb.Postgres(t).NewDatabase(t)
+	bare, err := sql.Open("postgres", pg.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	for _, schema := range []string{"uann", "ubob"} {
+		if _, err := bare.Exec("CREATE SCHEMA " + schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url := pg.URL() + "&"
+	for name, dsn := range map[string]string{
+		"lib/pq schema":      "postgres:" + url + "search_path={user}",
+		"lib/pq two schemas": "postgres:" + url + "search_path={user},public",
+		"keywords":           "postgres:" + pg.DSN() + " search_path={user}",
+		"escaped":            url + "search_path=%7Buser%7D",
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := sql.Open("dblocker", dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			for _, user := range []string{"ann", "bob"} {
+				noted(t, db, user)
+			}
+			for _, user := range []string{"ann", "bob"} {
+				var n string
+				if err := db.QueryRowContext(as(t, user), "SELECT min(n) FROM notes").Scan(&n); err != nil || n != user {
+					t.Errorf("%s: %s, %v", user, n, err)
+				}
+			}
+			if _, err := db.ExecContext(as(t, "carl"), "CREATE TABLE oops (n int)"); !errors.Is(err, dblocker.ErrNoDatabase) {
+				t.Errorf("without a schema: %v", err)
+			}
+			var version string
+			if err := db.QueryRowContext(t.Context(), "SELECT version()").Scan(&version); err != nil {
+				t.Errorf("the version: %v", err)
+			}
+		})
+	}
+}
+
+// TestTenantDatabasesOnServers: a database for each user, which the server has to have.
+func TestTenantDatabasesOnServers(t *testing.T) {
+	for engine, server := range map[string]*testdb.Server{"postgres": testdb.Postgres(t), "mysql": testdb.MySQL(t)} {
+		t.Run(engine, func(t *testing.T) {
+			ann := server.NewDatabase(t)
+			name := strings.TrimPrefix(ann.Name, "dblocker_test_")
+			if _, err := server.Create("dblocker_test_u" + name); err != nil {
+				t.Fatal(err)
+			}
+			bare, err := sql.Open(engine, ann.DSN())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bare.Close()
+			defer func() {
+				if _, err := bare.Exec("DROP DATABASE dblocker_test_u" + name); err != nil {
+					t.Error(err)
+				}
+			}()
+			pattern := strings.Replace(ann.URL(), ann.Name, "dblocker_test_{user}", 1)
+			if engine == "mysql" {
+				pattern = strings.Replace(ann.DSN(), ann.Name, "dblocker_test_{user}", 1)
+			}
+			db, err := sql.Open("dblocker", engine+"?untagged_database=none:"+pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(as(t, name), "CREATE TABLE notes (n int)"); err != nil {
+				t.Error(err)
+			}
+			if _, err := db.ExecContext(as(t, "carl"), "CREATE TABLE notes (n int)"); !errors.Is(err, dblocker.ErrNoDatabase) {
+				t.Errorf("without a database: %v", err)
+			}
+			if _, err := db.ExecContext(as(t, strings.Repeat("x", 64)), "CREATE TABLE notes (n int)"); err == nil || !strings.Contains(err.Error(), "too long") {
+				t.Errorf("a long ID: %v", err)
+			}
+		})
+	}
+}
