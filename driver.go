@@ -215,6 +215,7 @@ func registeredDriver(name, dsn string) (driver.Driver, error) {
 	if !slices.Contains(sql.Drivers(), name) {
 		return nil, unknownDriver(name)
 	}
+	dsn = strings.ReplaceAll(dsn, userMark, exampleName)
 	db, err := sql.Open(name, dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, dsn)

@@ -61,13 +61,17 @@ func parseDSN(dsn string) (target, error) {
 func (t target) completed() (target, error) {
 	err := t.takeOptions()
 	if err == nil {
-		t.dsn, err = engines.ForDriver(t.driver, t.dsn)
+		t.dsn, err = engines.ForDriver(t.driver, strings.ReplaceAll(t.dsn, userMark, markInURL))
+		t.dsn = strings.ReplaceAll(t.dsn, markInURL, userMark)
 	}
 	if err != nil {
 		return target{}, err
 	}
 	return t, nil
 }
+
+// markInURL stands for {user} in a URL while that is read: it has no characters that mean something there.
+const markInURL = "dblocker0user0mark"
 
 // parseOptions reads the options of a DSN, strictly: unknown, repeated or
 // unreadable ones are errors.

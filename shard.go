@@ -45,7 +45,7 @@ func ConnectFunc(f Connect) Option {
 
 // DSNFunc makes a [Store] ask f for the data source name of each user's database, for
 // the driver that [New] was given. Users with the same one share its connections, which
-// stay open for a minute after the last use, of at most 16 databases. What is said of
+// stay open for a minute after the last use, of at most 16 databases, see [DatabaseIdle] and [MaxOpenDatabases]. What is said of
 // f in [ConnectFunc] holds here too. A user ID is what the program was given: f must not
 // let one such as "../x" choose a file.
 func DSNFunc(f func(ctx context.Context, user string) (dataSourceName string, err error)) Option {
@@ -69,7 +69,14 @@ func shardsOf(done <-chan struct{}, cfg *config, driverName, dsn string, opts []
 	if timeout == 0 { // no wait for locks, but this is none
 		timeout = 2 * time.Minute
 	}
+	limits := tenants.Limits{MaxUnused: unusedShards, Unused: cfg.databaseIdle}
+	if cfg.maxOpenDatabasesSet {
+		limits.MaxOpen, limits.MaxUnused = cfg.maxOpenDatabases, 0
+	}
 	return tenants.New(tenants.Config[*storeDB]{
+		Limits:     limits,
+		Place:      placesName,
+		Explain:    func(user string, err error) error { return placeError(user, limits.MaxOpen, err) },
 		Timeout:    timeout,
 		Done:       done,
 		ErrTimeout: ErrLockTimeout,
@@ -79,6 +86,9 @@ func shardsOf(done <-chan struct{}, cfg *config, driverName, dsn string, opts []
 		},
 	})
 }
+
+// unusedShards is how many databases a Store keeps open for functions, unless an option bounds how many are open.
+const unusedShards = 16
 
 // findShard asks the program's function for the database of a user: a *sql.DB, or a DSN.
 func findShard(ctx context.Context, cfg *config, user, driverName, dsn string, opts []Option) (found tenants.Found[*storeDB], err error) {

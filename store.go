@@ -150,9 +150,10 @@ func namedDriver(caller, name, dsn string) (*Driver, string, error) {
 		name = inner
 	}
 	if slices.Contains(sql.Drivers(), name) {
-		db, err := sql.Open(name, dsn)
+		example := strings.ReplaceAll(dsn, userMark, exampleName)
+		db, err := sql.Open(name, example)
 		if err != nil {
-			return nil, "", redact.ParseError(err, dsn)
+			return nil, "", redact.ParseError(err, example)
 		}
 		defer db.Close()
 		if d, ours := db.Driver().(*Driver); ours { // of Register

@@ -361,3 +361,38 @@ func TestTenantDatabasesOnServers(t *testing.T) {
 		})
 	}
 }
+
+// TestStoreWithAFilePerUser: the handles that a Store hands out are on the database of their user, and OnOpen is for it too.
+func TestStoreWithAFilePerUser(t *testing.T) {
+	dir := t.TempDir()
+	store, err := dblocker.New(t.Context(), "sqlite3", filepath.Join(dir, "{user}.db"), false, dblocker.MaxOpenDatabases(2),
+		dblocker.OnOpen(func(ctx context.Context, user string, db *sql.DB) error {
+			_, err := db.Exec("CREATE TABLE IF NOT EXISTS notes (n)")
+			return err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for range 2 {
+		for _, user := range []string{"ann", "bob", "carl"} {
+			cancel, db, err := store.RWGetDB(user, t.Context(), "write")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Exec("INSERT INTO notes VALUES (?)", user); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if _, err := db.Exec("INSERT INTO notes VALUES (?)", user); !errors.Is(err, dblocker.ErrReleased) {
+				t.Errorf("after cancel: %v", err)
+			}
+		}
+	}
+	for _, user := range []string{"ann", "bob", "carl"} {
+		var n int
+		if err := store.DB().GetContext(as(t, user), &n, "SELECT count(*) FROM notes WHERE n = ?", user); err != nil || n != 2 {
+			t.Errorf("%s has %d notes, %v", user, n, err)
+		}
+	}
+}

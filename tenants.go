@@ -100,6 +100,7 @@ func (t *tenancy) takeAnew(ctx context.Context, user string) (*tenantEntry, erro
 	w.Turn, w.Stats = user, &t.placeWaits
 	e, err := t.set.Take(ctx, user, tenants.Taking[*tenant]{
 		Open:  func(context.Context) (*tenant, error) { return t.open(user) },
+		Keep:  true,
 		Wait:  w,
 		Owner: locks.Identity{Owner: marksFrom(ctx).owner}.LockOwner(),
 	})
@@ -108,16 +109,22 @@ func (t *tenancy) takeAnew(ctx context.Context, user string) (*tenantEntry, erro
 
 // takeError says in the terms of a user of dblocker why a database could not be had.
 func (t *tenancy) takeError(user string, err error) error {
-	var w *rwlock.WaitError
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		return nil
-	case err == tenants.ErrClosed:
+	case tenants.ErrClosed:
 		return errClosed
-	case err == rwlock.ErrTimeout:
+	case rwlock.ErrTimeout:
 		return &LockError{User: user, Waited: t.c.lockTimeout, Err: ErrLockTimeout, what: fmt.Sprintf("the database of user %q, which another call opens", user)}
-	case errors.As(err, &w):
-		return waitError(w, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", t.maxOpen), outOfPlaces)
+	}
+	return placeError(user, t.maxOpen, err)
+}
+
+// placeError does so of a wait for one more database.
+func placeError(user string, most int, err error) error {
+	var w *rwlock.WaitError
+	if errors.As(err, &w) {
+		return waitError(w, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
 	}
 	return err
 }

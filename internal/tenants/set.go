@@ -30,7 +30,8 @@ type Set[K comparable, D Database] struct {
 	byKey  map[K]*Entry[K, D]
 	unused list[K, D] // of byKey, the longest unused first
 
-	wanting int // so many wait for a place
+	wanting int        // so many wait for a place
+	ending  map[K]bool // of entries that are being closed, and that are not kept
 	closing sync.WaitGroup
 	leaving int         // so many are being closed
 	round   int64       // of the ticks
@@ -49,8 +50,8 @@ type Limits struct {
 
 // Counts are what a Set has done.
 type Counts struct {
-	Open, Unused, Waiting      int   // now
-	Opened, Evicted, OpenFails int64 // Evicted: closed, though in the set, for want of use or of a place
+	Open, Unused, Waiting int   // now: those that are open, those of them that nobody uses, and who waits for a place
+	Opened, Evicted       int64 // Evicted: closed for want of use, or for another one's place
 }
 
 // An Entry is a database of a Set: being opened until ready is closed; from then on open, or failed.
@@ -66,6 +67,7 @@ type Entry[K comparable, D Database] struct {
 	open       bool
 	refs       int           // of those who use it, or wait for it to be opened
 	listed     bool          // it is in Set.byKey
+	keep       bool          // it stays open for some time when nobody uses it
 	since      int64         // the round in which it was last used
 	prev, next *Entry[K, D]  // in Set.unused
 	gone       chan struct{} // closed when it is closed; nil unless somebody waits for that
@@ -75,7 +77,7 @@ type Entry[K comparable, D Database] struct {
 
 // NewSet returns an empty one. The name is that of a place, in errors.
 func NewSet[K comparable, D Database](limits Limits, name string) *Set[K, D] {
-	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D])}
+	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool)}
 	if limits.MaxOpen > 0 {
 		s.places = rwlock.NewLock(name, limits.MaxOpen)
 	}
@@ -84,6 +86,9 @@ func NewSet[K comparable, D Database](limits Limits, name string) *Set[K, D] {
 
 // ErrClosed is of a Set that is closed.
 var ErrClosed = errors.New("the databases are closed")
+
+// ErrEnding is of a database that is being closed, and cannot be opened a second time.
+var ErrEnding = errors.New("the database is being closed")
 
 // errOpenerLeft is of an entry whose opener has left before it was open: not for the reason that it cannot be opened.
 var errOpenerLeft = errors.New("who opened it has left")
@@ -110,6 +115,7 @@ func (s *Set[K, D]) use(e *Entry[K, D]) {
 // A Taking is how Take opens a database that is not open, and waits.
 type Taking[D Database] struct {
 	Open func(ctx context.Context) (D, error)
+	Keep bool        // it stays open when nobody uses it, and may be opened again while it is closed
 	Wait rwlock.Wait // for a place, and for who opens the same one
 
 	// Owner and With are of the one who waits for a place: see rwlock.Hold.
@@ -120,12 +126,14 @@ type Taking[D Database] struct {
 // Take returns the database, which it opens if it is not open. It is to be given back by Leave.
 func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D], error) {
 	for {
-		e, mine, err := s.join(key)
+		e, mine, err := s.join(key, t.Keep)
 		switch {
 		case err != nil:
 			return nil, err
 		case mine:
-			err = s.open(ctx, e, t)
+			if err = s.open(ctx, e, t); err == nil && s.isShut(e) {
+				err = ErrClosed
+			}
 		default:
 			err = s.await(ctx, e, t.Wait)
 		}
@@ -140,7 +148,7 @@ func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D],
 }
 
 // join adds one who uses the database of the key, or wants to. If it is mine, he is to open it.
-func (s *Set[K, D]) join(key K) (e *Entry[K, D], mine bool, err error) {
+func (s *Set[K, D]) join(key K, keep bool) (e *Entry[K, D], mine bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -150,7 +158,10 @@ func (s *Set[K, D]) join(key K) (e *Entry[K, D], mine bool, err error) {
 		s.use(e)
 		return e, false, nil
 	}
-	e = &Entry[K, D]{Key: key, ready: make(chan struct{}), refs: 1, listed: true}
+	if s.ending[key] {
+		return nil, false, ErrEnding
+	}
+	e = &Entry[K, D]{Key: key, ready: make(chan struct{}), refs: 1, listed: true, keep: keep}
 	s.byKey[key] = e
 	return e, true, nil
 }
@@ -191,6 +202,13 @@ func (s *Set[K, D]) open(ctx context.Context, e *Entry[K, D], t Taking[D]) (err 
 	return err
 }
 
+// isShut tells of a database that was opened just when the set was closed.
+func (s *Set[K, D]) isShut(e *Entry[K, D]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.err != nil
+}
+
 // takePlace waits for a place.
 func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) error {
 	if s.places == nil {
@@ -228,16 +246,19 @@ func (s *Set[K, D]) makeRoom() {
 func (s *Set[K, D]) opened(e *Entry[K, D], on D, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e.On, e.err = on, err
 	if err == nil {
-		e.On, e.open = on, true
+		e.open = true
 		s.counts.Opened++
 		s.counts.Open++
+		if s.closed { // meanwhile
+			e.err = ErrClosed
+			s.close(e)
+		}
 	} else {
 		s.unlist(e)
-		s.counts.OpenFails++
 		e.place.Release()
 	}
-	e.err = err
 	close(e.ready)
 }
 
@@ -248,7 +269,7 @@ func (s *Set[K, D]) Leave(e *Entry[K, D]) {
 	if e.refs--; e.refs > 0 || !e.open {
 		return
 	}
-	if !e.listed || s.closed || s.cfg.Unused <= 0 {
+	if !e.keep || !e.listed || s.closed || s.cfg.Unused <= 0 {
 		s.close(e)
 		return
 	}
@@ -294,6 +315,10 @@ func (s *Set[K, D]) evict(e *Entry[K, D]) {
 func (s *Set[K, D]) close(e *Entry[K, D]) {
 	s.unlist(e)
 	e.open = false
+	s.counts.Open--
+	if !e.keep {
+		s.ending[e.Key] = true
+	}
 	s.leaving++
 	s.closing.Add(1)
 	go func() {
@@ -306,7 +331,9 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
 	s.mu.Lock()
 	s.leaving--
-	s.counts.Open--
+	if !e.keep {
+		delete(s.ending, e.Key)
+	}
 	if e.gone != nil {
 		close(e.gone)
 	}
@@ -332,6 +359,18 @@ func (s *Set[K, D]) Forget(e *Entry[K, D]) (gone <-chan struct{}) {
 		e.gone = make(chan struct{})
 	}
 	return e.gone
+}
+
+// Open returns those that are open.
+func (s *Set[K, D]) Open() (all []D) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.byKey {
+		if e.open {
+			all = append(all, e.On)
+		}
+	}
+	return all
 }
 
 // Each calls f for all that are open, each of which is in use meanwhile.

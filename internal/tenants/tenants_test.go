@@ -20,6 +20,11 @@ func (d *db) Refuse()      { d.refused.Store(true) }
 
 var errTimeout, errClosed = errors.New("timeout"), errors.New("closed")
 
+const (
+	maxIdle  = 16
+	idleTime = time.Minute
+)
+
 // newCache returns a Cache whose users have the databases that find names. It keeps those whose names begin with k.
 func newCache(find func(ctx context.Context, user string) (string, error)) *Cache[*db] {
 	return New(Config[*db]{
@@ -30,6 +35,7 @@ func newCache(find func(ctx context.Context, user string) (string, error)) *Cach
 		Timeout:    time.Minute,
 		ErrTimeout: errTimeout,
 		ErrClosed:  errClosed,
+		Limits:     Limits{MaxUnused: maxIdle, Unused: idleTime},
 	})
 }
 
@@ -58,7 +64,7 @@ func TestUsersOfOneDatabaseShareIt(t *testing.T) {
 			if a.closed.Load() != (name == "other") {
 				t.Errorf("%s: closed %v when its last user has left", name, a.closed.Load())
 			}
-			time.Sleep(idleTime + time.Second) // of the bubble
+			time.Sleep(idleTime * 3 / 2) // of the bubble
 			synctest.Wait()
 			if users, open, idle := c.InUse(); !a.closed.Load() || users+open+idle != 0 {
 				t.Errorf("%s: closed %v; %d users, %d open, %d idle", name, a.closed.Load(), users, open, idle)
