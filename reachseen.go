@@ -206,11 +206,11 @@ const mostSeen = 500
 
 // appendBytes is appendOthers for a SQLite file.
 func appendBytes(b *backend.Backend, holds []HoldInfo, users []string) []HoldInfo {
-	if !b.Users.ReachesByBytes() {
-		return holds
-	}
 	until := time.Now().Add(lookTime)
 	for _, user := range users {
+		if !b.Users.ReachesByBytes(user) {
+			continue
+		}
 		for _, h := range b.Users.Among(user) {
 			holds = append(holds, HoldInfo{What: "lock", User: user, Mode: modeAmong(h.Mode), Kind: "process", Process: &ProcessInfo{Session: strconv.Itoa(h.PID)}})
 		}

@@ -250,6 +250,7 @@ type sectionRequest struct {
 	tag   string
 	pin   bool
 
+	among   bool               // its users have each a file, by which their locks reach beyond the process
 	timeout *time.Duration     // of its statements; nil for the handle's
 	gone    func(sec *section) // called when it is released; may be nil
 }
@@ -351,7 +352,7 @@ func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Id
 			s.unlock()
 			return nil, err
 		}
-	} else if s.backend.Reaches() {
+	} else if s.backend.Reaches() || req.among {
 		if err := s.reachAmong(ctx, req); err != nil {
 			s.unlock()
 			return nil, err

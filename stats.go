@@ -42,9 +42,21 @@ type Statistics struct {
 	// SyncWaits how many calls of this handle have waited for one.
 	Syncs, SyncWaits int64
 
+	Databases DatabaseStatistics // of users who have one each
+
 	// Server are those of the server connections, but for the few of dblocker's own that a
 	// busy SQLite file has. What db.Stats counts are client connections.
 	Server sql.DBStats
+}
+
+// DatabaseStatistics are of the databases of a handle with {user} in its DSN. The other statistics are of all of these together, also of those
+// that are closed.
+type DatabaseStatistics struct {
+	Open    int            // now
+	Opened  int64          // since the handle was opened
+	Evicted int64          // closed, for want of use or to make room
+	Waiting int            // calls that wait for max_open_databases now
+	Waits   WaitStatistics // for it
 }
 
 // WaitStatistics count waits that have ended.
@@ -68,14 +80,12 @@ func Stats(db Handle) (Statistics, error) {
 		Processes:   waitStatistics(&c.reachStats.WaitStats),
 		HandOvers:   c.reachStats.handOvers.Load(),
 		Spills:      c.spills.Load(),
-		Batches:     b.Combining.Batches.Load(),
-		Combined:    b.Combining.Calls.Load(),
-		Alone:       b.Combining.Alone.Load(),
 		SyncWaits:   c.syncWaits.Load(),
-		Server:      b.Servers.Stats(),
 	}
-	if b.WAL != nil {
-		st.Syncs = b.WAL.Syncs()
+	if c.tenancy == nil {
+		st.add(b, b.Servers.Stats())
+	} else {
+		c.tenancy.addStats(&st)
 	}
 	for _, i := range b.Users.Snapshot() {
 		if i.Waiting {
@@ -87,6 +97,26 @@ func Stats(db Handle) (Statistics, error) {
 	return st, nil
 }
 
+// add adds what is of one database.
+func (st *Statistics) add(b *backend.Backend, servers sql.DBStats) {
+	st.Batches += b.Combining.Batches.Load()
+	st.Combined += b.Combining.Calls.Load()
+	st.Alone += b.Combining.Alone.Load()
+	if b.WAL != nil {
+		st.Syncs += b.WAL.Syncs()
+	}
+	all := &st.Server
+	all.MaxOpenConnections = max(all.MaxOpenConnections, servers.MaxOpenConnections) // the same for all
+	all.OpenConnections += servers.OpenConnections
+	all.InUse += servers.InUse
+	all.Idle += servers.Idle
+	all.WaitCount += servers.WaitCount
+	all.WaitDuration += servers.WaitDuration
+	all.MaxIdleClosed += servers.MaxIdleClosed
+	all.MaxIdleTimeClosed += servers.MaxIdleTimeClosed
+	all.MaxLifetimeClosed += servers.MaxLifetimeClosed
+}
+
 func waitStatistics(w *rwlock.WaitStats) WaitStatistics {
 	return WaitStatistics{w.Waits.Load(), time.Duration(w.Time.Load()), w.Timeouts.Load(), w.Deadlocks.Load()}
 }
@@ -94,12 +124,16 @@ func waitStatistics(w *rwlock.WaitStats) WaitStatistics {
 // A HoldInfo describes who has a user's lock, the gate of a SQLite database or a server
 // connection, or waits for it. Its JSON has durations and modes in words.
 type HoldInfo struct {
-	What    string // lock, gate or connection
+	What    string // lock, gate, connection or database
 	User    string // whose lock it is; "" for that of all users, and for a gate or a connection
 	Mode    Mode
 	Waiting bool
 	Kind    string // statement, rows, transaction, session (a transaction written in SQL) or section
 	Tag     string
+
+	// Database is whose database it is in, on a handle with {user} in its DSN: the name that stands for the user there. Else it is "". What is database
+	// is a place among the databases that max_open_databases allows, where somebody waits for one.
+	Database string
 
 	// Request is a number that the holds and waits of one request share, and no others in the list: one that has a lock may
 	// wait for the next. It is 0 for what belongs to no request, and for other processes.
@@ -118,18 +152,21 @@ type HoldInfo struct {
 // MarshalJSON implements [json.Marshaler].
 func (h HoldInfo) MarshalJSON() ([]byte, error) {
 	inWords := struct {
-		What    string     `json:"what"`
-		User    string     `json:"user"`
-		Mode    string     `json:"mode"`
-		Waiting bool       `json:"waiting"`
-		Kind    string     `json:"kind"`
-		Tag     string     `json:"tag,omitempty"`
+		What    string `json:"what"`
+		User    string `json:"user"`
+		Mode    string `json:"mode"`
+		Waiting bool   `json:"waiting"`
+		Kind    string `json:"kind"`
+		Tag     string `json:"tag,omitempty"`
+
+		Database string `json:"database,omitempty"`
+
 		Request uint64     `json:"request,omitempty"`
 		Since   *time.Time `json:"since,omitempty"`
 		For     string     `json:"for,omitempty"`
 
 		Process *ProcessInfo `json:"process,omitempty"`
-	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag, Request: h.Request, Process: h.Process}
+	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag, Database: h.Database, Request: h.Request, Process: h.Process}
 	if !h.Since.IsZero() {
 		inWords.Since, inWords.For = &h.Since, h.For.String()
 	}
@@ -156,10 +193,18 @@ func Holds(db Handle) ([]HoldInfo, error) {
 	if b.Servers.Slots != nil {
 		slots = b.Servers.Slots.Snapshot()
 	}
-	requests := rwlock.Outermost(users, gate, slots)
+	var more tenantHolds
+	if c.tenancy != nil {
+		more = c.tenancy.holds()
+	}
+	requests := rwlock.Outermost(append(more.infos(), users, gate, slots)...)
 	holds := appendHolds(nil, "lock", users, requests)
+	if c.tenancy != nil {
+		more.nameDatabases(holds)
+	}
 	holds = appendHolds(holds, "gate", gate, requests)
 	holds = appendHolds(holds, "connection", slots, requests)
+	holds = more.appendTo(holds, requests)
 	if c.lockScope == DatabaseScope {
 		holds = c.appendOthers(b, holds)
 	}

@@ -214,9 +214,13 @@ func (t *tenancy) claim(d *databases.Database, user string) error {
 	return nil
 }
 
-func (t *tenancy) disclaim(d *databases.Database) {
+// closedOne takes back the claim of a database that is closed, and keeps its counts.
+func (t *tenancy) closedOne(b *backend.Backend) {
+	st, d := b.Servers.Peek(), b.Database
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	st.OpenConnections, st.InUse, st.Idle = 0, 0, 0
+	t.past.add(b, st)
 	if c := t.claims[d]; c.times > 1 {
 		t.claims[d] = claim{c.user, c.times - 1}
 	} else {
@@ -420,12 +424,60 @@ func (t *tenancy) beginOfSeveral(ctx context.Context, id locks.Identity, bound *
 	if req.pin {
 		return nil, errPinOfSeveral
 	}
+	leave := func() {}
+	if t.c.lockScope == DatabaseScope && t.name != "" {
+		var err error
+		if leave, err = t.takeAll(ctx, req); err != nil {
+			return nil, err
+		}
+		req.among = true
+	}
+	gone := req.gone
+	req.gone = func(s *section) {
+		if gone != nil {
+			defer gone(s)
+		}
+		leave()
+	}
 	b, err := t.retainNobody()
 	if err != nil {
+		leave()
 		return nil, err
 	}
-	return t.c.beginOn(ctx, b, id, bound, req)
+	s, err := t.c.beginOn(ctx, b, id, bound, req)
+	if err != nil {
+		leave()
+	}
+	return s, err
 }
+
+// takeAll opens the databases of the users of a section whose locks are in their files.
+func (t *tenancy) takeAll(ctx context.Context, req sectionRequest) (leave func(), err error) {
+	switch {
+	case t.c.engine != sqlite.Engine || req.all:
+		return nil, errScopeOfSeveral
+	case t.maxOpen > 0 && len(req.users) > t.maxOpen:
+		return nil, fmt.Errorf("dblocker: LockUsers of %d users, whose locks among processes are in their files, of which max_open_databases allows %d to be open", len(req.users), t.maxOpen)
+	}
+	var taken []*tenantEntry
+	leave = sync.OnceFunc(func() {
+		for _, e := range taken {
+			t.leave(e)
+		}
+	})
+	for _, user := range req.users {
+		e, err := t.take(ctx, user)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		taken = append(taken, e)
+	}
+	return leave, nil
+}
+
+var errScopeOfSeveral = errors.New("dblocker: with lock_scope=database and a database for each user, each user's lock is in a database of its own, so that no section bars all of them, or several on a server: " +
+	"take dblocker.EachUser, or dblocker.Lock for each user, in one order")
 
 var errPinOfSeveral = errors.New("dblocker: Pin is for a section of one user, on a handle with a database for each user: begin one with dblocker.Lock for each of them, inside this one")
 

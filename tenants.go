@@ -44,7 +44,8 @@ type tenancy struct {
 
 	mu     sync.Mutex // guards what follows
 	claims map[*databases.Database]claim
-	nobody *tenant // for what belongs to no user, and to several; nil until it is wanted
+	past   Statistics // of those that are closed, as far as they are of one database
+	nobody *tenant    // for what belongs to no user, and to several; nil until it is wanted
 }
 
 // A tenant is the database of a user, or of nobody.
@@ -53,11 +54,11 @@ type tenant struct {
 	backend *backend.Backend
 	prepare prepared // by OnOpen
 
-	disclaim func() // called when it is closed; nil for nobody's
+	closed func() // called when it is closed; nil for nobody's
 
-	mu     sync.Mutex // guards what follows
-	free   []*conn    // that no client connection of the program has, the last used last
-	closed bool
+	mu    sync.Mutex // guards what follows
+	free  []*conn    // that no client connection of the program has, the last used last
+	ended bool
 }
 
 type tenantEntry = tenants.Entry[string, *tenant]
@@ -151,7 +152,7 @@ func (t *tenancy) open(user string) (*tenant, error) {
 		b.Close()
 		return nil, err
 	}
-	return &tenant{user: user, backend: b, disclaim: func() { t.disclaim(b.Database) }}, nil
+	return &tenant{user: user, backend: b, closed: func() { t.closedOne(b) }}, nil
 }
 
 // dsnOf returns the DSN of the user's database.
@@ -203,7 +204,7 @@ func (tn *tenant) putBack(cn *conn) {
 	cn.mu.Unlock()
 	valid := cn.IsValid()
 	tn.mu.Lock()
-	if valid = valid && !tn.closed && len(tn.free) < maxFree; valid {
+	if valid = valid && !tn.ended && len(tn.free) < maxFree; valid {
 		tn.free = append(tn.free, cn)
 	}
 	tn.mu.Unlock()
@@ -221,27 +222,33 @@ func closeFree(cn *conn) {
 	cn.Close()
 }
 
-// Close implements [tenants.Database].
+// Close implements [tenants.Database]. Nobody uses it.
 func (tn *tenant) Close() error {
+	tn.backend.Unused()
+	return tn.end()
+}
+
+// end closes it for those who use it too.
+func (tn *tenant) end() error {
 	tn.mu.Lock()
 	free := tn.free
-	closed := tn.closed
-	tn.free, tn.closed = nil, true
+	ended := tn.ended
+	tn.free, tn.ended = nil, true
 	tn.mu.Unlock()
 	for _, cn := range free {
 		closeFree(cn)
 	}
-	if closed {
+	if ended {
 		return nil
 	}
-	if tn.disclaim != nil {
-		defer tn.disclaim()
+	if tn.closed != nil {
+		defer tn.closed()
 	}
 	return tn.backend.Close()
 }
 
 // Refuse implements [tenants.Database].
-func (tn *tenant) Refuse() { tn.Close() }
+func (tn *tenant) Refuse() { tn.end() }
 
 // forget closes the connections that nobody uses, and lets nobody open another one.
 func (tn *tenant) forget() {

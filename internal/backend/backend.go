@@ -79,6 +79,7 @@ type Backend struct {
 	forgotten     atomic.Bool // see Forget
 	conns         *gate.Conns // to the file; nil if they are not opened here, from a DSN of SQLite
 	reaches       bool        // the locks of a SQLite file reach beyond the process
+	unreach       func()      // ends that for a single user; nil if they do not, or for all
 	stopListening func()      // to who waits for these; nil if they do not
 	opensAttached bool        // connections may have files attached from the start
 }
@@ -254,6 +255,13 @@ func (b *Backend) GateNamed(name string) *gate.Gate {
 		return b.Gate
 	}
 	return b.Attached.GateNamed(name)
+}
+
+// Unused is called before Close where nobody uses the backend any more, while others use its users' locks.
+func (b *Backend) Unused() {
+	if b.unreach != nil {
+		b.unreach()
+	}
 }
 
 // Forget closes the server connections that nobody uses, and has none opened any more: whoever wants one gets

@@ -23,7 +23,8 @@ func (b *Backend) openReach() error {
 		return b.lockspace.Scope.Open(cfg.Reaches)
 	}
 	b.reaches = cfg.Reaches && b.sqlite.IsOfAFile()
-	if err := b.lockspace.Scope.Open(b.reaches); err != nil {
+	ofAll := b.reaches || cfg.Pattern != "" && cfg.Reaches // what is open for nobody is in memory
+	if err := b.lockspace.Scope.Open(ofAll); err != nil {
 		return err
 	}
 	if b.lockspace != b.Database { // whose gate is the same for all lockspaces
@@ -35,7 +36,7 @@ func (b *Backend) openReach() error {
 		return nil
 	}
 	path := b.sqlite.Path()
-	if there := b.lockspace.Scope.Place(b.Database.ID); there != b.Database.ID {
+	if there := b.lockspace.Scope.Place(b.Database.ID); cfg.Pattern == "" && there != b.Database.ID {
 		return fmt.Errorf("dblocker: lock_scope=database: handles of lockspace %q are open on two databases, %s and %s, and each SQLite file has locks of its own: "+
 			"give each database a lockspace of its own, or leave lockspace out", cfg.Lockspace, there, b.Database.ID)
 	}
@@ -43,7 +44,12 @@ func (b *Backend) openReach() error {
 	if err != nil {
 		return fmt.Errorf("dblocker: lock_scope=database on %s: %w", path, err)
 	}
-	b.Users.ReachBy(file, cfg.Lockspace)
+	if cfg.User == "" {
+		b.Users.ReachBy(file, cfg.Lockspace)
+	} else {
+		// A handle on the file alone has another table, so its locks must be others.
+		b.unreach = b.Users.ReachUserBy(cfg.User, file, "of a pattern "+cfg.Lockspace)
+	}
 	b.stopListening = file.Listen(b.awaitedAmong)
 	b.Combining.Reaches = true
 	return nil

@@ -28,15 +28,58 @@ func (t *Table) ReachBy(file *bytelock.File, lockspace string) {
 	t.bytes.Store(&byteReach{file, lockspace})
 }
 
-// ReachesByBytes tells whether they do.
-func (t *Table) ReachesByBytes() bool { return t.bytes.Load() != nil }
+// ReachUserBy is ReachBy for the lock of one user, where each has a file of his own, until it is undone as often as it was done.
+func (t *Table) ReachUserBy(user string, file *bytelock.File, lockspace string) (undo func()) {
+	t.reachMu.Lock()
+	defer t.reachMu.Unlock()
+	r := t.bytesOf[user]
+	if r == nil || r.file != file {
+		if t.bytesOf == nil {
+			t.bytesOf = make(map[string]*userReach)
+		}
+		r = &userReach{byteReach: byteReach{file, lockspace}}
+		t.bytesOf[user] = r
+	}
+	r.times++
+	return func() { t.unreach(user, r) }
+}
+
+func (t *Table) unreach(user string, r *userReach) {
+	t.reachMu.Lock()
+	defer t.reachMu.Unlock()
+	if r.times--; r.times == 0 && t.bytesOf[user] == r {
+		delete(t.bytesOf, user)
+	}
+}
+
+// A userReach is by which bytes the lock of one user reaches.
+type userReach struct {
+	byteReach
+	times int // it is asked for
+}
+
+// reachOf returns by which bytes the lock of a user reaches, which it does.
+func (t *Table) reachOf(user string) *byteReach {
+	if r := t.bytes.Load(); r != nil {
+		return r
+	}
+	t.reachMu.RLock()
+	defer t.reachMu.RUnlock()
+	if r := t.bytesOf[user]; r != nil {
+		return &r.byteReach
+	}
+	return nil
+}
+
+// ReachesByBytes tells whether the lock of a user does.
+func (t *Table) ReachesByBytes(user string) bool { return t.reachOf(user) != nil }
 
 // Key returns the key of a user's byte.
-func (t *Table) Key(user string) bytelock.Key { return t.bytes.Load().key(user) }
+func (t *Table) Key(user string) bytelock.Key { return t.reachOf(user).key(user) }
 
 // Among returns the other processes that have a user's lock, as far as that can be told.
 func (t *Table) Among(user string) []bytelock.Holder {
-	r := t.bytes.Load()
+	r := t.reachOf(user)
 	return others(r.file.Holders(r.key(user)))
 }
 
@@ -50,7 +93,7 @@ func others(holders []bytelock.Holder) []bytelock.Holder {
 // AskToYield asks those to make way who have the lock of the user of that key, as far as they can: another process waits for it.
 func (t *Table) AskToYield(k bytelock.Key) {
 	for _, i := range t.users.Snapshot() {
-		if !i.Waiting && t.Key(i.Key) == k {
+		if !i.Waiting && t.ReachesByBytes(i.Key) && t.Key(i.Key) == k {
 			askToYield(i.Work)
 		}
 	}
@@ -78,7 +121,7 @@ func (t *Table) TryReach(h *Hold) (ok bool, err error) {
 	}
 	l, err := t.tryByte(h.User, mode)
 	if l == nil && err == nil && mode == rwlock.Shared && h.Lock.HasKin() {
-		r := t.bytes.Load()
+		r := t.reachOf(h.User)
 		l = r.file.Join(r.key(h.User), bytelock.Shared)
 	}
 	if l == nil || err != nil {
@@ -99,7 +142,7 @@ func (t *Table) TryReachAs(user string, mode rwlock.Mode) (Reach, error) {
 
 // tryByte returns nil if it would have to wait.
 func (t *Table) tryByte(user string, mode rwlock.Mode) (*bytelock.Lock, error) {
-	r := t.bytes.Load()
+	r := t.reachOf(user)
 	k, m := r.key(user), byteMode(mode)
 	if l, err := r.file.TryAcquire(k, m); l != nil || err != nil {
 		return l, err
@@ -116,7 +159,7 @@ func (t *Table) tryByte(user string, mode rwlock.Mode) (*bytelock.Lock, error) {
 // AwaitReach is TryReach for who waits. Rows of its owner that are in its way have been read into memory.
 func (t *Table) AwaitReach(ctx context.Context, h *Hold, w bytelock.Wait) error {
 	mode, _ := h.Lock.HeldMode()
-	r := t.bytes.Load()
+	r := t.reachOf(h.User)
 	k, m := r.key(h.User), byteMode(mode)
 	if m == bytelock.Exclusive {
 		if l, err := r.file.JoinWithin(ctx, k, m, w); l != nil || err != nil {

@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -13,6 +14,9 @@ type Table struct {
 	all   *rwlock.Lock // the lock of all users; see LockAll
 
 	bytes atomic.Pointer[byteReach] // by which the locks reach to other processes; nil if not by bytes
+
+	reachMu sync.RWMutex
+	bytesOf map[string]*userReach // the same of single users, where bytes is nil; guarded by reachMu
 }
 
 // NewTable returns the table of a database that nobody has a lock of.

@@ -46,6 +46,22 @@ func (p *Pool) Stats() sql.DBStats {
 	return st
 }
 
+// Peek is Stats where there is no need for a sql.DB.
+func (p *Pool) Peek() sql.DBStats {
+	if p.HasDB() {
+		return p.Stats()
+	}
+	p.inner.mu.Lock()
+	defer p.inner.mu.Unlock()
+	switch {
+	case p.inner.lone == nil:
+		return sql.DBStats{}
+	case p.inner.out:
+		return sql.DBStats{OpenConnections: 1, InUse: 1}
+	}
+	return sql.DBStats{OpenConnections: 1, Idle: 1}
+}
+
 // HasDB tells whether there is need for one already.
 func (p *Pool) HasDB() bool { return p.inner.made.Load() != nil }
 

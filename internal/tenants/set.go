@@ -390,6 +390,14 @@ func (s *Set[K, D]) Each(f func(K, D)) {
 	}
 }
 
+// Places returns who has a place, and who waits for one. Their tags are their keys.
+func (s *Set[K, D]) Places() []rwlock.Info {
+	if s.places == nil {
+		return nil
+	}
+	return s.places.Snapshot()
+}
+
 // Counts returns them.
 func (s *Set[K, D]) Counts() Counts {
 	s.mu.Lock()
