@@ -129,6 +129,7 @@ func (c *Connector) openAs(cfg backend.Config) (*backend.Backend, error) {
 		Pattern:   cfg.Pattern,
 		User:      cfg.User,
 		Slots:     cfg.Slots,
+		Room:      cfg.Room,
 		Reaches:   c.lockScope == DatabaseScope,
 		GroupSync: c.durability == GroupDurability,
 

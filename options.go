@@ -292,7 +292,10 @@ var optionTable = []optionSpec{
 		return count(func(c *config) *int { return &c.stmtCache })(c, v)
 	}},
 	{"max_open_conns", wantCount, count(func(c *config) *int { return &c.limits.MaxOpenConns })},
-	{"max_idle_conns", wantCount, count(func(c *config) *int { return &c.limits.MaxIdleConns })},
+	{"max_idle_conns", wantCount, func(c *config, v string) error {
+		c.maxIdleConnsSet = true
+		return count(func(c *config) *int { return &c.limits.MaxIdleConns })(c, v)
+	}},
 	{"conn_max_lifetime", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.ConnMaxLifetime })},
 	{"conn_max_idle_time", wantDuration, duration(func(c *config) *time.Duration { return &c.limits.ConnMaxIdleTime })},
 	{"debug_after", wantDuration, duration(func(c *config) *time.Duration { return &c.debugAfter })},

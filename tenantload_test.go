@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
 var tenantTime = flag.Duration("tenants", 0, "how long TestManyTenants works, with 10,000 users; a short time with few by default")
@@ -263,5 +264,40 @@ func TestTenantsAmongProcesses(t *testing.T) {
 	}
 	if _, err := dblocker.Holds(db); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConnectionsOfAllTenants: max_open_conns bounds those of all databases together, also those that nobody uses.
+func TestConnectionsOfAllTenants(t *testing.T) {
+	pg := testdb.Postgres(t).NewDatabase(t)
+	bare, err := sql.Open("postgres", pg.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	const users, most = 12, 3
+	for u := range users {
+		if _, err := bare.Exec(fmt.Sprintf("CREATE SCHEMA u%d", u)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := sql.Open("dblocker", fmt.Sprintf("postgres?max_open_conns=%d:%s&search_path={user}", most, pg.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var wait sync.WaitGroup
+	for u := range users {
+		wait.Go(func() {
+			for range 5 {
+				if err := db.QueryRowContext(dblocker.WithUser(t.Context(), fmt.Sprint(u)), "SELECT 1").Scan(new(int)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if st, err := dblocker.Stats(db); err != nil || st.Databases.Open != users || st.Server.OpenConnections > most || st.Server.OpenConnections == 0 {
+		t.Errorf("%+v, %v", st, err)
 	}
 }

@@ -28,6 +28,7 @@ import (
 type tenantConfig struct {
 	maxOpenDatabases    int
 	maxOpenDatabasesSet bool
+	maxIdleConnsSet     bool // by an option: then it is for all databases together
 	databaseIdle        time.Duration
 	creates             bool
 	untaggedDatabase    string
@@ -137,6 +138,9 @@ func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 	limits := t.c.limits
 	limits.MaxIdleConns = min(limits.MaxIdleConns, fewIdle)
 	cfg := backend.Config{Inner: inner, DSN: &dsn, Limits: limits, Pattern: t.name, User: user, Slots: t.slots}
+	if t.slots != nil {
+		cfg.Room = (*connRoom)(t)
+	}
 	if user != "" {
 		cfg.ExplainDial = func(err error) error { return explainDial(user, err) }
 	}
@@ -145,6 +149,24 @@ func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 
 // fewIdle is how many unused server connections each of many databases keeps.
 const fewIdle = 2
+
+// A connRoom is a tenancy as what counts the server connections of all databases: max_open_conns bounds those that are
+// open, not only those in use. For one more it closes unused ones, of the databases first that nobody has used for long.
+type connRoom tenancy
+
+func (r *connRoom) Come() {
+	most := int64(r.c.limits.MaxOpenConns)
+	if r.conns.Add(1) <= most {
+		return
+	}
+	for _, tn := range r.set.Open() {
+		if tn.backend.CloseIdle(); r.conns.Load() <= most {
+			return
+		}
+	}
+}
+
+func (r *connRoom) Gone() { r.conns.Add(-1) }
 
 // makePlace makes the directory of a SQLite file, or looks whether the file is there if it is not to be made.
 func (t *tenancy) makePlace(user, path string) error {

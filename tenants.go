@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
@@ -38,6 +39,8 @@ type tenancy struct {
 	slots   *rwlock.Lock // one for each server connection, of all databases; nil: no limit
 	set     *tenants.Set[string, *tenant]
 
+	conns atomic.Int64 // of servers, that are open, where slots is not nil
+
 	placeWaits rwlock.WaitStats
 
 	schemas []string // of a search_path, that have to be there
@@ -68,6 +71,9 @@ func newTenancy(c *Connector, pattern string) *tenancy {
 	t := &tenancy{c: c, pattern: pattern, claims: make(map[*databases.Database]claim)}
 	limits := tenants.Limits{MaxOpen: c.maxOpenDatabases, Unused: c.databaseIdle}
 	t.maxOpen = limits.MaxOpen
+	if n := c.limits.MaxIdleConns; c.maxIdleConnsSet && n > 0 {
+		limits.MaxUnused = max(1, n/min(n, fewIdle))
+	}
 	t.place, t.around = placeOf(c.engine), namesWith(pattern)
 	t.set = tenants.NewSet[string, *tenant](limits, placesName)
 	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }

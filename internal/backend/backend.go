@@ -36,6 +36,7 @@ type Config struct {
 	// in one table, User is the one whose database it is, and Slots, if it is not nil, bounds the server connections of all.
 	Pattern, User string
 	Slots         *rwlock.Lock
+	Room          Room // nil if nobody counts the connections of all
 
 	GroupSync bool // calls on a SQLite file share the syncs of their commits
 
@@ -51,6 +52,12 @@ type Config struct {
 	ExplainConns   func(*gate.ConnsError) error
 	ExplainDial    func(error) error
 	ExplainTimeout func(waited time.Duration) error
+}
+
+// A Room counts the server connections of several backends that are open.
+type Room interface {
+	Come() // before one is opened
+	Gone() // when it is closed, or was not opened
 }
 
 // A Backend is the server connections of an open handle, and the locks in front of
@@ -263,6 +270,9 @@ func (b *Backend) Unused() {
 		b.unreach()
 	}
 }
+
+// CloseIdle closes the server connections that nobody uses.
+func (b *Backend) CloseIdle() { b.Servers.CloseIdle() }
 
 // Forget closes the server connections that nobody uses, and has none opened any more: whoever wants one gets
 // driver.ErrBadConn, so that database/sql takes another client connection.

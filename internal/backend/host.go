@@ -23,7 +23,23 @@ var (
 // A host is a Backend as the [server.Host] of its connections.
 type host Backend
 
-func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
+func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) (err error) {
+	if room := b.cfg.Room; room != nil {
+		room.Come()
+		opened := false
+		defer func() {
+			if !opened || err != nil { // also when the inner driver panics
+				room.Gone()
+			}
+		}()
+		err = b.connect(ctx, w, connect)
+		opened = true
+		return err
+	}
+	return b.connect(ctx, w, connect)
+}
+
+func (b *host) connect(ctx context.Context, w rwlock.Wait, connect func(beside bool) error) error {
 	if b.forgotten.Load() {
 		return driver.ErrBadConn
 	}
@@ -38,6 +54,9 @@ func (b *host) Connect(ctx context.Context, w rwlock.Wait, connect func(beside b
 }
 
 func (b *host) Disconnect(disconnect func() error) error {
+	if room := b.cfg.Room; room != nil {
+		defer room.Gone()
+	}
 	if !b.reaches {
 		return b.conns.Disconnect(disconnect)
 	}

@@ -361,12 +361,15 @@ func (s *Set[K, D]) Forget(e *Entry[K, D]) (gone <-chan struct{}) {
 	return e.gone
 }
 
-// Open returns those that are open.
+// Open returns those that are open, first those that nobody uses, the longest unused first.
 func (s *Set[K, D]) Open() (all []D) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for e := s.unused.first; e != nil; e = e.next {
+		all = append(all, e.On)
+	}
 	for _, e := range s.byKey {
-		if e.open {
+		if e.open && e.refs > 0 {
 			all = append(all, e.On)
 		}
 	}
