@@ -180,7 +180,7 @@ func (t *tenancy) makePlace(user, path string) error {
 		return os.MkdirAll(filepath.Dir(path), 0o777)
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return noDatabase(user, "its file is not there, and create=off", nil)
+		return noDatabase(user, "its file is not there, and create=off")
 	} else if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ type noDatabaseError struct {
 	err       error // of the server; may be nil
 }
 
-func noDatabase(user, why string, err error) error { return &noDatabaseError{user, why, err} }
+func noDatabase(user, why string) error { return &noDatabaseError{user: user, why: why} }
 
 func (e *noDatabaseError) Error() string {
 	return fmt.Sprintf("dblocker: user %q has no database: %s", e.user, e.why)
@@ -283,7 +283,7 @@ func (e *noDatabaseError) Unwrap() []error {
 func explainDial(user string, err error) error {
 	var state interface{ SQLState() string }
 	if mysql.ErrorNumber(err) == 1049 || errors.As(err, &state) && state.SQLState() == "3D000" {
-		return noDatabase(user, err.Error(), err)
+		return &noDatabaseError{user, err.Error(), err}
 	}
 	return err
 }
@@ -318,7 +318,7 @@ func (t *tenancy) checkSchemas(ctx context.Context, user string, db *sql.DB) err
 			return err
 		}
 		if n == 0 {
-			return noDatabase(user, fmt.Sprintf("the schema %s is not there", schema), nil)
+			return noDatabase(user, fmt.Sprintf("the schema %s is not there", schema))
 		}
 	}
 	return nil
