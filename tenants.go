@@ -74,14 +74,14 @@ func newTenancy(c *Connector, pattern string) *tenancy {
 	if n := c.limits.MaxIdleConns; c.maxIdleConnsSet && n > 0 {
 		limits.MaxUnused = max(1, n/min(n, fewIdle))
 	}
-	t.place, t.around = placeOf(c.engine), namesWith(pattern)
+	t.place, t.around = placeOf(c.engine), userid.NamesWith(pattern, userMark)
 	t.set = tenants.NewSet[string, *tenant](limits, placesName)
 	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }
 	if id(exampleName) == "" || id(exampleName) != id(exampleName+"2") {
 		t.name = c.engine.Name + ":" + id(exampleName)
 	}
 	if c.engine == postgres.Engine {
-		t.schemas = schemasIn(pattern)
+		t.schemas = userid.SchemasIn(pattern, userMark)
 	}
 	if n := c.limits.MaxOpenConns; n > 0 {
 		t.slots = rwlock.NewLock(fmt.Sprintf("%s=%d", backend.SlotsNamePrefix, n), n)
