@@ -145,6 +145,9 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // PrepareContext implements [driver.ConnPrepareContext]. It takes no user's lock.
 func (c *conn) PrepareContext(ctx context.Context, query string) (prepared driver.Stmt, err error) {
+	if s := c.prepareAsText(query); s != nil {
+		return s, nil
+	}
 	op := c.operation(ctx)
 	err = c.call(&op, func() error {
 		return c.anew(func() error {

@@ -165,6 +165,7 @@ func (c *config) forServers() server.Config {
 		StmtCacheSet:     c.stmtCacheSet,
 		LockReaders:      c.lockReaders,
 		SessionPooler:    c.pooler == SessionPooler,
+		TxPooler:         c.isPooled(),
 	}
 }
 

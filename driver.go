@@ -179,7 +179,7 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	ci, err := cfg.engine.Open(cfg.logger, inner, dsn)
+	ci, err := cfg.openInner(inner, dsn)
 	if err != nil {
 		return nil, redact.ParseError(err, dsn)
 	}

@@ -333,7 +333,7 @@ var optionTable = []optionSpec{
 		return errBadValue
 	}},
 	{"lock_readers", "a number from 1 to 64", (*config).setLockReaders},
-	{"pooler", "none or session", (*config).setPooler},
+	{"pooler", "none, session or transaction", (*config).setPooler},
 	{"dialect", "one of " + engines.Names(), func(c *config, v string) error {
 		for _, d := range engines.All {
 			if d.Name == v {

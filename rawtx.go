@@ -289,7 +289,7 @@ func (c *conn) keepRaw() bool {
 // way of Raw. It has no lock. Where it would have to have the gate it cannot stay.
 func (c *conn) findRaw() {
 	sc := c.drawn.Conn
-	if c.raw != nil || c.transaction != nil || sc == nil || sc.IsSettling() || c.pinned != nil || c.backend.Gate != nil {
+	if c.raw != nil || c.transaction != nil || sc == nil || sc.IsSettling() || sc.HasKept() || c.pinned != nil || c.backend.Gate != nil {
 		return
 	}
 	if in, _ := sc.InTransaction(); in && sc.IsUsable() {

@@ -49,11 +49,18 @@ const (
 	// SessionPooler is a pooler that serves each client by one session of the server for as long as it is connected, as pgbouncer does with
 	// pool_mode=session. Behind another one locks among processes would keep nobody out: where that shows, as when the handle is opened, it is refused.
 	SessionPooler PoolerPolicy = "session"
+
+	// TransactionPooler is a pooler that may run each transaction in another session of the server, as pgbouncer does with pool_mode=transaction. No statements are
+	// kept prepared, nothing is set in a session, and pgx gets default_query_exec_mode=exec if its connection string does not say how it is to run statements.
+	//
+	// With [DatabaseScope] a user's lock is one of a transaction: BeginTx has it from its BEGIN, and a statement by itself runs as BEGIN with the lock, statement, and
+	// COMMIT. Sections, [LockUsers], [LockAll], the handles of a Store, and transactions written in SQL are refused.
+	TransactionPooler PoolerPolicy = "transaction"
 )
 
 func (c *config) setPooler(v string) error {
 	switch p := PoolerPolicy(v); p {
-	case NoPooler, SessionPooler:
+	case NoPooler, SessionPooler, TransactionPooler:
 		c.pooler = p
 		return nil
 	}
@@ -77,7 +84,7 @@ const (
 	// DatabaseScope has them keep apart what is done in all processes that have opened the database so, by locks of the database's
 	// own engine, on the connection that does the work: a write cannot come after its lock is gone. All
 	// processes, and all handles on the database, must be opened so, and with the same lockspace. It is for MySQL and MariaDB, with go-sql-driver, for PostgreSQL, with lib/pq or
-	// pgx, without a pooler between or with a [SessionPooler], and for SQLite.
+	// pgx, without a pooler between or with a [SessionPooler] or [TransactionPooler], and for SQLite.
 	//
 	// A section runs on one connection, on which its calls take turns, as with [Pin]. If that is lost, the section ends with
 	// [ErrLockLost].
@@ -94,6 +101,9 @@ const (
 func (c *config) refuseLockScope() error {
 	if c.lockScope == DatabaseScope && c.engine.Locks == nil && !c.engine.Gated {
 		return fmt.Errorf("dblocker: lock_scope=database is not to be had on the engine %s yet: it is there on PostgreSQL, MySQL, MariaDB and SQLite; leave the option out, and users' locks reach as far as this process", c.engine.Name)
+	}
+	if c.lockScope == DatabaseScope && c.pooler == TransactionPooler && c.engine.PooledLocks == nil {
+		return fmt.Errorf("dblocker: lock_scope=database with pooler=transaction is for PostgreSQL, and not to be had on the engine %s", c.engine.Name)
 	}
 	return nil
 }
@@ -122,6 +132,11 @@ func (c *config) checkReach(s *sqlite.Connector) error {
 // reach takes the engine's locks, on sc, for what a statement has of those of the process: h, and what its
 // transaction has. If it runs under a lock that is held elsewhere, the use of that is returned, which h has.
 func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *server.Conn) (under *scope.Use, err error) {
+	if c.isPerTx() {
+		if err := c.refusePooled(adm, h); err != nil {
+			return nil, err
+		}
+	}
 	var raw *locks.Hold // of the transaction that it begins
 	if adm.raw != nil && adm.raw.from == nil {
 		raw = &adm.raw.hold
@@ -164,14 +179,16 @@ func (c *conn) lookReach(adm *admission) {
 // reachFor does it for one hold.
 func (c *conn) reachFor(ctx context.Context, h *locks.Hold, sc *server.Conn) (under *scope.Use, err error) {
 	if under, _ := h.Reach.(*scope.Use); under != nil { // of a try on another connection
-		return under, nil
+		return under, c.beginBeside(ctx, under, sc)
 	}
 	ask, needs := c.askFor(h, sc)
 	if !needs {
 		return c.elsewhere(h, sc), nil
 	}
-	if under, err = c.besideOwn(ctx, h, ask); under != nil || err != nil {
-		return under, err
+	if under, err = c.besideOwn(ctx, h, ask); err != nil {
+		return nil, err
+	} else if under != nil {
+		return under, c.beginBeside(ctx, under, sc)
 	}
 	claimToAsk(sc)
 	ask.InTx = c.transactionOnServer() != nil
@@ -233,24 +250,6 @@ func (c *conn) askFor(h *locks.Hold, sc *server.Conn) (ask scope.Ask, needs bool
 	return scope.Ask{Users: []string{h.User}, Shared: mode == rwlock.Shared, Owner: h.Lock.Owner, Kind: h.Lock.Kind, Wait: c.db.lockTimeout}, true
 }
 
-// elsewhere returns the use of what a section has of the engine's locks, for an operation in it that is not on the section's connection,
-// since it is by another handle; nil if it is on that.
-func (c *conn) elsewhere(h *locks.Hold, sc *server.Conn) *scope.Use {
-	if h.Section() == nil || h.Reach != nil || sc.Locked > 0 {
-		return nil
-	}
-	return c.join(h, locks.Identity{Owner: h.Owner}.LockOwner(), true)
-}
-
-// join has the operation work under what its owner has; nil if there is nothing.
-func (c *conn) join(h *locks.Hold, owner *rwlock.Owner, shared bool) *scope.Use {
-	u := c.backend.Scope.Join(h.User, owner, shared)
-	if u != nil {
-		h.Reach = u
-	}
-	return u
-}
-
 // has notes what the hold has of the engine's locks.
 func (c *conn) has(h *locks.Hold, g *scope.Grant) {
 	h.Reach = g
@@ -268,53 +267,8 @@ func claimToAsk(sc *server.Conn) {
 	sc.Claim()
 }
 
-var errTxElsewhere = errors.New("dblocker: with lock_scope=database a transaction in a section begun by another handle would not end if that lost its lock: begin it by the handle of the section, or leave the section first")
-
-// besideOwn looks for what the owner has of the user's lock on other connections. What is in the way of it there, its own
-// rows, is read into memory; a statement runs under what remains.
-func (c *conn) besideOwn(ctx context.Context, h *locks.Hold, ask scope.Ask) (under *scope.Use, err error) {
-	kin := c.backend.Scope.Kin(h.User, ask.Owner)
-	if len(kin) == 0 {
-		return nil, nil
-	}
-	if under = c.joinSingle(h, ask); under != nil {
-		return under, nil
-	}
-	kin, err = spillKin(ctx, c.db, c, h.Owner, c.backend.Scope, ask)
-	if err != nil {
-		return nil, err
-	}
-	if under = c.joinSingle(h, ask); under != nil {
-		return under, nil
-	}
-	if slices.ContainsFunc(kin, func(g *scope.Grant) bool { return !ask.Shared || !g.IsShared() }) {
-		return nil, besideOwnError(ask)
-	}
-	return nil, nil
-}
-
-// joinSingle is join for a statement by itself.
-func (c *conn) joinSingle(h *locks.Hold, ask scope.Ask) *scope.Use {
-	if !single(ask) {
-		return nil
-	}
-	return c.join(h, ask.Owner, ask.Shared)
-}
-
 // single tells whether the ask is that of a statement by itself.
 func single(ask scope.Ask) bool { return ask.Kind == rwlock.Leaf || ask.Kind == rwlock.Rows }
-
-// spillKin reads an owner's rows into memory that have the locks which are asked for, and returns what else it has of them. c may be nil.
-func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *scope.Scope, ask scope.Ask) (kin []*scope.Grant, err error) {
-	for _, user := range ask.Users {
-		inTheWay := func(r *rows) bool { return r.hold.User == user }
-		if err := c.spillOwn(ctx, owner, db.mustSpill(), inTheWay); err != nil {
-			return nil, err
-		}
-		kin = append(kin, s.Kin(user, ask.Owner)...)
-	}
-	return kin, nil
-}
 
 // beginReaching begins a transaction that has the engine's lock for what h has of that of the process.
 func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn, opts driver.TxOptions) (driver.Tx, error) {
@@ -335,36 +289,6 @@ func (c *conn) beginReaching(ctx context.Context, h *locks.Hold, sc *server.Conn
 		return g, err
 	})
 	return tx, err
-}
-
-// checkUnder asks, when a statement has returned on sc that ran under a lock held elsewhere, whether that has been there all the time. It ends
-// before the statement only with the connection that has it.
-func checkUnder(ctx context.Context, under *scope.Use, sc *server.Conn) error {
-	if under.IsOn(sc) {
-		return nil
-	}
-	if held, err := under.IsHeld(ctx, sc); err != nil {
-		return fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
-	} else if !held {
-		return ErrLockLost
-	}
-	return nil
-}
-
-// checkUnderRows is checkUnder for a query, whose rows have its connection. They are closed if it fails.
-func (c *conn) checkUnderRows(ctx context.Context, under *scope.Use, r *rows) error {
-	if under.IsOn(c.drawn.Conn) {
-		return nil
-	}
-	err := c.backend.Aside(ctx, func(sc *server.Conn) error { return checkUnder(ctx, under, sc) })
-	if err == nil {
-		return nil
-	}
-	r.Rows.Close()
-	if !errors.Is(err, ErrLockLost) {
-		err = fmt.Errorf("%w: asking for it: %w", ErrLockLost, err)
-	}
-	return err
 }
 
 // reachError says in the terms of a user of dblocker why a lock of the engine could not be had.
@@ -413,12 +337,4 @@ func describeReach(ask scope.Ask) string {
 		mode = Shared
 	}
 	return fmt.Sprintf("the %v lock of user %q among the processes on the database", mode, ask.Users[0])
-}
-
-// besideOwnError is of what would wait for its own owner at the server.
-func besideOwnError(ask scope.Ask) error {
-	return &LockError{User: ask.Users[0], Mode: Exclusive, Err: ErrDeadlock,
-		what:    fmt.Sprintf("the lock of user %q among the processes on the database", ask.Users[0]),
-		blocker: "a transaction or a section of the same request, on another connection",
-		advice:  "do this with the Tx or the section's context that has it, or end that first"}
 }

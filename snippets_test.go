@@ -109,6 +109,11 @@ var _ = func() {
 }
 
 var _ = func() {
+	db, err := sql.Open("dblocker", "postgres?lock_scope=database&pooler=transaction:postgres://user@pooler/app")
+	_, _ = db, err
+}
+
+var _ = func() {
 	db, err := sql.Open("dblocker", "sqlite3?lock_scope=database:app.db")
 	_, _ = db, err
 }

@@ -81,6 +81,12 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 		if under != nil && err == nil {
 			err = checkUnder(ctx, under, sc)
 		}
+		if c.isPerTx() {
+			if err != nil {
+				return c.explainAlone(&c.leaf, err)
+			}
+			err = c.commitAlone(ctx, &c.leaf)
+		}
 		return err
 	})
 	c.noteSent(ctx, adm, nil)
@@ -109,7 +115,7 @@ func (c *conn) query(ctx context.Context, s *stmt, query string, args []driver.N
 	var d debt
 	err = c.callHeld(&op, func() (err error) {
 		for tries := 0; ; {
-			if found, err = c.queryOnce(&op, s, query, args); !startsAnew(err, &tries) {
+			if found, err = c.queryOnce(&op, s, query, args); !startsAnew(err, &tries) && !c.readsAgain(query, err) {
 				d = c.takeDebt(callers.Other)
 				return err
 			}
@@ -143,6 +149,9 @@ func (c *conn) queryOnce(op *operation, s *stmt, query string, args []driver.Nam
 	defer c.doneAttaching()
 	if err = c.admit(op, &adm, &r.hold.Hold, rwlock.Rows); err == nil {
 		err = c.sendQuery(op, s, &adm, r)
+	}
+	if err == nil && c.isPerTx() {
+		err = c.completeAlone(op.ctx, &adm, r)
 	}
 	if err == nil {
 		if found = r.Scanning(); found == nil {
@@ -189,7 +198,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 		if under != nil && err == nil {
 			err = c.checkUnderRows(ctx, under, r)
 		}
-		return err
+		return c.explainAlone(&r.hold.Hold, err)
 	})
 	c.noteSent(ctx, adm, r)
 	if r.writes || op.mode == askedExclusive {
@@ -269,7 +278,7 @@ type statementLimit struct {
 func (c *conn) limitStatement(op *operation) (context.Context, *statementLimit) {
 	timeout := c.statementTimeout(op)
 	ctx, l := c.bind(op)
-	if timeout == 0 || c.db.engine.LimitStatements != nil {
+	if timeout == 0 || c.db.engine.LimitStatements != nil && !c.db.isPooled() {
 		return ctx, l
 	}
 	if l == nil {

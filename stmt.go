@@ -28,6 +28,28 @@ type stmt struct {
 	found     bool              // inner was kept from earlier, not prepared by this use of conn.drawn
 	called    callers.Entry     // what it was prepared on; known if that may matter
 	inputs    int               // how many arguments it takes; -1 if the driver does not tell
+	asText    bool              // it is never prepared, and no more than its text
+}
+
+// prepareAsText returns a statement that is prepared in no session, if there is a pooler which has another one for the next transaction; else nil. A COPY is no
+// statement that the driver prepares.
+func (c *conn) prepareAsText(query string) *stmt {
+	if !c.db.isPooled() {
+		return nil
+	}
+	st := c.db.texts.Classify(query)
+	if st.Verb == "COPY" {
+		return nil
+	}
+	return &stmt{conn: c, text: query, statement: st, inputs: -1, asText: true}
+}
+
+// prepared returns s, unless it is to be sent as a text.
+func (s *stmt) prepared() *stmt {
+	if s.asText {
+		return nil
+	}
+	return s
 }
 
 // ExecContext implements [driver.StmtExecContext].
@@ -39,7 +61,7 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res d
 		if s.called == callers.Handle && (s.inputs < 0 || s.inputs == len(args)) { // else its error is not that of the text
 			c.noteEntry(&op, s.text)
 		}
-		res, err = c.exec(&op, s, s.text, args)
+		res, err = c.exec(&op, s.prepared(), s.text, args)
 		d = c.takeDebt(s.called)
 		return err
 	})
@@ -51,7 +73,7 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (res d
 
 // QueryContext implements [driver.StmtQueryContext].
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.conn.query(ctx, s, s.text, args)
+	return s.conn.query(ctx, s.prepared(), s.text, args)
 }
 
 // execOn executes a statement on sc: s, or if that is nil a text.

@@ -111,7 +111,7 @@ func placeOf(e *server.Engine) userid.Place {
 
 // openBackend opens what is behind a DSN, for a user or for nobody.
 func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
-	inner, err := t.c.engine.Open(t.c.logger, t.c.driver.Unwrap(), dsn)
+	inner, err := t.c.openInner(t.c.driver.Unwrap(), dsn)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func Open(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	if cfg.Reaches && !cfg.Servers.Engine.Gated {
-		b.Scope = scope.New(cfg.Servers.Engine.Locks, &b.lockspace.Scope, cfg.Lockspace)
+		b.Scope = scope.New(cfg.Servers.Locks(), &b.lockspace.Scope, cfg.Lockspace)
 		b.Scope.Limit(cfg.Limits.MaxOpenConns)
 	}
 	b.useGate()

@@ -21,7 +21,7 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 	case len(rows) != 1 || len(rows[0]) != 3:
 		return errors.New("dblocker: lock_scope=database: the server does not tell about a new connection what PostgreSQL does")
 	case !isFalse(rows[0][1]):
-		return errors.New("dblocker: lock_scope=database cannot be had on a replica, which only reads: its locks are its own, and no other server's; connect to the primary server")
+		return errReplica
 	case rows[0][0] != session && !sc.HasSessionPooler():
 		return errPooler
 	}
@@ -38,6 +38,8 @@ func checkLocks(ctx context.Context, sc *server.Conn) error {
 	return nil
 }
 
+var errReplica = errors.New("dblocker: lock_scope=database cannot be had on a replica, which only reads: its locks are its own, and no other server's; connect to the primary server")
+
 // setChecks and setKeepalives let the server see that a client is gone: within half a second while a statement runs, from PostgreSQL 14
 // on, and after 25 s without an answer of its machine. What is set to less stays.
 const (
@@ -52,7 +54,7 @@ func trySet(ctx context.Context, sc *server.Conn, set string) bool {
 }
 
 var errPooler = errors.New("dblocker: lock_scope=database cannot be had through a connection pooler such as pgbouncer, which may run each transaction in another session of the server: connect to the server itself; " +
-	"or, if it serves each client by one session (pool_mode=session), say pooler=session")
+	"or, if it serves each client by one session (pool_mode=session), say pooler=session; or, for single statements and transactions only, pooler=transaction")
 
 // steadyTries is how often the session of a connection behind a pooler is asked for.
 const steadyTries = 4

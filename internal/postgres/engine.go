@@ -41,6 +41,8 @@ var Engine = &server.Engine{
 		return err
 	},
 	Locks:            locks,
+	PooledLocks:      pooledLocks,
+	PooledDSN:        pooledDSN,
 	Identify:         identify,
 	Survivors:        survivors,
 	TellsTx:          tellsTx,

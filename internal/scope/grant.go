@@ -102,6 +102,7 @@ type Grant struct {
 	kept     bool          // who has taken it does not any more
 	unused   chan struct{} // closed when a kept one is released; nil if it was never kept
 	released chan struct{} // closed when it is gone; nil while it is held or kept
+	ended    bool          // with its transaction, whoever relied on it
 }
 
 // A Keeper has, or had, the connection of a lock that was kept. Unused tells it that the connection has a lock which nobody relies on any more. It must not
@@ -203,7 +204,7 @@ func (g *Grant) releasing(lost bool) (released, kept bool) {
 		g.kept, g.unused = true, make(chan struct{})
 		return false, true
 	}
-	g.released = make(chan struct{})
+	g.released, g.ended = make(chan struct{}), (g.endsWithTx || g.scope.engine.PerTx) && !g.conn.HasFailed()
 	if g.unused != nil {
 		close(g.unused)
 	}
@@ -217,7 +218,7 @@ const releaseTime = 10 * time.Second
 // calls it has the connection. The second time it does nothing.
 func (g *Grant) Release() {
 	ended := g.endsWithTx || g.conn.HasFailed() || g.conn.IsShut() // the end of the transaction, or of the session, gives it up
-	switch released, kept := g.releasing(ended); {
+	switch released, kept := g.releasing(ended || g.scope.engine.PerTx); {
 	case kept:
 		g.conn.Keep(g)
 	case !released:
@@ -238,7 +239,7 @@ func (g *Grant) giveUpLocked() {
 
 // rests leaves it on the connection for the next call, if it can. It cannot where another lock is just being given up.
 func (g *Grant) rests() bool {
-	return !g.conn.IsSettling() && len(g.ask.Users) == 1 && g.conn.Locked == 1 && g.conn.Rest(g, g.ask.Users[0], func() { g.conn.Locked-- })
+	return !g.scope.engine.PerTx && !g.conn.IsSettling() && len(g.ask.Users) == 1 && g.conn.Locked == 1 && g.conn.Rest(g, g.ask.Users[0], func() { g.conn.Locked-- })
 }
 
 // GiveUp implements [server.Leftover].
@@ -253,7 +254,11 @@ func (g *Grant) GiveUp() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
 	err := g.scope.engine.Release(ctx, g.conn, g.locks)
-	if returned = true; err != nil {
+	switch returned = true; {
+	case err == nil:
+	case g.scope.engine.PerTx:
+		g.conn.FailEnding(err)
+	default:
 		g.conn.FailUnlocking(err)
 	}
 }

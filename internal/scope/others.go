@@ -40,7 +40,7 @@ func (s *Scope) others(ctx context.Context, sc *server.Conn, locks []server.Want
 	own := s.table.sessions()
 	var others []Other
 	for _, h := range found {
-		if user, is := are(h); is && !own[h.Session] {
+		if user, is := are(h); is && !own[h.Session] && (h.Mark == "" || !own[h.Mark]) {
 			others = append(others, Other{user, h})
 		}
 	}

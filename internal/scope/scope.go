@@ -100,7 +100,7 @@ func (s *Scope) Take(ctx context.Context, sc *server.Conn, a Ask) (*Grant, error
 
 // Begin begins a transaction that has what is asked.
 func (s *Scope) Begin(ctx context.Context, sc *server.Conn, a Ask, opts driver.TxOptions) (driver.Tx, *Grant, error) {
-	if a.Wait <= 0 { // an engine may wait a little to begin one
+	if a.Wait <= 0 && !s.engine.PerTx { // an engine may wait a little to begin one
 		g, err := s.Take(ctx, sc, a)
 		if err != nil {
 			return nil, nil, err
@@ -223,7 +223,7 @@ func (s *Scope) IsLeft(user string) bool {
 	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.grants[user], func(g *Grant) bool { return g.released != nil && !g.endsWithTx })
+	return slices.ContainsFunc(t.grants[user], func(g *Grant) bool { return g.released != nil && !g.endsWithTx && !s.engine.PerTx })
 }
 
 // Kin returns what the owner has of the user, in the process, on whatever connection. Nobody has nothing.
@@ -293,6 +293,22 @@ func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 	if of := s.engine.Session; of != nil && of(a) != "" && of(a) == of(b) {
 		return errOneSession
 	}
+	if s.engine.PerTx {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, 2*proveWait, errOneConnection)
+		defer cancel()
+	}
+	if err := s.exclude(ctx, a, b); context.Cause(ctx) == errOneConnection {
+		return errOneConnection
+	} else {
+		return err
+	}
+}
+
+var errOneConnection = errors.New("dblocker: lock_scope=database: two connections could not take turns with a lock of the server within ten seconds: " +
+	"behind a pooler they need two connections to the server, so its pool must have room for them (default_pool_size)")
+
+func (s *Scope) exclude(ctx context.Context, a, b *server.Conn) error {
 	locks := []server.WantedLock{{}}
 	rand.Read(locks[0].Key[:])
 	if err := s.engine.Acquire(ctx, a, locks, nil, proveWait, false); err != nil {

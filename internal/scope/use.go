@@ -11,6 +11,10 @@ import (
 type Use struct {
 	grant *Grant
 	left  bool // guarded by the table
+
+	// Where locks are those of transactions: see BeginBeside. Whoever has the connection guards these.
+	beside *server.Conn // on which a transaction is open for the call; nil if there is none
+	undoes bool         // it is to be rolled back
 }
 
 // Join returns the use of a lock which the owner has of the user, on whatever connection, that is enough for what is asked; nil if there is none.
@@ -38,6 +42,7 @@ func (g *Grant) join() *Use {
 // Release ends it. If it was the last one of a lock that was kept for it, whoever has the connection is told to give that up. The second time it does
 // nothing.
 func (u *Use) Release() {
+	u.endBeside()
 	if g := u.grant; u.leave() && g.keeper != nil {
 		g.keeper.Unused()
 	}
@@ -84,6 +89,13 @@ func (g *Grant) isReleased() bool {
 	g.scope.table.mu.Lock()
 	defer g.scope.table.mu.Unlock()
 	return g.released != nil
+}
+
+// HasEnded tells whether the lock has ended with its transaction, as it was to.
+func (u *Use) HasEnded() bool {
+	u.grant.scope.table.mu.Lock()
+	defer u.grant.scope.table.mu.Unlock()
+	return u.grant.ended
 }
 
 // KeepBy says who is to be told when a lock was kept.

@@ -14,6 +14,7 @@ type Config struct {
 	StmtCache        int
 	StmtCacheSet     bool // by an option
 	SessionPooler    bool // a pooler between serves each client by one session of the server
+	TxPooler         bool // a pooler between may run each transaction in another session
 	LockReaders      int  // may share a lock of the engine that has no shared mode of its own; 0 for its default
 
 	// Opened is told of a connection that was opened, or could not be, and Closed of one that was closed; nil if nobody wants to know. They
@@ -23,6 +24,14 @@ type Config struct {
 
 	// IsLeft tells whether a lock of the engine rests on a connection, of a user, on whatever connection; nil if none ever do.
 	IsLeft func(user string) bool
+}
+
+// Locks are those of the engine that reach beyond the process, for these options; nil if there are none.
+func (c *Config) Locks() *Locks {
+	if c.TxPooler {
+		return c.Engine.PooledLocks
+	}
+	return c.Engine.Locks
 }
 
 // contain is Contain with the logger of the handle.

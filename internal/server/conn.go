@@ -332,7 +332,7 @@ func (sc *Conn) OpenRows() iter.Seq[*Rows] {
 // another limit.
 func (sc *Conn) LimitStatements(ctx context.Context, d time.Duration) error {
 	limit := sc.cfg.Engine.LimitStatements
-	if limit == nil || sc.statementTimeout == d {
+	if limit == nil || sc.cfg.TxPooler || sc.statementTimeout == d { // a session that is others' too is told nothing
 		return nil
 	}
 	if err := limit(ctx, sc, d); err != nil {

@@ -156,14 +156,14 @@ func (c *Connector) setUp(ctx context.Context, sc *Conn, beside bool) error {
 			return fmt.Errorf("dblocker: setting statement_timeout on a new connection: %w", err)
 		}
 	}
-	if identify := c.Config.Engine.Identify; identify != nil && c.Config.CancelGrace > 0 {
+	if identify := c.Config.Engine.Identify; identify != nil && c.Config.CancelGrace > 0 && !c.Config.TxPooler {
 		// A server that cannot tell is no worse than the bare driver.
 		var err error
 		if sc.Peer, err = identify(ctx, sc); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
-	if c.Config.StmtCache > 0 {
+	if c.Config.StmtCache > 0 && !c.Config.TxPooler {
 		if err := c.keepStmts(ctx, sc); err != nil {
 			return err
 		}

@@ -44,6 +44,11 @@ type Engine struct {
 	// Locks are those that reach beyond the process; nil if there are none.
 	Locks *Locks
 
+	// PooledLocks are those behind a pooler that may run each transaction in another session; nil if there are none. PooledDSN is the DSN with
+	// which a driver works there. Whoever has one has the other.
+	PooledLocks *Locks
+	PooledDSN   func(inner driver.Driver, dsn string) string
+
 	// TellsTx finds in a connection of the driver, or in what wraps one, how it tells
 	// whether it is in a transaction; nil if it does not. AsksTx: after an error the
 	// server must be asked.

@@ -41,7 +41,7 @@ func (sc *Conn) Settled() {
 
 // Folds tells whether statements can be folded with the locks that they need, on the connection.
 func (sc *Conn) Folds() bool {
-	l := sc.cfg.Engine.Locks
+	l := sc.cfg.Locks()
 	return l.Folds != nil && l.Folds(sc)
 }
 
@@ -52,7 +52,7 @@ func (sc *Conn) fold(ctx context.Context, s *Call, run func(*Locks, *Owed) (Fold
 		return false, nil
 	}
 	sc.owed = nil
-	f, err := run(sc.cfg.Engine.Locks, o)
+	f, err := run(sc.cfg.Locks(), o)
 	switch f {
 	case HadOnly, HadAndRan:
 		o.Got()

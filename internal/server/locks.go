@@ -20,6 +20,10 @@ type WantedLock struct {
 // connection that does the work, and no longer than that lives. Each function gets all locks that a call wants, in the
 // order in which all ask for them.
 type Locks struct {
+	// PerTx tells that a lock is one of a transaction: Acquire begins one, if none is open, for a single statement to run in, and Release commits it, or rolls
+	// it back if a statement has failed in it. Begin also takes no time at all to wait. Session is called for each lock, and names what has it.
+	PerTx bool
+
 	// Check looks at a new connection, and returns the error to refuse the database with if a lock on it
 	// would not be what it seems: a replica, a pooler that gives the next statement to another session.
 	Check func(ctx context.Context, sc *Conn) error
@@ -82,7 +86,7 @@ var ErrLockGone = errors.New("dblocker: a lock of the server was gone")
 // BeginLocked begins a transaction that has locks of the engine until it ends. ends tells that they end with it; else
 // they are to be released after it. left is as for Acquire. Without locks it has those that the session has already.
 func (sc *Conn) BeginLocked(ctx context.Context, locks, left []WantedLock, wait time.Duration, opts driver.TxOptions) (tx driver.Tx, ends bool, err error) {
-	l := sc.cfg.Engine.Locks
+	l := sc.cfg.Locks()
 	if l.Begin != nil {
 		tx, ends, err := l.Begin(ctx, sc, locks, left, wait, opts)
 		if err == nil {
@@ -157,6 +161,14 @@ func (sc *Conn) FailUnlocking(err error) {
 	sc.Fail()
 	sc.cfg.Logger.Warn("dblocker: a lock of the server was not there any more, or could not be given up, and the connection was closed; "+
 		"what runs under lock_scope=database must leave the server's advisory locks to dblocker", "error", err)
+}
+
+// FailEnding is Fail for a connection on which the transaction around a statement that reads could not be ended.
+func (sc *Conn) FailEnding(err error) {
+	sc.Fail()
+	if !errors.Is(err, driver.ErrBadConn) {
+		sc.cfg.Logger.Warn("dblocker: the transaction in which a statement that only reads has run, as pooler=transaction asks for, could not be committed, and the connection was closed", "error", err)
+	}
 }
 
 // Settle waits until nobody is, and gives up the lock that rests. sc may be nil.
