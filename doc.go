@@ -83,6 +83,9 @@
 // postgres-dblocker, mysql-dblocker, pgx-dblocker and sqlite-dblocker take the
 // unchanged DSN of the driver that they wrap, and no options. For other drivers there are [Register], [NewConnector] and [OpenDB].
 //
+// mattn/go-sqlite3, lib/pq and go-sql-driver/mysql are linked. With CGO_ENABLED=0 a program needs no C compiler, and has no
+// "sqlite3". The build tag dblocker_noinner leaves all three out: then import the driver that is used.
+//
 // # Options
 //
 // [Register], [NewConnector], [OpenDB] and [New] take options in Go. In a DSN of the driver "dblocker" they stand before the first colon, as in

@@ -324,3 +324,17 @@ func TestReadmeVersions(t *testing.T) {
 		}
 	}
 }
+
+// TestReadmeOfExamples: it has a line for each of them.
+func TestReadmeOfExamples(t *testing.T) {
+	programs, err := filepath.Glob("examples/*/main.go")
+	if err != nil || len(programs) < 5 {
+		t.Fatalf("the examples: %v, %v", programs, err)
+	}
+	for _, p := range programs {
+		dir := path.Base(path.Dir(p))
+		if !strings.Contains(read(t, "examples/README.md"), "\n| ["+dir+"]("+dir+"/main.go) | ") {
+			t.Errorf("examples/README.md has no line for %s", dir)
+		}
+	}
+}

@@ -76,11 +76,17 @@ func Fork(ctx context.Context) context.Context {
 }
 
 // A Mode is the strength of a user's lock.
-type Mode rwlock.Mode
+type Mode uint8
 
 const (
-	Shared    = Mode(rwlock.Shared)    // many readers at a time
-	Exclusive = Mode(rwlock.Exclusive) // one writer alone
+	Shared    Mode = iota // many readers at a time
+	Exclusive             // one writer alone
+)
+
+// The two are those of the lock table, which this does not compile without.
+var (
+	_ = [1]struct{}{}[Shared-Mode(rwlock.Shared)]
+	_ = [1]struct{}{}[Exclusive-Mode(rwlock.Exclusive)]
 )
 
 // String returns "shared" or "exclusive".
