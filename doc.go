@@ -34,6 +34,7 @@
 //   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; [Retryable], which
 //     tells whether it may; and the other variables.
 //   - To find what a test leaves behind: the package dblocker/dblockertest.
+//   - To see it on a live page of the program: the package dblocker/lockpage.
 //   - To tag the requests of a web server, and to answer errors: the package dblocker/web.
 //   - To reach the driver's own connection or pool: [RawConn], [Inner], [Driver.Unwrap].
 //

@@ -162,7 +162,7 @@ var (
 
 // isThere looks for a file or directory; a name alone may also be in an internal package.
 func isThere(name string) bool {
-	for _, dir := range []string{".", "internal/*"} {
+	for _, dir := range []string{".", "internal/*", "lockpage"} {
 		if found, _ := filepath.Glob(path.Join(dir, name)); len(found) > 0 {
 			return true
 		}

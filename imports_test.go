@@ -82,6 +82,7 @@ var order = []struct {
 	// Packages around the root that are for programs too.
 	{"dblockertest", []string{".", "internal/leftovers"}},
 	{"web", []string{".", "internal/engines"}},
+	{"lockpage", []string{"."}},
 
 	// Examples are programs like any user's.
 	{"examples/cluster", []string{"."}},

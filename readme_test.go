@@ -98,7 +98,7 @@ func withoutIndent(code string) string {
 // TestReadmeNamesTests: the tests that the README and the pages name exist.
 func TestReadmeNamesTests(t *testing.T) {
 	var sources strings.Builder
-	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "web/*/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "compat/*_test.go", "web/*/*_test.go", "internal/*/*_test.go", "chaos/*_test.go", "chaos/*/*_test.go", "lockpage/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/dblockertest"
+	"github.com/calmdocs/dblocker/lockpage"
 	"github.com/calmdocs/dblocker/web"
 )
 
@@ -177,4 +178,33 @@ var _ = func(connector driver.Connector) {
 	})
 	db, err := dblocker.OpenDB(connector, observe)
 	_, _ = db, err
+}
+
+var _ = func(mux *http.ServeMux, db *sql.DB) {
+	page := new(lockpage.Page)
+	page.Add("app", db)
+	mux.Handle("/debug/dblocker/", page)
+}
+
+var _ = func() error {
+	page := new(lockpage.Page)
+	db, err := dblocker.Openx("sqlite3", "app.db", dblocker.Observe(page.Observe("app")))
+	if err != nil {
+		return err
+	}
+	page.Add("app", db)
+	return nil
+}
+
+var _ = func(page *lockpage.Page, app, billing *sql.DB) {
+	page.Add("app", app)
+	page.Add("billing", billing)
+}
+
+var _ = func(isAdmin func(*http.Request) bool) *lockpage.Page {
+	page := &lockpage.Page{
+		Allow: isAdmin,              // your login check
+		Users: lockpage.HashUsers(), // in place of IDs
+	}
+	return page
 }

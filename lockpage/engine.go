@@ -1,0 +1,182 @@
+package lockpage
+
+import "slices"
+
+// engine is what lies behind the users' locks: the gate of a SQLite file, the connections, what is done for several at once.
+func (m *markup) engine(v *DatabaseView, _ string) {
+	if v.Statistics == nil {
+		return
+	}
+	m.put(`<div class="cards">`)
+	m.gate(v)
+	m.connections(v)
+	m.together(v)
+	m.processes(v)
+	m.tenants(v)
+	m.put(`</div>`)
+}
+
+// gate says who writes to the SQLite file.
+func (m *markup) gate(v *DatabaseView) {
+	if !v.gate.exists {
+		return
+	}
+	m.put(`<section class="panel"><h3>Gate of the SQLite file</h3>`)
+	if v.gate.held == 0 {
+		m.put(`<p class="empty">It is open: nobody writes.</p>`)
+	} else {
+		m.put(`<p>`)
+		m.queueOf(&v.gate, " leads")
+		m.put(`</p>`)
+	}
+	m.put(`<dl class="facts">`)
+	m.fact("waiting at it", thousands(int64(v.gate.waiting)))
+	if v.gate.waiting > 0 {
+		m.fact("the longest", inWords(v.gate.longest))
+	}
+	m.put(`</dl></section>`)
+}
+
+func (m *markup) queueOf(q *queue, leads fixed) {
+	for i := range q.holders {
+		h := &q.holders[i]
+		m.put(`<b>`)
+		m.text(h.Kind)
+		m.put(`</b> `)
+		if i == 0 && h.Mode == "exclusive" {
+			m.put(leads)
+		}
+		if h.lasts > 0 {
+			m.element(` for `, inWords(h.lasts), ``)
+		}
+		m.put(` `)
+		m.where(h)
+		m.put(`<br>`)
+	}
+	if more := q.held - len(q.holders); more > 0 {
+		m.element(`and `, thousands(int64(more)), ` more`)
+	}
+}
+
+// connections are those to the server, by what they are doing.
+func (m *markup) connections(v *DatabaseView) {
+	s := &v.Statistics.Server
+	m.put(`<section class="panel"><h3>Server connections</h3>`)
+	room := max(s.MaxOpenConnections, s.OpenConnections, 1)
+	m.put(`<svg class="bars meter" role="img" preserveAspectRatio="none" viewBox="0 0 100 10"`)
+	m.attr("aria-label", thousands(int64(s.InUse))+" in use, "+thousands(int64(s.Idle))+" idle")
+	m.put(`><rect class="room" width="100" height="10"/>`)
+	used := 100 * float64(s.InUse) / float64(room)
+	m.span("bar", 0, used)
+	m.span("bar pale", used, 100*float64(s.Idle)/float64(room))
+	m.put(`</svg><dl class="facts">`)
+	m.fact(`<span class="key">in use</span>`, thousands(int64(s.InUse)))
+	m.fact(`<span class="key pale">idle</span>`, thousands(int64(s.Idle)))
+	if s.MaxOpenConnections > 0 {
+		m.fact("allowed", thousands(int64(s.MaxOpenConnections)))
+	} else {
+		m.fact("allowed", "no limit")
+	}
+	m.fact("waiting for one", thousands(int64(v.slots.waiting)))
+	m.fact("waits so far", thousands(v.Statistics.Connections.Waits))
+	m.fact("closed as idle or old", thousands(s.MaxIdleClosed+s.MaxIdleTimeClosed+s.MaxLifetimeClosed))
+	m.put(`</dl></section>`)
+}
+
+func (m *markup) span(class fixed, x, width float64) {
+	m.put(`<rect class="`, class, `" height="10" x="`)
+	m.length(x)
+	m.put(`" width="`)
+	m.length(width)
+	m.put(`"/>`)
+}
+
+func (m *markup) fact(name fixed, value string) {
+	m.put(`<div><dt>`, name, `</dt><dd>`)
+	m.text(value)
+	m.put(`</dd></div>`)
+}
+
+// together is what is done for several calls at once.
+func (m *markup) together(v *DatabaseView) {
+	st := v.Statistics
+	if st.Batches+st.Alone+st.Syncs+st.Spills+v.lost == 0 {
+		return
+	}
+	m.put(`<section class="panel"><h3>Done together</h3><dl class="facts">`)
+	if st.Batches+st.Alone > 0 {
+		m.fact("batches of writes", thousands(st.Batches))
+		m.fact("statements in them", thousands(st.Combined))
+		if v.batches.most > 0 {
+			m.fact("most in one", thousands(v.batches.most))
+			m.fact("longest batch", inWords(v.batches.longest))
+		}
+		m.fact("done alone after all", thousands(st.Alone))
+	}
+	if st.Syncs > 0 {
+		m.fact("syncs of the log", thousands(st.Syncs))
+		m.fact("calls that waited for one", thousands(st.SyncWaits))
+		if v.syncs.times > 0 {
+			m.fact("longest sync", inWords(v.syncs.longest))
+		}
+	}
+	if st.Spills > 0 {
+		m.fact("rows that made way", thousands(st.Spills))
+	}
+	if v.lost > 0 {
+		m.fact("sessions lost", thousands(v.lost))
+	}
+	m.put(`</dl></section>`)
+}
+
+// processes are others that have locks, with lock_scope=database.
+func (m *markup) processes(v *DatabaseView) {
+	st := v.Statistics
+	others := slices.DeleteFunc(slices.Clone(v.Holds), func(h Hold) bool { return h.Process == nil })
+	if st.Processes.Waits == 0 && len(others) == 0 {
+		return
+	}
+	m.put(`<section class="panel"><h3>Other processes</h3>`)
+	if len(others) > 0 {
+		m.put(`<ul class="plain">`)
+		for i := range others[:min(len(others), 8)] {
+			h := &others[i]
+			m.put(`<li><b>`)
+			m.text(fitting(h.title(), 40))
+			m.put(`</b> `)
+			m.text(h.Mode + ": ")
+			m.where(h)
+			m.put(`</li>`)
+		}
+		m.put(`</ul>`)
+	}
+	m.put(`<dl class="facts">`)
+	m.fact("waits among processes", thousands(st.Processes.Waits))
+	m.fact("locks handed over", thousands(st.HandOvers))
+	m.put(`</dl></section>`)
+}
+
+// tenants are the users whose own databases are open.
+func (m *markup) tenants(v *DatabaseView) {
+	t := &v.users
+	if t.opened+t.failed == 0 {
+		return
+	}
+	m.put(`<section class="panel"><h3>Users' databases</h3><dl class="facts">`)
+	m.fact("open", thousands(int64(t.count)))
+	m.fact("opened so far", thousands(t.opened))
+	m.fact("closed again", thousands(t.evicted))
+	m.fact("could not be opened", thousands(t.failed))
+	m.put(`</dl>`)
+	if len(t.newest) > 0 {
+		m.put(`<p class="note">Opened last: `)
+		for i, u := range slices.Backward(t.newest) {
+			if i < len(t.newest)-1 {
+				m.put(`, `)
+			}
+			m.text(fitting(u, 30))
+		}
+		m.put(`</p>`)
+	}
+	m.put(`</section>`)
+}

@@ -1,0 +1,173 @@
+package lockpage
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A fixed is a piece of HTML or SVG that stands in the source. A string does not become one without a conversion, and there is
+// none in this package: what comes from outside is written by text only.
+type fixed string
+
+// A markup is HTML or SVG in the making.
+type markup struct{ strings.Builder }
+
+func (m *markup) put(pieces ...fixed) {
+	for _, p := range pieces {
+		m.WriteString(string(p))
+	}
+}
+
+// text writes what may come from anywhere, so that it is shown and nothing else, between tags and in attributes with
+// double quotes. What has no shape of its own, or would change the shape of what follows, is written in escapes.
+func (m *markup) text(s string) {
+	marks := 0
+	for _, r := range limited(s, 2000) {
+		if marks++; !isMark(r) {
+			marks = 0
+		}
+		switch {
+		case marks > mostMarks:
+			m.WriteString(escaped(r))
+		case r == '<':
+			m.WriteString("&lt;")
+		case r == '>':
+			m.WriteString("&gt;")
+		case r == '&':
+			m.WriteString("&amp;")
+		case r == '"':
+			m.WriteString("&#34;")
+		case r == '\'':
+			m.WriteString("&#39;")
+		case r == '`':
+			m.WriteString("&#96;")
+		case isUnseen(r):
+			m.WriteString(escaped(r))
+		default:
+			m.WriteRune(r)
+		}
+	}
+}
+
+// attr writes an attribute.
+func (m *markup) attr(name fixed, value string) {
+	m.put(" ", name, `="`)
+	m.text(value)
+	m.put(`"`)
+}
+
+// length writes a number of a drawing, and at one as an attribute.
+func (m *markup) length(x float64) { m.Write(strconv.AppendFloat(nil, x, 'f', -1, 64)) }
+func (m *markup) at(name fixed, n int) {
+	m.put(" ", name, `="`)
+	m.Write(strconv.AppendInt(nil, int64(n), 10))
+	m.put(`"`)
+}
+
+// element writes an element with text in it.
+func (m *markup) element(open fixed, text string, end fixed) {
+	m.put(open)
+	m.text(text)
+	m.put(end)
+}
+
+// mostMarks is how many marks a letter may have, which else would cover the lines above and below.
+const mostMarks = 3
+
+func isMark(r rune) bool { return r >= 0x300 && unicode.In(r, unicode.Mn, unicode.Me) }
+
+// isUnseen tells of control characters, of what changes the direction of text, of other characters without a shape, and of
+// what stands for bytes that are not UTF-8.
+func isUnseen(r rune) bool {
+	switch {
+	case r == ' ':
+		return false
+	case r == utf8.RuneError, r == '\u034f', r == '\u115f', r == '\u1160', r == '\u3164', r == '\uffa0':
+		return true
+	case isMark(r):
+		return r >= 0xe0000 // tags and variants without a shape
+	}
+	return !unicode.IsGraphic(r) || unicode.Is(unicode.Zs, r)
+}
+
+func escaped(r rune) string {
+	switch {
+	case r < 0x100:
+		return fmt.Sprintf(`\x%02x`, r)
+	case r < 0x10000:
+		return fmt.Sprintf(`\u%04x`, r)
+	}
+	return fmt.Sprintf(`\U%08x`, r)
+}
+
+// limited cuts what is longer than n bytes.
+func limited(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+// fitting cuts what is wider than n letters.
+func fitting(s string, n int) string {
+	width := 0
+	for i, r := range s {
+		w := 1
+		switch {
+		case isUnseen(r):
+			w = len(escaped(r))
+		case isMark(r):
+			w = 0
+		case isWide(r):
+			w = 2
+		}
+		if width += w; width > n {
+			_, last := utf8.DecodeLastRuneInString(s[:i])
+			return s[:i-last] + "…"
+		}
+		if i > 16*n {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+func isWide(r rune) bool {
+	return r >= 0x1100 && (r <= 0x115f || r >= 0x2e80 && r <= 0xa4cf || r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff ||
+		r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60 || r >= 0xffe0 && r <= 0xffe6 || r >= 0x1f300 && r <= 0x1faff || r >= 0x20000 && r <= 0x3fffd)
+}
+
+// thousands writes a number with commas.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// inWords writes a duration with as many figures as a person compares.
+func inWords(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "0 s"
+	case d < time.Millisecond:
+		return "<1 ms"
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Truncate(100*time.Millisecond).Seconds(), 'f', 1, 64) + " s"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", d/time.Minute, d%time.Minute/time.Second)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %02d min", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%d days", d/(24*time.Hour))
+}

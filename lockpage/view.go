@@ -1,0 +1,139 @@
+package lockpage
+
+import (
+	"strings"
+	"time"
+
+	"github.com/calmdocs/dblocker"
+)
+
+// A View is what the page shows, as ?format=json has it.
+type View struct {
+	Time      time.Time      `json:"time"`
+	Program   string         `json:"program"`
+	PID       int            `json:"pid"`
+	Databases []DatabaseView `json:"databases"`
+}
+
+// A DatabaseView is what is known of one handle.
+type DatabaseView struct {
+	Name  string    `json:"name"`
+	Error string    `json:"error,omitempty"` // why nothing is known
+	As    time.Time `json:"as_of"`           // when it was looked at
+
+	// Held and Waiting count all, More and MoreWaiting those that are not in the list.
+	Held        int    `json:"held"`
+	Waiting     int    `json:"waiting"`
+	LongestHold string `json:"longest_hold,omitempty"`
+	LongestWait string `json:"longest_wait,omitempty"`
+
+	Holds       []Hold `json:"holds"` // and waits, the oldest first
+	More        int    `json:"more_holds,omitempty"`
+	MoreWaiting int    `json:"more_waiting,omitempty"`
+
+	Statistics *dblocker.Statistics `json:"statistics,omitempty"`
+
+	Deadlocks    []Story  `json:"deadlocks,omitempty"`     // the newest first
+	SlowHolds    []Record `json:"slowest_holds,omitempty"` // the longest first
+	LongestWaits []Record `json:"longest_waits,omitempty"`
+	Minutes      []Minute `json:"minutes,omitempty"` // the oldest first
+
+	graph       graph
+	gate, slots queue
+	history     []second
+	observed    bool
+
+	// What events have told.
+	batches, syncs work
+	lost           int64 // sessions
+	users          tenants
+
+	late    time.Duration // how old it is, if the handle has not answered in time
+	longest struct{ hold, wait time.Duration }
+}
+
+// A Hold is who has something, or waits for it.
+type Hold struct {
+	What      string                `json:"what"` // lock, gate or connection
+	User      string                `json:"user,omitempty"`
+	AllUsers  bool                  `json:"all_users,omitempty"`
+	Mode      string                `json:"mode"`
+	Waiting   bool                  `json:"waiting"`
+	Kind      string                `json:"kind"`
+	Tag       string                `json:"tag,omitempty"`
+	Place     string                `json:"place,omitempty"` // in the program, with trace=on
+	Request   uint64                `json:"request,omitempty"`
+	Since     time.Time             `json:"since,omitzero"`
+	For       string                `json:"for,omitempty"`
+	BlockedBy uint64                `json:"blocked_by,omitempty"` // the request
+	Blocked   int                   `json:"blocks,omitempty"`     // how many wait for it, directly or not
+	Process   *dblocker.ProcessInfo `json:"process,omitempty"`
+
+	lasts time.Duration
+}
+
+// most is how many holds, and how many waits, are listed. What is more is counted.
+const most = 100
+
+// A queue is who has a gate or a connection, and how many wait for it.
+type queue struct {
+	exists  bool
+	holders []Hold
+	held    int
+	waiting int
+	longest time.Duration
+}
+
+// take puts a hold into words.
+func (p *Page) take(i dblocker.HoldInfo) Hold {
+	h := Hold{What: i.What, Mode: i.Mode.String(), Waiting: i.Waiting, Kind: i.Kind, Request: i.Request, Since: i.Since, Process: i.Process, lasts: i.For}
+	h.AllUsers = i.What == "lock" && i.User == ""
+	if i.User != "" {
+		h.User = p.user(i.User)
+	}
+	h.Tag, h.Place = cutPlace(i.Tag)
+	if i.For > 0 {
+		h.For = i.For.String()
+	}
+	return h
+}
+
+// user returns how an ID is shown. A panic of Users is the page's, and not the program's.
+func (p *Page) user(id string) (shown string) {
+	if p.Users != nil {
+		defer func() {
+			if recover() != nil {
+				shown = "hidden, as Page.Users has panicked"
+			}
+		}()
+		id = p.Users(id)
+	}
+	return limited(id, 1000)
+}
+
+// cutPlace takes the place in the program from a tag that trace=on has put it into.
+func cutPlace(tag string) (rest, place string) {
+	tag = limited(tag, 1000)
+	i := strings.LastIndex(tag, ".go:")
+	if i < 0 || strings.Trim(tag[i+4:], "0123456789") != "" || i+4 == len(tag) {
+		return tag, ""
+	}
+	if i := strings.LastIndex(tag, " at "); i >= 0 {
+		return tag[:i], tag[i+4:]
+	}
+	if place, ok := strings.CutPrefix(tag, "at "); ok {
+		return "", place
+	}
+	return "", tag
+}
+
+// shortPlace leaves the file and its directory.
+func shortPlace(place string) string {
+	slash := strings.LastIndexByte(place, '/')
+	if slash > 0 {
+		if before := strings.LastIndexByte(place[:slash], '/'); before >= 0 {
+			return place[before+1:]
+		}
+	}
+	return place
+}
