@@ -15,17 +15,16 @@ import (
 // BenchmarkFloor is what no library behind database/sql can save: database/sql itself, for 64 goroutines whose driver answers at
 // once, and SQLite's own work for the loads of the suite "load", by one goroutine on a bare connection with prepared
 // statements, which waits for nobody. Of both, time/op is of all processors: an update takes at least the sum of
-// database-sql/exec, over the processors, and sqlite/update-in-batch, which is always one at a time.
+// database-sql/exec, over the processors, and sqlite/update-in-batch, which is always one at a time. database-sql/combining is
+// both together, by the least that can be between them.
 //
 //	go test -run '^$' -bench Floor .
 func BenchmarkFloor(b *testing.B) {
 	b.Run("database-sql/exec", func(b *testing.B) {
-		floorOfSQL(b, func(ctx context.Context, db *sql.DB) error {
-			return checkUpdate(db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ?", 1))
-		})
+		floorOfSQL(b, instantly{}, updateFloor)
 	})
 	b.Run("database-sql/query", func(b *testing.B) {
-		floorOfSQL(b, func(ctx context.Context, db *sql.DB) error {
+		floorOfSQL(b, instantly{}, func(ctx context.Context, db *sql.DB) error {
 			var id, n int
 			return db.QueryRowContext(ctx, "SELECT id, n FROM counters WHERE id = ?", 1).Scan(&id, &n)
 		})
@@ -54,6 +53,9 @@ func BenchmarkFloor(b *testing.B) {
 			}
 		}
 	})
+	b.Run("database-sql/combining", func(b *testing.B) {
+		floorOfSQL(b, &onlyCombines{floorConn: openFloor(b)}, updateFloor)
+	})
 	b.Run("sqlite/rmw", func(b *testing.B) {
 		conn := openFloor(b)
 		for b.Loop() {
@@ -65,8 +67,13 @@ func BenchmarkFloor(b *testing.B) {
 	})
 }
 
-func floorOfSQL(b *testing.B, do func(context.Context, *sql.DB) error) {
-	db := sql.OpenDB(instantly{})
+func updateFloor(ctx context.Context, db *sql.DB) error {
+	return checkUpdate(db.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = ?", 1))
+}
+
+// floorOfSQL has 64 goroutines for two processors.
+func floorOfSQL(b *testing.B, c driver.Connector, do func(context.Context, *sql.DB) error) {
+	db := sql.OpenDB(c)
 	defer db.Close()
 	idle(db)
 	b.SetParallelism(32) // times the processors
