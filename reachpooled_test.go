@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -327,5 +328,87 @@ func TestReachPooledLeavesNoSettings(t *testing.T) {
 	must(t, tx.Commit())
 	if _, err := s.behind(StatementTimeout(50*time.Millisecond)).ExecContext(ctx, "SELECT pg_sleep(10)"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the end of statement_timeout", err)
+	}
+}
+
+// A cutDialer is pq's, and knows the connections that it has made.
+type cutDialer struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (d *cutDialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialTimeout(network, address, time.Minute)
+}
+
+func (d *cutDialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	c, err := net.DialTimeout(network, address, timeout)
+	if err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.conns = append(d.conns, c)
+	}
+	return c, err
+}
+
+// cut ends all connections as the end of a process would.
+func (d *cutDialer) cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.conns {
+		c.Close()
+	}
+}
+
+// TestReachPooledCut: a process that is gone in a transaction, or in a statement by itself, keeps nothing behind the pooler, and has written nothing.
+func TestReachPooledCut(t *testing.T) {
+	s := newPooledScene(t)
+	other := s.behind()
+	for _, work := range []string{"Tx", "SERIALIZABLE", "rows"} {
+		dialer := new(cutDialer)
+		connector, err := pq.NewConnector(s.dsn)
+		must(t, err)
+		connector.Dialer(dialer)
+		db, err := OpenDB(connector, LockScope(DatabaseScope), Pooler(TransactionPooler))
+		must(t, err)
+		ctx := asReachUser("u")
+		if work == "rows" {
+			rows, err := db.QueryContext(ctx, "SELECT generate_series(1, 1000000)")
+			must(t, err)
+			rows.Next()
+			defer rows.Close()
+		} else {
+			level := sql.LevelDefault
+			if work == "SERIALIZABLE" {
+				level = sql.LevelSerializable
+			}
+			tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: level})
+			must(t, err)
+			_, err = tx.ExecContext(ctx, touchCounters)
+			must(t, err)
+			defer tx.Rollback()
+		}
+		dialer.cut()
+		within, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err = other.ExecContext(WithUser(within, "u"), "UPDATE counters SET n = n WHERE name = 'a'")
+		cancel()
+		if err != nil {
+			t.Errorf("%s: the next one: %v", work, err)
+		}
+		s.checkCounter(work, 0)
+		db.Close()
+	}
+}
+
+// TestReachPooledElsewhere: other engines do not know such a pooler.
+func TestReachPooledElsewhere(t *testing.T) {
+	for _, dsn := range []string{"mysql?lock_scope=database&pooler=transaction:user@tcp(127.0.0.1:1)/app", "sqlite3?lock_scope=database&pooler=transaction:app.db"} {
+		db, err := sql.Open("dblocker", dsn)
+		if err == nil {
+			db.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "pooler=transaction is for PostgreSQL") {
+			t.Errorf("%s: got %v, want that it is refused", dsn, err)
+		}
 	}
 }
