@@ -301,3 +301,45 @@ func TestConnectionsOfAllTenants(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
+
+// TestCirclesOfPlaces: requests that have all databases open, and want more, do not wait for each other, nor one for itself.
+func TestCirclesOfPlaces(t *testing.T) {
+	db, _ := tenantDB(t, "?max_open_databases=2&lock_timeout=1m&self_wait=50ms")
+	var txs []*sql.Tx
+	ann, bob := as(t, "ann"), as(t, "bob")
+	for _, ctx := range []context.Context{ann, bob} {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(ctx, "CREATE TABLE t (n)"); err != nil {
+			t.Fatal(err)
+		}
+		txs = append(txs, tx)
+	}
+	first := make(chan error)
+	go func() { _, err := db.ExecContext(dblocker.WithUser(ann, "carl"), "SELECT 1"); first <- err }()
+	for st, err := dblocker.Stats(db); st.Databases.Waiting == 0; st, err = dblocker.Stats(db) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := db.ExecContext(dblocker.WithUser(bob, "dave"), "SELECT 1"); !errors.Is(err, dblocker.ErrDeadlock) || !strings.Contains(err.Error(), "max_open_databases") {
+		t.Errorf("the second: %v", err)
+	}
+	txs[1].Rollback()
+	if err := <-first; err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	alone, _ := tenantDB(t, "?max_open_databases=1&lock_timeout=1m&self_wait=50ms")
+	tx, err := alone.BeginTx(ann, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := alone.ExecContext(dblocker.WithUser(ann, "dave"), "SELECT 1"); !errors.Is(err, dblocker.ErrDeadlock) {
+		t.Errorf("one that waits for itself: %v", err)
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
@@ -103,15 +105,44 @@ func (t *tenancy) take(ctx context.Context, user string) (*tenantEntry, error) {
 }
 
 func (t *tenancy) takeAnew(ctx context.Context, user string) (*tenantEntry, error) {
+	owner := locks.Identity{Owner: marksFrom(ctx).owner}.LockOwner()
 	w := t.c.wait()
 	w.Turn, w.Stats = user, &t.placeWaits
+	w.Hopeless = func(entries []any, waited, self time.Duration) int { return t.stuck(owner, entries, waited, self) }
 	e, err := t.set.Take(ctx, user, tenants.Taking[*tenant]{
 		Open:  func(context.Context) (*tenant, error) { return t.open(user) },
 		Keep:  true,
 		Wait:  w,
-		Owner: locks.Identity{Owner: marksFrom(ctx).owner}.LockOwner(),
+		Owner: owner,
 	})
 	return e, t.takeError(user, err)
+}
+
+// stuck tells whether no place will ever be free for the owner: each database that is open is one of which somebody has a lasting
+// hold who waits for a place too. One that has all of them itself may have goroutines that end soon. It returns 0, or -1 if there is hope.
+func (t *tenancy) stuck(owner *rwlock.Owner, entries []any, waited, self time.Duration) int {
+	nobody, err := t.forNobody()
+	if owner == nil || err != nil {
+		return -1
+	}
+	waiters, onlyOwn := t.set.Waiters(), true
+	waits := func(o *rwlock.Owner) bool { return slices.ContainsFunc(waiters, o.InLine) }
+	stuck := make(map[string]bool)
+	for _, i := range nobody.backend.Users.Snapshot() {
+		if !i.Waiting && i.Kind != rwlock.Leaf && i.Owner != nil && waits(i.Owner) {
+			stuck[i.Key] = true
+			onlyOwn = onlyOwn && i.Owner.InLine(owner)
+		}
+	}
+	for _, e := range entries {
+		if !stuck[e.(*tenantEntry).Key] {
+			return -1
+		}
+	}
+	if onlyOwn && waited < self {
+		return -1
+	}
+	return 0
 }
 
 // takeError says in the terms of a user of dblocker why a database could not be had.
@@ -131,7 +162,9 @@ func (t *tenancy) takeError(user string, err error) error {
 func placeError(user string, most int, err error) error {
 	var w *rwlock.WaitError
 	if errors.As(err, &w) {
-		return waitError(w, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
+		known := *w
+		known.Hopeless = false // but of places
+		return waitError(&known, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
 	}
 	return err
 }
@@ -205,9 +238,9 @@ func (tn *tenant) conn(ctx context.Context, c *Connector) *conn {
 
 // putBack ends the use of a client connection. It is closed if it is of no more use.
 func (tn *tenant) putBack(cn *conn) {
-	cn.lockMu()
-	cn.spent = false // the Result locks the connection that database/sql has, which is another
-	cn.mu.Unlock()
+	if cn.spent {
+		cn.spent = false // the Result locks the connection that database/sql has, which is another
+	}
 	valid := cn.IsValid()
 	tn.mu.Lock()
 	if valid = valid && !tn.ended && len(tn.free) < maxFree; valid {

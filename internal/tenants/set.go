@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +32,9 @@ type Set[K comparable, D Database] struct {
 	byKey  map[K]*Entry[K, D]
 	unused list[K, D] // of byKey, the longest unused first
 
-	wanting int        // so many wait for a place
-	ending  map[K]bool // of entries that are being closed, and that are not kept
+	wanting int                   // so many wait for a place
+	waiters map[*rwlock.Owner]int // the owners of those
+	ending  map[K]bool            // of entries that are being closed, and that are not kept
 	closing sync.WaitGroup
 	leaving int         // so many are being closed
 	round   int64       // of the ticks
@@ -77,7 +80,7 @@ type Entry[K comparable, D Database] struct {
 
 // NewSet returns an empty one. The name is that of a place, in errors.
 func NewSet[K comparable, D Database](limits Limits, name string) *Set[K, D] {
-	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool)}
+	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool), waiters: make(map[*rwlock.Owner]int)}
 	if limits.MaxOpen > 0 {
 		s.places = rwlock.NewLock(name, limits.MaxOpen)
 	}
@@ -118,9 +121,9 @@ type Taking[D Database] struct {
 	Keep bool        // it stays open when nobody uses it, and may be opened again while it is closed
 	Wait rwlock.Wait // for a place, and for who opens the same one
 
-	// Owner and With are of the one who waits for a place: see rwlock.Hold.
+	// Owner is the one who waits for a place. A place itself has none: others use the database too, and it may be unused before that one
+	// ends. So Wait.Hopeless may find out about circles, to which the Work of a place is its Entry.
 	Owner *rwlock.Owner
-	With  *rwlock.Hold
 }
 
 // Take returns the database, which it opens if it is not open. It is to be given back by Leave.
@@ -214,25 +217,38 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 	if s.places == nil {
 		return ctx.Err()
 	}
-	e.place.Kind, e.place.Label = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key))
+	e.place.Kind, e.place.Label, e.place.Work = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key)), e
 	if err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{}); err == nil || ctx.Err() != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.wanting++
+	s.want(t.Owner, 1)
 	s.makeRoom()
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		s.wanting--
+		s.want(t.Owner, -1)
 		s.mu.Unlock()
 	}()
-	e.place.Owner, e.place.With = t.Owner, t.With
-	err := s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
-	if e.place.With = nil; err == nil {
-		e.place.SetOwner(nil) // others will use it too, and it may be unused before its owner ends
+	return s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
+}
+
+// want counts one who waits for a place. mu is locked.
+func (s *Set[K, D]) want(owner *rwlock.Owner, n int) {
+	s.wanting += n
+	if owner == nil {
+		return
 	}
-	return err
+	if s.waiters[owner] += n; s.waiters[owner] == 0 {
+		delete(s.waiters, owner)
+	}
+}
+
+// Waiters returns the owners of those who wait for a place.
+func (s *Set[K, D]) Waiters() []*rwlock.Owner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.waiters))
 }
 
 // makeRoom closes unused databases for those who wait for a place. mu is locked.
