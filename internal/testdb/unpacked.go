@@ -2,6 +2,7 @@ package testdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,22 +47,25 @@ func Unpack(ctx context.Context, say func(format string, args ...any), engines .
 	for _, e := range engines {
 		programs = append(programs, e.unpacked)
 	}
-	if err := debs.Bring(ctx, dir, say, programs...); err != nil {
-		return err
+	err = debs.Bring(ctx, dir, say, programs...)
+	for _, e := range engines { // some may be there beside an error
+		root := filepath.Join(dir, e.unpacked.Dir)
+		if debs.Whole(root) {
+			err = errors.Join(err, e.use(root))
+		}
 	}
+	return err
+}
+
+// use has the programs below root used, if they run.
+func (e *Engine) use(root string) error {
 	before := os.Getenv(Unpacked)
-	roots := filepath.SplitList(before)
-	for _, p := range programs {
-		roots = append(roots, filepath.Join(dir, p.Dir))
-	}
+	roots := append(filepath.SplitList(before), root)
 	if err := os.Setenv(Unpacked, strings.Join(roots, string(filepath.ListSeparator))); err != nil {
 		return err
 	}
-	for _, e := range engines {
-		if err := e.check(); err != nil {
-			os.Setenv(Unpacked, before)
-			return err
-		}
+	if err := e.check(); err != nil {
+		return errors.Join(err, os.Setenv(Unpacked, before))
 	}
 	return nil
 }
