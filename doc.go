@@ -15,7 +15,7 @@
 //   - To open a database: [sql.Open] with the driver "dblocker"; [Register], [OpenDB] and [NewConnector] for other drivers and
 //     connectors; [Openx] for sqlx.
 //   - To say for whom a context works: [WithUser], once for each request; [Fork] for goroutines inside a request; [WithoutUser] for
-//     work that belongs to no user; [UserKey] for code that should not import dblocker.
+//     work that belongs to no user; [UserKey] for code that should not import dblocker. [User] tells it.
 //   - To say that a SELECT writes, as by a function of your own: [WithMode].
 //   - To put several statements and other Go code under one lock: [Lock] and [RLock]; [Do] and [RDo] around a function; [TryLock] and
 //     [TryRLock] without waiting; [LockUsers] for several users; [LockAll] for all, as for a migration; [Tag] and [Pin] as options.

@@ -49,6 +49,30 @@ func TestDatabaseNames(t *testing.T) {
 	}
 }
 
+// TestUserOfAContext: of the ID, whatever its type; also in a section. Of nobody, and of a bad ID, there is none.
+func TestUserOfAContext(t *testing.T) {
+	db, _ := tenantDB(t, "")
+	for _, id := range []any{27, "27", int8(27)} {
+		ctx := dblocker.WithUser(t.Context(), id)
+		err := dblocker.Do(ctx, db, func(inside context.Context) error {
+			for _, ctx := range []context.Context{ctx, inside} {
+				if user, ok := dblocker.User(ctx); user != "27" || !ok {
+					t.Errorf("%q, %v", user, ok)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, ctx := range []context.Context{t.Context(), dblocker.WithUser(t.Context(), ""), dblocker.WithoutUser(as(t, "ann"))} {
+		if user, ok := dblocker.User(ctx); user != "" || ok {
+			t.Errorf("%q, %v", user, ok)
+		}
+	}
+}
+
 // TestEachUser: f runs once for each user who has a file, on the user's own database, under the exclusive lock; others are not kept from it by what fails.
 func TestEachUser(t *testing.T) {
 	db, _ := tenantDB(t, "?max_open_databases=2")
@@ -129,7 +153,7 @@ func TestEachUserHasTheLock(t *testing.T) {
 			if n := running.Add(1); n > most.Load() {
 				most.Store(n)
 			}
-			user := dblockerUser(t, db, ctx)
+			user, _ := dblocker.User(ctx)
 			_, unlock, err := dblocker.TryRLock(as(t, user), db)
 			unlock()
 			if (err == nil) != shared {
@@ -153,13 +177,6 @@ func TestEachUserHasTheLock(t *testing.T) {
 			t.Errorf("for %d users at a time, want 2", most.Load())
 		}
 	}
-}
-
-// dblockerUser returns the user of the section by what is in the user's database.
-func dblockerUser(t *testing.T, db *sql.DB, ctx context.Context) string {
-	t.Helper()
-	user, _, _ := strings.Cut(note(t, db, ctx), ",")
-	return user
 }
 
 // TestEachUserEndsWithItsContext: no more users are begun, and how many is said.

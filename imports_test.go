@@ -88,6 +88,7 @@ var order = []struct {
 	{"examples/cluster", []string{"."}},
 	{"examples/files", []string{".", "github.com/jmoiron/sqlx"}},
 	{"examples/shards", []string{".", "github.com/jmoiron/sqlx"}},
+	{"examples/tenants", []string{"."}},
 	{"examples/webserver", []string{"."}},
 
 	// What follows is for tests.

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"testing"
 
 	"github.com/mattn/go-sqlite3"
@@ -19,6 +20,58 @@ import (
 )
 
 // The snippets of the README and of the pages stand here, each as it is there: see TestReadmeSnippets.
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "sqlite3?max_open_databases=200:data/{user}.db") // was: sql.Open("dblocker", "sqlite3:app.db")
+	_, _ = db, err
+}
+
+var _ = func(ctx context.Context, perUser, shared *sql.DB, copyRows func(ctx context.Context, from, to *sql.DB) error, userIDs func(context.Context, *sql.DB) ([]string, error)) {
+	err := dblocker.EachUser(ctx, perUser, func(ctx context.Context) error {
+		return copyRows(ctx, shared, perUser) // both calls with this ctx: the user's lock and the user's file
+	}, dblocker.EachOf(func(ctx context.Context) ([]string, error) { return userIDs(ctx, shared) }), dblocker.EachParallel(8))
+	_ = err
+}
+
+var _ = func(migrate func(context.Context, *sql.DB) error) {
+	db, err := dblocker.Openx("sqlite3", "data/{user}.db", dblocker.MaxOpenDatabases(200),
+		dblocker.OnOpen(func(ctx context.Context, user string, db *sql.DB) error { return migrate(ctx, db) }))
+	_, _ = db, err
+}
+
+var _ = func(ctx context.Context, db *sql.DB) {
+	err := dblocker.EachUser(ctx, db, func(ctx context.Context) error {
+		return db.PingContext(ctx) // opens the database, and so runs OnOpen
+	}, dblocker.EachProgress(func(p dblocker.UserDone) { log.Print(p.Done, " of ", p.Total) }))
+	_ = err
+}
+
+var _ = func(ctx context.Context, db *sql.DB) {
+	err := dblocker.Backup(ctx, db, "backups/ann.db")
+	_ = err
+}
+
+var _ = func(ctx context.Context, db *sql.DB, dir string) {
+	err := dblocker.EachUser(ctx, db, func(ctx context.Context) error {
+		user, _ := dblocker.User(ctx)
+		name, err := dblocker.DatabaseName(user)
+		if err != nil {
+			return err
+		}
+		return dblocker.Backup(ctx, db, filepath.Join(dir, name+".db"))
+	}, dblocker.EachShared())
+	_ = err
+}
+
+var _ = func(ctx context.Context, db *sql.DB) {
+	err := dblocker.RemoveUser(ctx, db)
+	_ = err
+}
+
+var _ = func() {
+	db, err := sql.Open("dblocker", "postgres:host=localhost dbname=app search_path={user}") // a schema for each user
+	_, _ = db, err
+}
 
 var _ = func(ctx context.Context, db *sql.DB) {
 	ctx = dblocker.WithUser(ctx, 27)

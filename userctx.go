@@ -53,6 +53,12 @@ func WithUser(ctx context.Context, id any) context.Context {
 	return withIdentity(ctx, m, tagged)
 }
 
+// User returns the ID of the user whom the work of ctx belongs to, as a string. It is not ok if that is nobody, or if the ID cannot be used.
+func User(ctx context.Context) (id string, ok bool) {
+	who, tagged := identityFrom(ctx)
+	return who.User, tagged && who.Err == nil
+}
+
 // WithoutUser returns a context whose database work belongs to no user, and is meant to: it
 // takes no user's lock, and the option untagged has nothing to say of it. It is for
 // migrations and start-up code in a program that otherwise refuses or logs what has no

@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"sync"
 
 	"github.com/jmoiron/sqlx"
@@ -33,6 +35,7 @@ var homeWays = []homeWay{
 	{"map+cache", func(f tenantFiles, most int) (home, error) { return newMapHome(f, most, "&_stmt_cache_size=64"), nil }},
 	{"store", openStoreHome},
 	{inOneFile, func(f tenantFiles, _ int) (home, error) { return openOneHome("sqlite3", "file:"+f.one()+tuned) }},
+	{"dblocker", openTenantHome},
 	{"dblocker-one", func(f tenantFiles, _ int) (home, error) { return openOneHome("sqlite3-dblocker", f.one()) }},
 }
 
@@ -151,6 +154,11 @@ func (h storeHome) take(ctx context.Context, user string, writes bool) (context.
 }
 
 func (h storeHome) close() error { return h.store.Close() }
+
+// openTenantHome opens a handle of dblocker with a file for each user.
+func openTenantHome(f tenantFiles, most int) (home, error) {
+	return openOneHome("dblocker", fmt.Sprintf("sqlite3?max_open_databases=%d:%s", most, filepath.Join(string(f), "{user}.db")))
+}
 
 // A oneHome is a handle for all users.
 type oneHome struct{ db *sql.DB }

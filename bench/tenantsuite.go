@@ -29,18 +29,17 @@ var (
 	resident  = crowd{20, 1, 20, ownUser, read}
 
 	against = func(s, baseline, _ sample) float64 { return baseline.rate / s.rate }
-	hit     = verdict{"time / " + inMap, against}
-	miss    = verdict{"time / " + byHand, against}
+	byTime  = verdict{"time / " + inMap, against}
 	busy    = verdict{"ops/s / " + inOneFile, throughput.value}
 )
 
 var tenantLoads = []tenantLoad{
-	{load{"hit-query/1", []crowd{{1, 1, 1, ownUser, read}}, hit}, inMap, few, openTenants},
-	{load{"hit-exec/1", []crowd{{1, 1, 1, ownUser, update}}, hit}, inMap, few, openTenants},
-	{load{"hit-query/16", []crowd{few.crowd(16, anyUser, read)}, hit}, inMap, few, openTenants},
-	{load{"hit-exec/16", []crowd{few.crowd(16, anyUser, update)}, hit}, inMap, few, openTenants},
-	{load{"miss/1", []crowd{everybody.crowd(1, inTurn, read)}, miss}, byHand, latest, openTenants},
-	{load{"miss/16", []crowd{everybody.crowd(16, inTurn, read)}, miss}, byHand, latest, openTenants},
+	{load{"hit-query/1", []crowd{{1, 1, 1, ownUser, read}}, byTime}, inMap, few, openTenants},
+	{load{"hit-exec/1", []crowd{{1, 1, 1, ownUser, update}}, byTime}, inMap, few, openTenants},
+	{load{"hit-query/16", []crowd{few.crowd(16, anyUser, read)}, byTime}, inMap, few, openTenants},
+	{load{"hit-exec/16", []crowd{few.crowd(16, anyUser, update)}, byTime}, inMap, few, openTenants},
+	{load{"miss/1", []crowd{everybody.crowd(1, inTurn, read)}, byTime}, inMap, latest, openTenants},
+	{load{"miss/16", []crowd{everybody.crowd(16, inTurn, read)}, byTime}, inMap, latest, openTenants},
 	{load{"mix", []crowd{active.crowd(64, anyUser, mix)}, busy}, inOneFile, active, busyTenants},
 	{load{"writers", []crowd{active.crowd(64, anyUser, update)}, busy}, inOneFile, active, busyTenants},
 	{load{quietTenants, []crowd{resident}, busy}, inOneFile, few, openTenants},
