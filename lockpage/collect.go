@@ -65,7 +65,12 @@ func (d *database) look(now time.Time) {
 
 // ask makes a view of what the handle tells. It may take a second, when the handle asks its database.
 func (d *database) ask(db dblocker.Handle) (v DatabaseView, st *dblocker.Statistics, holds []dblocker.HoldInfo) {
-	defer func() { v.Name, v.As = d.name, time.Now() }()
+	defer func() {
+		if p := recover(); p != nil { // of a handle that is the program's own
+			v, st, holds = DatabaseView{Error: "looking at it has panicked"}, nil, nil
+		}
+		v.Name, v.As = d.name, time.Now()
+	}()
 	s, err := dblocker.Stats(db)
 	if err != nil {
 		return DatabaseView{Error: limited(err.Error(), 1000)}, nil, nil

@@ -61,7 +61,9 @@ func (h *hub) run(p *Page, stop chan struct{}) {
 	}
 }
 
+// publish makes one frame. A fault of the page is not the program's: without one, the last stays.
 func (h *hub) publish(p *Page) {
+	defer func() { _ = recover() }()
 	p.look()
 	h.mu.Lock()
 	last := h.frame

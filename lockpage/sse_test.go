@@ -170,6 +170,22 @@ func TestHandleThatDoesNotAnswerDelaysNoOther(t *testing.T) {
 	close(stuck.answer)
 }
 
+// TestHandleThatPanicsIsOnlyShownSo: the program goes on, and so does the page.
+func TestHandleThatPanicsIsOnlyShownSo(t *testing.T) {
+	page := new(Page)
+	page.Add("app", panickingHandle{})
+	for range 2 {
+		page.Add("app", panickingHandle{})
+		if text := get(page, "/").Body.String(); !strings.Contains(text, "looking at it has panicked") {
+			t.Errorf("the page:\n%s", text)
+		}
+	}
+}
+
+type panickingHandle struct{}
+
+func (panickingHandle) Conn(context.Context) (*sql.Conn, error) { panic("no connection") }
+
 // TestShutdownEndsStreams: a server that shuts down does not wait for who has the page open.
 func TestShutdownEndsStreams(t *testing.T) {
 	testdb.NoLeaks(t)
