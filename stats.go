@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -253,11 +254,14 @@ func holdInfo(i rwlock.Info) HoldInfo {
 // takes a little longer, since no connection is kept ready beside that pool any more. [Stats] has the
 // same statistics without that.
 func Inner(db Handle) (*sql.DB, error) {
-	_, b, err := backendOf(db)
+	c, b, err := backendOf(db)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Release()
+	if c.tenancy != nil {
+		return nil, errors.New("dblocker: Inner: a handle with a database for each user has a pool for each of them; Stats has the sums, and the options set the limits")
+	}
 	return b.Servers.DB(), nil
 }
 

@@ -108,7 +108,11 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 		return nil, err
 	}
 	tc.on = tc.at.On
-	tc.conn = tc.on.conn(ctx, tc.tenancy.c)
+	var kept int
+	tc.conn, kept = tc.on.conn(ctx, tc.tenancy.c)
+	for range kept {
+		tc.tenancy.leave(tc.at)
+	}
 	return tc.conn, tc.tenancy.ready(ctx, tc.on)
 }
 
@@ -120,7 +124,8 @@ func (tc *tenantConn) enterNobodys(ctx context.Context) (*conn, error) {
 	if err := tc.tenancy.checkNobodys(); err != nil {
 		return nil, err
 	}
-	tc.on, tc.conn = on, on.conn(ctx, tc.tenancy.c)
+	tc.on = on
+	tc.conn, _ = on.conn(ctx, tc.tenancy.c)
 	return tc.conn, nil
 }
 
@@ -137,9 +142,14 @@ func (tc *tenantConn) leave() {
 	}
 	on, cn, at := tc.on, tc.conn, tc.at
 	tc.on, tc.conn, tc.at = nil, nil, nil
-	defer tc.tenancy.leave(at)
+	keeps := false
+	defer func() {
+		if !keeps {
+			tc.tenancy.leave(at)
+		}
+	}()
 	if cn != nil {
-		on.putBack(cn)
+		keeps = on.putBack(cn) && at != nil
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/mysql"
+	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/userid"
@@ -113,10 +114,10 @@ func placeOf(e *server.Engine) userid.Place {
 func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 	inner, err := t.c.openInner(t.c.driver.Unwrap(), dsn)
 	if err != nil {
-		return nil, err
+		return nil, redact.ParseError(err, dsn)
 	}
 	if user != "" {
-		if err := t.makePlace(user, sqlite.Of(inner).Path()); err != nil {
+		if err := t.makePlace(user, sqlite.Of(inner)); err != nil {
 			return nil, err
 		}
 	}
@@ -154,12 +155,16 @@ func (r *connRoom) Come() {
 func (r *connRoom) Gone() { r.conns.Add(-1) }
 
 // makePlace makes the directory of a SQLite file, or looks whether the file is there if it is not to be made.
-func (t *tenancy) makePlace(user, path string) error {
+func (t *tenancy) makePlace(user string, inner *sqlite.Connector) error {
+	path := inner.Path()
 	if path == "" {
 		return nil
 	}
 	if err := t.refuseLink(user, path); err != nil {
 		return err
+	}
+	if t.c.creates && !inner.MakesFile() {
+		return nil // the driver says what it thinks of a file that is not there
 	}
 	if t.c.creates {
 		return os.MkdirAll(filepath.Dir(path), 0o777)

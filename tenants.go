@@ -70,6 +70,9 @@ type tenantEntry = tenants.Entry[string, *tenant]
 
 // newTenancy is that of a handle with the pattern as its DSN.
 func newTenancy(c *Connector, pattern string) *tenancy {
+	if c.engine == sqlite.Engine {
+		pattern = sqlite.Absolute(pattern)
+	}
 	t := &tenancy{c: c, pattern: pattern, claims: make(map[*databases.Database]claim)}
 	limits := tenants.Limits{MaxOpen: c.maxOpenDatabases, Unused: c.databaseIdle}
 	t.maxOpen = limits.MaxOpen
@@ -213,31 +216,40 @@ func (t *tenancy) forget(e *tenantEntry) (gone <-chan struct{}) {
 	return gone
 }
 
-// conn returns a client connection to the database.
-func (tn *tenant) conn(ctx context.Context, c *Connector) *conn {
-	tn.mu.Lock()
-	if n := len(tn.free); n > 0 {
-		cn := tn.free[n-1]
-		tn.free = tn.free[:n-1]
-		tn.mu.Unlock()
-		if cn.pooled {
+// conn returns a client connection to the database. It tells how many it has taken out that kept that in use: see putBack.
+func (tn *tenant) conn(ctx context.Context, c *Connector) (cn *conn, kept int) {
+	for {
+		switch cn = tn.takeFree(); {
+		case cn == nil:
+			tn.backend.Retain()
+			return c.newConn(tn.backend), kept
+		case cn.pooled:
 			cn.pooled = false
 			cn.noteTaken()
-			return cn
+			return cn, kept
 		}
+		kept++
 		if cn.ResetSession(ctx) == nil {
-			return cn
+			return cn, kept
 		}
 		cn.Close()
-		return tn.conn(ctx, c)
 	}
-	tn.mu.Unlock()
-	tn.backend.Retain()
-	return c.newConn(tn.backend)
 }
 
-// putBack ends the use of a client connection. It is closed if it is of no more use.
-func (tn *tenant) putBack(cn *conn) {
+// takeFree takes out the client connection that was last used; nil if there is none.
+func (tn *tenant) takeFree() (cn *conn) {
+	tn.mu.Lock()
+	defer tn.mu.Unlock()
+	if n := len(tn.free); n > 0 {
+		cn = tn.free[n-1]
+		tn.free = tn.free[:n-1]
+	}
+	return cn
+}
+
+// putBack ends the use of a client connection. It is closed if it is of no more use. If it is in a transaction that is written in SQL, which stays open
+// for who comes next, as on the bare driver, it keeps the database in use.
+func (tn *tenant) putBack(cn *conn) (keeps bool) {
 	if cn.spent {
 		cn.spent = false // the Result locks the connection that database/sql has, which is another
 	}
@@ -245,11 +257,13 @@ func (tn *tenant) putBack(cn *conn) {
 	tn.mu.Lock()
 	if valid = valid && !tn.ended && len(tn.free) < maxFree; valid {
 		tn.free = append(tn.free, cn)
+		keeps = !cn.pooled
 	}
 	tn.mu.Unlock()
 	if !valid {
 		closeFree(cn)
 	}
+	return keeps
 }
 
 // maxFree is how many client connections are kept for the next statements of one user.

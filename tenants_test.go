@@ -227,3 +227,56 @@ func TestFewDatabasesAreOpen(t *testing.T) {
 		t.Errorf("%d files", len(files))
 	}
 }
+
+// TestTransactionInSQLKeepsItsDatabase open when its connection has gone back to the pool.
+func TestTransactionInSQLKeepsItsDatabase(t *testing.T) {
+	db, _ := tenantDB(t, "?max_open_databases=2&database_idle=0")
+	noted(t, db, "ann")
+	noted(t, db, "bob")
+	if _, err := db.ExecContext(as(t, "ann"), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(as(t, "ann"), "INSERT INTO notes VALUES ('more')"); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if n := note(t, db, as(t, "bob")); n != "bob" {
+			t.Error(n)
+		}
+	}
+	if st, err := dblocker.Stats(db); err != nil || st.Databases.Open != 1 || st.Held != 1 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := db.ExecContext(as(t, "ann"), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if n := note(t, db, as(t, "ann")); n != "ann,more" {
+		t.Error(n)
+	}
+	if st, err := dblocker.Stats(db); err != nil || st.Databases.Open != 0 || st.Held != 0 {
+		t.Errorf("in the end: %+v, %v", st, err)
+	}
+}
+
+// TestTenantsStayWhereTheyAre when the program changes its working directory.
+func TestTenantsStayWhereTheyAre(t *testing.T) {
+	t.Chdir(t.TempDir())
+	db, err := sql.Open("dblocker", "sqlite3?durability=group:data/{user}/app.db?_busy_timeout=100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	noted(t, db, "ann")
+	if _, err := db.QueryContext(t.Context(), "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	noted(t, db, "bob")
+	if _, err := os.Stat(filepath.Join(here, "data", "ubob", "app.db")); err != nil {
+		t.Error(err)
+	}
+}

@@ -298,3 +298,19 @@ func FilePattern(raw, mark string) string {
 	path, _ := filepath.Abs(d.path)
 	return path
 }
+
+// Absolute returns the DSN of a file with its path from the root, so that it stays the same where the program changes its working directory.
+func Absolute(raw string) string {
+	d := parse(raw, findLibrary(""))
+	if d.kind() != kindFile || filepath.IsAbs(d.path) || !slices.Contains(osVFS, d.vfs()) {
+		return raw
+	}
+	path, err := filepath.Abs(d.path)
+	if err != nil {
+		return raw
+	}
+	if d.uri {
+		path = uriOf(path)
+	}
+	return path + strings.TrimPrefix(raw, d.name)
+}

@@ -35,10 +35,10 @@ type Set[K comparable, D Database] struct {
 	wanting int                   // so many wait for a place
 	waiters map[*rwlock.Owner]int // the owners of those
 	ending  map[K]bool            // of entries that are being closed, and that are not kept
-	closing sync.WaitGroup
-	leaving int         // so many are being closed
-	round   int64       // of the ticks
-	ticker  *time.Timer // runs while there are unused ones
+	left    chan struct{}         // closed when none is being closed any more; nil unless somebody waits for that
+	leaving int                   // so many are being closed
+	round   int64                 // of the ticks
+	ticker  *time.Timer           // runs while there are unused ones
 	closed  bool
 
 	counts Counts
@@ -128,7 +128,7 @@ type Taking[D Database] struct {
 
 // Take returns the database, which it opens if it is not open. It is to be given back by Leave.
 func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D], error) {
-	for {
+	for began := time.Now(); ; {
 		e, mine, err := s.join(key, t.Keep)
 		switch {
 		case err != nil:
@@ -147,6 +147,10 @@ func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D],
 		if err != errOpenerLeft {
 			return nil, err
 		}
+		if t.Wait.Timeout -= time.Since(began); t.Wait.Timeout <= 0 {
+			return nil, rwlock.ErrTimeout
+		}
+		began = time.Now()
 	}
 }
 
@@ -336,9 +340,7 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 		s.ending[e.Key] = true
 	}
 	s.leaving++
-	s.closing.Add(1)
 	go func() {
-		defer s.closing.Done()
 		defer s.closedOne(e)
 		e.On.Close()
 	}()
@@ -346,7 +348,10 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 
 func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
 	s.mu.Lock()
-	s.leaving--
+	if s.leaving--; s.leaving == 0 && s.left != nil {
+		close(s.left)
+		s.left = nil
+	}
 	if !e.keep {
 		delete(s.ending, e.Key)
 	}
@@ -454,7 +459,18 @@ func (s *Set[K, D]) Close() {
 }
 
 // Wait returns when what is being closed is closed.
-func (s *Set[K, D]) Wait() { s.closing.Wait() }
+func (s *Set[K, D]) Wait() {
+	s.mu.Lock()
+	left := s.left
+	if s.leaving > 0 && left == nil {
+		left = make(chan struct{})
+		s.left = left
+	}
+	s.mu.Unlock()
+	if left != nil {
+		<-left
+	}
+}
 
 // A list is one of entries, which nobody uses.
 type list[K comparable, D Database] struct {
