@@ -1,0 +1,208 @@
+package vet
+
+import (
+	"fmt"
+	"go/ast"
+	"go/types"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/passes/inspect"
+	"golang.org/x/tools/go/ast/inspector"
+)
+
+// Outer reports the context from outside of a section where the section's is meant: with it a call waits for the section, which
+// is its own.
+var Outer = &analysis.Analyzer{
+	Name:     "dblockerouter",
+	Doc:      "report the outer context in a call on the database inside a dblocker section",
+	URL:      page + "#outer",
+	Run:      runOuter,
+	Requires: []*analysis.Analyzer{inspect.Analyzer, handles},
+}
+
+func runOuter(pass *analysis.Pass) (any, error) {
+	if !imports(pass.Pkg, ours) {
+		return nil, nil
+	}
+	in := pass.ResultOf[inspect.Analyzer].(*inspector.Inspector)
+	in.WithStack([]ast.Node{(*ast.CallExpr)(nil)}, func(n ast.Node, push bool, stack []ast.Node) bool {
+		call := n.(*ast.CallExpr)
+		f := calleeOf(pass.TypesInfo, call)
+		if !push || !isOf(f, ours) || receiverOf(f) != "" || len(call.Args) < 2 {
+			return true
+		}
+		s := &inside{pass: pass, of: f.Name(), outer: identObject(pass.TypesInfo, call.Args[0]), db: call.Args[1]}
+		switch {
+		case s.outer == nil || !isContext(s.outer.Type()):
+		case isOf(f, ours, "Do", "RDo"):
+			s.function(call)
+		case endOf(f) >= 0:
+			s.statements(stack)
+		}
+		return true
+	})
+	return nil, nil
+}
+
+// inside is a section, as the source shows it.
+type inside struct {
+	pass  *analysis.Pass
+	of    string     // the function that begins it
+	outer *types.Var // the context that it was begun with
+	own   *types.Var // its own; nil if that is discarded
+	end   *types.Var // what ends it; nil if that is discarded
+	db    ast.Expr
+}
+
+// function looks at that of a Do.
+func (s *inside) function(call *ast.CallExpr) {
+	if len(call.Args) < 3 {
+		return
+	}
+	lit, ok := ast.Unparen(call.Args[2]).(*ast.FuncLit)
+	if !ok {
+		return
+	}
+	if params := lit.Type.Params.List; len(params) == 1 && len(params[0].Names) == 1 && params[0].Names[0].Name != "_" {
+		s.own, _ = s.pass.TypesInfo.Defs[params[0].Names[0]].(*types.Var)
+	}
+	s.look(lit.Body)
+}
+
+// statements looks at those after the beginning, up to the end.
+func (s *inside) statements(stack []ast.Node) {
+	stmt, lhs := assigned(stack)
+	assign, ok := stmt.(*ast.AssignStmt)
+	if !ok || len(lhs) != 3 {
+		return
+	}
+	s.own, s.end = identObject(s.pass.TypesInfo, lhs[0]), identObject(s.pass.TypesInfo, lhs[1])
+	if s.own == s.outer {
+		return
+	}
+	if id, ok := lhs[0].(*ast.Ident); ok && id.Name == "_" {
+		s.own = nil
+	}
+	if s.end == nil {
+		return // it is not known how long it lasts
+	}
+	for i, n := range stack {
+		if n != assign || i == 0 {
+			continue
+		}
+		list := listOf(stack[i-1])
+		for j, at := range list {
+			if at == assign {
+				s.list(list[j+1:])
+			}
+		}
+	}
+}
+
+func listOf(n ast.Node) []ast.Stmt {
+	switch n := n.(type) {
+	case *ast.BlockStmt:
+		return n.List
+	case *ast.CaseClause:
+		return n.Body
+	case *ast.CommClause:
+		return n.Body
+	}
+	return nil
+}
+
+// list looks at statements until the section ends or the outer variable gets another value.
+func (s *inside) list(stmts []ast.Stmt) {
+	for _, stmt := range stmts {
+		if _, deferred := stmt.(*ast.DeferStmt); deferred {
+			continue
+		}
+		if s.ends(stmt) {
+			return
+		}
+		s.look(stmt)
+	}
+}
+
+// ends tells whether a statement ends the section somewhere, or sets the outer variable.
+func (s *inside) ends(stmt ast.Stmt) (does bool) {
+	ast.Inspect(stmt, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.DeferStmt:
+			return false
+		case *ast.CallExpr:
+			does = does || identObject(s.pass.TypesInfo, n.Fun) == s.end
+		case *ast.AssignStmt:
+			for _, e := range n.Lhs {
+				does = does || identObject(s.pass.TypesInfo, e) == s.outer
+			}
+		}
+		return !does
+	})
+	return does
+}
+
+// look reports the calls in a node that use the outer context on the section's handle. What runs in another goroutine, or
+// later, is left out.
+func (s *inside) look(n ast.Node) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncLit, *ast.GoStmt:
+			return false
+		case *ast.IfStmt:
+			return !s.isOfFailure(n)
+		case *ast.CallExpr:
+			s.call(n)
+		}
+		return true
+	})
+}
+
+// isOfFailure tells whether a statement is for the case that the section could not be begun: its condition is an error's.
+func (s *inside) isOfFailure(n *ast.IfStmt) (is bool) {
+	op, ok := n.Cond.(*ast.BinaryExpr)
+	return ok && n.Init == nil && n.Else == nil && isNil(op.Y) && s.pass.TypesInfo.TypeOf(op.X).String() == "error"
+}
+
+func (s *inside) call(call *ast.CallExpr) {
+	f := calleeOf(s.pass.TypesInfo, call)
+	if f == nil || isOf(f, ours, "WithUser", "WithoutUser", "Fork", "WithMode") {
+		return
+	}
+	var outer ast.Expr
+	onHandle := false
+	for _, arg := range call.Args {
+		if identObject(s.pass.TypesInfo, arg) == s.outer {
+			outer = arg
+		}
+		onHandle = onHandle || s.isHandle(arg)
+	}
+	if sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr); ok && receiverOf(f) == "DB" && hasContextForm(f) {
+		onHandle = onHandle || s.isHandle(sel.X)
+	}
+	if outer == nil || !onHandle {
+		return
+	}
+	d := analysis.Diagnostic{Pos: outer.Pos(), End: outer.End(),
+		Message: fmt.Sprintf("%s is the context from outside of the section that %s has begun, so the call waits for that section; use the section's own context", s.outer.Name(), s.of)}
+	if s.own != nil && s.visible(outer) {
+		d.Message += ", " + s.own.Name()
+		d.SuggestedFixes = []analysis.SuggestedFix{{Message: "use " + s.own.Name(), TextEdits: []analysis.TextEdit{{Pos: outer.Pos(), End: outer.End(), NewText: []byte(s.own.Name())}}}}
+	}
+	s.pass.Report(d)
+}
+
+func (s *inside) visible(at ast.Expr) bool {
+	scope := s.pass.Pkg.Scope().Innermost(at.Pos())
+	if scope == nil {
+		return false
+	}
+	_, found := scope.LookupParent(s.own.Name(), at.Pos())
+	return found == types.Object(s.own)
+}
+
+// isHandle tells whether an expression is the handle of the section.
+func (s *inside) isHandle(e ast.Expr) bool {
+	obj := objectOf(s.pass.TypesInfo, e)
+	return obj != nil && obj == objectOf(s.pass.TypesInfo, s.db) && types.ExprString(e) == types.ExprString(s.db)
+}

@@ -1,0 +1,46 @@
+package background
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+
+	"github.com/calmdocs/dblocker"
+)
+
+func open() *sql.DB {
+	db, _ := sql.Open("sqlite3-dblocker", "app.db")
+	return db
+}
+
+func handler(w http.ResponseWriter, r *http.Request) {
+	db := open()
+	db.ExecContext(context.Background(), "UPDATE t SET v = 1") // want `context.Background\(\) has no user, and r.Context\(\) is at hand; pass that, or context.WithoutCancel\(r.Context\(\)\)`
+	db.ExecContext(context.WithoutCancel(r.Context()), "UPDATE t SET v = 1")
+	db.ExecContext(dblocker.WithoutUser(context.Background()), "UPDATE t SET v = 1")
+	ctx := r.Context()
+	func() {
+		db.QueryRowContext(context.TODO(), "SELECT 1") // want `context.TODO\(\) has no user, and r.Context\(\) is at hand`
+	}()
+	_ = ctx
+}
+
+func section(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := dblocker.Lock(context.Background(), db) // want `context.Background\(\) has no user, and ctx is at hand`
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return nil
+}
+
+func job(db *sql.DB) {
+	ctx, unlock, err := dblocker.Lock(dblocker.WithUser(context.Background(), 1), db)
+	_, _ = ctx, err
+	defer unlock()
+	db.ExecContext(context.Background(), "UPDATE t SET v = 1") // no request is at hand
+}
+
+func other(ctx context.Context, db *sql.DB) {
+	db.ExecContext(context.Background(), "UPDATE t SET v = 1") // not known to be of dblocker
+}

@@ -1,0 +1,71 @@
+package fork
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/calmdocs/dblocker"
+)
+
+var db, _ = sql.Open("dblocker", "sqlite3:app.db")
+
+func handler(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	go func() {
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request, so that both count as one and may wait for themselves; give it dblocker.Fork\(ctx\)`
+		db.ExecContext(ctx, "UPDATE t SET v = 2")
+	}()
+	go func() {
+		ctx := dblocker.Fork(ctx)
+		db.ExecContext(ctx, "UPDATE t SET v = 1")
+	}()
+	go func() { db.ExecContext(dblocker.Fork(ctx), "UPDATE t SET v = 1") }()
+	go func(ctx context.Context) { db.ExecContext(ctx, "UPDATE t SET v = 1") }(dblocker.Fork(ctx))
+	func() { db.ExecContext(ctx, "UPDATE t SET v = 1") }() // is no goroutine
+}
+
+func group(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for range 2 {
+		g.Go(func() error {
+			_, err := db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+			return err
+		})
+	}
+	for range 2 {
+		g.Go(func() error {
+			_, unlock, err := dblocker.Lock(dblocker.Fork(ctx), db)
+			defer unlock()
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+func tagged() {
+	ctx := dblocker.WithUser(context.Background(), 1)
+	go func() {
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+	}()
+}
+
+func worker(ctx context.Context) {
+	go func() { db.ExecContext(ctx, "UPDATE t SET v = 1") }() // may be of the whole program
+}
+
+func forked(ctx context.Context) {
+	part := dblocker.Fork(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		_, err := db.ExecContext(part, "UPDATE t SET v = 1")
+		return err
+	})
+}
+
+func ofNobody(w http.ResponseWriter, r *http.Request) {
+	ctx := dblocker.WithoutUser(r.Context())
+	go func() { db.ExecContext(ctx, "DELETE FROM log") }()
+}

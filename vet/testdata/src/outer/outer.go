@@ -1,0 +1,99 @@
+package outer
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/calmdocs/dblocker"
+)
+
+func right(ctx context.Context, db *sql.DB) error {
+	ctx, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = db.ExecContext(ctx, "UPDATE t SET v = 1")
+	return err
+}
+
+func wrong(ctx context.Context, db *sql.DB) error {
+	sctx, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := db.ExecContext(sctx, "UPDATE t SET v = 1"); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := save(ctx, db); err != nil { // want `ctx is the context from outside of the section that Lock has begun, so the call waits for that section; use the section's own context, sctx`
+			return err
+		}
+	}
+	_, err = db.ExecContext(ctx, "UPDATE t SET v = 1") // want `ctx is the context from outside`
+	return err
+}
+
+func save(ctx context.Context, db *sql.DB) error { return nil }
+
+func discarded(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		save(ctx, db) // nothing has begun
+		return err
+	}
+	defer unlock()
+	return save(ctx, db) // want `ctx is the context from outside of the section that Lock has begun, so the call waits for that section; use the section's own context`
+}
+
+func afterwards(ctx context.Context, db, other *sql.DB) error {
+	sctx, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	save(sctx, db)
+	save(ctx, other)              // another database
+	defer save(ctx, db)           // may run when it has ended
+	go func() { save(ctx, db) }() // as may this
+	wait(ctx)
+	unlock()
+	return save(ctx, db)
+}
+
+func wait(ctx context.Context) {}
+
+type server struct{ db *sql.DB }
+
+func (s *server) field(ctx context.Context) error {
+	sctx, unlock, err := dblocker.RLock(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s.db.QueryRowContext(sctx, "SELECT 1")
+	s.db.QueryRowContext(ctx, "SELECT 1") // want `ctx is the context from outside`
+	return nil
+}
+
+func byDo(ctx context.Context, db *sql.DB) error {
+	return dblocker.Do(ctx, db, func(inner context.Context) error {
+		save(inner, db)
+		return save(ctx, db) // want `ctx is the context from outside of the section that Do has begun`
+	})
+}
+
+func byDoRight(ctx context.Context, db *sql.DB) error {
+	return dblocker.RDo(ctx, db, func(ctx context.Context) error { return save(ctx, db) })
+}
+
+func newUser(ctx context.Context, db *sql.DB) error {
+	sctx, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	save(sctx, db)
+	ctx = dblocker.Fork(ctx)
+	return save(ctx, db)
+}
