@@ -34,6 +34,7 @@ type rows struct {
 	names    [][]string
 	set, row int
 	current  []driver.Value // of the current row
+	told     bool           // Columns was called in this result set
 }
 
 func newRows(c *conn, query string) driver.Rows {
@@ -57,6 +58,7 @@ func (r *rows) call(method string, args ...any) error {
 }
 
 func (r *rows) Columns() []string {
+	r.told = true
 	r.call("Columns")
 	return r.names[r.set]
 }
@@ -73,6 +75,9 @@ func (r *rows) Next(dest []driver.Value) error {
 }
 
 func (r *rows) advance() error {
+	if !r.told {
+		panic("a row was asked for before the columns: database/sql never does, and some drivers cannot answer")
+	}
 	set := r.sets[r.set]
 	if r.row == len(set) {
 		return io.EOF
@@ -95,7 +100,7 @@ func (r *rows) NextResultSet() error {
 	if r.set+1 == len(r.sets) {
 		return io.EOF
 	}
-	r.set, r.row = r.set+1, 0
+	r.set, r.row, r.told = r.set+1, 0, false
 	return nil
 }
 

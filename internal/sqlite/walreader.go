@@ -239,8 +239,8 @@ func (r *walRead) begin() error {
 	if err != nil {
 		return err
 	}
-	// Where there is no table there is no row either, and no read.
-	if err := rows.Next(make([]driver.Value, 1)); err != nil {
+	// Where there is no table there is no row either, and no read. Some drivers have no row before they were asked for the columns.
+	if err := rows.Next(make([]driver.Value, len(rows.Columns()))); err != nil {
 		rows.Close()
 		return err
 	}

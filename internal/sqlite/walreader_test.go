@@ -15,16 +15,26 @@ import (
 // A fakeWALConn has a read with a row, as often as it is asked.
 type fakeWALConn struct{}
 
-func (fakeWALConn) read() (driver.Rows, error) { return fakeRows{}, nil }
+func (fakeWALConn) read() (driver.Rows, error) { return new(fakeRows), nil }
 func (fakeWALConn) close()                     {}
 
 func (fakeWALConn) open() (walConn, error) { return fakeWALConn{}, nil }
 
-type fakeRows struct{}
+// fakeRows are like those of ncruces/go-sqlite3: they have no row for who has not asked for their columns, as database/sql
+// does before the first.
+type fakeRows struct{ columns []string }
 
-func (fakeRows) Columns() []string         { return []string{"1"} }
-func (fakeRows) Next([]driver.Value) error { return nil }
-func (fakeRows) Close() error              { return nil }
+func (r *fakeRows) Columns() []string {
+	r.columns = []string{"1"}
+	return r.columns
+}
+
+func (r *fakeRows) Next(dest []driver.Value) error {
+	dest[0] = r.columns[0]
+	return nil
+}
+
+func (*fakeRows) Close() error { return nil }
 
 // TestNoteAfterTheLastMark: who has looked at the state of the WALReader before another call
 // began the last of the reads comes to its mutex when there are no marks left.
