@@ -42,7 +42,7 @@ func commandsIn(page string) (lines []string) {
 
 // TestGuidesNameWhatExists: files, directories and tests.
 func TestGuidesNameWhatExists(t *testing.T) {
-	tests := declared(t, `(Test|Benchmark|Fuzz)\w+`, ".", "internal/*", "compat", "chaos", "bench")
+	tests := declared(t, `(Test|Benchmark|Fuzz)\w+`, ".", "internal/*", "compat", "compat/tools", "chaos", "bench")
 	for _, page := range guides {
 		text := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(read(t, page), "")
 		for _, m := range regexp.MustCompile("`([^`]+)`|\\]\\(([^)]+)\\)").FindAllStringSubmatch(text, -1) {
@@ -230,7 +230,7 @@ func shellWords(line string) []string {
 }
 
 // goTestFlags are those of our commands; true if the value is a word of its own.
-var goTestFlags = map[string]bool{"race": false, "c": false, "count": false, "benchmem": false, "timeout": false, "run": true, "bench": true, "fuzz": true, "fuzztime": true, "benchtime": true}
+var goTestFlags = map[string]bool{"race": false, "v": false, "c": false, "count": false, "benchmem": false, "timeout": false, "run": true, "bench": true, "fuzz": true, "fuzztime": true, "benchtime": true}
 
 // wrongInGoTest does that for the arguments of go test, with the directories of a package.
 func wrongInGoTest(t *testing.T, args []string, dirs func(pkg string) []string) (wrong []string) {

@@ -60,8 +60,12 @@ func TestReadmeSnippets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tools, err := filepath.Glob("compat/tools/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var compiled strings.Builder
-	for _, f := range append(programs, "snippets_test.go", "example_test.go", "pgxfold/example_test.go", "web/compat/frameworks_test.go") {
+	for _, f := range append(append(programs, tools...), "snippets_test.go", "example_test.go", "pgxfold/example_test.go", "web/compat/frameworks_test.go") {
 		compiled.WriteString(withoutIndent(read(t, f)))
 	}
 	for _, page := range append(pagesForUsers(t), guides...) {
@@ -106,6 +110,13 @@ func TestReadmeNamesTests(t *testing.T) {
 		for _, f := range files {
 			sources.WriteString(read(t, f))
 		}
+	}
+	tools, err := filepath.Glob("compat/tools/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range tools {
+		sources.WriteString(read(t, f))
 	}
 	for _, page := range pagesForUsers(t) {
 		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(read(t, page), -1) {
@@ -302,10 +313,10 @@ func TestReadmeLogLines(t *testing.T) {
 
 // TestReadmeVersions: the versions that the pages name are those that the tests are built with.
 func TestReadmeVersions(t *testing.T) {
-	modules := read(t, "go.mod") + read(t, "compat/go.mod")
+	modules := read(t, "go.mod") + read(t, "compat/go.mod") + read(t, "compat/tools/go.mod")
 	for _, m := range regexp.MustCompile("`([\\w./-]+ v[\\d.]+)`").FindAllStringSubmatch(read(t, "docs/versions.md"), -1) {
 		if !strings.Contains(modules, m[1]+"\n") {
-			t.Errorf("docs/versions.md names %s, which neither go.mod nor compat/go.mod requires", m[1])
+			t.Errorf("docs/versions.md names %s, which no go.mod of the tests requires", m[1])
 		}
 	}
 	lowest := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))[1]

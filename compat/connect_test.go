@@ -50,7 +50,7 @@ var badDSNs = []struct {
 
 	{"no such directory", "sqlite3 sqlite", func(string, string) string { return "/nowhere/at/all.db" }},
 	{"a directory", "sqlite3 sqlite", func(string, string) string { return "/" }},
-	{"bad parameter", "sqlite3", func(s, _ string) string { return s + "?_busy_timeout=soon" }},
+	{"bad parameter", "sqlite3", func(s, _ string) string { return sqlite3BadParameter(s) }},
 	{"bad pragma", "sqlite", func(s, _ string) string { return s + "?_pragma=journal_mode(" }},
 	{"read-only and absent", "sqlite3", func(s, _ string) string { return "file:" + s + "?mode=ro" }},
 }

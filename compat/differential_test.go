@@ -103,7 +103,7 @@ func transcripts(t *testing.T, d testDriver, step step, dsns []string) [][]strin
 		for i, f := range forms {
 			t.Run(f.title, func(t *testing.T) {
 				t.Parallel()
-				s := &session{TB: t, engine: d.engine, ctx: t.Context(), dsn: dsns[i]}
+				s := &session{TB: t, engine: d.engine, quirks: d.quirks, ctx: t.Context(), dsn: dsns[i]}
 				if f.user {
 					s.ctx = dblocker.WithUser(s.ctx, 1)
 				}

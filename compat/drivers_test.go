@@ -8,7 +8,9 @@ import (
 	"time"
 
 	_ "github.com/calmdocs/dblocker" // and with it mattn/go-sqlite3, lib/pq and go-sql-driver/mysql
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "github.com/lib/pq"
 	_ "modernc.org/sqlite"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -24,6 +26,15 @@ type testDriver struct {
 	params string // appended to the DSN
 	engine *engine
 	steps  []step // of this driver alone
+
+	quirks
+}
+
+// quirks are what steps must not ask of a driver.
+type quirks struct {
+	noEmptyQuery   bool // a Query of a text without a statement panics, on the bare driver too
+	noDoubleQuotes bool // its SQLite takes no string in double quotes
+	noWeakLevels   bool // it refuses isolation levels below Serializable, and dblocker does not: it begins SQLite's only kind of transaction for each
 }
 
 // An engine is what the drivers of one kind of database have in common.
@@ -52,7 +63,7 @@ type words struct {
 }
 
 var drivers = []testDriver{
-	{title: "mattn", name: "sqlite3", params: "?_busy_timeout=5000", engine: sqliteEngine, steps: mattnSteps},
+	sqlite3Driver,
 	{title: "modernc", name: "sqlite", params: "?_pragma=busy_timeout(5000)", engine: sqliteEngine, steps: moderncSteps},
 	{title: "pq", name: "postgres", engine: postgresEngine, steps: pqSteps},
 	{title: "pq with binary parameters", name: "postgres", params: " binary_parameters=yes", engine: postgresEngine},

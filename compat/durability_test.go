@@ -192,7 +192,7 @@ func TestGroupSync(t *testing.T) {
 
 // TestGroupSyncRefusesOFF: in the words of each driver.
 func TestGroupSyncRefusesOFF(t *testing.T) {
-	for _, dsn := range []string{"sqlite3?durability=group:app.db?_sync=OFF", "sqlite?durability=group:app.db?_pragma=synchronous(off)", "sqlite?durability=group:app.db?_synchronous=0"} {
+	for _, dsn := range []string{"sqlite3?durability=group:file:app.db?" + sqlite3SyncOff, "sqlite?durability=group:app.db?_pragma=synchronous(off)", "sqlite?durability=group:app.db?_synchronous=0"} {
 		if db, err := sql.Open("dblocker", dsn); err == nil || !strings.Contains(err.Error(), "_synchronous=OFF") {
 			t.Errorf("%s: got %v, want an error", dsn, err)
 			db.Close()

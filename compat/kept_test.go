@@ -94,6 +94,9 @@ func TestKeptStatementsFollowTheSession(t *testing.T) {
 				if d.name == "pgx" && i%5 != 0 {
 					continue // only what the program prepares is kept there: a sample will do
 				}
+				if d.noDoubleQuotes && strings.HasPrefix(scene.name, "(other) ALTER TABLE t ADD COLUMN x") {
+					continue // which has "x" for a string before there is a column
+				}
 				t.Run(scene.name, func(t *testing.T) {
 					if playKept(t, d, dsns, scene) {
 						wrong++

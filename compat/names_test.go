@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
-	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -27,13 +25,10 @@ var hooked atomic.Int64
 // The names say nothing of the engines: those are to be recognized by the types
 // of the drivers.
 func init() {
-	sql.Register("own", &sqlite3.SQLiteDriver{ConnectHook: func(conn *sqlite3.SQLiteConn) error {
-		hooked.Add(1)
-		return conn.RegisterFunc("shout", strings.ToUpper, true)
-	}})
+	sql.Register("own", hookedSQLite)
 	sql.Register("own-too", &pq.Driver{})
 	for name, inner := range map[string]driver.Driver{
-		"wrapped-one":   &sqlite3.SQLiteDriver{},
+		"wrapped-one":   plainSQLite,
 		"wrapped-two":   &pq.Driver{},
 		"wrapped-three": stdlib.GetDefaultDriver(),
 		"wrapped-four":  &mysql.MySQLDriver{},

@@ -188,8 +188,10 @@ func stepResults(s *session) {
 	s.exec(s.db, "DELETE FROM results WHERE id > 100")
 	s.exec(s.db, "SELECT * FROM results")
 	s.exec(s.db, "")
-	s.query(s.db, "")
-	s.query(s.db, "-- only a comment")
+	if !s.noEmptyQuery {
+		s.query(s.db, "")
+		s.query(s.db, "-- only a comment")
+	}
 	s.query(s.db, "SELECT id, name, id, 1, NULL FROM results WHERE id = 1")
 	s.query(s.db, "SELECT * FROM results WHERE id = 0")
 	s.query(s.db, "DELETE FROM results")
@@ -389,6 +391,9 @@ func stepSavepoints(s *session) {
 func stepTxOptions(s *session) {
 	s.table("options", 1)
 	for level := sql.LevelDefault; level <= sql.LevelLinearizable+1; level++ {
+		if s.noWeakLevels && level != sql.LevelDefault && level != sql.LevelSerializable && level != sql.LevelLinearizable {
+			continue
+		}
 		tx, err := s.db.BeginTx(s.ctx, &sql.TxOptions{Isolation: level})
 		s.note("%v: %s", level, describeError(err))
 		if err != nil {

@@ -169,7 +169,7 @@ func TestTwoSQLiteLibrariesOnOneFileAreRefused(t *testing.T) {
 		second := open(t, "dblocker", pair[1].driver+":"+pair[1].dsn)
 		err := second.Ping()
 		if err == nil || !strings.Contains(err.Error(), path) ||
-			!strings.Contains(err.Error(), "mattn/go-sqlite3") || !strings.Contains(err.Error(), "modernc.org/sqlite") {
+			!strings.Contains(err.Error(), sqlite3Library) || !strings.Contains(err.Error(), "modernc.org/sqlite") {
 			t.Errorf("%s beside %s: %v; want an error that names the file and both libraries", pair[1].driver, pair[0].driver, err)
 		}
 		first.Close()

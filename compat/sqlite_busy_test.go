@@ -19,7 +19,7 @@ import (
 // index of the WAL half written takes the write lock for a moment, to look again.
 func onSQLiteDrivers(t *testing.T, test func(t *testing.T, db *sql.DB)) {
 	for driver, params := range map[string]string{
-		"sqlite3": "_busy_timeout=%d&_journal_mode=%s",
+		"sqlite3": sqlite3Params,
 		"sqlite":  "_pragma=busy_timeout(%d)&_pragma=journal_mode=%s",
 	} {
 		for mode, timeout := range map[string]int{"WAL": 100, "DELETE": 0} {
@@ -163,7 +163,7 @@ func interruptSQLite(t *testing.T, db interface {
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	_, err := db.ExecContext(ctx, "INSERT INTO t WITH RECURSIVE r(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM r) SELECT i, i FROM r")
-	if !errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || ctx.Err() == nil { // ncruces has an error of its own
 		t.Fatalf("the long write: %v", err)
 	}
 }

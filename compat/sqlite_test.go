@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -134,20 +133,6 @@ func stepSQLiteConstraints(s *session) {
 	s.exec(tx, "INSERT INTO child VALUES (99)")
 	s.note("commit of a violation: %s", describeError(tx.Commit()))
 	s.query(conn, "SELECT count(*) FROM child")
-}
-
-var mattnSteps = []step{
-	{"mattn: a function of the connection", stepMattnFunction},
-}
-
-func stepMattnFunction(s *session) {
-	conn := s.conn()
-	defer conn.Close()
-	s.inner(conn, func(inner any) {
-		err := inner.(*sqlite3.SQLiteConn).RegisterFunc("shout", strings.ToUpper, true)
-		s.note("register: %s", describeError(err))
-	})
-	s.query(conn, "SELECT shout(?)", "quiet")
 }
 
 var moderncSteps = []step{

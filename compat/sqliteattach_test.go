@@ -15,7 +15,7 @@ import (
 // to both files in transactions.
 func TestAttachedFilesAreNeverBusy(t *testing.T) {
 	for driver, params := range map[string]string{
-		"sqlite3": "_busy_timeout=%d&_journal_mode=%s",
+		"sqlite3": sqlite3Params,
 		"sqlite":  "_pragma=busy_timeout(%d)&_pragma=journal_mode=%s",
 	} {
 		for mode, timeout := range map[string]int{"WAL": 100, "DELETE": 50} {

@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
-	"github.com/mattn/go-sqlite3"
 	modernc "modernc.org/sqlite"
 
 	"github.com/calmdocs/dblocker"
@@ -32,6 +31,8 @@ type session struct {
 	db    *sql.DB
 	dsn   string // that the bare driver takes
 	lines []string
+
+	quirks // of the driver
 }
 
 // A querier is a sql.DB, sql.Conn or sql.Tx, or a prepared statement.
@@ -227,7 +228,7 @@ var knownErrors = []struct {
 	{"as *pq.Error", as[*pq.Error]},
 	{"as *pgconn.PgError", as[*pgconn.PgError]},
 	{"as *mysql.MySQLError", as[*mysql.MySQLError]},
-	{"as sqlite3.Error", as[sqlite3.Error]},
+	{"as sqlite3.Error", as[sqlite3Error]},
 	{"as *sqlite.Error", as[*modernc.Error]},
 	{"as *dblocker.LockError", as[*dblocker.LockError]},
 	{"is context.Canceled", is(context.Canceled)},

@@ -1,0 +1,6 @@
+package sqlc
+
+type Account struct {
+	ID    int64
+	Cents int64
+}
