@@ -1,3 +1,7 @@
+//go:build !ncruces
+
+// GORM's dialector of SQLite brings mattn/go-sqlite3.
+
 package compat_test
 
 import (
