@@ -412,3 +412,13 @@ func TestReachPooledElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestReachPooledInOne: a pooler with one connection to the server, on which a second process would wait for the first, is refused in words.
+func TestReachPooledInOne(t *testing.T) {
+	s := newReachScene(t)
+	bouncer := testdb.PrivateSmallPgBouncer(t, testdb.Postgres(t))
+	dsn := strings.Replace(s.dsn, portOf(testdb.Postgres(t)), portOf(bouncer.Server), 1)
+	if err := s.openBehind(dsn, Pooler(TransactionPooler)).Ping(); err == nil || !strings.Contains(err.Error(), "default_pool_size") {
+		t.Errorf("got %v, want that the pool has no room", err)
+	}
+}

@@ -293,19 +293,10 @@ func (s *Scope) prove(ctx context.Context, a, b *server.Conn) error {
 	if of := s.engine.Session; of != nil && of(a) != "" && of(a) == of(b) {
 		return errOneSession
 	}
-	if s.engine.PerTx {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, 2*proveWait, errOneConnection)
-		defer cancel()
-	}
-	if err := s.exclude(ctx, a, b); context.Cause(ctx) == errOneConnection {
-		return errOneConnection
-	} else {
-		return err
-	}
+	return s.exclude(ctx, a, b)
 }
 
-var errOneConnection = errors.New("dblocker: lock_scope=database: two connections could not take turns with a lock of the server within ten seconds: " +
+var errOneConnection = errors.New("dblocker: lock_scope=database: two connections could not take turns with a lock of the server within five seconds: " +
 	"behind a pooler they need two connections to the server, so its pool must have room for them (default_pool_size)")
 
 func (s *Scope) exclude(ctx context.Context, a, b *server.Conn) error {
@@ -317,8 +308,10 @@ func (s *Scope) exclude(ctx context.Context, a, b *server.Conn) error {
 	var f *server.LockFailure
 	shared := []server.WantedLock{{Key: locks[0].Key, Shared: true}}
 	for _, wanted := range [][]server.WantedLock{locks, shared} {
-		if err := s.engine.Acquire(ctx, b, wanted, nil, 0, false); err == nil {
+		if err := s.tryBeside(ctx, a, b, locks, wanted); err == nil {
 			return excludesNot(ctx, a)
+		} else if err == errOneConnection {
+			return err
 		} else if !errors.As(err, &f) {
 			return fmt.Errorf("dblocker: lock_scope=database: trying a lock of the server: %w", err)
 		}
@@ -333,6 +326,29 @@ func (s *Scope) exclude(ctx context.Context, a, b *server.Conn) error {
 		}
 	}
 	return nil
+}
+
+// tryBeside tries a lock on b that a has. Behind a pooler that has no more than one connection to the server, b waits for that of a; then a gives its lock up.
+func (s *Scope) tryBeside(ctx context.Context, a, b *server.Conn, locks, wanted []server.WantedLock) error {
+	if !s.engine.PerTx {
+		return s.engine.Acquire(ctx, b, wanted, nil, 0, false)
+	}
+	given := make(chan struct{})
+	patience := time.AfterFunc(proveWait, func() {
+		defer close(given)
+		defer func() {
+			if recover() != nil {
+				a.Fail()
+			}
+		}()
+		s.engine.Release(context.WithoutCancel(ctx), a, locks)
+	})
+	err := s.engine.Acquire(ctx, b, wanted, nil, 0, false)
+	if patience.Stop() {
+		return err
+	}
+	<-given
+	return errOneConnection
 }
 
 // excludesNot is the error of a lock that another had beside a; but if the session of a has ended meanwhile, that has given it up.

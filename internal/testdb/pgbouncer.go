@@ -20,6 +20,12 @@ func PrivatePgBouncer(t testing.TB, s *Server) *PrivateServer {
 	return private(t, pgBouncer(s, "transaction", 3))
 }
 
+// PrivateSmallPgBouncer starts one that has no more than one server connection.
+func PrivateSmallPgBouncer(t testing.TB, s *Server) *PrivateServer {
+	t.Helper()
+	return private(t, pgBouncer(s, "transaction", 1))
+}
+
 // PrivateSessionPgBouncer starts one that lends a server connection for as long as the client is connected.
 func PrivateSessionPgBouncer(t testing.TB, s *Server) *PrivateServer {
 	t.Helper()
