@@ -304,7 +304,7 @@ func TestConnectionsOfAllTenants(t *testing.T) {
 
 // TestCirclesOfPlaces: requests that have all databases open, and want more, do not wait for each other, nor one for itself.
 func TestCirclesOfPlaces(t *testing.T) {
-	db, _ := tenantDB(t, "?max_open_databases=2&lock_timeout=1m&self_wait=50ms")
+	db, _ := tenantDB(t, "?max_open_databases=2&lock_timeout=1m&self_wait=1m") // so that the first does not look again while the second is refused
 	var txs []*sql.Tx
 	ann, bob := as(t, "ann"), as(t, "bob")
 	for _, ctx := range []context.Context{ann, bob} {
