@@ -29,6 +29,7 @@
 //     [DefaultConnectDBFunc].
 //   - To set limits and timeouts: [Option], and the table below.
 //   - To see who holds a lock and who waits: [Holds], [Stats], [Trace], [Logger]; to be told of what happens, [Observe], whose events are an [Event] each.
+//   - To have the user in each line of a log: [SlogHandler].
 //   - To keep several processes apart: [LockScope].
 //   - To have writes to SQLite on disk when they are answered: [Durability].
 //   - To handle errors: [LockError], [ErrLockTimeout] and [ErrDeadlock], after which the work may be tried again; [Retryable], which

@@ -94,7 +94,7 @@ const (
 	// EventDatabaseOpened: the database of a user, who has one of their own, was opened, or, with Err, could not be. User, Duration.
 	EventDatabaseOpened EventKind = "database_opened"
 
-	// EventDatabaseEvicted: it was closed again, since it was idle or to make room for others. User, Duration since it was opened.
+	// EventDatabaseEvicted: it was closed again, since it was idle, to make room for others, or with the handle. User, Duration since it was opened.
 	EventDatabaseEvicted EventKind = "database_evicted"
 
 	// EventOperationEnded: a call at the server, without the waits before it. Context, User, Operation, Duration, Err. It comes with every call, so it is told only

@@ -533,3 +533,24 @@ func TestObserveRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestDatabaseEvents: the database of a user is opened, and closed when nobody has used it for long.
+func TestDatabaseEvents(t *testing.T) {
+	var l eventLog
+	name := hookedDriver(&sqlite3.SQLiteDriver{}) + "-observed"
+	must(t, Register(name, &sqlite3.SQLiteDriver{}, MaxOpenDatabases(1), l.option()))
+	db := openSQLite(t, name, "file:"+t.TempDir()+"/{user}.db")
+	for user := range 2 {
+		mustExecAs(t, db, user, "CREATE TABLE t (v INT)")
+	}
+	for _, user := range []string{"0", "1"} {
+		l.await(t, EventDatabaseOpened, func(e Event) bool { return e.User == user && e.Err == nil && e.Duration > 0 })
+	}
+	l.await(t, EventDatabaseEvicted, func(e Event) bool { return e.User == "0" && e.Duration > 0 })
+}
+
+func mustExecAs(t *testing.T, db *sql.DB, user any, query string) {
+	t.Helper()
+	_, err := db.ExecContext(asUser(user), query)
+	must(t, err)
+}

@@ -69,6 +69,9 @@ func (os observers) wants(k EventKind) bool {
 
 // tell tells all who want to know.
 func (os observers) tell(e Event) {
+	if os == nil {
+		return
+	}
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}

@@ -148,6 +148,7 @@ type section struct {
 	backend *backend.Backend // whose shared parts it retains until it is released
 	marks   marks            // of its context
 	pin     *pin             // nil if it is not pinned
+	tag     string           // that the program has given it
 	grant   *scope.Grant     // what it has beyond the process; nil if nothing
 
 	timeout *time.Duration // of its statements; nil for the handle's
@@ -315,7 +316,7 @@ func (c *Connector) begin(ctx context.Context, id locks.Identity, bound *section
 
 // beginOn is begin on the backend, which is retained for it.
 func (c *Connector) beginOn(ctx context.Context, b *backend.Backend, id locks.Identity, bound *section, req sectionRequest) (*section, error) {
-	s := &section{db: &c.handle, backend: b, timeout: req.timeout, gone: req.gone}
+	s := &section{db: &c.handle, backend: b, tag: req.tag, timeout: req.timeout, gone: req.gone}
 	m := marksFrom(ctx)
 	if s.outer = m.section; !s.outer.isInside(bound) {
 		s.outer = bound

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -260,4 +261,9 @@ var _ = func(isAdmin func(*http.Request) bool) *lockpage.Page {
 		Users: lockpage.HashUsers(), // in place of IDs
 	}
 	return page
+}
+
+var _ = func(ctx context.Context, name string) {
+	logger := slog.New(dblocker.SlogHandler(slog.NewJSONHandler(os.Stderr, nil)))
+	logger.InfoContext(ctx, "file renamed", "name", name)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"hash/maphash"
 	"slices"
@@ -88,13 +87,7 @@ func Stats(db Handle) (Statistics, error) {
 	} else {
 		c.tenancy.addStats(&st)
 	}
-	for _, i := range b.Users.Snapshot() {
-		if i.Waiting {
-			st.Waiting++
-		} else {
-			st.Held++
-		}
-	}
+	st.Held, st.Waiting = b.Users.Count()
 	return st, nil
 }
 
@@ -145,33 +138,12 @@ type HoldInfo struct {
 	Since time.Time
 	For   time.Duration
 
+	// BlockedBy is what a wait waits for: who has the lock, or came before; nil for a hold. It has no BlockedBy of its own: that is in the list.
+	BlockedBy *HoldInfo
+
 	// Process is who has it, if that is another process; else nil. Then the Kind is process, the Tag is not known, and Since and For are those
 	// of Process, or zero.
 	Process *ProcessInfo
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (h HoldInfo) MarshalJSON() ([]byte, error) {
-	inWords := struct {
-		What    string `json:"what"`
-		User    string `json:"user"`
-		Mode    string `json:"mode"`
-		Waiting bool   `json:"waiting"`
-		Kind    string `json:"kind"`
-		Tag     string `json:"tag,omitempty"`
-
-		Database string `json:"database,omitempty"`
-
-		Request uint64     `json:"request,omitempty"`
-		Since   *time.Time `json:"since,omitempty"`
-		For     string     `json:"for,omitempty"`
-
-		Process *ProcessInfo `json:"process,omitempty"`
-	}{What: h.What, User: h.User, Mode: h.Mode.String(), Waiting: h.Waiting, Kind: h.Kind, Tag: h.Tag, Database: h.Database, Request: h.Request, Process: h.Process}
-	if !h.Since.IsZero() {
-		inWords.Since, inWords.For = &h.Since, h.For.String()
-	}
-	return json.Marshal(inWords)
 }
 
 // Holds returns a snapshot of those who have a user's lock in the database of a handle, the
@@ -214,12 +186,42 @@ func Holds(db Handle) ([]HoldInfo, error) {
 }
 
 func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info, requests rwlock.Lines) []HoldInfo {
-	for _, i := range infos {
+	var in inTheWay
+	for n, i := range infos {
 		h := holdInfo(i)
 		h.What, h.Request = what, numberOf(requests.Of(i.Owner))
+		if n == 0 || i.Key != infos[n-1].Key {
+			in = inTheWay{}
+		}
+		h.BlockedBy = in.of(h)
+		in.add(h)
 		holds = append(holds, h)
 	}
 	return holds
+}
+
+// inTheWay are the first of those that have come to a lock, as far as somebody may wait for them.
+type inTheWay struct{ first, exclusive *HoldInfo }
+
+// of returns what a wait waits for.
+func (in *inTheWay) of(h HoldInfo) *HoldInfo {
+	switch {
+	case !h.Waiting:
+		return nil
+	case h.Mode == Exclusive || h.What == "connection":
+		return in.first
+	}
+	return in.exclusive
+}
+
+func (in *inTheWay) add(h HoldInfo) {
+	h.BlockedBy = nil
+	if in.first == nil {
+		in.first = &h
+	}
+	if in.exclusive == nil && h.Mode == Exclusive {
+		in.exclusive = &h
+	}
 }
 
 // numbers makes numbers of requests that tell nothing about addresses.

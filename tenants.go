@@ -59,6 +59,9 @@ type tenant struct {
 	backend *backend.Backend
 	prepare prepared // by OnOpen
 
+	opened    time.Time
+	observers observers // that are told when it is closed
+
 	closed func() // called when it is closed; nil for nobody's
 
 	mu    sync.Mutex // guards what follows
@@ -182,11 +185,13 @@ func (t *tenancy) leave(e *tenantEntry) {
 
 // open opens the database of a user, and no connection to it.
 func (t *tenancy) open(user string) (*tenant, error) {
+	began := time.Now()
 	dsn, err := t.dsnOf(user)
 	if err != nil {
 		return nil, err
 	}
 	b, err := t.openBackend(dsn, user)
+	t.c.observers.tell(Event{Kind: EventDatabaseOpened, User: user, Duration: time.Since(began), Err: err})
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +199,7 @@ func (t *tenancy) open(user string) (*tenant, error) {
 		b.Close()
 		return nil, err
 	}
-	return &tenant{user: user, backend: b, closed: func() { t.closedOne(b) }}, nil
+	return &tenant{user: user, backend: b, opened: began, observers: t.c.observers, closed: func() { t.closedOne(b) }}, nil
 }
 
 // dsnOf returns the DSN of the user's database.
@@ -293,6 +298,9 @@ func (tn *tenant) end() error {
 	}
 	if ended {
 		return nil
+	}
+	if tn.user != "" {
+		tn.observers.tell(Event{Kind: EventDatabaseEvicted, User: tn.user, Duration: time.Since(tn.opened)})
 	}
 	if tn.closed != nil {
 		defer tn.closed()

@@ -28,6 +28,9 @@ func NewTable() *Table {
 // the oldest first.
 func (t *Table) Snapshot() []rwlock.Info { return t.users.Snapshot() }
 
+// Count returns how many holds of users' locks there are, and how many wait for one.
+func (t *Table) Count() (held, waiting int) { return t.users.Count() }
+
 // SnapshotAll returns it of the lock of all users.
 func (t *Table) SnapshotAll() []rwlock.Info { return t.all.Snapshot() }
 
