@@ -1,0 +1,230 @@
+package dblockerotel_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/XSAM/otelsql"
+	"github.com/mattn/go-sqlite3"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/calmdocs/dblocker"
+	dblockerotel "github.com/calmdocs/dblocker/otel"
+)
+
+// A scene has what a handle tells.
+type scene struct {
+	*dblockerotel.Telemetry
+	t       *testing.T
+	reader  *sdkmetric.ManualReader
+	spans   *tracetest.SpanRecorder
+	tracers *sdktrace.TracerProvider
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{t: t, reader: sdkmetric.NewManualReader(), spans: tracetest.NewSpanRecorder()}
+	s.tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
+	var err error
+	s.Telemetry, err = dblockerotel.New(dblockerotel.MeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(s.reader))), dblockerotel.TracerProvider(s.tracers),
+		dblockerotel.System("sqlite"), dblockerotel.Namespace("app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var names atomic.Int64
+
+// open opens a file through a driver of a name that is registered for it.
+func (s *scene) open(register func(name string) (string, error)) *sql.DB {
+	s.t.Helper()
+	name, err := register(fmt.Sprintf("otel-%d", names.Add(1)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	db, err := sql.Open(name, "file:"+filepath.Join(s.t.TempDir(), "app.db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func (s *scene) plain() *sql.DB {
+	return s.open(func(name string) (string, error) {
+		return name, dblocker.Register(name, &sqlite3.SQLiteDriver{}, s.Observe())
+	})
+}
+
+// use has one request wait for the other, both with spans.
+func (s *scene) use(db *sql.DB) (holder, waiter trace.Span) {
+	s.t.Helper()
+	tracer := s.tracers.Tracer("test")
+	ctx, holder := tracer.Start(context.Background(), "holder")
+	ctx = dblocker.WithUser(ctx, "secret-user")
+	if _, err := db.ExecContext(ctx, "CREATE TABLE t (v INT)"); err != nil {
+		s.t.Fatal(err)
+	}
+	_, unlock, err := dblocker.Lock(ctx, db, dblocker.Tag("export"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request, waiter := tracer.Start(context.Background(), "waiter")
+	request = dblocker.WithUser(request, "secret-user")
+	done := make(chan error)
+	go func() {
+		_, err := db.ExecContext(request, "INSERT INTO t VALUES (1)")
+		done <- err
+	}()
+	s.await(func() bool { st, err := dblocker.Stats(db); return err == nil && st.Waiting == 1 })
+	unlock()
+	if err := <-done; err != nil {
+		s.t.Fatal(err)
+	}
+	return holder, waiter
+}
+
+func (s *scene) await(is func() bool) {
+	s.t.Helper()
+	for until := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			s.t.Fatal("waited 30 seconds in vain")
+		}
+	}
+}
+
+// metrics returns what is collected, by name, as JSON.
+func (s *scene) metrics() map[string]string {
+	s.t.Helper()
+	var rm metricdata.ResourceMetrics
+	if err := s.reader.Collect(context.Background(), &rm); err != nil {
+		s.t.Fatal(err)
+	}
+	found := make(map[string]string)
+	for _, sm := range rm.ScopeMetrics {
+		for _, m := range sm.Metrics {
+			text, err := json.Marshal(m)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			found[m.Name] = string(text)
+		}
+	}
+	return found
+}
+
+// wait returns the span of the wait, when there is one.
+func (s *scene) wait() (span sdktrace.ReadOnlySpan) {
+	s.t.Helper()
+	s.await(func() bool {
+		for _, ended := range s.spans.Ended() {
+			if strings.HasPrefix(ended.Name(), "dblocker wait") {
+				span = ended
+			}
+		}
+		return span != nil
+	})
+	return span
+}
+
+// TestMetrics have the names and attributes of the conventions, and no user.
+func TestMetrics(t *testing.T) {
+	s := newScene(t)
+	db := s.plain()
+	unregister, err := s.Register(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.use(db)
+	s.wait()
+	s.await(func() bool { return strings.Contains(s.metrics()["db.client.operation.duration"], "INSERT") })
+	got := s.metrics()
+	for name, wants := range map[string][]string{
+		"db.client.operation.duration":     {`"db.system.name"`, `"sqlite"`, `"db.namespace"`, `"db.operation.name"`, `"CREATE"`},
+		"db.client.connection.count":       {`"db.client.connection.pool.name"`, `"/app"`, `"used"`, `"idle"`},
+		"db.client.connection.create_time": {`"db.client.connection.pool.name"`},
+		"dblocker.lock.wait_time":          {`"exclusive"`, `"granted"`, `"lock"`},
+		"dblocker.lock.hold_time":          {`"section"`},
+		"dblocker.lock.count":              {`"held"`, `"waiting"`},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(got[name], want) {
+				t.Errorf("%s has no %s: %s", name, want, got[name])
+			}
+		}
+	}
+	for name, m := range got {
+		if strings.Contains(m, "secret-user") {
+			t.Errorf("%s has the user: %s", name, m)
+		}
+	}
+	if err := unregister(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSpans: a wait is a child of the request's span, with a link to that of the holder.
+func TestSpans(t *testing.T) {
+	s := newScene(t)
+	holder, waiter := s.use(s.plain())
+	s.check(holder, waiter)
+}
+
+func (s *scene) check(holder, waiter trace.Span) {
+	s.t.Helper()
+	span := s.wait()
+	if span.Parent().SpanID() != waiter.SpanContext().SpanID() {
+		// with otelsql around dblocker, its own span is between
+		between := false
+		waiter.End()
+		for _, ended := range s.spans.Ended() {
+			between = between || ended.SpanContext().SpanID() == span.Parent().SpanID() && ended.Parent().SpanID() == waiter.SpanContext().SpanID()
+		}
+		if !between {
+			s.t.Errorf("the span of the wait is a child of %v, want %v", span.Parent().SpanID(), waiter.SpanContext().SpanID())
+		}
+	}
+	links := span.Links()
+	if len(links) != 1 || links[0].SpanContext.TraceID() != holder.SpanContext().TraceID() {
+		s.t.Errorf("the links are %v, want one to the holder's", links)
+	}
+	if took := span.EndTime().Sub(span.StartTime()); took <= 0 {
+		s.t.Errorf("the wait took %v", took)
+	}
+}
+
+// TestBesideOtelsql: it may be outside of dblocker, or inside.
+func TestBesideOtelsql(t *testing.T) {
+	t.Run("inside", func(t *testing.T) {
+		s := newScene(t)
+		db := s.open(func(name string) (string, error) {
+			traced := otelsql.WrapDriver(&sqlite3.SQLiteDriver{}, otelsql.WithTracerProvider(s.tracers))
+			return name, dblocker.Register(name, traced, dblocker.Dialect("sqlite"), s.Observe())
+		})
+		holder, waiter := s.use(db)
+		s.check(holder, waiter)
+	})
+	t.Run("outside", func(t *testing.T) {
+		s := newScene(t)
+		db := s.open(func(name string) (string, error) {
+			if err := dblocker.Register(name, &sqlite3.SQLiteDriver{}, s.Observe()); err != nil {
+				return "", err
+			}
+			return otelsql.Register(name, otelsql.WithTracerProvider(s.tracers))
+		})
+		holder, waiter := s.use(db)
+		s.check(holder, waiter)
+	})
+}

@@ -1,0 +1,117 @@
+// Package dblockerprom has the metrics of handles that were opened through dblocker, as a collector for Prometheus.
+//
+//	metrics := dblockerprom.New()
+//	db, err := dblocker.OpenDB(connector, metrics.Observe())
+//	metrics.Add("app", db)
+//	prometheus.MustRegister(metrics)
+//
+// No metric has a user as a label.
+package dblockerprom
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/calmdocs/dblocker"
+)
+
+// A Collector is a [prometheus.Collector] for one handle or several.
+type Collector struct {
+	events
+
+	mu      sync.Mutex // guards handles
+	handles []handle
+}
+
+type handle struct {
+	name string
+	db   dblocker.Handle
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// New returns a collector that knows no handle yet.
+func New() *Collector { return &Collector{events: newEvents()} }
+
+// Observe is the option for the handles whose events are counted. It may be given to several.
+func (c *Collector) Observe() dblocker.Option {
+	return dblocker.Observe(c.count, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
+}
+
+// Add adds what [dblocker.Stats] says of a handle, whose metrics have the name as the label db. With a name that is there, the handle
+// takes the place of the other.
+func (c *Collector) Add(name string, db dblocker.Handle) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handles = append(without(c.handles, name), handle{name, db})
+}
+
+// Remove takes the handle off.
+func (c *Collector) Remove(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handles = without(c.handles, name)
+}
+
+func without(handles []handle, name string) []handle {
+	return slices.DeleteFunc(slices.Clone(handles), func(h handle) bool { return h.name == name })
+}
+
+// Describe implements [prometheus.Collector].
+func (c *Collector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range c.all() {
+		m.Describe(to)
+	}
+	for _, g := range gauges {
+		to <- g.desc
+	}
+}
+
+// Collect implements [prometheus.Collector]. A handle that is closed has no metrics.
+func (c *Collector) Collect(to chan<- prometheus.Metric) {
+	for _, m := range c.all() {
+		m.Collect(to)
+	}
+	c.mu.Lock()
+	handles := c.handles
+	c.mu.Unlock()
+	for _, h := range handles {
+		st, err := dblocker.Stats(h.db)
+		if err != nil {
+			continue
+		}
+		for _, g := range gauges {
+			to <- prometheus.MustNewConstMetric(g.desc, g.kind, g.of(st), append([]string{h.name}, g.labels...)...)
+		}
+	}
+}
+
+// A gauge is one value of what Stats says.
+type gauge struct {
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	labels []string
+	of     func(dblocker.Statistics) float64
+}
+
+var (
+	held        = prometheus.NewDesc("dblocker_locks_held", "Holds of users' locks, of all handles on the database.", []string{"db"}, nil)
+	waiting     = prometheus.NewDesc("dblocker_locks_waiting", "Calls that wait for users' locks, of all handles on the database.", []string{"db"}, nil)
+	connections = prometheus.NewDesc("dblocker_connections", "Server connections by state.", []string{"db", "state"}, nil)
+	limit       = prometheus.NewDesc("dblocker_connections_limit", "The most server connections, by max_open_conns; 0 is no limit.", []string{"db"}, nil)
+	combined    = prometheus.NewDesc("dblocker_combined_total", "Statements that one caller has run for others, of all kinds of outcome.", []string{"db", "outcome"}, nil)
+	processes   = prometheus.NewDesc("dblocker_process_wait_seconds_total", "Time of waits for users' locks among processes.", []string{"db"}, nil)
+)
+
+var gauges = []gauge{
+	{held, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Held) }},
+	{waiting, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Waiting) }},
+	{connections, prometheus.GaugeValue, []string{"used"}, func(s dblocker.Statistics) float64 { return float64(s.Server.InUse) }},
+	{connections, prometheus.GaugeValue, []string{"idle"}, func(s dblocker.Statistics) float64 { return float64(s.Server.Idle) }},
+	{limit, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Server.MaxOpenConnections) }},
+	{combined, prometheus.CounterValue, []string{"together"}, func(s dblocker.Statistics) float64 { return float64(s.Combined) }},
+	{combined, prometheus.CounterValue, []string{"alone"}, func(s dblocker.Statistics) float64 { return float64(s.Alone) }},
+	{processes, prometheus.CounterValue, nil, func(s dblocker.Statistics) float64 { return s.Processes.Time.Seconds() }},
+}
