@@ -235,7 +235,7 @@ func (t *tenancy) remove(ctx context.Context, files userid.Files, bound *section
 		return err
 	}
 	defer s.unlock()
-	if err := t.closeFor(s, user); err != nil {
+	if err := t.closeFor(s, user, "nothing is deleted"); err != nil {
 		return err
 	}
 	path := files.Of(user)
@@ -251,7 +251,7 @@ func (t *tenancy) remove(ctx context.Context, files userid.Files, bound *section
 		}
 	}
 	// Who waits for the lock may have come in between, and have opened a connection to look at the file.
-	return t.closeFor(s, user)
+	return t.closeFor(s, user, "the files are deleted")
 }
 
 // checkUnused looks whether anybody else has a database open in WAL mode: whoever is the last to close it deletes the file -shm. It may
@@ -283,21 +283,22 @@ func (t *tenancy) checkUnused(ctx context.Context, path, user string) error {
 }
 
 // closeFor closes the connections to a user's database, whose lock the section has. Others who have come have at most one on which they look at the file.
-func (t *tenancy) closeFor(s *section, user string) error {
+// An error says what was done so far.
+func (t *tenancy) closeFor(s *section, user, done string) error {
 	e := t.set.Get(user)
 	if e == nil {
 		return nil
 	}
 	defer t.leave(e)
 	t.forget(e)
-	return awaitClosed(s, e.On.backend, user, t.c.selfWait)
+	return awaitClosed(s, e.On.backend, user, done, t.c.selfWait)
 }
 
-func awaitClosed(ctx context.Context, b *backend.Backend, user string, selfWait time.Duration) error {
+func awaitClosed(ctx context.Context, b *backend.Backend, user, done string, selfWait time.Duration) error {
 	deadline := time.Now().Add(selfWait)
 	for pause := 100 * time.Microsecond; b.Servers.CloseIdle() > 0; pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %q: end them first; nothing is deleted", user)
+			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %q: end them first; %s", user, done)
 		}
 		select {
 		case <-ctx.Done():
