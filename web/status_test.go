@@ -57,7 +57,7 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	inPage := make(map[string]string)
-	for _, m := range regexp.MustCompile("(?m)^\\| ([^|]+?) \\| (.*) \\|$").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\| ([^|]+?) \| (.*) \|$`).FindAllStringSubmatch(string(page), -1) {
 		inPage[strings.Trim(m[1], "`")] = m[2]
 	}
 	delete(inPage, "error")
