@@ -262,6 +262,14 @@ func (q *holdList) len() (n int) {
 	return n
 }
 
+// count is len, and looks at no hold where there is one.
+func (q *holdList) count() int {
+	if q.first == q.last && q.first != nil {
+		return 1
+	}
+	return q.len()
+}
+
 func (q *holdList) append(h *Hold) {
 	h.prev, h.next = q.last, nil
 	if q.last == nil {

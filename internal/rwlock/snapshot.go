@@ -88,21 +88,28 @@ func (t *Table) Snapshot() []Info {
 	return infos
 }
 
-// Count returns how many holds and waits there are. It has one shard locked at a time, and allocates nothing.
+// Count returns how many holds and waits there are. It allocates nothing, and keeps nobody waiting for long: it has one shard locked at a
+// time, and that for some keys only. What changes meanwhile may be counted or not.
 func (t *Table) Count() (held, waiting int) {
 	for i := range t.shards {
 		s := &t.shards[i].shard
-		s.mu.Lock()
-		for _, l := range s.index.buckets {
-			for ; l != nil; l = l.chain {
-				held += l.holders.len()
-				waiting += l.waiters()
+		for from, more := 0, true; more; from += countAtOnce {
+			s.mu.Lock()
+			buckets := s.index.buckets[min(from, len(s.index.buckets)):]
+			more = len(buckets) > countAtOnce
+			for _, l := range buckets[:min(countAtOnce, len(buckets))] {
+				for ; l != nil; l = l.chain {
+					held += l.holders.count()
+					waiting += l.waiters()
+				}
 			}
+			s.mu.Unlock()
 		}
-		s.mu.Unlock()
 	}
 	return held, waiting
 }
+
+const countAtOnce = 256
 
 // Work returns the Hold.Work of those that hold the lock of the key.
 func (t *Table) Work(key string) (work []any) {

@@ -150,3 +150,21 @@ func TestShardCount(t *testing.T) {
 		}
 	}
 }
+
+// TestCount counts each hold and each wait once, whatever their number.
+func TestCount(t *testing.T) {
+	table := rwlock.NewTable()
+	holds := make([]rwlock.Hold, 20_000)
+	for i, key := range benchKeys()[:len(holds)] {
+		if !table.TryAcquire(key, shared, &holds[i]) {
+			t.Fatal("a free lock was refused")
+		}
+	}
+	var second rwlock.Hold
+	if !table.TryAcquire(benchKeys()[0], shared, &second) {
+		t.Fatal("a shared lock was refused")
+	}
+	if held, waiting := table.Count(); held != len(holds)+1 || waiting != 0 {
+		t.Errorf("%d holds and %d waits, want %d and none", held, waiting, len(holds)+1)
+	}
+}
