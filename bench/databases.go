@@ -17,6 +17,7 @@ type databases struct {
 	server func(*testdb.Engine) (*testdb.Server, error)
 	prefix string         // of the names of those on servers
 	undo   []func() error // in the order of what is to be undone
+	ways   []*proxy       // to servers that are far away
 }
 
 // file returns the path of a database file that does not exist yet, in a new

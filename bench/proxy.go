@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,7 @@ type proxy struct {
 	to    string
 	delay time.Duration
 	in    net.Listener
+	sent  atomic.Int64 // messages to the server: what arrived by one read
 
 	mu   sync.Mutex // guards what follows
 	open map[net.Conn]bool
@@ -44,8 +46,8 @@ func (p *proxy) accept() {
 			continue
 		}
 		if p.add(client, server) {
-			p.work.Go(func() { p.forward(client, server) })
-			p.work.Go(func() { p.forward(server, client) })
+			p.work.Go(func() { p.forward(client, server, &p.sent) })
+			p.work.Go(func() { p.forward(server, client, new(atomic.Int64)) })
 		}
 	}
 }
@@ -70,8 +72,8 @@ type packet struct {
 	due  time.Time
 }
 
-// forward sends what one side says to the other, and closes both when either has ended.
-func (p *proxy) forward(from, to net.Conn) {
+// forward sends what one side says to the other, counts it, and closes both when either has ended.
+func (p *proxy) forward(from, to net.Conn, count *atomic.Int64) {
 	packets := make(chan packet, 1000)
 	p.work.Go(func() {
 		defer p.closeBoth(from, to)
@@ -87,6 +89,7 @@ func (p *proxy) forward(from, to net.Conn) {
 		buffer := make([]byte, 32<<10)
 		n, err := from.Read(buffer)
 		if n > 0 {
+			count.Add(1)
 			select {
 			case packets <- packet{buffer[:n], time.Now().Add(p.delay)}:
 			default: // the other side does not read

@@ -70,7 +70,7 @@ func callSummary(title string, all []*comparison) *table {
 
 // scopeSummary is for one engine at one distance: a line for each workload, a column for each contender.
 func scopeSummary(title string, all []*comparison) *table {
-	t := &table{title: title + ": time against lock_scope=process (least–most), connections at the server", notes: failures(all)}
+	t := &table{title: title + ": time against lock_scope=process (least–most), connections at the server, messages for an operation", notes: failures(all)}
 	t.head = []string{"operation", "goroutines"}
 	for _, e := range all[0].entries {
 		t.head = append(t.head, e.contender)
@@ -87,6 +87,9 @@ func scopeSummary(title string, all []*comparison) *table {
 			}
 			if e.conns > 0 {
 				figure = fmt.Sprintf("%s, %d", figure, e.conns)
+			}
+			if e.sent > 0 {
+				figure = fmt.Sprintf("%s, %.1f", figure, e.messages())
 			}
 			cells = append(cells, figure)
 		}

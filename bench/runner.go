@@ -32,6 +32,7 @@ type entry struct {
 	samples   []sample        // by round
 	sides     [2]atomic.Int64 // operations by either of two handles, in the suite "scope"
 	conns     int             // the most that the server had for it, in the suite "scope"
+	sent      int64           // messages to the server, if that is far away, in the suite "scope"
 	prints    []footprint     // by round, of the workload "memory"
 }
 

@@ -36,6 +36,7 @@ func (d distance) from(near *databases) *databases {
 			return nil, err
 		}
 		far.undo = append(far.undo, p.close)
+		far.ways = append(far.ways, p)
 		there := *server
 		there.Host, there.Port = "127.0.0.1", p.port()
 		return &there, nil
@@ -169,7 +170,7 @@ func scopeSuite(ctx context.Context, d *databases, e *engine, sel selection) ([]
 		if w.name == foldedReach {
 			foldOn(dsn)
 		}
-		contenders = append(contenders, &reach{w, e, dsn})
+		contenders = append(contenders, &reach{w, e, dsn, d})
 	}
 	var all []*comparison
 	for _, g := range guardeds {
@@ -220,18 +221,22 @@ type reach struct {
 	wrapper
 	engine *engine
 	dsn    string
+	on     *databases
 }
 
-// trial opens the database for one slice. When it is closed, the entry has how many connections the server has for it.
+// trial opens the database for one slice. When it is closed, the entry has how many connections the server has for it, and
+// how many messages it was sent.
 func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) (*trial, error) {
 	db, err := r.open(r.engine, r.dsn)
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxIdleConns(maxIdle)
+	before := r.on.sent()
 	t := &trial{
 		sum: func(ctx context.Context) (int, error) { return sumCounters(ctx, db) },
 		close: func() error {
+			e.sent += r.on.sent() - before
 			n, err := r.engine.connections(ctx, db)
 			e.conns = max(e.conns, n)
 			return errors.Join(err, db.Close())
@@ -266,6 +271,19 @@ func (r *reach) trial(ctx context.Context, g guarded, goroutines int, e *entry) 
 		})
 	}
 	return t, nil
+}
+
+// sent returns how many messages were sent to servers that are far away.
+func (d *databases) sent() (n int64) {
+	for _, way := range d.ways {
+		n += way.sent.Load()
+	}
+	return n
+}
+
+// messages is how many the server was sent for each operation; 0 where they are not counted.
+func (e *entry) messages() float64 {
+	return float64(e.sent) / float64(max(1, e.sides[0].Load()+e.sides[1].Load()))
 }
 
 // titleAt is the title of the engine that far away.
