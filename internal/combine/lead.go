@@ -7,8 +7,8 @@
 // Nothing of that can be seen by the callers but the speed:
 //
 //   - Only what any connection of the pool could have run is combined.
-//   - Statements run in the order of the queue, each under its user's lock, which lasts until
-//     after the COMMIT: see rwlock.Batch.
+//   - Statements run in the order in which they came, be it to the queue of the gate or to the list of those who
+//     wait for the leader only, each under its user's lock, which lasts until after the COMMIT: see list, and rwlock.Batch.
 //   - A statement that fails has been undone by SQLite, and it alone: its error is its own caller's.
 //     The transaction ends with it, since SQLite may have ended it too.
 //   - If the COMMIT fails and nothing of the transaction was written, each statement runs by itself, for
