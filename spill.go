@@ -49,6 +49,7 @@ func (r *rows) tryFinish() {
 		if !returned {
 			r.RaiseAtClose(recover())
 			if sc := r.conn.drawn.Conn; sc != nil {
+				sc.Wake() // the lock that finish has given up may rest on it
 				sc.Fail()
 			}
 		}
