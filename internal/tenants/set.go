@@ -33,7 +33,7 @@ type Set[K comparable, D Database] struct {
 	unused list[K, D] // of byKey, the longest unused first
 
 	wanting int                   // so many wait for a place
-	waiters map[*rwlock.Owner]int // the owners of those
+	waiters map[*rwlock.Owner]int // the owners of those, and of who waits for a database that another one opens
 	ending  map[K]bool            // of entries that are being closed, and that are not kept
 	left    chan struct{}         // closed when none is being closed any more; nil unless somebody waits for that
 	leaving int                   // so many are being closed
@@ -138,7 +138,7 @@ func (s *Set[K, D]) Take(ctx context.Context, key K, t Taking[D]) (*Entry[K, D],
 				err = ErrClosed
 			}
 		default:
-			err = s.await(ctx, e, t.Wait)
+			err = s.await(ctx, e, t.Owner, t.Wait)
 		}
 		if err == nil {
 			return e, nil
@@ -174,12 +174,14 @@ func (s *Set[K, D]) join(key K, keep bool) (e *Entry[K, D], mine bool, err error
 }
 
 // await waits until somebody else has opened e.
-func (s *Set[K, D]) await(ctx context.Context, e *Entry[K, D], w rwlock.Wait) error {
+func (s *Set[K, D]) await(ctx context.Context, e *Entry[K, D], owner *rwlock.Owner, w rwlock.Wait) error {
 	select {
 	case <-e.ready:
 		return e.err
 	default:
 	}
+	s.awaits(owner, 1)
+	defer s.awaits(owner, -1)
 	timeout := time.NewTimer(w.Timeout)
 	defer timeout.Stop()
 	select {
@@ -222,33 +224,41 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 		return ctx.Err()
 	}
 	e.place.Kind, e.place.Label, e.place.Work = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key)), e
-	if err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{}); err == nil || ctx.Err() != nil {
+	err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{})
+	if err == nil {
+		s.want(0) // the place may have been made for one who is not in the queue yet
+	}
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.want(t.Owner, 1)
-	s.makeRoom()
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.want(t.Owner, -1)
-		s.mu.Unlock()
-	}()
+	s.awaits(t.Owner, 1)
+	defer s.awaits(t.Owner, -1)
+	s.want(1)
+	defer s.want(-1)
 	return s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
 }
 
-// want counts one who waits for a place. mu is locked.
-func (s *Set[K, D]) want(owner *rwlock.Owner, n int) {
+// want counts who wait for a place, and makes room for them.
+func (s *Set[K, D]) want(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.wanting += n
+	s.makeRoom()
+}
+
+// awaits counts an owner who waits for a place, or for somebody else who opens a database and may wait for one.
+func (s *Set[K, D]) awaits(owner *rwlock.Owner, n int) {
 	if owner == nil {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.waiters[owner] += n; s.waiters[owner] == 0 {
 		delete(s.waiters, owner)
 	}
 }
 
-// Waiters returns the owners of those who wait for a place.
+// Waiters returns the owners of those who wait for a place, or for somebody else who may.
 func (s *Set[K, D]) Waiters() []*rwlock.Owner {
 	s.mu.Lock()
 	defer s.mu.Unlock()
