@@ -105,7 +105,7 @@ func TestOnOpenFails(t *testing.T) {
 		return err
 	}
 	db := tenantDBWith(t, filepath.Join(t.TempDir(), "{user}.db"), dblocker.OnOpen(onOpen), dblocker.LockTimeout(time.Minute))
-	for _, what := range []string{"error", "panic", "fine"} {
+	for _, what := range []string{"error", "panic", "goexit", "fine"} {
 		const callers = 5
 		errs := make(chan error, callers)
 		for range callers {
@@ -122,12 +122,13 @@ func TestOnOpenFails(t *testing.T) {
 		goOn <- what
 		for range callers {
 			switch err := <-errs; {
-			case what == "fine" && err != nil, what == "error" && !errors.Is(err, fault), what == "panic" && (err == nil || !strings.Contains(err.Error(), "panicked")):
+			case what == "fine" && err != nil, what == "error" && !errors.Is(err, fault), what == "panic" && (err == nil || !strings.Contains(err.Error(), "panicked")),
+				what == "goexit" && (err == nil || !strings.Contains(err.Error(), "ended its goroutine")):
 				t.Errorf("%s: %v", what, err)
 			}
 		}
 	}
-	if n := calls.Load(); n != 3 {
+	if n := calls.Load(); n != 4 {
 		t.Errorf("OnOpen was called %d times, want once for each", n)
 	}
 }

@@ -72,8 +72,18 @@ func (t *tenancy) prepare(ctx context.Context, tn *tenant) error {
 	return err
 }
 
-// callOnOpen calls the program's function.
-func (t *tenancy) callOnOpen(s *section, tn *tenant) (err error) {
+// callOnOpen calls the program's function, on a goroutine of its own: if it ends that, the caller goes on.
+func (t *tenancy) callOnOpen(s *section, tn *tenant) error {
+	result := make(chan error, 1)
+	go func() {
+		err := fmt.Errorf("dblocker: OnOpen ended its goroutine for user %q, by runtime.Goexit or as t.FailNow does; return an error instead", tn.user)
+		defer func() { result <- err }()
+		err = t.runOnOpen(s, tn)
+	}()
+	return <-result
+}
+
+func (t *tenancy) runOnOpen(s *section, tn *tenant) (err error) {
 	db := t.c.bindDB(s)
 	defer db.Close()
 	defer func() {
@@ -84,15 +94,7 @@ func (t *tenancy) callOnOpen(s *section, tn *tenant) (err error) {
 	if err := t.checkSchemas(s, tn.user, db); err != nil || t.c.onOpen == nil {
 		return err
 	}
-	returned := false
-	defer func() {
-		if !returned && err == nil { // and it has not panicked
-			err = fmt.Errorf("dblocker: OnOpen ended its goroutine for user %q; return an error instead", tn.user)
-		}
-	}()
-	err = t.c.onOpen(s, tn.user, db)
-	returned = true
-	return err
+	return t.c.onOpen(s, tn.user, db)
 }
 
 // begin returns a section of the user id, which has that user's database in use; or one of several users, or of all, whose
