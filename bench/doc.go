@@ -141,7 +141,7 @@
 //	map           a map of handles of the bare driver, tuned, with a mutex; the least recently used is closed, if it is not in use: the baseline
 //	              of hit and miss
 //	map+cache     the same with _stmt_cache_size=64
-//	store         a Store of dblocker with ConnectFunc, and a handle of it for each statement
+//	store         a Store of dblocker with ConnectFunc and MaxOpenDatabases, and a handle of it for each statement
 //	dblocker      a handle with {user} in the DSN
 //	one-file      one file for all, and the bare driver, tuned: the baseline of mix and writers
 //	dblocker-one  one file for all, and dblocker

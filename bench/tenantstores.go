@@ -133,11 +133,11 @@ func (h *mapHome) close() (err error) {
 // A storeHome is a Store of dblocker, with a function that opens each user's database.
 type storeHome struct{ store *dblocker.Store }
 
-func openStoreHome(f tenantFiles, _ int) (home, error) {
+func openStoreHome(f tenantFiles, most int) (home, error) {
 	connect := func(_ context.Context, user, driver, _ string) (*sqlx.DB, error) {
 		return sqlx.Open(driver, "file:"+f.of(user)+tuned)
 	}
-	s, err := dblocker.New(context.Background(), "sqlite3", f.one(), false, dblocker.ConnectFunc(connect))
+	s, err := dblocker.New(context.Background(), "sqlite3", f.one(), false, dblocker.ConnectFunc(connect), dblocker.MaxOpenDatabases(most))
 	return storeHome{s}, err
 }
 
