@@ -11,6 +11,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/userid"
 )
@@ -174,6 +175,12 @@ func (t *tenancy) takeAll(ctx context.Context, req sectionRequest) (leave func()
 	case t.maxOpen > 0 && len(req.users) > t.maxOpen:
 		return nil, fmt.Errorf("dblocker: LockUsers of %d users, whose locks among processes are in their files, of which max_open_databases allows %d to be open", len(req.users), t.maxOpen)
 	}
+	var turn rwlock.Hold
+	turn.Kind, turn.Label = rwlock.Session, rwlock.Tagged("LockUsers")
+	if err := t.gather.Acquire(ctx, rwlock.Shared, &turn, t.c.wait()); err != nil {
+		return nil, placeError(req.users[0], t.maxOpen, err)
+	}
+	defer turn.Release()
 	var taken []*tenantEntry
 	leave = sync.OnceFunc(func() {
 		for _, e := range taken {

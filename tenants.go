@@ -41,6 +41,8 @@ type tenancy struct {
 	slots   *rwlock.Lock // one for each server connection, of all databases; nil: no limit
 	set     *tenants.Set[string, *tenant]
 
+	gather *rwlock.Lock // of one who opens the databases of several users: two who have some of theirs would wait for each other
+
 	conns atomic.Int64 // of servers, that are open, where slots is not nil
 
 	placeWaits rwlock.WaitStats
@@ -83,7 +85,7 @@ func newTenancy(c *Connector, pattern string) *tenancy {
 		limits.MaxUnused = max(1, n/min(n, fewIdle))
 	}
 	t.place, t.around = placeOf(c.engine), userid.NamesWith(pattern, userMark)
-	t.set = tenants.NewSet[string, *tenant](limits, placesName)
+	t.set, t.gather = tenants.NewSet[string, *tenant](limits, placesName), rwlock.NewLock(placesName, 1)
 	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }
 	if id(exampleName) == "" || id(exampleName) != id(exampleName+"2") {
 		t.name = c.engine.Name + ":" + id(exampleName)
