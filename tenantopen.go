@@ -13,6 +13,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/mysql"
 	"github.com/calmdocs/dblocker/internal/redact"
@@ -118,6 +119,7 @@ func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 	}
 	if user != "" {
 		if err := t.makePlace(user, sqlite.Of(inner)); err != nil {
+			drivers.Close(inner)
 			return nil, err
 		}
 	}
