@@ -115,7 +115,7 @@ func (c *handle) describeWait(s rwlock.SlowWait) string {
 	switch {
 	case s.Key == locks.AllUsers:
 		return "the lock of all users"
-	case strings.HasPrefix(s.Key, databases.GateNamePrefix), strings.HasPrefix(s.Key, backend.SlotsNamePrefix), s.Key == turnName:
+	case strings.HasPrefix(s.Key, databases.GateNamePrefix), strings.HasPrefix(s.Key, backend.SlotsNamePrefix), s.Key == turnName, s.Key == placesName:
 		return s.Key
 	}
 	return fmt.Sprintf("the %v lock of user %q", s.Mode, s.Key)
