@@ -25,6 +25,11 @@ func (s Statistics) MarshalJSON() ([]byte, error) {
 		Waiting int            `json:"waiting"`
 		Waits   WaitStatistics `json:"waits"`
 	}
+	type statements struct {
+		Hits   int64 `json:"hits"`
+		Misses int64 `json:"misses"`
+		Kept   int   `json:"kept"`
+	}
 	return json.Marshal(struct {
 		Held        int            `json:"held"`
 		Waiting     int            `json:"waiting"`
@@ -38,10 +43,11 @@ func (s Statistics) MarshalJSON() ([]byte, error) {
 		Alone       int64          `json:"alone"`
 		Syncs       int64          `json:"syncs"`
 		SyncWaits   int64          `json:"sync_waits"`
+		Statements  statements     `json:"statements"`
 		Databases   databases      `json:"databases"`
 		Server      connections    `json:"server"`
 	}{s.Held, s.Waiting, s.Locks, s.Connections, s.Processes, s.HandOvers, s.Spills, s.Batches, s.Combined, s.Alone, s.Syncs, s.SyncWaits,
-		databases(s.Databases),
+		statements(s.Statements), databases(s.Databases),
 		connections{s.Server.MaxOpenConnections, s.Server.OpenConnections, s.Server.InUse, s.Server.Idle, s.Server.WaitCount, s.Server.WaitDuration.String(),
 			s.Server.MaxIdleClosed, s.Server.MaxIdleTimeClosed, s.Server.MaxLifetimeClosed}})
 }

@@ -42,6 +42,8 @@ type Statistics struct {
 	// SyncWaits how many calls of this handle have waited for one.
 	Syncs, SyncWaits int64
 
+	Statements StatementStatistics // that server connections keep prepared
+
 	Databases DatabaseStatistics // of users who have one each
 
 	// Server are those of the server connections, but for the few of dblocker's own that a
@@ -57,6 +59,14 @@ type DatabaseStatistics struct {
 	Evicted int64          // closed, for want of use or to make room
 	Waiting int            // calls that wait for max_open_databases now
 	Waits   WaitStatistics // for it
+}
+
+// StatementStatistics are of the statements that server connections keep prepared, see [StmtCache]. A statement that could be one of them is
+// looked for when it is sent as text, or when the program's own is first used on a connection. What a connection counts while it is in use may come up to 64 lookups later.
+type StatementStatistics struct {
+	Hits   int64 // it was there
+	Misses int64 // it was not: it was sent as text, or prepared first
+	Kept   int   // now, on all connections
 }
 
 // WaitStatistics count waits that have ended.
@@ -99,6 +109,10 @@ func (st *Statistics) add(b *backend.Backend, servers sql.DBStats) {
 	if b.WAL != nil {
 		st.Syncs += b.WAL.Syncs()
 	}
+	stmts := b.Servers.Stmts()
+	st.Statements.Hits += stmts.Hits.Load()
+	st.Statements.Misses += stmts.Misses.Load()
+	st.Statements.Kept += int(stmts.Kept.Load())
 	all := &st.Server
 	all.MaxOpenConnections = max(all.MaxOpenConnections, servers.MaxOpenConnections) // the same for all
 	all.OpenConnections += servers.OpenConnections

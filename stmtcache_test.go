@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -230,5 +232,117 @@ func TestNoCache(t *testing.T) {
 	runAll(t, db, "SELECT a", "SELECT a", "SELECT a")
 	if p.direct != 3 || len(p.prepared) != 0 {
 		t.Errorf("%d of 3 texts were sent as they are, and %d were prepared", p.direct, len(p.prepared))
+	}
+}
+
+// TestStatementStatistics: what was looked for, and what is kept, by statements on the pool, in a transaction, and of the
+// program's own. It counts what is on connections that are free, and what those have had that are closed.
+func TestStatementStatistics(t *testing.T) {
+	expect := func(t *testing.T, db *sql.DB, want StatementStatistics) {
+		t.Helper()
+		st, err := Stats(db)
+		must(t, err)
+		if st.Statements != want {
+			t.Errorf("got %+v, want %+v", st.Statements, want)
+		}
+	}
+	db := openPreparing(t, new(preparing), 8)
+	begun, err := Stats(db)
+	must(t, err)
+	at := func(hits, misses int64, kept int) StatementStatistics {
+		return StatementStatistics{begun.Statements.Hits + hits, begun.Statements.Misses + misses, kept}
+	}
+	runAll(t, db, "SELECT a") // sent as text
+	expect(t, db, at(0, 1, 0))
+	runAll(t, db, "SELECT a") // prepared
+	expect(t, db, at(0, 2, 1))
+	runAll(t, db, "SELECT a", "SELECT a")
+	expect(t, db, at(2, 2, 1))
+
+	tx, err := db.Begin()
+	must(t, err)
+	for range 2 * 64 { // those that are in use tell now and then
+		runAll(t, tx, "SELECT a")
+	}
+	st, err := Stats(db)
+	must(t, err)
+	if got := st.Statements.Hits - begun.Statements.Hits; got < 2*64-64 {
+		t.Errorf("in a long transaction %d hits are told", got)
+	}
+	must(t, tx.Rollback())
+	expect(t, db, at(2+2*64, 2, 1))
+
+	own, err := db.Prepare("SELECT b")
+	must(t, err)
+	for range 3 {
+		rows, err := own.Query()
+		must(t, err)
+		must(t, rows.Close())
+	}
+	must(t, own.Close())
+	st, err = Stats(db)
+	must(t, err)
+	if got := st.Statements; got.Kept != 2 || got.Misses != at(0, 3, 0).Misses {
+		t.Errorf("with a statement of the program's own: %+v", got)
+	}
+
+	conn, err := db.Conn(t.Context())
+	must(t, err)
+	must(t, conn.Raw(func(any) error { return nil }))
+	must(t, conn.Close())
+	inner, err := Inner(db)
+	must(t, err)
+	inner.SetMaxIdleConns(-1) // closes the connection
+	if st, err = Stats(db); err != nil || st.Statements.Kept != 0 || st.Statements.Misses != at(0, 3, 0).Misses {
+		t.Errorf("after the connection was closed: %+v, %v", st.Statements, err)
+	}
+}
+
+// TestStatementStatisticsUnderLoad: Stats beside calls on many connections loses no count.
+func TestStatementStatisticsUnderLoad(t *testing.T) {
+	c, err := NewConnector(new(stub), StmtCache(8), Dialect("sqlite"), MaxOpenConns(4))
+	must(t, err)
+	dialect := *c.engine
+	dialect.KeepFrom = func(driver.Conn) int { return 0 }
+	c.engine = &dialect
+	db := sql.OpenDB(c)
+	defer db.Close()
+	const workers, calls = 8, 200
+	var done sync.WaitGroup
+	stop := make(chan struct{})
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := Stats(db); err != nil {
+					t.Error(err)
+				}
+				runtime.Gosched()
+			}
+		}
+	}()
+	for w := range workers {
+		done.Go(func() {
+			for range calls {
+				rows, err := db.QueryContext(WithUser(t.Context(), w), "SELECT a")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rows.Close()
+			}
+		})
+	}
+	done.Wait()
+	close(stop)
+	<-looked
+	st, err := Stats(db)
+	must(t, err)
+	if got := st.Statements.Hits + st.Statements.Misses; got != workers*calls || st.Statements.Kept < 1 || st.Statements.Kept > 4 {
+		t.Errorf("%d lookups of %d calls, and %d kept", got, workers*calls, st.Statements.Kept)
 	}
 }

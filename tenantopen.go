@@ -220,6 +220,7 @@ func (t *tenancy) closedOne(b *backend.Backend) {
 	defer t.mu.Unlock()
 	st.OpenConnections, st.InUse, st.Idle = 0, 0, 0
 	t.past.add(b, st)
+	t.past.Statements.Kept = 0
 	if c := t.claims[d]; c.times > 1 {
 		t.claims[d] = claim{c.user, c.times - 1}
 	} else {

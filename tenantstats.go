@@ -11,6 +11,7 @@ func (t *tenancy) addStats(st *Statistics) {
 	past := t.past
 	t.mu.Unlock()
 	st.Batches, st.Combined, st.Alone, st.Syncs, st.Server = past.Batches, past.Combined, past.Alone, past.Syncs, past.Server
+	st.Statements = past.Statements
 	for _, tn := range t.set.Open() {
 		st.add(tn.backend, tn.backend.Servers.Peek())
 	}

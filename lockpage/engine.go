@@ -1,6 +1,9 @@
 package lockpage
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // engine is what lies behind the users' locks: the gate of a SQLite file, the connections, what is done for several at once.
 func (m *markup) engine(v *DatabaseView, _ string) {
@@ -10,6 +13,7 @@ func (m *markup) engine(v *DatabaseView, _ string) {
 	m.put(`<div class="cards">`)
 	m.gate(v)
 	m.connections(v)
+	m.statements(v)
 	m.together(v)
 	m.processes(v)
 	m.tenants(v)
@@ -95,6 +99,20 @@ func (m *markup) fact(name fixed, value string) {
 	m.put(`<div><dt>`, name, `</dt><dd>`)
 	m.text(value)
 	m.put(`</dd></div>`)
+}
+
+// statements are those that connections keep prepared.
+func (m *markup) statements(v *DatabaseView) {
+	st := &v.Statistics.Statements
+	if st.Hits+st.Misses == 0 {
+		return
+	}
+	m.put(`<section class="panel"><h3>Statement cache</h3><dl class="facts">`)
+	m.fact("kept prepared now", thousands(int64(st.Kept)))
+	m.fact("found there", thousands(st.Hits))
+	m.fact("not there", thousands(st.Misses))
+	m.fact("hit rate", strconv.FormatInt(st.Hits*100/(st.Hits+st.Misses), 10)+" %")
+	m.put(`</dl></section>`)
 }
 
 // together is what is done for several calls at once.

@@ -22,6 +22,8 @@ const (
 	batchSize     = "dblocker.commit.group_size"
 	syncTime      = "dblocker.sync.time"
 	lostSessions  = "dblocker.session.lost"
+	lookups       = "dblocker.statement.lookups"
+	keptStmts     = "dblocker.statement.kept"
 	openDatabases = "dblocker.database.open"
 	dropped       = "dblocker.event.dropped"
 )
@@ -40,6 +42,7 @@ const (
 	mode    = attribute.Key("dblocker.lock.mode")
 	kind    = attribute.Key("dblocker.lock.kind")
 	state   = attribute.Key("dblocker.lock.state")
+	found   = attribute.Key("dblocker.statement.found")
 	outcome = attribute.Key("dblocker.outcome")
 	user    = attribute.Key("dblocker.user") // of spans only
 	tag     = attribute.Key("dblocker.tag")

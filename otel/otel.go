@@ -118,7 +118,9 @@ func (t *Telemetry) Register(db dblocker.Handle) (unregister func() error, err e
 	count, err1 := t.meter.Int64ObservableUpDownCounter(connectionCount, metric.WithUnit("{connection}"), metric.WithDescription("Server connections by state."))
 	limit, err2 := t.meter.Int64ObservableUpDownCounter(connectionLimit, metric.WithUnit("{connection}"), metric.WithDescription("The most server connections."))
 	locks, err3 := t.meter.Int64ObservableUpDownCounter(lockCount, metric.WithUnit("{lock}"), metric.WithDescription("Users' locks, of all handles on the database."))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	looked, err4 := t.meter.Int64ObservableCounter(lookups, metric.WithUnit("{statement}"), metric.WithDescription("Statements that were looked for among those that are kept prepared."))
+	kept, err5 := t.meter.Int64ObservableUpDownCounter(keptStmts, metric.WithUnit("{statement}"), metric.WithDescription("Statements that server connections keep prepared."))
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
 	r, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -133,8 +135,11 @@ func (t *Telemetry) Register(db dblocker.Handle) (unregister func() error, err e
 		}
 		o.ObserveInt64(locks, int64(st.Held), metric.WithAttributes(append([]attribute.KeyValue{state.String("held")}, t.db...)...))
 		o.ObserveInt64(locks, int64(st.Waiting), metric.WithAttributes(append([]attribute.KeyValue{state.String("waiting")}, t.db...)...))
+		o.ObserveInt64(looked, st.Statements.Hits, metric.WithAttributes(append([]attribute.KeyValue{found.Bool(true)}, t.db...)...))
+		o.ObserveInt64(looked, st.Statements.Misses, metric.WithAttributes(append([]attribute.KeyValue{found.Bool(false)}, t.db...)...))
+		o.ObserveInt64(kept, int64(st.Statements.Kept), metric.WithAttributes(t.db...))
 		return nil
-	}, count, limit, locks)
+	}, count, limit, locks, looked, kept)
 	if err != nil {
 		return nil, err
 	}

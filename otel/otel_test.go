@@ -158,6 +158,8 @@ func TestMetrics(t *testing.T) {
 		"dblocker.lock.wait_time":          {`"exclusive"`, `"granted"`, `"lock"`},
 		"dblocker.lock.hold_time":          {`"section"`},
 		"dblocker.lock.count":              {`"held"`, `"waiting"`},
+		"dblocker.statement.lookups":       {`"dblocker.statement.found"`},
+		"dblocker.statement.kept":          {`"db.system.name"`},
 	} {
 		for _, want := range wants {
 			if !strings.Contains(got[name], want) {

@@ -102,6 +102,8 @@ var (
 	connections = prometheus.NewDesc("dblocker_connections", "Server connections by state.", []string{"db", "state"}, nil)
 	limit       = prometheus.NewDesc("dblocker_connections_limit", "The most server connections, by max_open_conns; 0 is no limit.", []string{"db"}, nil)
 	combined    = prometheus.NewDesc("dblocker_combined_total", "Statements that one caller has run for others, of all kinds of outcome.", []string{"db", "outcome"}, nil)
+	lookups     = prometheus.NewDesc("dblocker_statement_lookups_total", "Statements that were looked for among those that are kept prepared.", []string{"db", "result"}, nil)
+	statements  = prometheus.NewDesc("dblocker_statements_kept", "Statements that server connections keep prepared.", []string{"db"}, nil)
 	processes   = prometheus.NewDesc("dblocker_process_wait_seconds_total", "Time of waits for users' locks among processes.", []string{"db"}, nil)
 )
 
@@ -113,5 +115,8 @@ var gauges = []gauge{
 	{limit, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Server.MaxOpenConnections) }},
 	{combined, prometheus.CounterValue, []string{"together"}, func(s dblocker.Statistics) float64 { return float64(s.Combined) }},
 	{combined, prometheus.CounterValue, []string{"alone"}, func(s dblocker.Statistics) float64 { return float64(s.Alone) }},
+	{lookups, prometheus.CounterValue, []string{"hit"}, func(s dblocker.Statistics) float64 { return float64(s.Statements.Hits) }},
+	{lookups, prometheus.CounterValue, []string{"miss"}, func(s dblocker.Statistics) float64 { return float64(s.Statements.Misses) }},
+	{statements, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Statements.Kept) }},
 	{processes, prometheus.CounterValue, nil, func(s dblocker.Statistics) float64 { return s.Processes.Time.Seconds() }},
 }

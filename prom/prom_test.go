@@ -96,7 +96,8 @@ func TestScrape(t *testing.T) {
 	use(t, open(t, metrics))
 	scrape(t, metrics, `dblocker_wait_seconds_count{mode="exclusive",outcome="granted",what="lock"} 1`)
 	got := scrape(t, metrics, `db_client_operation_duration_seconds_count{operation="INSERT",result="ok"} 1`)
-	for _, want := range []string{`dblocker_hold_seconds_count{kind="section",mode="exclusive",what="lock"} 1`, `dblocker_locks_held{db="app"} 0`, `dblocker_events_total{kind="conn_opened"}`} {
+	for _, want := range []string{`dblocker_hold_seconds_count{kind="section",mode="exclusive",what="lock"} 1`, `dblocker_locks_held{db="app"} 0`, `dblocker_statement_lookups_total{db="app",result="hit"}`,
+		`dblocker_statement_lookups_total{db="app",result="miss"}`, `dblocker_statements_kept{db="app"}`, `dblocker_events_total{kind="conn_opened"}`} {
 		scrape(t, metrics, want)
 	}
 	if strings.Contains(got, "secret-user") {

@@ -45,6 +45,8 @@ type cache struct {
 	// they had saved what they cost.
 	turnedAway int
 	inVain     int
+
+	counts
 }
 
 // A Kept is a statement of a cache, in one of four states:

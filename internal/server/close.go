@@ -114,6 +114,7 @@ func (sc *Conn) shut() (err error) {
 	}
 	sc.forgetRest()
 	sc.LoseKept()
+	sc.cache.tell(0)
 	sc.closed = true
 	if told := sc.cfg.Closed; told != nil && !sc.born.IsZero() {
 		defer func() { told(time.Since(sc.born)) }()

@@ -55,6 +55,8 @@ type Connector struct {
 
 	opened atomic.Pointer[Conn] // what the next Connect returns, instead of a new one; else nil
 
+	stmts Stmts // of all its connections
+
 	warnOfPooler sync.Once
 }
 
@@ -191,7 +193,7 @@ func (c *Connector) keepStmts(ctx context.Context, sc *Conn) error {
 			return ctx.Err() // a server that cannot tell is taken for pooled
 		}
 	}
-	sc.cache.size, sc.cache.maxAge = c.Config.StmtCache, c.Config.Engine.KeepsFor
+	sc.cache.size, sc.cache.maxAge, sc.cache.sum = c.Config.StmtCache, c.Config.Engine.KeepsFor, &c.stmts
 	return nil
 }
 

@@ -138,6 +138,7 @@ func (sc *Conn) keptFor(ctx context.Context, s *Call) (*Kept, error) {
 	}
 	version := sc.version() // before it is prepared, since the schema may change meanwhile
 	k, there := c.take(s.Query, version)
+	c.found(k != nil)
 	if k == nil {
 		if there || !c.wants(s.Query, version) {
 			return nil, nil
@@ -162,7 +163,8 @@ func (sc *Conn) PrepareKept(ctx context.Context, s *Call) (k *Kept, found bool, 
 	keep := sc.cache.size > 0 && len(s.Query) <= maxKeptText && s.isKeepable(sqltext.SettlesBySettings) && sc.canPrepare()
 	there, version := false, sc.version()
 	if keep {
-		if k, there = sc.cache.take(s.Query, version); k != nil {
+		k, there = sc.cache.take(s.Query, version)
+		if sc.cache.found(k != nil); k != nil {
 			return k, true, nil
 		}
 	}

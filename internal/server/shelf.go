@@ -167,6 +167,13 @@ func (s *shelf) close() {
 	defer s.ending.Unlock()
 }
 
+// pass lets the connections on the shelf pass through the sql.DB now.
+func (s *shelf) pass() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	s.clear()
+}
+
 // endRound lets each connection pass through the sql.DB once: those on the shelf now, the others when they are
 // given back.
 func (s *shelf) endRound() {
@@ -188,6 +195,7 @@ func (s *shelf) clear() {
 // toDB returns a connection to the sql.DB. A lock that rests goes on to do so there, from when the sql.DB has asked whether the
 // connection is valid. While somebody gives it up, the connection waits, and nobody else does.
 func (sc *Conn) toDB() {
+	sc.cache.tellAll()
 	sc.TryWake()
 	if sc.IsSettling() {
 		sc.Later(func() { sc.inDB.Close() })
