@@ -112,11 +112,13 @@ func (v *DatabaseView) seen(p *Page, h *dblocker.HoldInfo) {
 	if !h.Waiting && h.For > v.longest.hold && h.What == "lock" {
 		v.longest.hold, v.LongestHold = h.For, h.For.String()
 	}
-	q := &v.gate
+	var q *queue
 	switch h.What {
 	case "connection":
 		q = &v.slots
-	case "lock":
+	case "gate":
+		q = &v.gate
+	default:
 		return
 	}
 	q.exists = true

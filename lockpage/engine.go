@@ -47,7 +47,10 @@ func (m *markup) queueOf(q *queue, leads fixed) {
 		m.put(`<b>`)
 		m.text(h.Kind)
 		m.put(`</b> `)
-		if i == 0 && h.Mode == "exclusive" {
+		if h.What == "gate" && h.User != "" { // of a file of his own
+			m.element(`of user `, fitting(h.User, 30), ` `)
+		}
+		if (i == 0 || h.What == "gate" && h.User != "") && h.Mode == "exclusive" {
 			m.put(leads)
 		}
 		if h.lasts > 0 {
@@ -176,15 +179,21 @@ func (m *markup) processes(v *DatabaseView) {
 
 // tenants are the users whose own databases are open.
 func (m *markup) tenants(v *DatabaseView) {
-	t := &v.users
-	if t.opened+t.failed == 0 {
+	t, st := &v.users, &v.Statistics.Databases
+	if st.Opened+t.failed == 0 {
 		return
 	}
 	m.put(`<section class="panel"><h3>Users' databases</h3><dl class="facts">`)
-	m.fact("open", thousands(int64(t.count)))
-	m.fact("opened so far", thousands(t.opened))
-	m.fact("closed again", thousands(t.evicted))
-	m.fact("could not be opened", thousands(t.failed))
+	m.fact("open", thousands(int64(st.Open)))
+	m.fact("opened so far", thousands(st.Opened))
+	m.fact("closed again", thousands(st.Evicted))
+	if v.observed {
+		m.fact("could not be opened", thousands(t.failed))
+	}
+	if st.Waits.Waits+int64(st.Waiting) > 0 {
+		m.fact("waiting for a place", thousands(int64(st.Waiting)))
+		m.fact("waits for one so far", thousands(st.Waits.Waits))
+	}
 	m.put(`</dl>`)
 	if len(t.newest) > 0 {
 		m.put(`<p class="note">Opened last: `)
@@ -192,7 +201,7 @@ func (m *markup) tenants(v *DatabaseView) {
 			if i < len(t.newest)-1 {
 				m.put(`, `)
 			}
-			m.text(fitting(u, 30))
+			m.text(fitting(u.shown, 30))
 		}
 		m.put(`</p>`)
 	}

@@ -41,7 +41,7 @@ func (d *database) seeEvent(e *dblocker.Event) {
 		defer d.mu.Unlock()
 		d.holds.note(e.Time, r)
 	case dblocker.EventDatabaseOpened, dblocker.EventDatabaseEvicted:
-		user := d.page.user(e.User)
+		user := tenant{e.User, d.page.user(e.User)}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.users.add(user, e)

@@ -31,10 +31,18 @@ type node struct {
 	has, wants, of Hold // what is drawn of hold, wait and user
 }
 
-// A thing is what can be waited for: a user's lock, that of all users, the gate, connections.
-type thing struct{ what, user string }
+// A thing is what can be waited for: a user's lock, that of all users, the gate of a file, connections, places for databases.
+type thing struct{ what, of string }
 
-func thingOf(h *dblocker.HoldInfo) thing { return thing{h.What, h.User} }
+func thingOf(h *dblocker.HoldInfo) thing {
+	switch h.What {
+	case "lock":
+		return thing{h.What, h.User}
+	case "gate": // where users have a file each, one each
+		return thing{h.What, h.Database}
+	}
+	return thing{what: h.What} // one is as good as another
+}
 
 // What is drawn at most; all else is counted.
 const (

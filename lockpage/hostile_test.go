@@ -25,6 +25,8 @@ func hostileView(s string) *View {
 		{What: "lock", User: "8", Kind: "process", Process: &dblocker.ProcessInfo{Session: s, Name: s, Address: s, State: s}},
 		{What: "gate", Mode: dblocker.Exclusive, Kind: "transaction", Tag: s, Request: 4, For: time.Second},
 		{What: "gate", Mode: dblocker.Exclusive, Waiting: true, Kind: "statement", Tag: s, Request: 5, For: time.Second},
+		{What: "gate", Mode: dblocker.Exclusive, Kind: "transaction", Database: nameOf(s), Request: 6, For: time.Second},
+		{What: "database", Mode: dblocker.Exclusive, Waiting: true, User: s, Database: nameOf(s), Kind: "statement", Request: 7, For: time.Second},
 	}
 	d := page.database(s)
 	observe := page.Observe(s)
@@ -33,7 +35,7 @@ func hostileView(s string) *View {
 	observe(dblocker.Event{Kind: dblocker.EventWaitEnded, Time: now, Duration: time.Minute, User: s, Tag: s, What: "lock", Held: "section", Outcome: dblocker.OutcomeTimeout})
 	observe(dblocker.Event{Kind: dblocker.EventHoldLong, Time: now, Duration: time.Minute, User: s, Tag: s, What: "lock", Held: "section"})
 	observe(dblocker.Event{Kind: dblocker.EventDatabaseOpened, Time: now, User: s})
-	d.view = page.viewOf(&dblocker.Statistics{Held: 1, Waiting: 1, Batches: 1, Syncs: 1}, holds)
+	d.view = page.viewOf(&dblocker.Statistics{Held: 1, Waiting: 1, Batches: 1, Syncs: 1, Databases: dblocker.DatabaseStatistics{Opened: 1}, Statements: dblocker.StatementStatistics{Hits: 1}}, holds)
 	d.view.gate.exists = true
 	v := &View{Time: now, Program: s, PID: 1, Databases: []DatabaseView{d.seenView(now), {Name: s, Error: s}}}
 	v.Databases[0].Error = s

@@ -51,42 +51,30 @@ func (w *work) add(e *dblocker.Event) {
 	w.last = e.Time
 }
 
-// tenants are the users whose own databases are open, as far as events have told.
+// tenants are the users whose own databases were opened last, as far as events have told. How many there are Stats tells.
 type tenants struct {
-	open            map[string]struct{} // by how the user is shown
-	opened, evicted int64
-	failed          int64
-	count           int      // of those that are open, in a copy
-	newest          []string // of those that are open, the last of all
+	failed int64
+	newest []tenant // of those that are open
 }
 
-// mostTenants bounds what is remembered.
-const mostTenants = 20000
+type tenant struct{ id, shown string }
 
-func (t *tenants) add(user string, e *dblocker.Event) {
-	switch {
-	case e.Kind == dblocker.EventDatabaseEvicted:
-		t.evicted++
-		delete(t.open, user)
-		t.newest = slices.DeleteFunc(t.newest, func(u string) bool { return u == user })
-	case e.Err != nil:
+const mostTenants = 12
+
+func (t *tenants) add(user tenant, e *dblocker.Event) {
+	if e.Kind == dblocker.EventDatabaseOpened && e.Err != nil {
 		t.failed++
-	case len(t.open) < mostTenants:
-		if t.open == nil {
-			t.open = make(map[string]struct{})
-		}
-		t.opened++
-		t.open[user] = struct{}{}
-		if len(t.newest) == 12 {
-			t.newest = slices.Delete(t.newest, 0, 1)
-		}
-		t.newest = append(t.newest, user)
+		return
 	}
+	t.newest = slices.DeleteFunc(t.newest, func(o tenant) bool { return o.id == user.id })
+	if e.Kind == dblocker.EventDatabaseEvicted {
+		return
+	}
+	if len(t.newest) == mostTenants {
+		t.newest = slices.Delete(t.newest, 0, 1)
+	}
+	t.newest = append(t.newest, user)
 }
 
 // now returns a copy for the page.
-func (t *tenants) now() tenants {
-	c := *t
-	c.count, c.open, c.newest = len(t.open), nil, slices.Clone(t.newest)
-	return c
-}
+func (t *tenants) now() tenants { return tenants{t.failed, slices.Clone(t.newest)} }

@@ -297,6 +297,10 @@ func (h *Hold) title() string {
 		return "user " + h.User
 	case h.What == "connection":
 		return "a connection"
+	case h.What == "database":
+		return "a place for user " + h.User
+	case h.User != "":
+		return "the " + h.What + " of user " + h.User
 	}
 	return "the " + h.What
 }

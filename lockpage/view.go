@@ -54,8 +54,8 @@ type DatabaseView struct {
 
 // A Hold is who has something, or waits for it.
 type Hold struct {
-	What      string                `json:"what"` // lock, gate or connection
-	User      string                `json:"user,omitempty"`
+	What      string                `json:"what"`           // lock, gate, connection or database
+	User      string                `json:"user,omitempty"` // of a gate the one whose file it is of, where users have one each
 	AllUsers  bool                  `json:"all_users,omitempty"`
 	Mode      string                `json:"mode"`
 	Waiting   bool                  `json:"waiting"`
@@ -88,6 +88,9 @@ type queue struct {
 func (p *Page) take(i dblocker.HoldInfo) Hold {
 	h := Hold{What: i.What, Mode: i.Mode.String(), Waiting: i.Waiting, Kind: i.Kind, Request: i.Request, Since: i.Since, Process: i.Process, lasts: i.For}
 	h.AllUsers = i.What == "lock" && i.User == ""
+	if i.What == "gate" {
+		i.User, _ = dblocker.UserOf(i.Database)
+	}
 	if i.User != "" {
 		h.User = p.user(i.User)
 	}
