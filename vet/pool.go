@@ -23,6 +23,9 @@ var poolOptions = map[string]string{
 
 func runPool(pass *analysis.Pass) (any, error) {
 	eachCall(pass, func(call *ast.CallExpr, f *types.Func, stack []ast.Node) {
+		if pass.Pkg.Path() == ours { // there a Store closes the client connections of its own handles
+			return
+		}
 		option := poolOptions[f.Name()]
 		sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
 		if option == "" || !ok || !isOf(f, sqlPkg) || receiverOf(f) != "DB" || inTest(pass, call) || !pass.ResultOf[handles].(*handleSet).matches(sel.X) {

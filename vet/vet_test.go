@@ -39,3 +39,8 @@ func TestAnalyzers(t *testing.T) {
 	}
 	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), byPackage, packages...)
 }
+
+// TestOwnPackageSetsItsLimits: what dblocker does with its own handles is no fault of a program.
+func TestOwnPackageSetsItsLimits(t *testing.T) {
+	analysistest.Run(t, analysistest.TestData(), Pool, ours)
+}

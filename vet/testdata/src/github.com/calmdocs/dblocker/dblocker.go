@@ -22,6 +22,13 @@ type (
 
 const Shared Mode = 0
 
+// takeBack has the limits of a handle set by dblocker itself.
+func takeBack(c driver.Connector) {
+	if db, err := OpenDB(c); err == nil {
+		db.SetMaxIdleConns(-1)
+	}
+}
+
 func WithUser(ctx context.Context, id any) context.Context        { return ctx }
 func WithoutUser(ctx context.Context) context.Context             { return ctx }
 func Fork(ctx context.Context) context.Context                    { return ctx }
