@@ -85,7 +85,7 @@ func TestHiddenUsersAreCounted(t *testing.T) {
 	page.Add("unobserved", db)
 	s := newScene(t, db)
 	for i := range 3 {
-		_, err := db.ExecContext(dblocker.WithUser(t.Context(), i), "CREATE TABLE t (v INTEGER)")
+		_, err := db.ExecContext(dblocker.WithUser(t.Context(), i+1), "CREATE TABLE t (v INTEGER)")
 		must(t, err)
 	}
 	s.until(func() bool { d := page.database("app"); d.mu.Lock(); defer d.mu.Unlock(); return len(d.users.newest) == 3 })
