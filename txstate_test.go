@@ -281,3 +281,55 @@ func TestDriversTellOfTransactions(t *testing.T) {
 		}
 	}
 }
+
+// TestLostConnectionLeavesNoTransaction on the servers: a connection that is lost in a transaction is in none. The log says nothing of one, and no lock is left,
+// whether database/sql knows of the transaction or not.
+func TestLostConnectionLeavesNoTransaction(t *testing.T) {
+	onEngines(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, c *Connector) {
+		own, kill := "SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%d)"
+		switch c.engine.Name {
+		case "mysql":
+			own, kill = "SELECT CONNECTION_ID()", "KILL CONNECTION %d"
+		case "sqlite":
+			t.Skip("no server can end it")
+		}
+		var log syncBuffer
+		c.logger = textLogger(&log)
+		ctx := asUser(1)
+		type sender interface {
+			QueryRowContext(context.Context, string, ...any) *sql.Row
+			ExecContext(context.Context, string, ...any) (sql.Result, error)
+		}
+		lose := func(on sender) {
+			t.Helper()
+			var id int
+			must(t, on.QueryRowContext(ctx, own).Scan(&id))
+			_, err := on.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+			must(t, err)
+			killer, err := db.Conn(context.Background())
+			must(t, err)
+			defer killer.Close()
+			must(t, killer.Raw(func(any) error { return nil }))
+			_, err = killer.ExecContext(WithoutUser(context.Background()), fmt.Sprintf(kill, id))
+			must(t, err)
+			waitFor(t, func() bool {
+				_, err := on.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE id = '1'")
+				return err != nil
+			})
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		lose(tx)
+		tx.Rollback()
+		conn, err := db.Conn(ctx)
+		must(t, err)
+		_, err = conn.ExecContext(ctx, "BEGIN")
+		must(t, err)
+		lose(conn)
+		conn.Close() // which database/sql may have done
+		waitFor(t, func() bool { return len(holdsOf(t, c)) == 0 })
+		if strings.Contains(log.String(), "inside a transaction") {
+			t.Errorf("the log says of a lost connection:\n%s", log.String())
+		}
+	})
+}

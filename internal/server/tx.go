@@ -106,9 +106,24 @@ func (sc *Conn) leaveTransaction() {
 	}
 }
 
-// IsUsable tells whether it is worth while to give the connection back.
+// IsUsable tells whether it is worth while to give the connection back. What the inner driver knows of the transaction of one that
+// is lost is what was so before.
 func (sc *Conn) IsUsable() bool {
-	return sc.IsValid() && (sc.IsClosed == nil || !sc.IsClosed())
+	return sc.IsValid() && !sc.isShut()
+}
+
+// isShut tells whether the inner driver has given the connection up. While rows are open, some say so of a good one.
+func (sc *Conn) isShut() (shut bool) {
+	if sc.IsClosed != nil {
+		return sc.IsClosed()
+	}
+	v, ok := sc.ci.(driver.Validator)
+	if !ok || sc.open != nil {
+		return false
+	}
+	shut = true // also if the driver panics, or ends the goroutine
+	sc.cfg.contain(func() { shut = !v.IsValid() })
+	return shut
 }
 
 // MustClose has the connection closed when it goes back.
