@@ -88,7 +88,12 @@ func TestHiddenUsersAreCounted(t *testing.T) {
 		_, err := db.ExecContext(dblocker.WithUser(t.Context(), i+1), "CREATE TABLE t (v INTEGER)")
 		must(t, err)
 	}
-	s.until(func() bool { d := page.database("app"); d.mu.Lock(); defer d.mu.Unlock(); return len(d.users.newest) == 3 })
+	s.until(func() bool {
+		d := page.database("app")
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.users.newest) == 3
+	})
 	text := get(page, "/").Body.String()
 	if n := strings.Count(text, "<dt>open</dt><dd>3</dd>"); n != 2 {
 		t.Errorf("on %d of 2 handles three databases are open", n)
