@@ -107,11 +107,15 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 }
 
 // opens lets others wait on the list from the moment at which the statement has the gate: its caller is going to lead, or to
-// shut the list.
+// shut the list. One that was told to lead, and has no reason to any more, shuts it at once.
 func (c *conn) opens(adm *admission, at *gate.Place) {
-	if adm.mayRide && at.IsAlone() && c.saves() {
-		adm.opened = true
+	if !adm.mayRide || !at.IsAlone() {
+		return
+	}
+	if adm.opened = c.saves(); adm.opened {
 		c.backend.Combining.Open(at)
+	} else if adm.ride != nil {
+		c.backend.Combining.Shut()
 	}
 }
 

@@ -57,8 +57,6 @@ func (env *Env) Board(r *Ride) bool {
 	l := &env.list
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.open {
-	}
 	if !l.open || len(l.rides)-l.first >= mostListed {
 		return false
 	}
