@@ -3,9 +3,6 @@ package tenants
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -218,60 +215,6 @@ func (s *Set[K, D]) isShut(e *Entry[K, D]) bool {
 	return e.err != nil
 }
 
-// takePlace waits for a place.
-func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) error {
-	if s.places == nil {
-		return ctx.Err()
-	}
-	e.place.Kind, e.place.Label, e.place.Work = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key)), e
-	err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{})
-	if err == nil {
-		s.want(0) // the place may have been made for one who is not in the queue yet
-	}
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	s.awaits(t.Owner, 1)
-	defer s.awaits(t.Owner, -1)
-	s.want(1)
-	defer s.want(-1)
-	return s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
-}
-
-// want counts who wait for a place, and makes room for them.
-func (s *Set[K, D]) want(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wanting += n
-	s.makeRoom()
-}
-
-// awaits counts an owner who waits for a place, or for somebody else who opens a database and may wait for one.
-func (s *Set[K, D]) awaits(owner *rwlock.Owner, n int) {
-	if owner == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.waiters[owner] += n; s.waiters[owner] == 0 {
-		delete(s.waiters, owner)
-	}
-}
-
-// Waiters returns the owners of those who wait for a place, or for somebody else who may.
-func (s *Set[K, D]) Waiters() []*rwlock.Owner {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.waiters))
-}
-
-// makeRoom closes unused databases for those who wait for a place. mu is locked.
-func (s *Set[K, D]) makeRoom() {
-	for s.unused.first != nil && s.wanting > s.leaving {
-		s.evict(s.unused.first)
-	}
-}
-
 // opened tells those who wait for e that it is open, or why not.
 func (s *Set[K, D]) opened(e *Entry[K, D], on D, err error) {
 	s.mu.Lock()
@@ -290,106 +233,6 @@ func (s *Set[K, D]) opened(e *Entry[K, D], on D, err error) {
 		e.place.Release()
 	}
 	close(e.ready)
-}
-
-// Leave ends the use of a database that Get or Take has returned.
-func (s *Set[K, D]) Leave(e *Entry[K, D]) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e.refs--; e.refs > 0 || !e.open {
-		return
-	}
-	if !e.keep || !e.listed || s.closed || s.cfg.Unused <= 0 {
-		s.close(e)
-		return
-	}
-	e.since = s.round
-	s.unused.append(e)
-	s.tick()
-	if s.wanting > 0 {
-		s.makeRoom()
-	}
-	if most := s.cfg.MaxUnused; most > 0 && s.unused.len > most {
-		s.evict(s.unused.first)
-	}
-}
-
-// tick has the unused looked at when half of the time is over. mu is locked.
-func (s *Set[K, D]) tick() {
-	if s.ticker == nil {
-		s.ticker = time.AfterFunc(s.cfg.Unused/2, s.expire)
-	}
-}
-
-// expire closes what nobody has used for three ticks, of which the first was not a whole one.
-func (s *Set[K, D]) expire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.round++
-	for e := s.unused.first; e != nil && s.round-e.since >= 3; e = s.unused.first {
-		s.evict(e)
-	}
-	if s.ticker = nil; s.unused.first != nil {
-		s.tick()
-	}
-}
-
-// evict closes one that nobody uses. mu is locked.
-func (s *Set[K, D]) evict(e *Entry[K, D]) {
-	s.unused.remove(e)
-	s.counts.Evicted++
-	s.close(e)
-}
-
-// close closes one that nobody uses and nobody finds any more. mu is locked.
-func (s *Set[K, D]) close(e *Entry[K, D]) {
-	s.unlist(e)
-	e.open = false
-	s.counts.Open--
-	if !e.keep {
-		s.ending[e.Key] = true
-	}
-	s.leaving++
-	go func() {
-		defer s.closedOne(e)
-		e.On.Close()
-	}()
-}
-
-func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
-	s.mu.Lock()
-	if s.leaving--; s.leaving == 0 && s.left != nil {
-		close(s.left)
-		s.left = nil
-	}
-	if !e.keep {
-		delete(s.ending, e.Key)
-	}
-	if e.gone != nil {
-		close(e.gone)
-	}
-	s.mu.Unlock()
-	e.place.Release()
-}
-
-// unlist lets nobody find e any more. mu is locked.
-func (s *Set[K, D]) unlist(e *Entry[K, D]) {
-	if e.listed {
-		e.listed = false
-		delete(s.byKey, e.Key)
-	}
-}
-
-// Forget lets nobody find the database any more who does not use it already: for the next one it is opened anew. It is closed with
-// its last user, and then the channel is.
-func (s *Set[K, D]) Forget(e *Entry[K, D]) (gone <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unlist(e)
-	if e.gone == nil {
-		e.gone = make(chan struct{})
-	}
-	return e.gone
 }
 
 // Open returns those that are open, first those that nobody uses, the longest unused first.
@@ -424,14 +267,6 @@ func (s *Set[K, D]) Each(f func(K, D)) {
 	}
 }
 
-// Places returns who has a place, and who waits for one. Their tags are their keys.
-func (s *Set[K, D]) Places() []rwlock.Info {
-	if s.places == nil {
-		return nil
-	}
-	return s.places.Snapshot()
-}
-
 // Counts returns them.
 func (s *Set[K, D]) Counts() Counts {
 	s.mu.Lock()
@@ -439,80 +274,4 @@ func (s *Set[K, D]) Counts() Counts {
 	c := s.counts
 	c.Unused, c.Waiting = s.unused.len, s.wanting
 	return c
-}
-
-// Close closes what is unused; the rest follows with its users, who can do nothing more with it.
-func (s *Set[K, D]) Close() {
-	s.mu.Lock()
-	s.closed = true
-	if s.ticker != nil {
-		s.ticker.Stop()
-		s.ticker = nil
-	}
-	for s.unused.first != nil {
-		e := s.unused.first
-		s.unused.remove(e)
-		s.close(e)
-	}
-	var inUse []D
-	for _, e := range s.byKey {
-		if e.open {
-			inUse = append(inUse, e.On)
-		}
-	}
-	s.mu.Unlock()
-	var refused sync.WaitGroup
-	for _, on := range inUse {
-		refused.Go(on.Refuse)
-	}
-	refused.Wait()
-}
-
-// Wait returns when what is being closed is closed.
-func (s *Set[K, D]) Wait() {
-	s.mu.Lock()
-	left := s.left
-	if s.leaving > 0 && left == nil {
-		left = make(chan struct{})
-		s.left = left
-	}
-	s.mu.Unlock()
-	if left != nil {
-		<-left
-	}
-}
-
-// A list is one of entries, which nobody uses.
-type list[K comparable, D Database] struct {
-	first, last *Entry[K, D]
-	len         int
-}
-
-func (l *list[K, D]) append(e *Entry[K, D]) {
-	if e.prev = l.last; l.last != nil {
-		l.last.next = e
-	} else {
-		l.first = e
-	}
-	l.last = e
-	l.len++
-}
-
-// remove takes e out, if it is in.
-func (l *list[K, D]) remove(e *Entry[K, D]) {
-	if e.prev == nil && l.first != e {
-		return
-	}
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		l.first = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		l.last = e.prev
-	}
-	e.prev, e.next = nil, nil
-	l.len--
 }
