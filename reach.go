@@ -231,6 +231,12 @@ func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take
 	case errQueues:
 		return err
 	}
+	if ctx.Err() != nil && errors.Is(err, driver.ErrBadConn) { // lib/pq says so of a wait that it has cut off; on a sql.Conn the program would see it
+		if sc := c.drawn.Conn; sc != nil {
+			sc.Fail()
+		}
+		err = ctx.Err()
+	}
 	return c.db.reachError(ctx, c.backend, err, ask, w.inAll)
 }
 
