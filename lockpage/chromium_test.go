@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,8 +13,6 @@ import (
 	"testing"
 	"time"
 )
-
-var needBrowser = flag.Bool("lockpage.browser", false, "fail, and do not skip, the tests in a browser if there is none")
 
 // A chromium is a browser without a window, told what to do by the DevTools protocol over a pipe: no port, and no package for it.
 type chromium struct {
@@ -37,19 +34,7 @@ type message struct {
 // startChromium starts one, or skips the test where there is none.
 func startChromium(t testing.TB) *chromium {
 	t.Helper()
-	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		if *needBrowser {
-			t.Fatal("there is no Chromium; on Debian: apt-get install chromium")
-		}
-		t.Skip("there is no Chromium; on Debian: apt-get install chromium")
-	}
+	path, env := findBrowser(t)
 	fromUs, to := pipe(t)
 	from, toUs := pipe(t)
 	// Its own directory is removed by hand, as it may write to it until it is gone.
@@ -60,7 +45,7 @@ func startChromium(t testing.TB) *chromium {
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--font-render-hinting=none",
 		"--remote-debugging-pipe", "--user-data-dir="+filepath.Join(dir, "profile"), "about:blank")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
+	cmd.Env = append(append(os.Environ(), "HOME="+dir, "TZ=UTC"), env...)
 	cmd.ExtraFiles = []*os.File{fromUs, toUs} // 3 and 4
 	ownGroup(cmd)
 	if err := cmd.Start(); err != nil {

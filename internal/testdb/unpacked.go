@@ -57,6 +57,16 @@ func Unpack(ctx context.Context, say func(format string, args ...any), engines .
 	return err
 }
 
+// UnpackProgram is Unpack for a program that is none of an engine. It returns its root, which is in the cache.
+func UnpackProgram(ctx context.Context, say func(format string, args ...any), p debs.Program) (root string, err error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := debs.CacheDir(cache)
+	return filepath.Join(dir, p.Dir), debs.Bring(ctx, dir, say, p)
+}
+
 // use has the programs below root used, if they run.
 func (e *Engine) use(root string) error {
 	before := os.Getenv(Unpacked)
