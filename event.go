@@ -17,7 +17,7 @@ type Event struct {
 	Context context.Context
 
 	User string // whose lock, or whose call, it is; "" for nobody's
-	What string // what is held or waited for: lock, gate or connection, as in a [HoldInfo]; turn, of a pinned connection
+	What string // what is held or waited for: lock, gate or connection, as in a [HoldInfo]; turn, of a pinned connection; process, a user's lock among processes
 	Mode Mode   // of the lock
 	Held string // what it is held for, or wanted for: statement, rows, transaction, session or section, as the Kind of a [HoldInfo]
 	Tag  string // of the section; with trace=on, also the place in the program
@@ -50,14 +50,17 @@ type EventKind string
 
 const (
 	// EventWaitBegan: a call has to wait. Context, User, What, Mode, Held, Tag, Wait, Blocker. Of a call that waits for its user's lock and for a gate, What
-	// is where something is in its way.
+	// is where something is in its way. A wait for a user's lock among processes, with lock_scope=database, is one by itself: its What is process, its User is "" for
+	// all users' lock, and it has no Blocker. At a server it is told when it has lasted for some milliseconds, since no server tells sooner; Time is when it began.
+	// So is that for the gate of a file which another process has: its What is gate.
 	EventWaitBegan EventKind = "wait_began"
 
 	// EventWaitEnded: it does not any more. As EventWaitBegan, with Duration, Outcome and, unless it was granted, Err.
 	EventWaitEnded EventKind = "wait_ended"
 
 	// EventHoldLong: somebody has been waiting for five seconds. The fields are those of what is in the way: Context, User, What, Mode, Held, Tag,
-	// Duration; and Waiting. It is told once in five seconds for each lock, while it is so, by the handle of the one who waits.
+	// Duration; and Waiting. It is told once in five seconds for each lock, while it is so, by the handle of the one who waits. Of another process Held is process, Duration is
+	// of the wait, and the Process of Blocker says who it is, if that could be told.
 	EventHoldLong EventKind = "hold_long"
 
 	// EventHoldEnded: what was granted was given up. Context, User, What, Mode, Held, Tag, Duration. It comes with every call, so it is
@@ -81,6 +84,10 @@ const (
 
 	// EventSessionLost: a call has lost its connection, and its lock is kept until the server has ended the session. User, Tag.
 	EventSessionLost EventKind = "session_lost"
+
+	// EventLockLost: a section has lost its connection, and with it, with lock_scope=database, its lock among processes: it ends with ErrLockLost. Or a statement has, that
+	// ran under the lock of a section or transaction of its request. User, What, Held, Err.
+	EventLockLost EventKind = "lock_lost"
 
 	// EventSessionEnded: the server has ended it. User, Duration; the Outcome is OutcomeTimeout if cancel_grace passed before that.
 	EventSessionEnded EventKind = "session_ended"
@@ -111,6 +118,7 @@ const (
 	OutcomeContext  Outcome = "context"  // its context has ended
 	OutcomeDeadlock Outcome = "deadlock" // it would not have ended
 	OutcomeClosed   Outcome = "closed"   // the handle was closed
+	OutcomeFailed   Outcome = "failed"   // the server or the connection has, of a lock among processes
 )
 
 // Observe has f called with what happens on the handle: waits, long holds, deadlocks, connections and so on. (It has no form in a DSN.) A kind that comes

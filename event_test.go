@@ -41,6 +41,12 @@ func (l *eventLog) of(k EventKind) (found []Event) {
 	return found
 }
 
+func (l *eventLog) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = nil
+}
+
 // one returns the only one of a kind.
 func (l *eventLog) one(t *testing.T, k EventKind) Event {
 	t.Helper()

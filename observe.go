@@ -53,7 +53,7 @@ func newObserver(f func(Event), also []EventKind) *observer {
 // everyCall are the kinds that come with every call.
 var everyCall = []EventKind{EventHoldEnded, EventOperationEnded}
 
-var eventKinds = append([]EventKind{EventWaitBegan, EventWaitEnded, EventHoldLong, EventDeadlock, EventUpgrade, EventSpill, EventBatch, EventSync, EventSessionLost, EventSessionEnded,
+var eventKinds = append([]EventKind{EventWaitBegan, EventWaitEnded, EventHoldLong, EventDeadlock, EventUpgrade, EventSpill, EventBatch, EventSync, EventSessionLost, EventSessionEnded, EventLockLost,
 	EventConnOpened, EventConnClosed, EventDatabaseOpened, EventDatabaseEvicted}, everyCall...)
 
 func (k EventKind) isKnown() bool { return slices.Contains(eventKinds, k) }
@@ -182,6 +182,13 @@ func (c *handle) tellLong(s rwlock.SlowWait) {
 	c.observers.tell(e)
 }
 
+// tellHeldAmong tells of another process that has what somebody has waited for for five seconds; it may be nil.
+func (c *handle) tellHeldAmong(w slowWait, waiting int, p *ProcessInfo) {
+	e := Event{Kind: EventHoldLong, What: "lock", User: w.lock().user, Mode: Exclusive, Held: "process", Duration: time.Since(w.since), Waiting: waiting}
+	e.Blocker = &HoldInfo{What: e.What, User: e.User, Mode: e.Mode, Kind: e.Held, Process: p}
+	c.observers.tell(e)
+}
+
 // tellDeadlock tells of a wait that was refused, if that was for a deadlock.
 func (c *handle) tellDeadlock(err error) {
 	var w *rwlock.WaitError
@@ -268,6 +275,20 @@ func (c *handle) tellLost(s lost.Event) {
 		}
 	}
 	c.observers.tell(e)
+}
+
+// tellLockLost tells of what has lost its lock among processes.
+func (os observers) tellLockLost(ctx context.Context, user string, kind rwlock.Kind) {
+	os.tell(Event{Kind: EventLockLost, Context: ctx, User: user, What: "process", Held: kind.String(), Err: ErrLockLost})
+}
+
+// tellUnder tells of a statement that ran under a lock which was lost meanwhile, if that is the error.
+func (c *conn) tellUnder(ctx context.Context, err error) error {
+	if err != nil && c.db.observers != nil && errors.Is(err, ErrLockLost) && !errors.Is(err, errEndedBeside) {
+		id, _ := identityFrom(ctx)
+		c.db.observers.tellLockLost(ctx, id.User, rwlock.Leaf)
+	}
+	return err
 }
 
 // execTold is execOn, and tells of it.

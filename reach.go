@@ -220,7 +220,7 @@ func (c *conn) owe(fold *scope.Fold, h *locks.Hold, ask scope.Ask) {
 func (c *conn) askServer(ctx context.Context, h *locks.Hold, ask scope.Ask, take func(scope.Ask) (*scope.Grant, error)) error {
 	var g *scope.Grant
 	w := c.reachWait()
-	err := w.take(c.db, c.backend, ask, func(ask scope.Ask) (err error) {
+	err := w.take(ctx, c.db, c.backend, ask, func(ask scope.Ask) (err error) {
 		g, err = take(ask)
 		return err
 	})

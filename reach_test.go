@@ -454,7 +454,8 @@ func TestReachBesideOwnReader(t *testing.T) {
 // the handle may have no other connection to ask by.
 func TestReachUnderALostTx(t *testing.T) {
 	s := newReachScene(t)
-	db := s.process(MaxOpenConns(2))
+	var l eventLog
+	db := s.process(MaxOpenConns(2), Observe(l.add))
 	ctx := WithUser(context.Background(), "u")
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -472,6 +473,12 @@ func TestReachUnderALostTx(t *testing.T) {
 	for _, query := range []string{"SELECT generate_series(1, 1000000)", "UPDATE counters SET n = n RETURNING n"} {
 		if err := db.QueryRowContext(ctx, query).Scan(new(int)); !errors.Is(err, ErrLockLost) {
 			t.Errorf("%s: got %v, want ErrLockLost", query, err)
+		}
+	}
+	waitFor(t, func() bool { return len(l.of(EventLockLost)) == 3 })
+	for _, e := range l.of(EventLockLost) {
+		if e.User != "u" || e.Held != "statement" || e.Context == nil {
+			t.Errorf("told %+v", e)
 		}
 	}
 }
@@ -584,7 +591,8 @@ func TestReachWaits(t *testing.T) {
 // TestReachDeadlock: a circle through the server ends with ErrDeadlock for one of the two, and with the lock for the other.
 func TestReachDeadlock(t *testing.T) {
 	s := newReachScene(t)
-	dbs, users := [2]*sql.DB{s.process(), s.process()}, [2]string{"u", "v"}
+	var l eventLog
+	dbs, users := [2]*sql.DB{s.process(Observe(l.add)), s.process(Observe(l.add))}, [2]string{"u", "v"}
 	var sections [2]context.Context
 	var unlocks [2]func()
 	for i, db := range dbs {
@@ -609,6 +617,9 @@ func TestReachDeadlock(t *testing.T) {
 	}
 	if !errors.Is(first, ErrDeadlock) || second != nil {
 		t.Errorf("got %v and %v, want ErrDeadlock and nil", first, second)
+	}
+	if e := l.await(t, EventDeadlock, func(Event) bool { return true }); e.What != "process" || e.User == "" || e.Held != "section" || e.Err != ErrDeadlock || e.Context == nil || len(l.of(EventDeadlock)) != 1 {
+		t.Errorf("told %+v", e)
 	}
 	for _, unlock := range unlocks {
 		unlock()
@@ -837,7 +848,8 @@ func TestReachLostSection(t *testing.T) {
 // TestReachLostIdleSection: a section in which nobody calls learns of the loss too.
 func TestReachLostIdleSection(t *testing.T) {
 	s := newReachScene(t)
-	db := s.process()
+	var l eventLog
+	db := s.process(Observe(l.add))
 	inside, unlock, err := Lock(WithUser(context.Background(), "u"), db)
 	if err != nil {
 		t.Fatal(err)
@@ -851,6 +863,9 @@ func TestReachLostIdleSection(t *testing.T) {
 	}
 	if !errors.Is(inside.Err(), ErrLockLost) {
 		t.Errorf("got %v, want ErrLockLost", inside.Err())
+	}
+	if e := l.await(t, EventLockLost, func(Event) bool { return true }); e.User != "u" || e.Held != "section" || e.Err != ErrLockLost || len(l.of(EventLockLost)) != 1 {
+		t.Errorf("told %+v", e)
 	}
 }
 

@@ -78,8 +78,8 @@ func (c *conn) awaitUserAmong(ctx context.Context, h *locks.Hold, req request, w
 		return err
 	}
 	within := bytelock.Wait{Timeout: w.Timeout, Stopped: w.Closed, Inside: req.inside || h.Owner.HasRows()}
-	ask := scope.Ask{Users: []string{h.User}, Shared: req.mode == Shared, Wait: w.Timeout}
-	err := c.db.awaitingAmong(c.backend, ask, 0, func() error { return c.backend.Users.AwaitReach(ctx, h, within) })
+	ask := scope.Ask{Users: []string{h.User}, Shared: req.mode == Shared, Kind: h.Lock.Kind, Wait: w.Timeout}
+	err := c.db.awaitingAmong(ctx, c.backend, ask, 0, func() error { return c.backend.Users.AwaitReach(ctx, h, within) })
 	if err != nil {
 		return &amongUserError{h.User, req.mode, err}
 	}
@@ -88,17 +88,23 @@ func (c *conn) awaitUserAmong(ctx context.Context, h *locks.Hold, req request, w
 
 // awaitingAmong calls wait, which waits for locks among processes. Others see that it does. It counts if it has taken so long, or
 // ends in vain.
-func (c *handle) awaitingAmong(b *backend.Backend, ask scope.Ask, counts time.Duration, wait func() error) error {
+func (c *handle) awaitingAmong(ctx context.Context, b *backend.Backend, ask scope.Ask, counts time.Duration, wait func() error) error {
 	var w reachWait
 	began := time.Now()
 	if ask.Wait > slowReachAfter {
 		c.slowReach.begin(c, b, &w, ask, began)
 		defer c.slowReach.end(&w)
 	}
+	if ask.Wait > 0 && c.observers != nil {
+		w.tellBegin(ctx, c, ask, counts)
+	}
 	err := wait()
-	if took := time.Since(began); took >= counts || errors.Is(err, bytelock.ErrTimeout) && ask.Wait > 0 {
+	took := time.Since(began)
+	waited := took >= counts || errors.Is(err, bytelock.ErrTimeout) && ask.Wait > 0
+	if waited {
 		c.reachStats.countFile(took, err)
 	}
+	w.tellEnd(err, waited)
 	return err
 }
 
@@ -130,8 +136,8 @@ func (s *section) reachAmong(ctx context.Context, req sectionRequest) error {
 		}
 	}
 	var user string
-	ask := scope.Ask{Users: users, All: all, Shared: req.mode == Shared, Wait: w.Timeout}
-	err := s.db.awaitingAmong(s.backend, ask, leastSectionWait, func() (err error) {
+	ask := scope.Ask{Users: users, All: all, Shared: req.mode == Shared, Kind: rwlock.Section, Wait: w.Timeout}
+	err := s.db.awaitingAmong(ctx, s.backend, ask, leastSectionWait, func() (err error) {
 		user, err = s.locks.ReachByBytes(w)
 		return err
 	})

@@ -147,7 +147,7 @@ func (s *section) reachOn(ctx context.Context, p *pin, ask scope.Ask, w *reachWa
 		claimToAsk(sc)
 		ask.InTx = p.transaction != nil
 		var g *scope.Grant
-		err := w.take(s.db, s.backend, ask, func(ask scope.Ask) (err error) {
+		err := w.take(ctx, s.db, s.backend, ask, func(ask scope.Ask) (err error) {
 			g, err = s.backend.Scope.Take(ctx, sc, ask)
 			return err
 		})

@@ -231,7 +231,8 @@ func TestReachSlowWaits(t *testing.T) {
 	s := newReachScene(t)
 	s.dsn += " application_name=program"
 	var log syncBuffer
-	a, b := s.process(), s.process(LockTimeout(time.Minute), Logger(textLogger(&log)))
+	var l eventLog
+	a, b := s.process(), s.process(LockTimeout(time.Minute), Logger(textLogger(&log)), Observe(l.add))
 	unlock := holdIn(t, a, "u")
 	done := make(chan error, 5)
 	for range 5 {
@@ -250,6 +251,9 @@ func TestReachSlowWaits(t *testing.T) {
 	}
 	if n := strings.Count(text, "has been waiting"); n != 1 {
 		t.Errorf("%d lines, want 1:\n%s", n, text)
+	}
+	if e := l.one(t, EventHoldLong); e.User != "u" || e.Held != "process" || e.Waiting != 5 || e.Duration < 5*time.Second || e.Blocker == nil || e.Blocker.Process == nil || e.Blocker.Process.Name != "program" {
+		t.Errorf("told %+v", e)
 	}
 }
 

@@ -137,5 +137,6 @@ func (c *handle) tellSlowReach(oldest slowWait, waiting int) {
 		args[3] = describeProcess(p, more)
 		args = append(args, "session", p.Session, "application", p.Name, "address", p.Address)
 	}
+	c.tellHeldAmong(oldest, waiting, p)
 	c.logger.Warn("dblocker: a call has been waiting for "+inRound(time.Since(oldest.since)), args...)
 }

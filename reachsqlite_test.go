@@ -374,6 +374,42 @@ func TestReachFileSlow(t *testing.T) {
 	must(t, <-waits)
 }
 
+// TestReachFileEvents: who observes a handle is told of a wait for another process, be it for a user's lock or for the gate, and of its end.
+func TestReachFileEvents(t *testing.T) {
+	var l eventLog
+	s := newFileScene(t, "&lock_timeout=1m", "")
+	db := observe(t, connectorIn(t, s.db), &l)
+	p := newPeer(t, s.dsn(""))
+	for i, tc := range []struct{ has, user, wants, what, shown, held string }{
+		{"section", "a", "write", "process", "a", "statement"},
+		{"section", "a", "section", "process", "a", "section"},
+		{"section", "a", "all", "process", "", "section"},
+		{"tx", "b", "write", "gate", "", "statement"},
+	} {
+		p.do(tc.has, "it", tc.user)
+		done := make(chan error, 1)
+		ctx := traced("a", "a request")
+		go func() {
+			end, err := lockWays[tc.wants](ctx, db, "a")
+			if err == nil {
+				err = end()
+			}
+			done <- err
+		}()
+		is := func(e Event) bool {
+			return e.What == tc.what && e.Held == tc.held && e.User == tc.shown && spanOf(e.Context) == "a request"
+		}
+		began := l.await(t, EventWaitBegan, is)
+		p.do("end", "it")
+		must(t, <-done)
+		ended := l.await(t, EventWaitEnded, is)
+		if n := len(l.of(EventWaitEnded)); began.Wait != ended.Wait || ended.Outcome != OutcomeGranted || ended.Err != nil || ended.Duration <= 0 || n != 1 {
+			t.Errorf("%d: %d ends told, %+v, %+v", i, n, began, ended)
+		}
+		l.clear()
+	}
+}
+
 // TestReachFileDeadlock: two processes that wait for each other get out by lock_timeout, and are told how.
 func TestReachFileDeadlock(t *testing.T) {
 	s := newFileScene(t, "&lock_timeout=300ms", "")

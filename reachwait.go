@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ type reachWait struct {
 	ask   scope.Ask     // that is to get a permit
 	inAll time.Duration // waited so far
 	there time.Duration // of that, for a permit and at the server
+	seen  *seenWait     // who observes the handle is told of; nil if nobody does, or it has ended
 }
 
 // errQueues is of an ask that is made again with a permit.
@@ -37,11 +39,12 @@ var errQueues = errors.New("dblocker: the call waits for a permit")
 // end ends the wait, whatever has become of it.
 func (w *reachWait) end() {
 	w.permit.Release()
+	w.tellEnd(errGoneFromQueue, false)
 	*w = reachWait{}
 }
 
 // take calls take to ask the server, once. If it fails with errQueues, the connection is to be given back, and queue to be called.
-func (w *reachWait) take(db *handle, b *backend.Backend, a scope.Ask, take func(scope.Ask) error) error {
+func (w *reachWait) take(ctx context.Context, db *handle, b *backend.Backend, a scope.Ask, take func(scope.Ask) error) error {
 	asked := a
 	a.Wait = w.left(a.Wait)
 	tries := a.Wait > 0 && w.spare && !w.has && !b.Scope.TryPermit(&w.permit, a)
@@ -54,6 +57,9 @@ func (w *reachWait) take(db *handle, b *backend.Backend, a scope.Ask, take func(
 		db.slowReach.begin(db, b, w, asked, began)
 		defer db.slowReach.end(w)
 	}
+	if a.Wait > 0 && db.observers != nil {
+		w.tellBegin(ctx, db, asked, db.reachStats.slower())
+	}
 	err := take(a)
 	took := time.Since(began)
 	w.inAll += took
@@ -62,7 +68,7 @@ func (w *reachWait) take(db *handle, b *backend.Backend, a scope.Ask, take func(
 		w.ask = asked
 		return errQueues
 	}
-	db.reachStats.count(w, asked.Wait > 0, took, err)
+	w.tellEnd(err, db.reachStats.count(w, asked.Wait > 0, took, err))
 	return err
 }
 
@@ -96,12 +102,15 @@ func (w *reachWait) queue(ctx context.Context, db *handle, b *backend.Backend, w
 		db.slowReach.begin(db, b, w, w.ask, began)
 		defer db.slowReach.end(w)
 	}
+	if db.observers != nil {
+		w.tellBegin(ctx, db, w.ask, 0)
+	}
 	err := b.Scope.AwaitPermit(ctx, &w.permit, w.ask, with, work, wait)
 	took := time.Since(began)
 	w.inAll += took
 	w.there += took
 	if err != nil {
-		db.reachStats.count(w, true, took, err)
+		w.tellEnd(err, db.reachStats.count(w, true, took, err))
 		return db.reachError(ctx, b, err, w.ask, w.inAll)
 	}
 	w.has = true
@@ -167,15 +176,18 @@ const slowerThan = 5 * time.Millisecond
 // noMessage is what an ask takes at most that goes on under a lock which rests on its connection.
 const noMessage = 20 * time.Microsecond
 
-// count counts an ask that has ended with err, and whose last part took so long.
-func (s *reachStats) count(w *reachWait, mayWait bool, took time.Duration, err error) {
+// slower is how long an ask takes at least that is taken for a wait.
+func (s *reachStats) slower() time.Duration { return time.Duration(s.fastest.Load()) + slowerThan }
+
+// count counts an ask that has ended with err, and whose last part took so long, if it was a wait, and reports whether it was.
+func (s *reachStats) count(w *reachWait, mayWait bool, took time.Duration, err error) bool {
 	fastest := time.Duration(s.fastest.Load())
 	if err == nil && took > noMessage && (fastest == 0 || took < fastest) {
 		s.fastest.Store(int64(took))
 	}
 	queued := w.there > took
 	if !mayWait || err != nil && !isWait(err) || err == nil && !queued && (fastest == 0 || took < fastest+slowerThan) {
-		return
+		return false
 	}
 	s.Waits.Add(1)
 	s.Time.Add(int64(w.there))
@@ -187,6 +199,7 @@ func (s *reachStats) count(w *reachWait, mayWait bool, took time.Duration, err e
 	case errors.Is(err, rwlock.ErrTimeout), isHeld(err):
 		s.Timeouts.Add(1)
 	}
+	return true
 }
 
 // countFile counts a wait for another process on a SQLite file that has ended with err.
@@ -210,4 +223,99 @@ func isWait(err error) bool {
 func isDeadlock(err error) bool {
 	var f *server.LockFailure
 	return errors.As(err, &f) && f.Deadlock
+}
+
+// errGoneFromQueue is of who has waited for a permit, and has gone before asking the server.
+var errGoneFromQueue = errors.New("dblocker: the call has ended before it could ask for its lock")
+
+// A seenWait is what is told of a wait, on a handle that somebody observes: that it has begun, when it has lasted for longer than an
+// answer takes, and that it has ended.
+type seenWait struct {
+	db    *handle
+	timer *time.Timer
+
+	mu          sync.Mutex // guards what follows; the timer's goroutine is another
+	event       Event      // of the begin
+	told, ended bool
+}
+
+// tellBegin tells of a wait for what is asked, if it lasts for so long.
+func (w *reachWait) tellBegin(ctx context.Context, db *handle, a scope.Ask, after time.Duration) {
+	s := w.seen
+	if s == nil {
+		e := Event{Kind: EventWaitBegan, Time: time.Now(), Context: ctx, What: "process", Mode: Exclusive, Held: a.Kind.String(), Wait: rwlock.NextWait()}
+		if a.Shared {
+			e.Mode = Shared
+		}
+		if !a.All {
+			e.User = a.Users[0]
+		}
+		s = &seenWait{db: db, event: e}
+		w.seen = s
+	}
+	if after == 0 {
+		s.begin()
+	} else {
+		s.timer = time.AfterFunc(after, s.begin)
+	}
+}
+
+func (s *seenWait) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellBegan()
+}
+
+// tellBegan has the mutex.
+func (s *seenWait) tellBegan() {
+	if !s.told && !s.ended {
+		s.told = true
+		s.db.observers.tell(s.event)
+	}
+}
+
+// tellEnd tells that the wait has ended with err, if it was one.
+func (w *reachWait) tellEnd(err error, waited bool) {
+	s := w.seen
+	if s == nil {
+		return
+	}
+	w.seen = nil
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waited {
+		s.tellBegan()
+	}
+	if s.ended = true; !s.told {
+		return
+	}
+	e := s.event
+	e.Kind, e.Time, e.Duration = EventWaitEnded, time.Now(), time.Since(e.Time)
+	e.Outcome, e.Err = outcomeAmong(e.Context, err)
+	s.db.observers.tell(e)
+	if e.Outcome == OutcomeDeadlock {
+		e.Kind = EventDeadlock
+		e.Wait, e.Outcome = 0, ""
+		s.db.observers.tell(e)
+	}
+}
+
+// outcomeAmong is how a wait for a lock among processes has ended, and with which error.
+func outcomeAmong(ctx context.Context, err error) (Outcome, error) {
+	switch {
+	case err == nil:
+		return OutcomeGranted, nil
+	case isDeadlock(err), errors.Is(err, rwlock.ErrDeadlock):
+		return OutcomeDeadlock, ErrDeadlock
+	case errors.Is(err, rwlock.ErrClosed), errors.Is(err, bytelock.ErrStopped):
+		return OutcomeClosed, errClosed
+	case ctx.Err() != nil:
+		return OutcomeContext, ctx.Err()
+	case errors.Is(err, rwlock.ErrTimeout), errors.Is(err, bytelock.ErrTimeout), isHeld(err):
+		return OutcomeTimeout, ErrLockTimeout
+	}
+	return OutcomeFailed, err
 }

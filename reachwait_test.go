@@ -318,3 +318,98 @@ func TestReachStarvesNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestReachEvents: who observes a handle is told of each wait for another process when it begins, and how it ends; of nothing that had not to wait.
+func TestReachEvents(t *testing.T) {
+	onReachWorlds(t, func(t *testing.T, s reachWorld) {
+		var l eventLog
+		a, b := s.process(), s.process(LockTimeout(time.Minute), MaxOpenConns(2), Observe(l.add))
+		for range 3 { // how fast the server is
+			must(t, waitWays[0].do(asReachUser("x"), b))
+		}
+		unlock := holdIn(t, a, "u")
+		_, _, err := TryLock(asReachUser("u"), b)
+		if !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("TryLock: got %v", err)
+		}
+		number := int64(0)
+		wait := func(way int, end func(cancel func()), outcome Outcome) {
+			t.Helper()
+			ctx, cancel := context.WithCancel(traced("u", "a request"))
+			defer cancel()
+			last := number
+			done := make(chan error, 1)
+			go func() { done <- waitWays[way].do(ctx, b) }()
+			is := func(e Event) bool { return e.What == "process" && e.Wait > last }
+			began := l.await(t, EventWaitBegan, is)
+			end(cancel)
+			err := <-done
+			ended := l.await(t, EventWaitEnded, is)
+			number = ended.Wait
+			if began.Wait != ended.Wait || ended.Outcome != outcome || (ended.Err == nil) != (err == nil) || ended.Duration <= 0 || ended.User != "u" || spanOf(ended.Context) != "a request" || !began.Time.Before(ended.Time) {
+				t.Errorf("%s: %v; told\n%+v\n%+v", waitWays[way].name, err, began, ended)
+			}
+		}
+		for way := range waitWays {
+			wait(way, func(cancel func()) { cancel() }, OutcomeContext)
+		}
+		for way := range waitWays {
+			wait(way, func(func()) { unlock() }, OutcomeGranted)
+			unlock = holdIn(t, a, "u")
+		}
+		var c eventLog
+		short := s.process(LockTimeout(200*time.Millisecond), Observe(c.add))
+		if err := waitWays[0].do(asReachUser("u"), short); !errors.Is(err, ErrLockTimeout) {
+			t.Errorf("got %v", err)
+		}
+		if e := c.await(t, EventWaitEnded, func(e Event) bool { return e.What == "process" }); e.Outcome != OutcomeTimeout || e.Err != ErrLockTimeout {
+			t.Errorf("told %+v", e)
+		}
+		unlock()
+		n := 0
+		for _, e := range l.of(EventWaitBegan) {
+			if e.What == "process" {
+				n++
+			}
+		}
+		if n != 2*len(waitWays) || len(c.of(EventWaitBegan)) != 1 {
+			t.Errorf("told of %d and %d waits that began", n, len(c.of(EventWaitBegan)))
+		}
+	})
+}
+
+// TestReachEventsOfAPermit: those who wait in the process for their turn to ask the server are told of too, each with one wait.
+func TestReachEventsOfAPermit(t *testing.T) {
+	onReachWorlds(t, func(t *testing.T, s reachWorld) {
+		const readers = 6
+		var l eventLog
+		a, b := s.process(LockReaders(readers)), s.process(LockTimeout(time.Minute), LockReaders(readers), Observe(l.add))
+		unlock := holdIn(t, a, "u")
+		done := make(chan error, readers)
+		for range readers {
+			go func() { done <- waitWays[0].do(asReachUser("u"), b) }()
+		}
+		count := func(k EventKind) (n int) {
+			for _, e := range l.of(k) {
+				if e.What == "process" {
+					n++
+				}
+			}
+			return n
+		}
+		waitFor(t, func() bool { return count(EventWaitBegan) == readers })
+		unlock()
+		for range readers {
+			must(t, <-done)
+		}
+		waitFor(t, func() bool { return count(EventWaitEnded) == readers })
+		for _, e := range l.of(EventWaitEnded) {
+			if e.What == "process" && e.Outcome != OutcomeGranted {
+				t.Errorf("told %+v", e)
+			}
+		}
+		if n := count(EventWaitBegan); n != readers {
+			t.Errorf("told of %d waits that began", n)
+		}
+	})
+}

@@ -79,7 +79,7 @@ func (c *conn) sendExec(op *operation, s *stmt, adm *admission) (res driver.Resu
 			res, err = s.execOn(ctx, sc, &adm.Call)
 		}
 		if under != nil && err == nil {
-			err = checkUnder(ctx, under, sc)
+			err = c.tellUnder(ctx, checkUnder(ctx, under, sc))
 		}
 		if c.isPerTx() {
 			if err != nil {
@@ -196,7 +196,7 @@ func (c *conn) sendQuery(op *operation, s *stmt, adm *admission, r *rows) error 
 			c.tellOperation(op.ctx, r.hold.User, adm.Statement.Verb, began, err)
 		}
 		if under != nil && err == nil {
-			err = c.checkUnderRows(ctx, under, r)
+			err = c.tellUnder(ctx, c.checkUnderRows(ctx, under, r))
 		}
 		return c.explainAlone(&r.hold.Hold, err)
 	})

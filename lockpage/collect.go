@@ -29,6 +29,7 @@ type database struct {
 	batches   work
 	syncs     work
 	lost      int64 // sessions
+	lostLocks int64 // among processes
 }
 
 const (
@@ -165,6 +166,6 @@ func (d *database) seenView(now time.Time) DatabaseView {
 	v.Minutes = minutes(v.history)
 	v.SlowHolds, v.LongestWaits = d.holds.recent(now), d.waits.recent(now)
 	v.Deadlocks = append([]Story(nil), d.stories...)
-	v.batches, v.syncs, v.lost, v.users = d.batches, d.syncs, d.lost, d.users.now()
+	v.batches, v.syncs, v.lost, v.lostLocks, v.users = d.batches, d.syncs, d.lost, d.lostLocks, d.users.now()
 	return v
 }

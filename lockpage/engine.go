@@ -154,7 +154,7 @@ func (m *markup) together(v *DatabaseView) {
 func (m *markup) processes(v *DatabaseView) {
 	st := v.Statistics
 	others := slices.DeleteFunc(slices.Clone(v.Holds), func(h Hold) bool { return h.Process == nil })
-	if st.Processes.Waits == 0 && len(others) == 0 {
+	if st.Processes.Waits+v.lostLocks == 0 && len(others) == 0 {
 		return
 	}
 	m.put(`<section class="panel"><h3>Other processes</h3>`)
@@ -174,6 +174,9 @@ func (m *markup) processes(v *DatabaseView) {
 	m.put(`<dl class="facts">`)
 	m.fact("waits among processes", thousands(st.Processes.Waits))
 	m.fact("locks handed over", thousands(st.HandOvers))
+	if v.lostLocks > 0 {
+		m.fact("locks lost", thousands(v.lostLocks))
+	}
 	m.put(`</dl></section>`)
 }
 

@@ -45,7 +45,7 @@ func (d *database) seeEvent(e *dblocker.Event) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.users.add(user, e)
-	case dblocker.EventBatch, dblocker.EventSync, dblocker.EventSessionLost:
+	case dblocker.EventBatch, dblocker.EventSync, dblocker.EventSessionLost, dblocker.EventLockLost:
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.countEvent(e)
@@ -60,6 +60,8 @@ func (d *database) countEvent(e *dblocker.Event) {
 		d.syncs.add(e)
 	case dblocker.EventSessionLost:
 		d.lost++
+	case dblocker.EventLockLost:
+		d.lostLocks++
 	}
 }
 
@@ -92,7 +94,11 @@ func (d *database) noteWait(e *dblocker.Event) {
 
 // recordOf makes a record of an event.
 func (p *Page) recordOf(e *dblocker.Event, waiting bool) Record {
-	return p.record(e.Time, dblocker.HoldInfo{
+	i := dblocker.HoldInfo{
 		What: e.What, User: e.User, Mode: e.Mode, Waiting: waiting, Kind: e.Held, Tag: e.Tag, Since: e.Time.Add(-e.Duration), For: e.Duration,
-	})
+	}
+	if e.Blocker != nil && e.Held == e.Blocker.Kind { // what is in the way is told of
+		i.Process = e.Blocker.Process
+	}
+	return p.record(e.Time, i)
 }

@@ -36,7 +36,7 @@ type thing struct{ what, of string }
 
 func thingOf(h *dblocker.HoldInfo) thing {
 	switch h.What {
-	case "lock":
+	case "lock", "process":
 		return thing{h.What, h.User}
 	case "gate": // where users have a file each, one each
 		return thing{h.What, h.Database}

@@ -34,6 +34,9 @@ func hostileView(s string) *View {
 	observe(dblocker.Event{Kind: dblocker.EventDeadlock, Time: now, Circle: holds, User: s, Tag: s})
 	observe(dblocker.Event{Kind: dblocker.EventWaitEnded, Time: now, Duration: time.Minute, User: s, Tag: s, What: "lock", Held: "section", Outcome: dblocker.OutcomeTimeout})
 	observe(dblocker.Event{Kind: dblocker.EventHoldLong, Time: now, Duration: time.Minute, User: s, Tag: s, What: "lock", Held: "section"})
+	observe(dblocker.Event{Kind: dblocker.EventWaitEnded, Time: now, Duration: time.Hour, User: s, What: "process", Held: "statement", Outcome: dblocker.OutcomeFailed})
+	observe(dblocker.Event{Kind: dblocker.EventHoldLong, Time: now, Duration: time.Hour, User: s, What: "lock", Held: "process", Blocker: &dblocker.HoldInfo{Kind: "process", Process: &dblocker.ProcessInfo{Session: s, Name: s, Address: s, State: s}}})
+	observe(dblocker.Event{Kind: dblocker.EventLockLost, Time: now, User: s, What: "process", Held: "section"})
 	observe(dblocker.Event{Kind: dblocker.EventDatabaseOpened, Time: now, User: s})
 	d.view = page.viewOf(&dblocker.Statistics{Held: 1, Waiting: 1, Batches: 1, Syncs: 1, Databases: dblocker.DatabaseStatistics{Opened: 1}, Statements: dblocker.StatementStatistics{Hits: 1}}, holds)
 	d.view.gate.exists = true

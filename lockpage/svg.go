@@ -295,6 +295,10 @@ func (h *Hold) title() string {
 		return "all users"
 	case h.What == "lock":
 		return "user " + h.User
+	case h.What == "process" && h.User == "":
+		return "all users among processes"
+	case h.What == "process":
+		return "user " + h.User + " among processes"
 	case h.What == "connection":
 		return "a connection"
 	case h.What == "database":

@@ -46,6 +46,7 @@ type DatabaseView struct {
 	// What events have told.
 	batches, syncs work
 	lost           int64 // sessions
+	lostLocks      int64 // among processes
 	users          tenants
 
 	late    time.Duration // how old it is, if the handle has not answered in time

@@ -54,6 +54,7 @@ func (in *instruments) make(m metric.Meter) (err error) {
 		dblocker.EventUpgrade:     counter(upgrades, "{upgrade}", "Owners that wrote while they read."),
 		dblocker.EventHoldLong:    counter(longHolds, "{hold}", "Holds that others have waited for five seconds for."),
 		dblocker.EventSpill:       counter(spills, "{rows}", "Rows that were read into memory to make way."),
+		dblocker.EventLockLost:    counter(lostLocks, "{lock}", "Locks among processes that were lost with their connection."),
 		dblocker.EventSessionLost: counter(lostSessions, "{session}", "Sessions that lost their connection."),
 	}
 	in.batches, err = m.Int64Histogram(batchSize, metric.WithUnit("{call}"), metric.WithDescription("Calls of others in one transaction."), metric.WithExplicitBucketBoundaries(groupSizes...))

@@ -18,6 +18,7 @@ const (
 	deadlocks     = "dblocker.lock.deadlocks"
 	upgrades      = "dblocker.lock.upgrades"
 	longHolds     = "dblocker.lock.long_holds"
+	lostLocks     = "dblocker.lock.lost"
 	spills        = "dblocker.spill.count"
 	batchSize     = "dblocker.commit.group_size"
 	syncTime      = "dblocker.sync.time"

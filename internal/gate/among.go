@@ -52,7 +52,7 @@ func (a Passage) Reach(ctx context.Context, p *Place, w rwlock.Wait) (err error)
 	if a.More != nil {
 		err = a.reachAll(ctx, p, w)
 	} else {
-		p.among, err = a.Gate.reach(ctx, a.Mode, w)
+		p.among, err = a.Gate.reach(ctx, a.Mode, &p.Hold, w)
 	}
 	if err != nil {
 		p.StepBack()
@@ -81,15 +81,15 @@ func (a Passage) reachAll(ctx context.Context, p *Place, w rwlock.Wait) error {
 	slices.SortFunc(all, func(a, b gate) int { return strings.Compare(a.name, b.name) })
 	for _, g := range all {
 		var err error
-		if *g.among, err = g.reach(ctx, g.mode, w); err != nil {
+		if *g.among, err = g.reach(ctx, g.mode, &p.Hold, w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// reach takes the gate among processes.
-func (g *Gate) reach(ctx context.Context, mode rwlock.Mode, w rwlock.Wait) (*bytelock.Lock, error) {
+// reach takes the gate among processes, for who has h of it in this one.
+func (g *Gate) reach(ctx context.Context, mode rwlock.Mode, h *rwlock.Hold, w rwlock.Wait) (*bytelock.Lock, error) {
 	if g.file == nil {
 		return nil, nil
 	}
@@ -104,22 +104,37 @@ func (g *Gate) reach(ctx context.Context, mode rwlock.Mode, w rwlock.Wait) (*byt
 	if l, err := f.TryAcquire(bytelock.Gate, m); l != nil || err != nil {
 		return l, err
 	}
-	return g.awaitReach(ctx, f, m, w)
+	if w.Timeout <= 0 {
+		return g.joinReach(f, m)
+	}
+	ended := h.TellWait(g.name, rwlock.Gate, mode)
+	if ended == nil {
+		return g.awaitReach(ctx, f, m, w)
+	}
+	l, err := g.awaitReach(ctx, f, m, w)
+	if e, ok := err.(*ReachError); ok {
+		ended(e.Err)
+	} else {
+		ended(err)
+	}
+	return l, err
+}
+
+// joinReach is reach for who does not wait.
+func (g *Gate) joinReach(f *bytelock.File, m bytelock.Mode) (*bytelock.Lock, error) {
+	var l *bytelock.Lock
+	if m == bytelock.Shared {
+		l = f.Join(bytelock.Gate, m)
+	}
+	if l == nil {
+		return nil, g.reachError(m, &bytelock.WaitError{Err: bytelock.ErrTimeout})
+	}
+	return l, nil
 }
 
 // awaitReach is reach for who has to wait. A reader may be one thread of control with a reader that has the gate already, for whom
 // somebody waits in another process: who has waited for Patience joins the readers of this process.
 func (g *Gate) awaitReach(ctx context.Context, f *bytelock.File, m bytelock.Mode, w rwlock.Wait) (*bytelock.Lock, error) {
-	if w.Timeout <= 0 {
-		var l *bytelock.Lock
-		if m == bytelock.Shared {
-			l = f.Join(bytelock.Gate, m)
-		}
-		if l == nil {
-			return nil, g.reachError(m, &bytelock.WaitError{Err: bytelock.ErrTimeout})
-		}
-		return l, nil
-	}
 	within := bytelock.Wait{Timeout: w.Timeout, Stopped: w.Closed}
 	began := time.Now()
 	if m == bytelock.Shared {

@@ -71,6 +71,22 @@ func (l *Lock) form() Form {
 	return Single
 }
 
+// TellWait tells whom the label of the hold names of a wait that is none of this package: that it begins, and by the function that
+// it returns, that it has ended with that error. What is waited for has the name and the mode. The function is nil if nobody is told.
+func (h *Hold) TellWait(name string, form Form, mode Mode) (ended func(error)) {
+	label := h.Label
+	if label == nil || label.Told == nil || label.Told.Wait == nil {
+		return nil
+	}
+	began := now()
+	e := &WaitEvent{Nth: NextWait(), Wait: Info{Key: name, Mode: mode, Form: form, Waiting: true, Kind: h.Kind, Tag: label.Tag, Ctx: label.Ctx}, told: label.Told.Wait}
+	e.told(*e)
+	return func(err error) { e.tellEnded(began, err) }
+}
+
+// NextWait returns the number of a wait that is none of this package, for who is told of all.
+func NextWait() int64 { return arrivals.Add(1) }
+
 // label returns the first of those of the holds whose Told is told of waits; nil if there is none.
 func (ps places) label() *Label {
 	for i := range ps {
