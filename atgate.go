@@ -91,10 +91,31 @@ func (c *conn) spillAtGate(ctx context.Context, req request, id locks.Identity) 
 // transaction or changes the schema, VACUUM, a PRAGMA; and outside a transaction every
 // write, since the rows may show a state that is no longer the last.
 func (c *conn) spillConnection(ctx context.Context, st sqltext.Statement) error {
-	if c.backend.Gate == nil || st.Kind == sqltext.Read || c.transactionOnServer() != nil && sqlite.WritesRows(st) {
+	switch {
+	case c.backend.Gate == nil || c.transactionOnServer() != nil && (st.Kind == sqltext.Read || sqlite.WritesRows(st)):
 		return nil
+	case st.Kind == sqltext.Read:
+		return c.spillStale(ctx)
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
+}
+
+// spillStale is spillConnection for a read outside a transaction. Rows keep a connection at the state which the first of them began with: if
+// its section has written since, by another connection, the read would not see that.
+func (c *conn) spillStale(ctx context.Context) error {
+	p := c.using
+	if p == nil {
+		return nil
+	}
+	written := p.section.locks.Identity().LockOwner().Written()
+	if written == p.state {
+		return nil
+	}
+	if err := c.spillOn(ctx, c.server(), func(*rows) bool { return true }); err != nil {
+		return err
+	}
+	p.state = written
+	return nil
 }
 
 // spillForEnd is spillConnection for the end of a transaction, which cannot be refused.

@@ -121,5 +121,6 @@ func (r *Ride) end() (left bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = true
+	r.Hold.Lock.Owner.NoteWritten()
 	return r.left
 }

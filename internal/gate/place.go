@@ -65,9 +65,7 @@ func (p *Place) Leave() {
 	}
 	if p.alone {
 		p.alone = false
-		g.barred.Store(false)
-		g.writes.Add(1)
-		g.writers.Add(-1)
+		p.noteWritten(g)
 	}
 	p.leaveAmong()
 	p.untagged.leave()
@@ -83,11 +81,17 @@ func (p *Place) Leave() {
 func (p *Place) HandOver(to *Place) {
 	g := p.asked
 	p.alone, to.alone = false, true
+	p.noteWritten(g)
+	p.Hold.Move(&to.Hold)
+	g.untagged.noteTurn()
+}
+
+// noteWritten is for who gives up g, which it had for itself.
+func (p *Place) noteWritten(g *Gate) {
 	g.barred.Store(false)
 	g.writes.Add(1)
 	g.writers.Add(-1)
-	p.Hold.Move(&to.Hold)
-	g.untagged.noteTurn()
+	p.Hold.Owner.NoteWritten()
 }
 
 // Move gives all of it to the idle place to.

@@ -32,6 +32,9 @@ type Owner struct {
 	awaited       atomic.Int32
 	awaitedInside atomic.Int32
 
+	// written counts the times that the owner, or one inside it, has had a gate for itself and has left it: see NoteWritten.
+	written atomic.Uint32
+
 	// mu guards what follows. It is locked after the mutexes of shards, never before, and
 	// together with no other owner's but by a search.
 	mu     sync.Mutex
@@ -110,6 +113,21 @@ func (o *Owner) lineAwaited() bool {
 		}
 	}
 	return false
+}
+
+// NoteWritten notes that the owner, which may be nil, is done with what it had a gate for itself for.
+func (o *Owner) NoteWritten() {
+	for ; o != nil; o = o.parent {
+		o.written.Add(1)
+	}
+}
+
+// Written changes whenever the owner, which may be nil, or one inside it has written: it is so before the writer goes on.
+func (o *Owner) Written() uint32 {
+	if o == nil {
+		return 0
+	}
+	return o.written.Load()
 }
 
 // add notes that the owner waits through w.
