@@ -22,12 +22,14 @@ const patience = "-timeout=30m"
 var notCounted = regexp.MustCompile(`^--?((test\.)?(json|fuzz|list)|c|args|n|x)(=|$)`)
 
 // goTest runs all tests of a module, and counts them unless the flags forbid it. It gets a process group of its own, so that a
-// signal which reaches only us can be passed on to the test programs as well.
-func goTest(ctx context.Context, dir string, flags, env []string) (*tally, error) {
+// signal which reaches only us can be passed on to the test programs as well. It calls built when the tests of the first package begin,
+// if it counts.
+func goTest(ctx context.Context, dir string, flags, env []string, built func()) (*tally, error) {
 	if slices.ContainsFunc(flags, notCounted.MatchString) {
 		return nil, goTestTo(ctx, os.Stdout, dir, flags, env)
 	}
 	t := newTally(os.Stdout, flags)
+	t.built = built
 	r, w, err := os.Pipe()
 	if err != nil {
 		return t, err

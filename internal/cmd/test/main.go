@@ -6,7 +6,8 @@
 //
 // It brings a PostgreSQL and a MariaDB server and runs "go test ./..." in the root module and in the modules below it, with the
 // flags it was given, such as -race, -count=1 or -run. It says at the start what it will do, and at the end what has passed and
-// what was left out. The servers are
+// what was left out. The root is tested beside the other modules, on servers of its own, unless a flag is for figures or output, as -bench
+// and -v are, or servers are named. The servers are
 //
 //   - those of DBLOCKER_TEST_POSTGRES (a postgres:// URL) and DBLOCKER_TEST_MYSQL (a go-sql-driver DSN or a mysql:// URL), where
 //     set; the users need the right to create databases, and on MySQL to see and kill the sessions of others;
@@ -54,21 +55,11 @@ func run(flags []string) int {
 	}
 	announce(modules, flags)
 	s := &summary{start: start}
-	servers, err := bringServers(ctx, s)
-	defer servers.stop()
-	if err != nil {
+	if err := bringServers(ctx, s); err != nil {
 		return report(ctx, err)
 	}
-	status := 0
-	for i, m := range modules {
-		progress("module %d of %d: %s", i+1, len(modules), m.name)
-		if err := m.test(ctx, flags, servers.env(), s); err != nil {
-			status = report(ctx, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	s.modules = len(modules)
+	status := testLanes(ctx, lanesOf(modules, flags), flags, s)
 	s.print(os.Stderr, status)
 	return status
 }

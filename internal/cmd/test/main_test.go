@@ -54,10 +54,10 @@ func TestStatusIsThatOfGoTest(t *testing.T) {
 	testdb.NoLeaks(t)
 	silence(t)
 	dir := newModule(t, `func Test(t *testing.T) { if os.Getenv("FAIL") != "" { t.Fatal("told to") } }`)
-	if _, err := goTest(t.Context(), dir, nil, nil); err != nil {
+	if _, err := goTest(t.Context(), dir, nil, nil, func() {}); err != nil {
 		t.Errorf("tests that pass: %v", err)
 	}
-	_, err := goTest(t.Context(), dir, []string{"-count=1"}, []string{"FAIL=1"})
+	_, err := goTest(t.Context(), dir, []string{"-count=1"}, []string{"FAIL=1"}, func() {})
 	if got := report(t.Context(), err); got != 1 {
 		t.Errorf("tests that fail: status %d, want 1", got)
 	}
@@ -79,7 +79,7 @@ func TestInterruptEndsTestsInTime(t *testing.T) {
 		}
 		cancel()
 	}()
-	if _, err := goTest(ctx, dir, []string{"-timeout=1m"}, []string{"STARTED=" + started}); err == nil {
+	if _, err := goTest(ctx, dir, []string{"-timeout=1m"}, []string{"STARTED=" + started}, func() {}); err == nil {
 		t.Error("interrupted tests passed")
 	}
 	if !exists(started) {

@@ -83,8 +83,8 @@ func ignored(dir string) bool {
 	return dir == "testdata" || dir == "vendor" || strings.HasPrefix(dir, ".") || strings.HasPrefix(dir, "_")
 }
 
-// test tests the module, and puts what came of it into the summary.
-func (m testModule) test(ctx context.Context, flags, env []string, s *summary) error {
+// test tests the module, and puts what came of it into the summary. It calls built when the tests begin.
+func (m testModule) test(ctx context.Context, flags, env []string, s *summary, built func()) error {
 	if !inCI() { // there go test says it, and fails
 		if why := impossible(ctx, m.dir); why != "" && ctx.Err() == nil {
 			s.leaveOut("module "+m.name, why)
@@ -93,7 +93,7 @@ func (m testModule) test(ctx context.Context, flags, env []string, s *summary) e
 		}
 	}
 	stop := everyMinute(func(passed time.Duration) { progress("%s: at work for %s", m.name, passed) })
-	t, err := goTest(ctx, m.dir, flags, env)
+	t, err := goTest(ctx, m.dir, flags, env, built)
 	stop()
 	s.add(m.name, t)
 	return err

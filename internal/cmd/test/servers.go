@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -19,22 +20,28 @@ type server struct {
 	ours *testdb.PrivateServer // nil for a server of the environment
 }
 
-// bringServers returns what it has also beside an error. What it cannot have is left out, except in CI.
-func bringServers(ctx context.Context, s *summary) (servers, error) {
-	engines := []*testdb.Engine{testdb.PostgreSQL, testdb.MariaDB}
-	err := bringPrograms(ctx, append(engines, testdb.PgBouncer))
+var engines = []*testdb.Engine{testdb.PostgreSQL, testdb.MariaDB}
+
+// bringServers brings the programs. What it cannot have is left out, except in CI.
+func bringServers(ctx context.Context, s *summary) error {
+	all := append(slices.Clone(engines), testdb.PgBouncer)
+	err := bringPrograms(ctx, all)
 	if err != nil && (inCI() || ctx.Err() != nil) {
-		return nil, err
+		return err
 	}
 	if err != nil {
 		progress("%v", err)
 	}
-	var all servers
-	for _, e := range append(engines, testdb.PgBouncer) {
+	for _, e := range all {
 		if e.Installed() == "" {
 			s.leaveOut("tests with "+what(e), "it is not on this machine and could not be downloaded")
 		}
 	}
+	return nil
+}
+
+// launchServers returns what it has also beside an error.
+func launchServers(ctx context.Context) (all servers, err error) {
 	for _, e := range engines {
 		if e.Installed() == "" && os.Getenv(e.Env) == "" {
 			continue

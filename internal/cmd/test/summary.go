@@ -9,22 +9,39 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 // A summary is what is said at the end.
 type summary struct {
 	start   time.Time
-	tested  []string // names of modules
-	tallies []*tally // nil where go test's output was passed on as it is
+	modules int // that are to be tested
+
+	mu      sync.Mutex // guards what follows: lanes go on beside each other
+	begun   int        // modules
+	tested  []string   // names of modules
+	tallies []*tally   // nil where go test's output was passed on as it is
 	leftOut []string
 }
 
 func (s *summary) add(module string, t *tally) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tested, s.tallies = append(s.tested, module), append(s.tallies, t)
 }
 
+// next counts the modules whose tests begin.
+func (s *summary) next() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun++
+	return s.begun
+}
+
 func (s *summary) leaveOut(what, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.leftOut = append(s.leftOut, what+": "+why)
 }
 

@@ -18,6 +18,7 @@ import (
 type tally struct {
 	out     io.Writer
 	verbose bool
+	built   func() // called when the tests of a package begin, which go test does in the order in which it names them
 
 	passed, failed, skipped int
 	benchmarks              int
@@ -37,6 +38,7 @@ type event struct {
 func newTally(out io.Writer, flags []string) *tally {
 	return &tally{
 		out:       out,
+		built:     func() {},
 		verbose:   slices.ContainsFunc(flags, regexp.MustCompile(`^--?(test\.)?v(=|$)`).MatchString),
 		reasons:   make(map[string]int),
 		hasFailed: make(map[string]bool),
@@ -66,6 +68,8 @@ func (t *tally) read(r io.Reader) {
 func (t *tally) take(e event) {
 	top, _, below := strings.Cut(e.Test, "/")
 	switch e.Action {
+	case "start":
+		t.built()
 	case "build-output":
 		io.WriteString(t.out, e.Output)
 	case "output":

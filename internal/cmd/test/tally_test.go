@@ -25,7 +25,7 @@ func tested(t *testing.T, source string, flags ...string) (*tally, string) {
 	defer printed.Close()
 	stdout, stderr := os.Stdout, os.Stderr
 	os.Stdout, os.Stderr = printed, printed
-	tally, err := goTest(t.Context(), newModule(t, source), append(flags, "-count=1"), nil)
+	tally, err := goTest(t.Context(), newModule(t, source), append(flags, "-count=1"), nil, func() {})
 	os.Stdout, os.Stderr = stdout, stderr
 	if tally == nil {
 		t.Fatal("nothing was counted:", err)
@@ -128,7 +128,7 @@ func TestModulesThatCannotBeTestedAreLeftOut(t *testing.T) {
 		for _, ci := range []string{"", "true"} {
 			t.Setenv("CI", ci)
 			s := new(summary)
-			err := testModule{dir, "m"}.test(t.Context(), nil, nil, s)
+			err := testModule{dir, "m"}.test(t.Context(), nil, nil, s, func() {})
 			if ci == "" && (len(s.leftOut) != 1 || !strings.Contains(s.leftOut[0], name)) {
 				t.Errorf("%s: left out %q", name, s.leftOut)
 			}
