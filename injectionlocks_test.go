@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"testing"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/fakedriver"
@@ -28,6 +30,10 @@ var fakeLocks = server.Locks{
 		_, err := sc.QueryText(ctx, "SELECT v FROM t")
 		return true, err
 	},
+	Holders: func(ctx context.Context, sc *server.Conn, _ []server.WantedLock) ([]server.LockHolder, error) {
+		_, err := sc.QueryText(ctx, "SELECT v FROM t")
+		return nil, err
+	},
 	Session: func(*server.Conn) string { return "" },
 }
 
@@ -38,6 +44,28 @@ func fakeRelease(ctx context.Context, sc *server.Conn, locks []server.WantedLock
 		}
 	}
 	return nil
+}
+
+// TestConnectionAsideIsGivenBack: what looks for who has a lock, on a connection beside, gives that back also if the driver panics or ends the
+// goroutine.
+func TestConnectionAsideIsGivenBack(t *testing.T) {
+	for _, fault := range injectedFaults {
+		t.Run(fault.name, func(t *testing.T) {
+			db := openStub(t, &stub{}, MaxOpenConns(2), Logger(textLogger(io.Discard)))
+			must(t, db.Ping())
+			b := openBackend(t, db)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				defer func() { recover() }()
+				b.Aside(context.Background(), func(*server.Conn) error { return fault.inject(&attempt{cancel: func() {}}) })
+			}()
+			<-ended
+			if left := soon(func() string { return locksInUse(b, b.Servers.DB().Stats().OpenConnections) }); left != "" {
+				t.Error(left)
+			}
+		})
+	}
 }
 
 // fakeLocksOfTx are those of PostgreSQL, where a transaction may have them.

@@ -31,11 +31,15 @@ func (b *Backend) asideOnce(ctx context.Context, f func(*server.Conn) error) (st
 		return false, err
 	}
 	defer slot.Release()
-	if err = f(d.Conn); errors.Is(err, driver.ErrBadConn) || d.Conn.HasFailed() {
-		d.Discard()
-	} else {
-		d.GiveBack()
-	}
+	err = driver.ErrBadConn
+	defer func() { // also if the inner driver panics, or ends the goroutine
+		if errors.Is(err, driver.ErrBadConn) || d.Conn.HasFailed() {
+			d.Discard()
+		} else {
+			d.GiveBack()
+		}
+	}()
+	err = f(d.Conn)
 	return d.MayBeStale, err
 }
 
