@@ -20,7 +20,6 @@ type admission struct {
 	// Of an Exec that may be combined with others: see combine.go.
 	mayRide, alone bool
 	ride           *combine.Ride // if another might have run it; else nil
-	opened         bool          // the list of rides, which it is to shut
 }
 
 // read makes it that of a statement, prepared as s or else given as text.

@@ -106,27 +106,21 @@ func (c *conn) arrive(ctx context.Context, h *locks.Hold, r *combine.Ride) (driv
 	return res, err
 }
 
-// opens lets others wait on the list from the moment at which the statement has the gate: its caller is going to lead, or to
-// shut the list. One that was told to lead, and has no reason to any more, shuts it at once.
+// opens lets others wait on the list from the moment at which the statement has the gate.
 func (c *conn) opens(adm *admission, at *gate.Place) {
-	if !adm.mayRide || !at.IsAlone() {
-		return
-	}
-	if adm.opened = c.saves(); adm.opened {
+	if adm.mayRide && at.IsAlone() && c.saves() {
 		c.backend.Combining.Open(at)
-	} else if adm.ride != nil {
-		c.backend.Combining.Shut()
 	}
 }
 
 // execAndLead executes the caller's statement, and those of others who wait for the gate.
 func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *admission) (res driver.Result, err error) {
 	env := &c.backend.Combining
-	if !adm.opened || !c.mayLead(sc, &c.leaf.Gate) {
+	if !c.mayLead(sc, &c.leaf.Gate) {
 		return c.execTold(ctx, sc, s, adm)
 	}
 	if env.HasWaiting() {
-		lead := c.lead(sc, adm)
+		lead := env.Begin(sc, &c.leaf.Gate, &c.leaf.Lock)
 		defer lead.End()
 		if res, err, led := lead.With(ctx, &adm.Call, func(ctx context.Context) (driver.Result, error) { return c.execTold(ctx, sc, s, adm) }); led {
 			return res, err
@@ -140,17 +134,11 @@ func (c *conn) execAndLead(ctx context.Context, sc *server.Conn, s *stmt, adm *a
 	res, err = c.execTold(ctx, sc, s, adm)
 	if err == nil && env.HasWaiting() {
 		res = server.ReadResult(res)
-		lead := c.lead(sc, adm)
+		lead := env.Begin(sc, &c.leaf.Gate, &c.leaf.Lock)
 		defer lead.End()
 		lead.After()
 	}
 	return res, err
-}
-
-// lead begins to lead, which is what ends the list then.
-func (c *conn) lead(sc *server.Conn, adm *admission) *combine.Lead {
-	adm.opened = false
-	return c.backend.Combining.Begin(sc, &c.leaf.Gate, &c.leaf.Lock)
 }
 
 // leadAfterTx does so when the transaction has ended on its server connection.

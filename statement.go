@@ -40,9 +40,6 @@ func (c *conn) execOnce(op *operation, s *stmt, query string, args []driver.Name
 		if !returned {
 			c.abandon(&c.leaf, &adm)
 		}
-		if adm.opened {
-			c.backend.Combining.Shut()
-		}
 		c.release(&c.leaf)
 	}()
 	defer c.doneAttaching()

@@ -382,14 +382,12 @@ func (env *Env) count(ran, alone int) {
 }
 
 // End ends the work, in whatever way it has come to that. Those who were taken and not answered run by themselves. The gate
-// goes to the first on the list.
+// goes to the first on the list, unless the leader cannot go on: then it shuts the list when it leaves the gate.
 func (l *Lead) End() {
 	if len(l.rides) > 0 {
 		l.rollback(errUndone)
 	}
 	if l.ended && !l.lost && !l.sc.HasFailed() {
 		l.env.list.end(&l.batch, l.gate, l.env.Users)
-	} else {
-		l.env.Shut()
 	}
 }

@@ -15,9 +15,10 @@ import (
 // there costs little, since it is no request for a lock. The leader takes the user's lock for a ride, if that is free,
 // and runs it like one of the queue. What it cannot run so is told to go to the queue.
 //
-// While the list is open, there is a leader, or one who was told to be the next, or somebody is on it, and the watchdog is
-// about to close it. So nobody is in state listed for longer than twice the watchdog's time. Nobody on the list passes
-// who came to the queue before, and waits for the gate there.
+// The list belongs to who has the gate for itself, and its place at the gate shuts it when that is left. It stays open without anybody
+// only if another has come before the first on it: that one may lead, or else the watchdog shuts it. The watchdog
+// also shuts it if its leader is silent. So nobody is in state listed for longer than twice the watchdog's time. Nobody on the
+// list passes who came to the queue before, and waits for the gate there.
 type list struct {
 	mu       sync.Mutex // guards what follows, and the states of the rides
 	open     bool
@@ -130,8 +131,7 @@ func (l *list) sendBack(r *Ride) {
 	r.told <- Back
 }
 
-// Open opens the list for one who has the gate for itself, and is going to lead, or to call Shut. It is open already for one
-// who was told to lead.
+// Open opens the list for one who has the gate for itself, until that leaves. It is open already for one who was told to lead.
 func (env *Env) Open(at *gate.Place) {
 	if env.Reaches || !at.Gate().IsWAL() { // else it would have to wait for readers too, or for other processes
 		return
@@ -140,11 +140,11 @@ func (env *Env) Open(at *gate.Place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open = true
+	at.SetList(l)
 }
 
-// Shut closes the list.
-func (env *Env) Shut() {
-	l := &env.list
+// Shut implements [gate.List].
+func (l *list) Shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.close()
@@ -193,6 +193,7 @@ func (l *list) end(b *rwlock.Batch, at *gate.Place, users *locks.Table) {
 	for {
 		r := l.choose(b)
 		if r == nil {
+			at.SetList(nil)
 			return
 		}
 		if r.Hold.User == "" || users.TryAcquire(rwlock.Exclusive, &r.Hold) {

@@ -157,10 +157,29 @@ func TestListHandsTheGateOver(t *testing.T) {
 	if !next.Hold.Gate.Hold.Held() {
 		t.Error("the next leader has lost the gate with the one before")
 	}
-	s.env.Shut()
+	last := s.board("d") // the list has gone with the gate
+	next.Hold.Gate.Leave()
 	s.wantTold(later, Back)
-	if s.tryBoard("d") != nil {
-		t.Error("the list is open after it was shut")
+	s.wantTold(last, Back)
+	if s.tryBoard("e") != nil {
+		t.Error("the list is open, and nobody has the gate")
+	}
+}
+
+// Whoever has the gate need not lead: the list is shut with the place there, wherever that has gone meanwhile.
+func TestListIsShutWithThePlace(t *testing.T) {
+	s := newStand(t)
+	r := s.board("a")
+	var moved gate.Place
+	s.leader.Move(&moved)
+	s.leader.Leave()
+	if s.tryBoard("b") == nil {
+		t.Error("the list was shut by a place that has moved")
+	}
+	moved.Leave()
+	s.wantTold(r, Back)
+	if s.tryBoard("c") != nil {
+		t.Error("the list is open, and nobody has the gate")
 	}
 }
 

@@ -19,7 +19,17 @@ type Place struct {
 	attached *Attached // of the gates of attached files; nil if there are none
 
 	among *bytelock.Lock // what it has of the gate among processes; nil if nothing
+
+	list List // that is open while it has the gate for itself; nil if there is none
 }
+
+// A List is of those who wait for whoever has the gate for itself to work for them: see package combine.
+type List interface {
+	Shut() // sends them to the queue of the gate
+}
+
+// SetList says which list Leave is to shut; nil for none.
+func (p *Place) SetList(l List) { p.list = l }
 
 // Come says that the operation comes to the gate: until it leaves, it may come to have something
 // of it.
@@ -65,6 +75,10 @@ func (p *Place) Leave() {
 	}
 	if p.alone {
 		p.alone = false
+		if l := p.list; l != nil {
+			p.list = nil
+			l.Shut()
+		}
 		p.noteWritten(g)
 	}
 	p.leaveAmong()
@@ -76,11 +90,12 @@ func (p *Place) Leave() {
 	}
 }
 
-// HandOver gives the gate, which the operation has for itself, to one that has come to it and is counted as
+// HandOver gives the gate, which the operation has for itself, and its list, to one that has come to it and is counted as
 // a writer. That has nothing of it yet.
 func (p *Place) HandOver(to *Place) {
 	g := p.asked
 	p.alone, to.alone = false, true
+	to.list, p.list = p.list, nil
 	p.noteWritten(g)
 	p.Hold.Move(&to.Hold)
 	g.untagged.noteTurn()
@@ -102,6 +117,7 @@ func (p *Place) Move(to *Place) {
 	to.untagged, p.untagged = p.untagged, untaggedPlace{}
 	to.attached, p.attached = p.attached, nil
 	to.among, p.among = p.among, nil
+	to.list, p.list = p.list, nil
 	p.Hold.Move(&to.Hold)
 }
 
