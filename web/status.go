@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/internal/engines"
@@ -74,10 +75,14 @@ func Error(w http.ResponseWriter, err error) (status int) {
 
 // isClosed tells whether the handle was closed. The error of database/sql for it is not exported.
 func isClosed(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if err.Error() == "sql: database is closed" {
-			return true
-		}
+	if err == nil || err.Error() == "sql: database is closed" {
+		return err != nil
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return isClosed(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), isClosed)
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/fakedriver"
 	"github.com/calmdocs/dblocker/web"
 )
 
@@ -45,8 +47,39 @@ var rows = map[string][]struct {
 		{context.Canceled, 499, false}, {&dblocker.LockError{Err: context.Canceled}, 499, false},
 	},
 	"context.DeadlineExceeded": {{context.DeadlineExceeded, 504, false}, {&dblocker.LockError{Err: context.DeadlineExceeded}, 504, false}},
-	"sql: database is closed":  {{errors.New("sql: database is closed"), 503, false}},
-	"any other":                {{errors.New("x"), 500, false}, {&pq.Error{Code: "23505"}, 500, false}},
+	"sql: database is closed": {
+		{closedError(), 503, false}, {fmt.Errorf("x: %w", closedError()), 503, false},
+		{errors.Join(errors.New("x"), closedError()), 503, false}, {fmt.Errorf("%w, %w", errors.New("x"), fmt.Errorf("y: %w", closedError())), 503, false},
+	},
+	"any other": {{errors.New("x"), 500, false}, {&pq.Error{Code: "23505"}, 500, false}},
+}
+
+// closedError is that of a handle that is closed.
+func closedError() error {
+	db := sql.OpenDB(fakedriver.NewServer(fakedriver.Full()).Connector())
+	db.Close()
+	return db.Ping()
+}
+
+// TestStatusOfJoinedErrors: of a call that fails, and then the rollback, the first has the word, wherever it stands, and however deep.
+func TestStatusOfJoinedErrors(t *testing.T) {
+	for _, other := range []error{sql.ErrTxDone, errors.New("x"), sql.ErrNoRows} {
+		for _, cases := range rows {
+			for _, c := range cases {
+				if c.status == 500 {
+					continue
+				}
+				for _, err := range []error{
+					errors.Join(c.err, other), errors.Join(other, c.err), fmt.Errorf("%w: %w", other, c.err), errors.Join(fmt.Errorf("saving: %w", c.err), nil, other),
+					fmt.Errorf("saving: %w", errors.Join(other, errors.Join(fmt.Errorf("x: %w", c.err)))),
+				} {
+					if got := web.Status(err); got != c.status || dblocker.Retryable(err) != c.retry {
+						t.Errorf("%q: status %d and retryable %v, want %d and %v", err, got, dblocker.Retryable(err), c.status, c.retry)
+					}
+				}
+			}
+		}
+	}
 }
 
 // TestStatus: the table of the page about errors is what Status and Retryable say; each row of it has a case, and the other
