@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -31,16 +32,21 @@ func refusal(r *http.Request) string {
 // isProxied reports whether a header is there that proxies add.
 func isProxied(h http.Header) bool {
 	for name := range h {
-		switch name = http.CanonicalHeaderKey(name); name {
-		case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Cdn-Loop", "X-Envoy-External-Address":
-			return true
-		}
-		if strings.HasPrefix(name, "X-Forwarded-") {
+		name = strings.ReplaceAll(strings.ToLower(name), "_", "-") // as some servers take one for the other
+		if slices.Contains(ofProxies, name) || slices.ContainsFunc(ofProxyFamilies, func(family string) bool { return strings.HasPrefix(name, family) }) {
 			return true
 		}
 	}
 	return false
 }
+
+// Headers that proxies, load balancers and tunnels add, by their names and by how their names begin. Browsers send none of them.
+var (
+	ofProxies = []string{"forwarded", "via", "x-forwarded", "forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-originating-ip", "x-remote-ip",
+		"x-remote-addr", "x-original-host", "x-original-url", "x-original-for", "x-rewrite-url", "x-host", "x-proxyuser-ip", "client-ip", "true-client-ip", "wl-proxy-client-ip", "proxy-client-ip",
+		"cdn-loop", "fastly-client-ip", "x-appengine-user-ip", "x-arr-log-id", "x-amzn-trace-id", "x-cloud-trace-context", "x-azure-clientip", "x-azure-socketip", "x-request-start"}
+	ofProxyFamilies = []string{"x-forwarded-", "cf-", "fly-", "x-envoy-", "x-vercel-", "x-nf-", "x-azure-fdid", "cloudfront-", "ngrok-", "tailscale-", "x-traefik-"}
+)
 
 // isLocalHost reports whether the Host of a request, with or without a port, is of this machine.
 func isLocalHost(host string) bool {

@@ -41,6 +41,8 @@ func TestOnlyLocalRequestsAreAnswered(t *testing.T) {
 		{"proxy, user", "127.0.0.1:4000", "localhost", header{"x-forwarded-user": "me"}, 403},
 		{"proxy, nginx", "127.0.0.1:4000", "localhost", header{"X-Real-IP": "192.0.2.1"}, 403},
 		{"proxy, via", "127.0.0.1:4000", "localhost", header{"Via": "1.1 cache"}, 403},
+		{"what a browser sends", "127.0.0.1:4000", "localhost", header{"Accept": "text/html", "Accept-Language": "de", "Cache-Control": "no-cache", "Dnt": "1", "Origin": "http://localhost",
+			"Sec-Ch-Ua": "x", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1", "Upgrade-Insecure-Requests": "1", "User-Agent": "x", "X-Requested-With": "x", "Authorization": "Basic x", "Cookie": "a=b"}, 200},
 	} {
 		for _, path := range []string{"/debug/dblocker/", "/debug/dblocker/?format=json", "/debug/dblocker/page.js", "/debug/dblocker/events"} {
 			r := httptest.NewRequest("HEAD", path, nil)
@@ -52,6 +54,24 @@ func TestOnlyLocalRequestsAreAnswered(t *testing.T) {
 			new(Page).ServeHTTP(w, r)
 			if w.Code != c.status || Local(r) != (c.status == 200) {
 				t.Errorf("%s: %s is answered with %d, want %d: %s", c.name, path, w.Code, c.status, w.Body)
+			}
+		}
+	}
+}
+
+// TestProxiesAreSeen: whatever header says that somebody has passed a request on, also with an empty value, refuses it.
+func TestProxiesAreSeen(t *testing.T) {
+	for _, name := range []string{
+		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Ssl",
+		"X-Forwarded-Client-Cert", "X-Forwarded-Anything", "X_Forwarded_For", "Via", "X-Real-Ip", "X-REAL-IP", "x-real-ip", "X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip",
+		"Cf-Connecting-Ip", "CF-Connecting-IPv6", "CF-Ray", "CF-Visitor", "Cf-Access-Jwt-Assertion", "Cdn-Loop", "Fly-Client-Ip", "Fly-Forwarded-Port", "Fly-Region", "Fastly-Client-Ip", "X-Amzn-Trace-Id",
+		"X-Cloud-Trace-Context", "X-Azure-ClientIp", "X-Appengine-User-Ip", "X-Envoy-External-Address", "X-Envoy-Original-Path", "X-Original-Url", "X-Rewrite-Url", "Tailscale-User-Login", "Ngrok-Skip-Browser-Warning",
+	} {
+		for _, value := range []string{"192.0.2.1", "127.0.0.1", ""} {
+			r := local("GET", "/")
+			r.Header[name] = []string{value}
+			if Local(r) {
+				t.Errorf("a request with %s: %q is taken for one that nobody has passed on", name, value)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -33,7 +34,7 @@ type Page struct {
 
 	mu        sync.Mutex // guards what follows
 	databases []*database
-	servers   map[*http.Server]chan struct{}
+	servers   map[weak.Pointer[http.Server]]chan struct{} // closed when one shuts down; a server that is gone is not in it
 
 	hub hub
 }

@@ -3,7 +3,10 @@ package lockpage
 import (
 	"errors"
 	"net/http"
+	"runtime"
+	"sync"
 	"time"
+	"weak"
 )
 
 const (
@@ -127,24 +130,22 @@ func (p *Page) shutdownOf(r *http.Request) <-chan struct{} {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	shut := p.servers[server]
+	key := weak.Make(server) // so that the page keeps no server, nor what its handlers have
+	shut := p.servers[key]
 	if shut == nil {
 		shut = make(chan struct{})
 		if p.servers == nil {
-			p.servers = make(map[*http.Server]chan struct{})
+			p.servers = make(map[weak.Pointer[http.Server]]chan struct{})
 		}
-		p.servers[server] = shut
-		server.RegisterOnShutdown(func() { p.shutdown(server) })
+		p.servers[key] = shut
+		server.RegisterOnShutdown(sync.OnceFunc(func() { close(shut) })) // it stays, for requests that it still serves
+		runtime.AddCleanup(server, p.forgetServer, key)
 	}
 	return shut
 }
 
-func (p *Page) shutdown(server *http.Server) {
+func (p *Page) forgetServer(key weak.Pointer[http.Server]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.servers[server]: // it was told to more than once
-	default:
-		close(p.servers[server]) // and stays, for requests that it still serves
-	}
+	delete(p.servers, key)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -332,5 +333,50 @@ func TestHandleComesAndGoes(t *testing.T) {
 	page.Remove("none")
 	if text := get(page, "/").Body.String(); !strings.Contains(text, "No database is on this page yet.") {
 		t.Errorf("no handle:\n%s", text)
+	}
+}
+
+// global is a server that is never freed.
+var global http.Server
+
+// TestPageForgetsServers: of servers that come and go nothing is kept, and each ends its own streams.
+func TestPageForgetsServers(t *testing.T) {
+	page := new(Page)
+	page.Add("app", openSQLite(t))
+	r := local("GET", "/")
+	of := func(s *http.Server) <-chan struct{} {
+		return page.shutdownOf(r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, s)))
+	}
+	for range 100 {
+		s := &struct {
+			before [3]int
+			http.Server
+		}{}
+		shut := of(&s.Server)
+		if shut != of(&s.Server) {
+			t.Fatal("one server has two ends")
+		}
+		for range 2 {
+			must(t, s.Shutdown(t.Context()))
+		}
+		select {
+		case <-shut: // which Shutdown tells on a goroutine
+		case <-time.After(time.Minute):
+			t.Fatal("a server has shut down, and its streams go on")
+		}
+	}
+	if of(&global) != of(&global) {
+		t.Error("a server that is a variable has two ends")
+	}
+	count := func() int {
+		page.mu.Lock()
+		defer page.mu.Unlock()
+		return len(page.servers)
+	}
+	for deadline := time.Now().Add(time.Minute); count() > 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		runtime.GC()
+	}
+	if n := count(); n > 2 { // the variable, and perhaps the last
+		t.Errorf("%d servers are kept", n)
 	}
 }
