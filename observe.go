@@ -46,6 +46,8 @@ func newObserver(f func(Event), also []EventKind) *observer {
 		f(e)
 	}, func(p any) {
 		o.logger.Load().Error("dblocker: the function given to Observe has panicked; it is called again with the next event, and further panics are not logged", "panic", p)
+	}, func() {
+		o.logger.Load().Warn("dblocker: the function given to Observe does not keep up, or does not return: events are dropped, here and from now on, whenever so many wait for it; Dropped of the next event says how many; this is logged once", "waiting", events.Most)
 	})
 	return o
 }

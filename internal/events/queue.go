@@ -12,10 +12,12 @@ const Most = 8192
 type Queue[E any] struct {
 	f        func(e E, dropped int64) // dropped are those before it that were
 	panicked func(p any)              // is told of the first panic of f
+	behind   func()                   // is told of the first event that is dropped, on a goroutine of its own
 
 	mu      sync.Mutex // guards what follows; nothing is called under it
 	coming  []item[E]
 	dropped int64 // since the last that came in
+	late    bool  // behind was told
 	running bool  // there is a goroutine, which alone has what stands below
 
 	taken []item[E]
@@ -28,9 +30,9 @@ type item[E any] struct {
 	dropped int64
 }
 
-// New returns one for f. If that panics, panicked is told, once for all times.
-func New[E any](f func(e E, dropped int64), panicked func(p any)) *Queue[E] {
-	return &Queue[E]{f: f, panicked: panicked}
+// New returns one for f. If that panics, panicked is told, and if it does not keep up, behind, each once for all times.
+func New[E any](f func(e E, dropped int64), panicked func(p any), behind func()) *Queue[E] {
+	return &Queue[E]{f: f, panicked: panicked, behind: behind}
 }
 
 // Put puts an event in.
@@ -39,6 +41,10 @@ func (q *Queue[E]) Put(e E) {
 	defer q.mu.Unlock()
 	if len(q.coming) >= Most {
 		q.dropped++
+		if !q.late {
+			q.late = true
+			go q.behind()
+		}
 		return
 	}
 	q.coming = append(q.coming, item[E]{e, q.dropped})

@@ -12,7 +12,7 @@ import (
 func TestQueueKeepsTheOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []int
-		q := New(func(e int, _ int64) { got = append(got, e) }, nil)
+		q := New(func(e int, _ int64) { got = append(got, e) }, nil, nil)
 		var mu sync.Mutex
 		want := 0
 		for range 4 {
@@ -37,11 +37,16 @@ func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		var n, dropped int64
-		q := New(func(_ int, d int64) { <-hold; n++; dropped += d }, nil)
+		behind := 0
+		q := New(func(_ int, d int64) { <-hold; n++; dropped += d }, nil, func() { behind++ })
 		q.Put(0)
 		synctest.Wait() // it is at work
 		for range Most + 10 {
 			q.Put(1)
+		}
+		synctest.Wait()
+		if behind != 1 {
+			t.Errorf("told %d times that it is behind, want once, while it is", behind)
 		}
 		close(hold)
 		synctest.Wait()
@@ -66,7 +71,7 @@ func TestQueueOutlivesItsFunction(t *testing.T) {
 			case 2:
 				runtime.Goexit()
 			}
-		}, func(any) { panics++ })
+		}, func(any) { panics++ }, nil)
 		for e := range 9 {
 			q.Put(e)
 		}
@@ -86,7 +91,7 @@ func TestQueuePutsFromItsFunction(t *testing.T) {
 			if n++; e > 0 {
 				q.Put(e - 1)
 			}
-		}, nil)
+		}, nil, nil)
 		q.Put(3)
 		synctest.Wait()
 		if n != 4 {
