@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -529,6 +531,35 @@ func TestObserversAreContained(t *testing.T) {
 			t.Errorf("%d lines of the panic, want 1:\n%s", lines, log.String())
 		}
 	})
+}
+
+// TestEventsAreInTheDocs: each kind, and each outcome, is in the table of the page, and no other.
+func TestEventsAreInTheDocs(t *testing.T) {
+	text, err := os.ReadFile("docs/observability.md")
+	must(t, err)
+	_, table, _ := strings.Cut(string(text), "\n## Events\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var inDocs []EventKind
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [^|]+ \\|").FindAllStringSubmatch(table, -1) {
+		inDocs = append(inDocs, EventKind(m[1]))
+	}
+	slices.Sort(inDocs)
+	inCode := slices.Sorted(slices.Values(eventKinds))
+	if !slices.Equal(inDocs, inCode) {
+		t.Errorf("the page has\n%q, the code\n%q", inDocs, inCode)
+	}
+	source, err := os.ReadFile("event.go")
+	must(t, err)
+	for _, m := range regexp.MustCompile(`(Event|Outcome)\w+ +(EventKind|Outcome) += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		if m[2] == "EventKind" && !EventKind(m[3]).isKnown() {
+			t.Errorf("the kind %s is not in eventKinds", m[3])
+		} else if !strings.Contains(table, m[3]) {
+			t.Errorf("the page does not have %s", m[3])
+		}
+	}
+	if !strings.Contains(table, string(OutcomeFailed)) || len(inDocs) < 17 {
+		t.Error("the test finds nothing")
+	}
 }
 
 // TestObserveRefuses what it cannot be.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,46 +109,198 @@ func TestScrape(t *testing.T) {
 	}
 }
 
-// TestBoard: every metric that the board of Grafana asks for is in a scrape.
+// A metric is what a Desc says, and its type.
+type metric struct {
+	kind   string // counter, gauge or histogram
+	labels []string
+}
+
+// known returns all metrics of a collector.
+func known(t *testing.T, metrics *dblockerprom.Collector) map[string]metric {
+	t.Helper()
+	page := docs(t)
+	all := make(map[string]metric)
+	descs := make(chan *prometheus.Desc, 100)
+	metrics.Describe(descs)
+	close(descs)
+	for d := range descs {
+		m := regexp.MustCompile(`fqName: "(\w+)".*variableLabels: \{([^}]*)\}`).FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("%v", d)
+		}
+		all[m[1]] = metric{page[m[1]].kind, strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' })}
+	}
+	return all
+}
+
+// docs returns the metrics that the page has.
+func docs(t *testing.T) map[string]metric {
+	t.Helper()
+	text, err := os.ReadFile("../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]metric)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+_\\w+)` \\| (counter|gauge|histogram), (\\w+) \\|([^|]*)\\| [^|]+ \\|$").FindAllStringSubmatch(string(text), -1) {
+		var labels []string
+		for _, l := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(m[4], -1) {
+			labels = append(labels, l[1])
+		}
+		all[m[1]] = metric{m[2], labels}
+		if strings.Contains(m[1], "seconds") != (m[3] == "seconds") || strings.Contains(m[1], "bytes") != (m[3] == "bytes") {
+			t.Errorf("%s is in %s", m[1], m[3])
+		}
+	}
+	return all
+}
+
+// TestMetricsAreInTheDocs: each metric of the collector is in the table of the page, with its type and labels, and no other.
+func TestMetricsAreInTheDocs(t *testing.T) {
+	metrics := dblockerprom.New()
+	use(t, open(t, metrics))
+	page := docs(t)
+	for name, m := range known(t, metrics) {
+		if got, ok := page[name]; !ok || fmt.Sprint(got.labels) != fmt.Sprint(m.labels) {
+			t.Errorf("the page has %s with the labels %v; the collector with %v", name, got.labels, m.labels)
+		}
+		delete(page, name)
+	}
+	for name := range page {
+		t.Errorf("the page has %s, and the collector has not", name)
+	}
+	text := scrape(t, metrics, "dblocker_wait_seconds_count")
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+) (\w+)$`).FindAllStringSubmatch(text, -1) {
+		if got := docs(t)[m[1]].kind; got != m[2] {
+			t.Errorf("%s is a %s, and in the page a %s", m[1], m[2], got)
+		}
+	}
+}
+
+// values are those that labels have; of those that are not here, any.
+var values = map[string][]string{
+	"outcome": {"granted", "timeout", "context", "deadlock", "closed", "failed"},
+	"kind": {"wait_began", "wait_ended", "hold_long", "deadlock", "upgrade", "spill", "batch", "sync", "session_lost", "session_ended", "lock_lost", "conn_opened", "conn_closed",
+		"database_opened", "database_evicted"},
+	"what":   {"lock", "gate", "connection", "turn", "process", "database"},
+	"result": {"ok", "error"},
+	"state":  {"used", "idle"},
+}
+
+// TestBoard: every query of the board of Grafana is for metrics that are in a scrape, by labels and values that they have, and does with each what fits
+// its type.
 func TestBoard(t *testing.T) {
 	metrics := dblockerprom.New()
 	use(t, open(t, metrics))
-	got := scrape(t, metrics, "dblocker_wait_seconds_count")
 	text, err := os.ReadFile("board.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var board struct {
 		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
+			Title      string
+			Type       string
+			Datasource struct{ UID string }
+			GridPos    struct{ H, W, X, Y int }
+			Targets    []struct{ Expr, RefID string }
 		}
 	}
 	if err := json.Unmarshal(text, &board); err != nil {
 		t.Fatal(err)
 	}
-	known := make(map[string]bool)
-	descs := make(chan *prometheus.Desc, 100)
-	metrics.Describe(descs)
-	close(descs)
-	for d := range descs {
-		known[regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]] = true
-	}
+	all := known(t, metrics)
 	queries := 0
-	for _, p := range board.Panels {
+	for i, p := range board.Panels {
+		if p.Type == "" || p.Title == "" || p.GridPos.W <= 0 || p.GridPos.X+p.GridPos.W > 24 || p.Datasource.UID != "${datasource}" {
+			t.Errorf("panel %d cannot be drawn: %+v", i, p)
+		}
+		refs := make(map[string]bool)
 		for _, target := range p.Targets {
 			queries++
-			for _, name := range regexp.MustCompile(`\b(?:dblocker|db_client)_\w+`).FindAllString(target.Expr, -1) {
-				family := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
-				if !known[name] && !known[family] {
-					t.Errorf("%s asks for %s, which is in no scrape", p.Title, name)
-				}
+			if target.RefID == "" || refs[target.RefID] {
+				t.Errorf("%s: the query %s has the reference %q", p.Title, target.Expr, target.RefID)
+			}
+			refs[target.RefID] = true
+			for _, problem := range check(all, target.Expr) {
+				t.Errorf("%s: %s: %s", p.Title, target.Expr, problem)
 			}
 		}
 	}
-	if queries == 0 || !strings.Contains(got, "dblocker_locks_held") {
-		t.Errorf("the board has %d queries", queries)
+	if queries == 0 {
+		t.Error("the board has no queries")
 	}
+}
+
+// TestBoardCheck: the check of the board finds what is wrong.
+func TestBoardCheck(t *testing.T) {
+	all := known(t, dblockerprom.New())
+	for _, expr := range []string{
+		"dblocker_locks", "sum by (user) (dblocker_locks_held)", "rate(dblocker_locks_held[5m])", "sum(dblocker_events_total)", `increase(dblocker_events_total{kind="deadlocks"}[5m])`,
+		`increase(dblocker_events_total{what="lock"}[5m])`, "histogram_quantile(0.99, sum by (what) (rate(dblocker_wait_seconds_bucket[5m])))", "rate(dblocker_wait_seconds[5m])",
+		"rate(dblocker_events_total_count[5m])", "sum(rate(dblocker_sync_seconds_count[5m])", `rate(dblocker_wait_seconds_count{outcome=~"granted|lost"}[5m])`,
+	} {
+		if len(check(all, expr)) == 0 {
+			t.Errorf("nothing is found wrong in %s", expr)
+		}
+	}
+}
+
+var (
+	selector = regexp.MustCompile(`\b((?:dblocker|db_client)_\w+)(\{[^}]*\})?(\[[^\]]+\])?`)
+	matcher  = regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=) *"([^"]*)"`)
+	grouping = regexp.MustCompile(`\bby \(([^)]*)\)`)
+)
+
+// check returns what is wrong with a query.
+func check(all map[string]metric, expr string) (problems []string) {
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if strings.Count(expr, "(") != strings.Count(expr, ")") {
+		wrong("the parentheses do not close")
+	}
+	found := selector.FindAllStringSubmatch(expr, -1)
+	if len(found) == 0 {
+		wrong("it has no metric of ours")
+	}
+	for _, f := range found {
+		name, labels, window := f[1], f[2], f[3]
+		part := regexp.MustCompile(`_(bucket|sum|count)$`).FindString(name)
+		m, ok := all[name]
+		if of, histogram := all[strings.TrimSuffix(name, part)]; part != "" && histogram && of.kind == "histogram" {
+			m, ok = of, true
+			if part == "_bucket" {
+				m.labels = append([]string{"le"}, m.labels...)
+			}
+		} else if m.kind == "histogram" {
+			wrong("%s is a histogram, which has only a bucket, a sum and a count", name)
+		}
+		if !ok {
+			wrong("%s is in no scrape", name)
+			continue
+		}
+		if grows := m.kind != "gauge"; grows != (window != "") {
+			wrong("%s is a %s: only what grows has a rate, and needs one", name, m.kind)
+		}
+		for _, l := range matcher.FindAllStringSubmatch(labels, -1) {
+			if !slices.Contains(m.labels, l[1]) {
+				wrong("%s has no label %s", name, l[1])
+			}
+			for _, v := range strings.Split(l[2], "|") {
+				if list := values[l[1]]; list != nil && !slices.Contains(list, v) {
+					wrong("%s is never %q", l[1], v)
+				}
+			}
+		}
+		for _, g := range grouping.FindAllStringSubmatch(expr, -1) {
+			for _, l := range strings.Split(g[1], ",") {
+				if l = strings.TrimSpace(l); !slices.Contains(m.labels, l) {
+					wrong("%s has no label %s", name, l)
+				}
+			}
+			if part == "_bucket" && !strings.Contains(g[1], "le") {
+				wrong("a quantile needs the label le")
+			}
+		}
+	}
+	return problems
 }
 
 // BenchmarkScrape with 100,000 users held and 10,000 waiting.
