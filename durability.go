@@ -15,6 +15,26 @@ import (
 	"github.com/calmdocs/dblocker/internal/walsync"
 )
 
+// Durability says when a write to a SQLite file is answered (DSN: durability). The default is
+// [DriverDurability]. It is an error on other engines, which decide that by themselves.
+func Durability(d DurabilityPolicy) Option { return option("durability", string(d)) }
+
+// A DurabilityPolicy says when a write to a SQLite file is answered.
+type DurabilityPolicy string
+
+const (
+	// DriverDurability leaves it to SQLite's synchronous, as the DSN or the driver sets it: with FULL a commit is
+	// on disk when it is answered, and each has a sync of its own, while all others wait for their turn to write.
+	DriverDurability DurabilityPolicy = "driver"
+
+	// GroupDurability has each write on disk before it is answered, as with synchronous=FULL, but
+	// one sync serves all who wait, and others write meanwhile. It is for files in WAL mode; in other journal modes each
+	// commit is synced by itself, as with synchronous=EXTRA. It wins over the DSN's _synchronous. There are two differences from FULL: others
+	// can read a commit some milliseconds before it is on disk; and if a sync fails, they have read what FULL
+	// would have undone. See [ErrNotDurable].
+	GroupDurability DurabilityPolicy = "group"
+)
+
 // With durability=group the connections to a SQLite file in WAL mode do not sync their commits. A call that
 // has committed gives up its locks, and is answered when the WAL has been synced, by one sync for all who wait:
 // see internal/walsync. What it is not to be answered before is its debt.

@@ -84,10 +84,6 @@ func Combine(on bool) Option {
 	return option("combine", "off")
 }
 
-// Durability says when a write to a SQLite file is answered (DSN: durability). The default is
-// [DriverDurability]. It is an error on other engines, which decide that by themselves.
-func Durability(d DurabilityPolicy) Option { return option("durability", string(d)) }
-
 // DebugAfter is how long something may be held or waited for before a [Store] with
 // debug logs it (DSN: debug_after). The default is 10 seconds.
 func DebugAfter(d time.Duration) Option { return option("debug_after", d.String()) }
@@ -143,22 +139,6 @@ const (
 	PassUntagged  UntaggedPolicy = "pass"  // run them without a user lock
 	WarnUntagged  UntaggedPolicy = "warn"  // the same, and log each call site once
 	ErrorUntagged UntaggedPolicy = "error" // refuse them with ErrNoUser
-)
-
-// A DurabilityPolicy says when a write to a SQLite file is answered.
-type DurabilityPolicy string
-
-const (
-	// DriverDurability leaves it to SQLite's synchronous, as the DSN or the driver sets it: with FULL a commit is
-	// on disk when it is answered, and each has a sync of its own, while all others wait for their turn to write.
-	DriverDurability DurabilityPolicy = "driver"
-
-	// GroupDurability has each write on disk before it is answered, as with synchronous=FULL, but
-	// one sync serves all who wait, and others write meanwhile. It is for files in WAL mode; in other journal modes each
-	// commit is synced by itself, as with synchronous=EXTRA. It wins over the DSN's _synchronous. There are two differences from FULL: others
-	// can read a commit some milliseconds before it is on disk; and if a sync fails, they have read what FULL
-	// would have undone. See [ErrNotDurable].
-	GroupDurability DurabilityPolicy = "group"
 )
 
 // config is what the options of one handle come to.

@@ -7,17 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/calmdocs/dblocker/internal/callers"
-	"github.com/calmdocs/dblocker/internal/drivers"
-	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/locks"
-	"github.com/calmdocs/dblocker/internal/redact"
 	"github.com/calmdocs/dblocker/internal/tenants"
 )
 
@@ -136,32 +132,6 @@ func newStoreDB(c *Connector, db *sql.DB, name string) *storeDB {
 		sqlx.BindDriver(name, c.engine.BindType)
 	}
 	return &storeDB{c: c, db: sqlx.NewDb(db, name), name: name}
-}
-
-// namedDriver returns a Driver for a name that New, or Openx, is given, and the DSN for it.
-func namedDriver(caller, name, dsn string) (*Driver, string, error) {
-	switch name {
-	case "":
-		return nil, "", fmt.Errorf("dblocker: %s: the driver name is empty; name the inner driver, for example sqlite3", caller)
-	case "dblocker":
-		return &Driver{}, dsn, nil
-	}
-	if inner, ok := strings.CutSuffix(name, wrappedSuffix); ok && drivers.Named[inner] != "" {
-		name = inner
-	}
-	if slices.Contains(sql.Drivers(), name) {
-		example := strings.ReplaceAll(dsn, userMark, exampleName)
-		db, err := sql.Open(name, example)
-		if err != nil {
-			return nil, "", redact.ParseError(err, example)
-		}
-		defer db.Close()
-		if d, ours := db.Driver().(*Driver); ours { // of Register
-			return &Driver{name: d.name, inner: d.inner, opts: d.opts}, dsn, nil
-		}
-	}
-	t, err := target{driver: engines.DriverName(name), dsn: dsn}.completed()
-	return &Driver{name: t.driver, opts: t.opts}, t.dsn, err
 }
 
 // Close closes the Store: handles that are out are ended as by their cancel, they and those who
