@@ -340,7 +340,7 @@ func TestReachEvents(t *testing.T) {
 			last := number
 			done := make(chan error, 1)
 			go func() { done <- waitWays[way].do(ctx, b) }()
-			is := func(e Event) bool { return e.What == "process" && e.Wait > last }
+			is := func(e Event) bool { return e.What == "process" && e.User == "u" && e.Wait > last }
 			began := l.await(t, EventWaitBegan, is)
 			end(cancel)
 			err := <-done
@@ -368,7 +368,7 @@ func TestReachEvents(t *testing.T) {
 		unlock()
 		n := 0
 		for _, e := range l.of(EventWaitBegan) {
-			if e.What == "process" {
+			if e.What == "process" && e.User == "u" { // on a busy machine an answer may be so late that it is taken for one
 				n++
 			}
 		}

@@ -16,8 +16,9 @@ const reaching = "&lock_scope=database"
 // roundTime is short, so that a violation is found early and the history to be checked is small.
 const roundTime = 4 * time.Second
 
-// mostRounds is how many there may be until enough was tested, on a machine that is busy.
-const mostRounds = 10
+// mostRounds is how many there may be until enough was tested, on a machine that is busy; mostOfControls, which are shorter, until what is
+// wrong was found.
+const mostRounds, mostOfControls = 10, 40
 
 func engineOf(name string) *engine {
 	for _, e := range engines {
@@ -78,7 +79,7 @@ func TestControls(t *testing.T) {
 				w := newWorld(t, e)
 				defer w.report()
 				wanted := control.finds
-				for round := uint64(0); round < mostRounds && len(wanted) > 0; round++ {
+				for round := uint64(0); round < mostOfControls && len(wanted) > 0; round++ {
 					violations := w.round(seed+round, time.Second, control.faults, control.role, control.options...)
 					wanted = slices.DeleteFunc(wanted, func(text string) bool {
 						example := find(violations, text)
