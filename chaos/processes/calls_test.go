@@ -43,7 +43,7 @@ func (cs *calls) do(what string, f func() error) error {
 	err := f()
 	why := reason(err)
 	if why == "" {
-		cs.record.bad("%s failed for no reason that the faults give: %v (%T)", what, err, err)
+		cs.record.bad("%s failed for no reason that the faults give: %v (%#v)", what, err, err)
 		why = "unexpected"
 	}
 	cs.mu.Lock()

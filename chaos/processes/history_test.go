@@ -45,6 +45,7 @@ type op struct {
 	sawAt  int64
 	result outcome // of the write
 	again  bool    // it may be made twice
+	why    string  // it was ended by an error
 	took   int     // how often it took effect, by the journal
 }
 
@@ -61,6 +62,9 @@ func (o *op) String() string {
 	}
 	if o.writes {
 		s += fmt.Sprintf(", write: %s, took effect %d times", cmp.Or(string(o.result), "unknown"), o.took)
+	}
+	if o.why != "" {
+		s += " (" + o.why + ")"
 	}
 	return s
 }
@@ -86,7 +90,7 @@ func (h *history) add(events []event) {
 			o.saw, o.sawAt = &e.Saw, e.At
 		case eventEnd:
 			o := h.ops[e.Op]
-			o.end, o.result = e.At, e.Result
+			o.end, o.result, o.why = e.At, e.Result, e.Why
 		case eventHeld:
 			h.held = append(h.held, &held{e.User, e.Shared, e.Owner, e.What, e.From, e.At})
 		case eventBad:

@@ -16,13 +16,14 @@ type event struct {
 	Kind string `json:"k"`
 	At   int64  `json:"t,omitempty"`
 
-	Op     string  `json:"op,omitempty"` // the ID of an operation: of begin, saw, end
-	User   int     `json:"u,omitempty"`  // of begin, held
-	What   string  `json:"w,omitempty"`  // of begin, held, bad
-	Writes bool    `json:"wr,omitempty"` // of begin
-	Again  bool    `json:"ag,omitempty"` // of begin: it may be made twice
-	Saw    state   `json:"saw,omitzero"` // of saw
-	Result outcome `json:"r,omitempty"`  // of end
+	Op     string  `json:"op,omitempty"`  // the ID of an operation: of begin, saw, end
+	User   int     `json:"u,omitempty"`   // of begin, held
+	What   string  `json:"w,omitempty"`   // of begin, held, bad
+	Writes bool    `json:"wr,omitempty"`  // of begin
+	Again  bool    `json:"ag,omitempty"`  // of begin: it may be made twice
+	Saw    state   `json:"saw,omitzero"`  // of saw
+	Result outcome `json:"r,omitempty"`   // of end
+	Why    string  `json:"why,omitempty"` // of end: the error
 
 	Shared bool   `json:"sh,omitempty"` // of held
 	Owner  string `json:"o,omitempty"`
@@ -91,7 +92,16 @@ func (r *recorder) beginOp(e event) record {
 }
 
 func (o record) saw(s state)        { o.note(event{Kind: eventSaw, Op: o.id, Saw: s}) }
-func (o record) end(result outcome) { o.note(event{Kind: eventEnd, Op: o.id, Result: result}) }
+func (o record) end(result outcome) { o.endFor(result, nil) }
+
+// endFor is end, where a call has told err.
+func (o record) endFor(result outcome, err error) {
+	e := event{Kind: eventEnd, Op: o.id, Result: result}
+	if err != nil {
+		e.Why = err.Error()
+	}
+	o.note(e)
+}
 
 // read returns the events of a file. The last line of a process that was killed may be cut off.
 func read(path string) (events []event, err error) {

@@ -111,7 +111,7 @@ func (r *request) rewriteHere() {
 		_, err := r.db.ExecContext(r.ctx, fmt.Sprintf("UPDATE registers SET n = %d, last = '%s' WHERE id = %d", is.N+1, o.id, r.user))
 		return err
 	})
-	o.end(resultOf(err))
+	o.endFor(resultOf(err), err)
 }
 
 // nestedLock begins a section inside one, of the same user or of another.

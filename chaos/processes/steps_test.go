@@ -227,7 +227,7 @@ func (r *request) exec(what string, f func(id string) (sql.Result, error)) {
 			r.bad("%s of user %d has changed %d rows, and reported no error", what, r.user, n)
 		}
 	}
-	o.end(o.resultOf(err))
+	o.endFor(o.resultOf(err), err)
 }
 
 // A write is a record of one statement.
@@ -277,7 +277,7 @@ func (r *request) writeReturning() {
 	if err == nil && is.Last != o.id {
 		r.bad("%s of user %d returned the register after %s", o.id, r.user, is.Last)
 	}
-	o.end(o.resultOf(err))
+	o.endFor(o.resultOf(err), err)
 }
 
 // think is the time that a handler spends on other things. A few take so long that those who wait give up.

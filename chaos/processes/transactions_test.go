@@ -63,8 +63,8 @@ func (r *request) rewrite() {
 // rewriteIn is rewrite in a transaction that is there, which commit ends.
 func (r *request) rewriteIn(q querier, what string, commit func() error) (ended bool) {
 	o := r.begin(r.user, what, true)
-	result := failed
-	defer func() { o.end(result) }()
+	result, why := failed, error(nil)
+	defer func() { o.endFor(result, why) }()
 	is, err := r.fetch(q, "Query in a "+what)
 	if err != nil {
 		return false
@@ -85,7 +85,7 @@ func (r *request) rewriteIn(q querier, what string, commit func() error) (ended 
 	r.think()
 	result = unknown // should it panic
 	err = r.ask("Commit of a "+what, commit)
-	result = resultOf(err)
+	result, why = resultOf(err), err
 	return err == nil
 }
 
