@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
+	"github.com/calmdocs/dblocker/internal/sqltext"
 )
 
 // LockScope says how far users' locks reach (DSN: lock_scope). The default is [ProcessScope]. Where an engine, or what stands
@@ -147,6 +148,11 @@ func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *ser
 	}
 	if under != nil && h == raw {
 		return nil, errTxElsewhere
+	}
+	if under != nil && adm.Statement.Kind != sqltext.Read {
+		if err := c.tellUnder(ctx, checkUnder(ctx, under, sc)); err != nil {
+			return nil, err // it would write without a lock
+		}
 	}
 	for t := c.transaction; t != nil; t = t.outer {
 		for i, joined := range t.joined {

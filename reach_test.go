@@ -467,13 +467,16 @@ func TestReachUnderALostTx(t *testing.T) {
 	}
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	s.untilNoLocks()
-	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
+	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1"); !errors.Is(err, ErrLockLost) {
 		t.Errorf("got %v, want ErrLockLost", err)
 	}
-	for _, query := range []string{"SELECT generate_series(1, 1000000)", "UPDATE counters SET n = n RETURNING n"} {
+	for _, query := range []string{"SELECT generate_series(1, 1000000)", "UPDATE counters SET n = n + 1 RETURNING n"} {
 		if err := db.QueryRowContext(ctx, query).Scan(new(int)); !errors.Is(err, ErrLockLost) {
 			t.Errorf("%s: got %v, want ErrLockLost", query, err)
 		}
+	}
+	if n := sumOfCounters(t, s.plain); n != 0 {
+		t.Errorf("%d writes without the lock", n)
 	}
 	waitFor(t, func() bool { return len(l.of(EventLockLost)) == 3 })
 	for _, e := range l.of(EventLockLost) {
@@ -481,6 +484,12 @@ func TestReachUnderALostTx(t *testing.T) {
 			t.Errorf("told %+v", e)
 		}
 	}
+}
+
+func sumOfCounters(t *testing.T, db *sql.DB) (n int) {
+	t.Helper()
+	must(t, db.QueryRow("SELECT sum(n) FROM counters").Scan(&n))
+	return n
 }
 
 // TestReachStore: the handles of a Store have their locks on the database too.
@@ -997,8 +1006,8 @@ func TestReachByTwoHandles(t *testing.T) {
 	}
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	s.untilNoLocks()
-	if _, err := b.ExecContext(inside, "UPDATE counters SET n = n"); !errors.Is(err, ErrLockLost) {
-		t.Errorf("an Exec by the other handle when the lock is lost: got %v, want ErrLockLost", err)
+	if _, err := b.ExecContext(inside, "UPDATE counters SET n = n + 1"); !errors.Is(err, ErrLockLost) || sumOfCounters(t, s.plain) != 0 {
+		t.Errorf("an Exec by the other handle when the lock is lost: got %v and %d writes, want ErrLockLost and none", err, sumOfCounters(t, s.plain))
 	}
 }
 

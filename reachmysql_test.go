@@ -678,6 +678,30 @@ func TestReachMySQLLostSection(t *testing.T) {
 	s.checkCounter("a lost section", 1)
 }
 
+// TestReachMySQLUnderALostTx is TestReachUnderALostTx there.
+func TestReachMySQLUnderALostTx(t *testing.T) {
+	s := newReachMySQLScene(t)
+	db := s.process(MaxOpenConns(2))
+	ctx := WithUser(context.Background(), "u")
+	tx, err := db.BeginTx(ctx, nil)
+	must(t, err)
+	defer tx.Rollback()
+	_, err = db.ExecContext(ctx, "UPDATE counters SET n = n")
+	must(t, err)
+	s.killOthers()
+	for _, query := range []string{"UPDATE counters SET n = n + 1", "INSERT INTO counters VALUES ('c', 1) ON DUPLICATE KEY UPDATE n = n + 1"} {
+		if _, err := db.ExecContext(ctx, query); !errors.Is(err, ErrLockLost) {
+			t.Errorf("%s: got %v, want ErrLockLost", query, err)
+		}
+	}
+	if err := db.QueryRowContext(ctx, "SELECT n FROM counters").Scan(new(int)); !errors.Is(err, ErrLockLost) {
+		t.Errorf("a query: got %v, want ErrLockLost", err)
+	}
+	if n := sumOfCounters(t, s.plain); n != 0 {
+		t.Errorf("%d writes without the lock", n)
+	}
+}
+
 // TestReachMySQLLostIdleSection: a section in which nobody calls learns of the loss too.
 func TestReachMySQLLostIdleSection(t *testing.T) {
 	s := newReachMySQLScene(t)

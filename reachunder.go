@@ -78,8 +78,8 @@ func spillKin(ctx context.Context, db *handle, c *conn, owner *locks.Owner, s *s
 	return kin, nil
 }
 
-// checkUnder asks, when a statement has returned on sc that ran under a lock held elsewhere, whether that has been there all the time. It ends
-// before the statement only with the connection that has it.
+// checkUnder asks whether a lock that is held elsewhere has been there all the time: before a statement on sc that writes under it, and
+// when one has returned. It ends before the statement only with the connection that has it.
 func checkUnder(ctx context.Context, under *scope.Use, sc *server.Conn) (err error) {
 	if under.IsOn(sc) {
 		return nil
