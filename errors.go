@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
@@ -120,6 +122,14 @@ func (e *LockError) Error() string {
 		fmt.Fprintf(&b, "; %s", e.advice)
 	}
 	return b.String()
+}
+
+// printable returns a text of the program, or of a server, as it is; in quotes and escapes if it has what a terminal or a log would take for something else.
+func printable(text string) string {
+	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // inRound writes a duration with one figure or two.
@@ -370,7 +380,7 @@ func wayPast(b rwlock.Info) string {
 func describeBlocker(b rwlock.Info, own string, withMode bool) string {
 	what := b.Kind.String() + own
 	if b.Tag != "" {
-		what = fmt.Sprintf("%s, %s", what, b.Tag)
+		what = fmt.Sprintf("%s, %s", what, printable(b.Tag))
 	}
 	verb := "has held it"
 	if b.Waiting {

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 )
 
 // TestErrorsOfOneCauseAreAlike: waits that end differently late have one text, and the durations are
@@ -135,4 +137,38 @@ func TestHoldsAsJSON(t *testing.T) {
 		must(t, tx.Rollback())
 		synctest.Wait()
 	})
+}
+
+// TestHostileNamesAreText: an error, a line of the log and what is told of another process have nothing that a terminal would obey, whatever a user is
+// called, a section or a process.
+func TestHostileNamesAreText(t *testing.T) {
+	for _, hostile := range []string{"\x1b[2J\x1b]0;owned\a", "a\nb\r\nc", "\u009b2J", "\u202eevil\u2066", "\xff\xfe\xc3", "\x00", "\u2028\u2029", "\ufeff\u200b", "<script>alert(1)</script>", `"},{"a":"`} {
+		p := &ProcessInfo{Session: hostile, Name: hostile, Address: hostile, State: hostile}
+		texts := []string{p.String(), (&ProcessInfo{Session: hostile}).String()}
+		bubble(t, func(t *testing.T) {
+			var log syncBuffer
+			db := openStub(t, &stub{}, LockTimeout(20*time.Second), Logger(textLogger(&log)))
+			_, unlock, err := Lock(asUser(hostile), db, Tag(hostile))
+			must(t, err)
+			_, _, err = Lock(asUser(hostile), db, Tag(hostile))
+			if !errors.Is(err, ErrLockTimeout) || !strings.Contains(log.String(), "has been waiting") {
+				t.Fatalf("got %v, and the log has %s", err, log.String())
+			}
+			holds, err2 := Holds(db)
+			must(t, err2)
+			inJSON, err2 := json.Marshal(holds)
+			must(t, err2)
+			var back []struct{ User string }
+			if err := json.Unmarshal(inJSON, &back); err != nil || len(back) != 1 || utf8.ValidString(hostile) && back[0].User != hostile {
+				t.Errorf("the user %q is in JSON %s: %v", hostile, inJSON, err)
+			}
+			texts = append(texts, err.Error(), strings.ReplaceAll(log.String(), "\n", ""))
+			unlock()
+		})
+		for _, text := range texts {
+			if i := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 || !utf8.ValidString(text) {
+				t.Errorf("%q is shown as %q", hostile, text)
+			}
+		}
+	}
 }

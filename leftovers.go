@@ -63,7 +63,7 @@ func (s *section) noteSection(user string, req sectionRequest) {
 		of = fmt.Sprintf("the users %q", req.users)
 	}
 	if req.tag != "" {
-		of += fmt.Sprintf(" (%s)", req.tag)
+		of += fmt.Sprintf(" (%s)", printable(req.tag))
 	}
 	w.Take(s, fmt.Sprintf("a %v section of %s was not left, or is waited for; call its unlock, of a Store's handle its cancel", req.mode, of), callers.Site())
 }

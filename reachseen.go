@@ -34,19 +34,19 @@ type ProcessInfo struct {
 // String is for errors and logs.
 func (p *ProcessInfo) String() string {
 	if *p == (ProcessInfo{Session: p.Session}) { // of SQLite
-		return "process " + p.Session
+		return "process " + printable(p.Session)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "session %s of another process", p.Session)
+	fmt.Fprintf(&b, "session %s of another process", printable(p.Session))
 	var more []string
 	if p.Name != "" {
 		more = append(more, strconv.Quote(p.Name))
 	}
 	if p.Address != "" {
-		more = append(more, p.Address)
+		more = append(more, printable(p.Address))
 	}
 	if p.State != "" {
-		more = append(more, strings.ToLower(p.State))
+		more = append(more, printable(strings.ToLower(p.State)))
 	}
 	if !p.Since.IsZero() {
 		more = append(more, "for "+inRound(time.Since(p.Since)))

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/calmdocs/dblocker"
 	"github.com/calmdocs/dblocker/dblockertest"
@@ -392,5 +394,21 @@ func TestNothingIsNotedWithoutACheck(t *testing.T) {
 	f.end()
 	if place.Load() != nil {
 		t.Error("it has one afterwards")
+	}
+}
+
+// TestHostileNamesAreText: what is said of a section has nothing that a terminal would obey, whatever it is called.
+func TestHostileNamesAreText(t *testing.T) {
+	db := open(t)
+	dblockertest.SetPatience(t, 0)
+	for _, hostile := range []string{"\x1b[2J\x1b]0;owned\a", "a\nb\r\nc", "\u009b2J", "\u202eevil\u2066", "\xff\xfe\xc3", "\x00"} {
+		f := check(t, db, "hostile")
+		_, unlock, err := dblocker.Lock(user(hostile), db, dblocker.Tag(hostile))
+		must(t, err)
+		failures := f.end()
+		unlock()
+		if len(failures) != 1 || strings.IndexFunc(failures[0], func(r rune) bool { return !strconv.IsPrint(r) }) >= 0 || !utf8.ValidString(failures[0]) {
+			t.Errorf("%q is shown as %q", hostile, failures)
+		}
 	}
 }
