@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"sync"
+	"sync/atomic"
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/callers"
@@ -97,6 +98,11 @@ type conn struct {
 	transaction *transaction // the innermost open transaction, or nil; while c is pinned the turn guards what is in it
 	raw         *rawTx       // the one that is written in SQL, or nil
 	leaf        locks.Hold   // of the Exec that is running
+
+	// On a handle with a database for each user, a tenantConn has c, and c has the user's database in use, at which it is, until it goes back
+	// to its tenant, or is of no more use, whatever comes first: for what panics database/sql may never ask again. Nil elsewhere.
+	tenancy *tenancy
+	at      atomic.Pointer[tenantEntry]
 
 	resident locks.Resident // what sections know of it
 	reaching *reachWait     // of the running call; nil before one has needed it

@@ -28,10 +28,19 @@ func (c *conn) close() {
 func (c *conn) giveUp() {
 	if !c.quit {
 		c.quit = true
-		defer c.db.outer.Gone()
+		defer c.noteGone()
 		defer c.backend.Release()
 		c.inBound.Leave()
 	}
+}
+
+// noteGone ends the use of a user's database, if c is on one. Else database/sql has c itself.
+func (c *conn) noteGone() {
+	if c.tenancy == nil {
+		c.db.outer.Gone()
+		return
+	}
+	c.noteLeft()
 }
 
 // endTransactions ends transactions that were not ended in their order, or not at all.

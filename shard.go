@@ -81,6 +81,7 @@ func shardsOf(done <-chan struct{}, cfg *config, driverName, dsn string, opts []
 		Done:       done,
 		ErrTimeout: ErrLockTimeout,
 		ErrClosed:  errClosed,
+		Contain:    cfg.contain,
 		Find: func(ctx context.Context, user string) (tenants.Found[*storeDB], error) {
 			return findShard(ctx, cfg, user, driverName, dsn, opts)
 		},

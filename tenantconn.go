@@ -26,10 +26,12 @@ var (
 
 // A tenantConn is the client connection of a handle with a database for each user. Its first call
 // says whose database it is for, of which it gets a client connection then, and it has both until
-// database/sql takes it back. So a Tx, a sql.Conn or Rows have one user's database in use.
+// database/sql takes it back. So a Tx, a sql.Conn or Rows have one user's database in use: the client connection
+// has, see conn.at.
 //
-//	free      at and conn are nil
-//	at work   conn is one of the database that at is of; of nobody's, if at is nil
+//	free      at, on and conn are nil
+//	at work   conn is one of on, the database that at is of; of nobody's, if at is nil
+//	lost      as at work, but a call on conn has panicked, which has the database in use no more, and answers errors only
 //
 // As with conn, database/sql calls its methods one at a time.
 type tenantConn struct {
@@ -91,6 +93,8 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 		return nil, err
 	}
 	switch {
+	case tc.conn != nil && tc.at != nil && tc.conn.at.Load() == nil:
+		return tc.conn, nil // which is lost, and says so
 	case tc.conn != nil && tc.at != nil && (a.user == tc.on.user || a.user == "" && tc.conn.inTransaction()):
 		return tc.conn, tc.tenancy.ready(ctx, tc.on)
 	case a.user == "" && (tc.at != nil || !mayBeNobodys()):
@@ -104,16 +108,24 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 	if a.user == "" {
 		return tc.enterNobodys(ctx)
 	}
-	if tc.at, err = tc.tenancy.take(ctx, a.user); err != nil {
+	at, err := tc.tenancy.take(ctx, a.user)
+	if err != nil {
 		return nil, err
 	}
-	tc.on = tc.at.On
-	var kept int
-	tc.conn, kept = tc.on.conn(ctx, tc.tenancy.c)
-	for range kept {
-		tc.tenancy.leave(tc.at)
-	}
-	return tc.conn, tc.tenancy.ready(ctx, tc.on)
+	return tc.enterAt(ctx, at)
+}
+
+// enterAt begins the use of a user's database, which is the caller's until the client connection has it.
+func (tc *tenantConn) enterAt(ctx context.Context, at *tenantEntry) (*conn, error) {
+	defer func() { // also if the driver ends the goroutine as it resets a connection
+		if at != nil {
+			tc.tenancy.leave(at)
+		}
+	}()
+	cn := at.On.conn(ctx, tc.tenancy)
+	tc.at, tc.on, tc.conn = at, at.On, cn
+	at = cn.at.Swap(at) // one in a transaction that is written in SQL has had it in use already
+	return cn, tc.tenancy.ready(ctx, tc.on)
 }
 
 func (tc *tenantConn) enterNobodys(ctx context.Context) (*conn, error) {
@@ -125,7 +137,7 @@ func (tc *tenantConn) enterNobodys(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	tc.on = on
-	tc.conn, _ = on.conn(ctx, tc.tenancy.c)
+	tc.conn = on.conn(ctx, tc.tenancy)
 	return tc.conn, nil
 }
 
@@ -137,20 +149,12 @@ func (tc *tenantConn) otherUser(user string) error {
 
 // leave gives back what it has of a user's database.
 func (tc *tenantConn) leave() {
-	if tc.conn == nil && tc.at == nil {
+	if tc.conn == nil {
 		return
 	}
-	on, cn, at := tc.on, tc.conn, tc.at
+	on, cn := tc.on, tc.conn
 	tc.on, tc.conn, tc.at = nil, nil, nil
-	keeps := false
-	defer func() {
-		if !keeps {
-			tc.tenancy.leave(at)
-		}
-	}()
-	if cn != nil {
-		keeps = on.putBack(cn) && at != nil
-	}
+	on.putBack(cn)
 }
 
 // inTransaction tells whether c is in a transaction.
@@ -255,10 +259,9 @@ func (tc *tenantConn) IsValid() bool {
 
 // Close implements [driver.Conn]. The connection that it still has is bad, or of a handle that is closed.
 func (tc *tenantConn) Close() error {
-	cn, at := tc.conn, tc.at
+	cn := tc.conn
 	tc.on, tc.conn, tc.at = nil, nil, nil
 	defer tc.tenancy.c.outer.Gone()
-	defer tc.tenancy.leave(at)
 	if cn == nil {
 		return nil
 	}

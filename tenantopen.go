@@ -71,6 +71,9 @@ func OnOpen(f func(ctx context.Context, user string, db *sql.DB) error) Option {
 	}
 }
 
+// contain calls f where a panic must go no further: see [server.Contain].
+func (c *config) contain(f func()) { server.Contain(c.logger, f) }
+
 // setUntaggedDatabase takes only names that cannot change what else the DSN says.
 func (c *config) setUntaggedDatabase(v string) error {
 	if v == "" || strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
@@ -132,7 +135,11 @@ func (t *tenancy) openBackend(dsn, user string) (*backend.Backend, error) {
 	if user != "" {
 		cfg.ExplainDial = func(err error) error { return explainDial(user, err) }
 	}
-	return t.c.openAs(cfg)
+	b, err := t.c.openAs(cfg)
+	if err != nil {
+		drivers.Close(inner)
+	}
+	return b, err
 }
 
 // fewIdle is how many unused server connections each of many databases keeps.

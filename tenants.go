@@ -12,6 +12,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
+	"github.com/calmdocs/dblocker/internal/each"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/postgres"
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -43,7 +44,8 @@ type tenancy struct {
 
 	gather *rwlock.Lock // of one who opens the databases of several users: two who have some of theirs would wait for each other
 
-	conns atomic.Int64 // of servers, that are open, where slots is not nil
+	conns atomic.Int64                // of servers, that are open, where slots is not nil
+	users atomic.Pointer[locks.Table] // of the database that was opened last, and of all that are open now
 
 	placeWaits rwlock.WaitStats
 
@@ -85,7 +87,7 @@ func newTenancy(c *Connector, pattern string) *tenancy {
 		limits.MaxUnused = max(1, n/min(n, fewIdle))
 	}
 	t.place, t.around = placeOf(c.engine), userid.NamesWith(pattern, userMark)
-	t.set, t.gather = tenants.NewSet[string, *tenant](limits, placesName), rwlock.NewLock(placesName, 1)
+	t.set, t.gather = tenants.NewSet[string, *tenant](limits, placesName, c.contain), rwlock.NewLock(placesName, 1)
 	id := func(name string) string { return c.engine.Database(strings.ReplaceAll(pattern, userMark, name)) }
 	if id(exampleName) == "" || id(exampleName) != id(exampleName+"2") {
 		t.name = c.engine.Name + ":" + id(exampleName)
@@ -129,14 +131,14 @@ func (t *tenancy) takeAnew(ctx context.Context, user string) (*tenantEntry, erro
 // stuck tells whether no place will ever be free for the owner: each database that is open is one of which somebody has a lasting
 // hold who waits for a place too. One that has all of them itself may have goroutines that end soon. It returns 0, or -1 if there is hope.
 func (t *tenancy) stuck(owner *rwlock.Owner, entries []any, waited, self time.Duration) int {
-	nobody, err := t.forNobody()
-	if owner == nil || err != nil {
+	users := t.users.Load() // to open one for nobody would call the driver, which may panic, or take its time
+	if owner == nil || users == nil {
 		return -1
 	}
 	waiters, onlyOwn := t.set.Waiters(), true
 	waits := func(o *rwlock.Owner) bool { return slices.ContainsFunc(waiters, o.InLine) }
 	stuck := make(map[string]bool)
-	for _, i := range nobody.backend.Users.Snapshot() {
+	for _, i := range users.Snapshot() {
 		if !i.Waiting && i.Kind != rwlock.Leaf && i.Owner != nil && waits(i.Owner) {
 			stuck[i.Key] = true
 			onlyOwn = onlyOwn && i.Owner.InLine(owner)
@@ -201,6 +203,7 @@ func (t *tenancy) open(user string) (*tenant, error) {
 		b.Close()
 		return nil, err
 	}
+	t.users.Store(b.Users)
 	return &tenant{user: user, backend: b, opened: began, observers: t.c.observers, closed: func() { t.closedOne(b) }}, nil
 }
 
@@ -223,23 +226,24 @@ func (t *tenancy) forget(e *tenantEntry) (gone <-chan struct{}) {
 	return gone
 }
 
-// conn returns a client connection to the database. It tells how many it has taken out that kept that in use: see putBack.
-func (tn *tenant) conn(ctx context.Context, c *Connector) (cn *conn, kept int) {
+// conn returns a client connection to the database.
+func (tn *tenant) conn(ctx context.Context, t *tenancy) *conn {
 	for {
-		switch cn = tn.takeFree(); {
+		switch cn := tn.takeFree(); {
 		case cn == nil:
 			tn.backend.Retain()
-			return c.newConn(tn.backend), kept
+			cn = t.c.newConn(tn.backend)
+			cn.tenancy = t
+			return cn
 		case cn.pooled:
 			cn.pooled = false
 			cn.noteTaken()
-			return cn, kept
+			return cn
+		case cn.ResetSession(ctx) == nil:
+			return cn
+		default:
+			cn.Close()
 		}
-		kept++
-		if cn.ResetSession(ctx) == nil {
-			return cn, kept
-		}
-		cn.Close()
 	}
 }
 
@@ -256,7 +260,13 @@ func (tn *tenant) takeFree() (cn *conn) {
 
 // putBack ends the use of a client connection. It is closed if it is of no more use. If it is in a transaction that is written in SQL, which stays open
 // for who comes next, as on the bare driver, it keeps the database in use.
-func (tn *tenant) putBack(cn *conn) (keeps bool) {
+func (tn *tenant) putBack(cn *conn) {
+	keeps := false
+	defer func() { // also if the driver panics
+		if !keeps {
+			cn.noteLeft()
+		}
+	}()
 	if cn.spent {
 		cn.spent = false // the Result locks the connection that database/sql has, which is another
 	}
@@ -270,8 +280,10 @@ func (tn *tenant) putBack(cn *conn) (keeps bool) {
 	if !valid {
 		closeFree(cn)
 	}
-	return keeps
 }
+
+// noteLeft ends the use of the database at which c is, if it is not a tenant's for nobody.
+func (c *conn) noteLeft() { c.tenancy.leave(c.at.Swap(nil)) }
 
 // maxFree is how many client connections are kept for the next statements of one user.
 const maxFree = 8
@@ -295,9 +307,7 @@ func (tn *tenant) end() error {
 	ended := tn.ended
 	tn.free, tn.ended = nil, true
 	tn.mu.Unlock()
-	for _, cn := range free {
-		closeFree(cn)
-	}
+	each.Do(free, closeFree)
 	if ended {
 		return nil
 	}

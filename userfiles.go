@@ -3,7 +3,7 @@ package dblocker
 import (
 	"cmp"
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/backend"
+	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/userid"
 )
@@ -269,10 +271,7 @@ func (t *tenancy) checkUnused(ctx context.Context, path, user string) error {
 	if err != nil {
 		return err
 	}
-	db := sql.OpenDB(inner)
-	var n int
-	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&n)
-	db.Close()
+	err = t.lookInto(ctx, inner)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
@@ -280,6 +279,20 @@ func (t *tenancy) checkUnused(ctx context.Context, path, user string) error {
 		return fmt.Errorf("dblocker: RemoveUser: another process, or another handle, has the database of user %q open; nothing is deleted", user)
 	}
 	return nil
+}
+
+// lookInto opens a database, so that SQLite reads it, and closes it, whatever the driver does.
+func (t *tenancy) lookInto(ctx context.Context, inner driver.Connector) error {
+	defer t.c.contain(func() { drivers.Close(inner) })
+	ci, err := inner.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := t.c.forServers()
+	sc := server.NewConn(ci, &cfg)
+	defer sc.Close()
+	_, err = sc.QueryText(ctx, "SELECT count(*) FROM sqlite_master")
+	return err
 }
 
 // closeFor closes the connections to a user's database, whose lock the section has. Others who have come have at most one on which they look at the file.

@@ -125,16 +125,21 @@ func (sc *Conn) shut() (err error) {
 	return err
 }
 
-func (sc *Conn) close() error {
+func (sc *Conn) close() (err error) {
 	if sc.host != nil {
 		defer sc.host.Closed(sc)
 	}
 	if sc.home != nil {
 		return sc.goHome()
 	}
+	defer func() { err = sc.disconnect() }() // also if the driver ends the goroutine as it closes a statement
 	if sc.cfg.Engine.StmtsOutliveConns {
 		sc.cache.clear()
 	}
+	return nil
+}
+
+func (sc *Conn) disconnect() error {
 	if sc.host != nil {
 		sc.host.Closing()
 	}

@@ -22,8 +22,9 @@ type Database interface {
 // that nobody uses the longest unused goes first. To open one, and to close one, keeps nobody waiting but who
 // waits for that one, or for a place.
 type Set[K comparable, D Database] struct {
-	cfg    Limits
-	places *rwlock.Lock // one for each database that may be open; nil: no limit
+	cfg     Limits
+	places  *rwlock.Lock // one for each database that may be open; nil: no limit
+	contain func(func()) // calls what closes a database, on a goroutine of the Set, where a panic would end the program
 
 	mu     sync.Mutex // guards what follows, and the fields of the entries that say so; nothing is opened or closed under it
 	byKey  map[K]*Entry[K, D]
@@ -75,9 +76,9 @@ type Entry[K comparable, D Database] struct {
 	place rwlock.Hold // until it is closed
 }
 
-// NewSet returns an empty one. The name is that of a place, in errors.
-func NewSet[K comparable, D Database](limits Limits, name string) *Set[K, D] {
-	s := &Set[K, D]{cfg: limits, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool), waiters: make(map[*rwlock.Owner]int)}
+// NewSet returns an empty one. The name is that of a place, in errors. contain calls a function, and recovers from its panic.
+func NewSet[K comparable, D Database](limits Limits, name string, contain func(func())) *Set[K, D] {
+	s := &Set[K, D]{cfg: limits, contain: contain, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool), waiters: make(map[*rwlock.Owner]int)}
 	if limits.MaxOpen > 0 {
 		s.places = rwlock.NewLock(name, limits.MaxOpen)
 	}

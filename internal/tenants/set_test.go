@@ -10,7 +10,7 @@ import (
 
 // newSet returns a Set with places for so many, and what opens a database in it.
 func newSet(places int) (s *Set[string, *db], open func(t *testing.T, key string) *Entry[string, *db]) {
-	s = NewSet[string, *db](Limits{MaxOpen: places, Unused: time.Hour}, "a place")
+	s = NewSet[string, *db](Limits{MaxOpen: places, Unused: time.Hour}, "a place", func(f func()) { f() })
 	return s, func(t *testing.T, key string) *Entry[string, *db] {
 		t.Helper()
 		e, err := s.Take(t.Context(), key, Taking[*db]{Open: func(context.Context) (*db, error) { return new(db), nil }, Keep: true, Wait: rwlock.Wait{Timeout: time.Minute}})

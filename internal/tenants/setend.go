@@ -64,8 +64,8 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 	}
 	s.leaving++
 	go func() {
-		defer s.closedOne(e)
-		e.On.Close()
+		defer s.closedOne(e) // also if that ends the goroutine
+		s.contain(func() { e.On.Close() })
 	}()
 }
 
@@ -127,7 +127,7 @@ func (s *Set[K, D]) Close() {
 	s.mu.Unlock()
 	var refused sync.WaitGroup
 	for _, on := range inUse {
-		refused.Go(on.Refuse)
+		refused.Go(func() { s.contain(on.Refuse) })
 	}
 	refused.Wait()
 }

@@ -34,6 +34,7 @@ type Config[D Database] struct {
 	Limits  Limits
 	Place   string                             // the name of one, in errors
 	Explain func(user string, err error) error // of a wait for a place
+	Contain func(func())                       // see NewSet
 }
 
 // A Found is a database by its key, and how to open it if the key is new; that does not connect.
@@ -58,7 +59,7 @@ type tenant[D Database] struct {
 
 // New returns a Cache without databases.
 func New[D Database](cfg Config[D]) *Cache[D] {
-	return &Cache[D]{cfg: cfg, set: NewSet[any, D](cfg.Limits, cfg.Place), users: make(map[string]*tenant[D])}
+	return &Cache[D]{cfg: cfg, set: NewSet[any, D](cfg.Limits, cfg.Place, cfg.Contain), users: make(map[string]*tenant[D])}
 }
 
 // Take returns the database of a user, and what gives it back.

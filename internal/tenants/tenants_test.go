@@ -35,6 +35,7 @@ func newCache(find func(ctx context.Context, user string) (string, error)) *Cach
 		Timeout:    time.Minute,
 		ErrTimeout: errTimeout,
 		ErrClosed:  errClosed,
+		Contain:    func(f func()) { f() },
 		Limits:     Limits{MaxUnused: maxIdle, Unused: idleTime},
 	})
 }
