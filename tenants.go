@@ -218,14 +218,6 @@ func (t *tenancy) dsnOf(user string) (string, error) {
 	return strings.ReplaceAll(t.pattern, userMark, name), nil
 }
 
-// forget is for who has the user's exclusive lock, and e in use. Connections that are not in use are closed, those that wait for the lock open
-// the database anew, and so does whoever comes next. What gone returns is closed when all is closed.
-func (t *tenancy) forget(e *tenantEntry) (gone <-chan struct{}) {
-	gone = t.set.Forget(e)
-	e.On.forget()
-	return gone
-}
-
 // conn returns a client connection to the database.
 func (tn *tenant) conn(ctx context.Context, t *tenancy) *conn {
 	for {

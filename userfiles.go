@@ -237,9 +237,11 @@ func (t *tenancy) remove(ctx context.Context, files userid.Files, bound *section
 		return err
 	}
 	defer s.unlock()
-	if err := t.closeFor(s, user, "nothing is deleted"); err != nil {
+	unbar, err := t.bar(s, user)
+	if err != nil {
 		return err
 	}
+	defer unbar()
 	path := files.Of(user)
 	if err := t.checkUnused(s, path, user); err != nil {
 		return err
@@ -252,8 +254,28 @@ func (t *tenancy) remove(ctx context.Context, files userid.Files, bound *section
 			break
 		}
 	}
-	// Who waits for the lock may have come in between, and have opened a connection to look at the file.
-	return t.closeFor(s, user, "the files are deleted")
+	return nil
+}
+
+// bar closes all connections to the database of a user, whose lock the section has, and lets nobody open one until the end: not to look at the file
+// either, as those do who are going to wait for the lock. SQLite would make a file where one was just deleted, or delete one that was
+// just made.
+func (t *tenancy) bar(s *section, user string) (end func(), err error) {
+	w := t.c.wait()
+	e, end, err := t.set.Bar(s, user, s.locks.Identity().LockOwner(), w)
+	if err != nil {
+		return nil, t.takeError(user, err)
+	}
+	if e == nil {
+		return end, nil
+	}
+	defer t.leave(e)
+	e.On.forget()
+	if err := awaitClosed(s, e.On.backend, user, t.c.selfWait); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
 }
 
 // checkUnused looks whether anybody else has a database open in WAL mode: whoever is the last to close it deletes the file -shm. It may
@@ -295,23 +317,12 @@ func (t *tenancy) lookInto(ctx context.Context, inner driver.Connector) error {
 	return err
 }
 
-// closeFor closes the connections to a user's database, whose lock the section has. Others who have come have at most one on which they look at the file.
-// An error says what was done so far.
-func (t *tenancy) closeFor(s *section, user, done string) error {
-	e := t.set.Get(user)
-	if e == nil {
-		return nil
-	}
-	defer t.leave(e)
-	t.forget(e)
-	return awaitClosed(s, e.On.backend, user, done, t.c.selfWait)
-}
-
-func awaitClosed(ctx context.Context, b *backend.Backend, user, done string, selfWait time.Duration) error {
+// awaitClosed waits until no connection is open any more.
+func awaitClosed(ctx context.Context, b *backend.Backend, user string, selfWait time.Duration) error {
 	deadline := time.Now().Add(selfWait)
 	for pause := 100 * time.Microsecond; b.Servers.CloseIdle() > 0; pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %q: end them first; %s", user, done)
+			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %q: end them first; nothing is deleted", user)
 		}
 		select {
 		case <-ctx.Done():

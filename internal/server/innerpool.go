@@ -184,6 +184,7 @@ func (ip *innerPool) openLone(ctx context.Context) (Lease, error) {
 	if ip.keepLone(sc) {
 		return Lease{pool: ip, lone: true, Conn: sc}, nil
 	}
+	defer ip.putLone(nil)
 	ip.connector.opened.Store(sc)
 	defer ip.connector.closeOpened() // the sql.DB had another
 	return ip.drawFromDB(ctx, "")
@@ -194,11 +195,17 @@ func (ip *innerPool) keepLone(sc *Conn) bool {
 	ip.mu.Lock()
 	defer ip.mu.Unlock()
 	if ip.made.Load() != nil {
-		ip.out = false
 		return false
 	}
 	ip.lone = sc
 	return true
+}
+
+// opensLone tells whether there is a connection, or one is being opened, that the sql.DB does not count yet.
+func (ip *innerPool) opensLone() bool {
+	ip.mu.Lock()
+	defer ip.mu.Unlock()
+	return ip.out && ip.lone == nil && ip.home == nil
 }
 
 // putLone ends what takeLone has begun. sc is nil if it could not be opened.

@@ -74,13 +74,16 @@ func (p *Pool) IsConnected() bool { return p.connected.Load() }
 // ClaimFirst lets the caller open the first connection, and nobody else; unless there was one.
 func (p *Pool) ClaimFirst() bool { return p.connected.CompareAndSwap(false, true) }
 
-// CloseIdle closes the connections that nobody uses, and returns how many are left.
+// CloseIdle closes the connections that nobody uses, and returns how many are left, or are being opened.
 func (p *Pool) CloseIdle() (left int) {
 	db := p.inner.db()
 	p.inner.shelf.wants()
 	defer p.inner.shelf.wantsNoMore()
 	db.SetMaxIdleConns(0)
-	left = db.Stats().OpenConnections
+	opens := p.inner.opensLone() // first: from then on the sql.DB counts it
+	if left = db.Stats().OpenConnections; opens {
+		left++
+	}
 	db.SetMaxIdleConns(p.inner.limits.MaxIdleConns)
 	return left
 }

@@ -120,3 +120,39 @@ func TestDialOutlivesItsCaller(t *testing.T) {
 		t.Errorf("%d connections are open that nobody waits for", n)
 	}
 }
+
+// TestCloseIdleCountsWhatIsBeingOpened: the first connection of a local database too, which is in no sql.DB yet.
+func TestCloseIdleCountsWhatIsBeingOpened(t *testing.T) {
+	for _, isLocal := range []bool{false, true} {
+		s := fakedriver.NewServer(fakedriver.Full())
+		opening, goOn := make(chan bool), make(chan bool)
+		s.Hook = func(_ int, method string) error {
+			if method == "connector.Connect" {
+				opening <- true
+				<-goOn
+			}
+			return nil
+		}
+		p := newPool(newHost(), s.Connector(), isLocal)
+		drawn := make(chan Lease)
+		go func() {
+			d, err := p.Connect(t.Context())
+			must(t, err)
+			drawn <- d
+		}()
+		<-opening
+		if n := p.CloseIdle(); n != 1 {
+			t.Errorf("lone %v: %d are left while one is being opened", isLocal, n)
+		}
+		close(goOn)
+		d := <-drawn
+		if n := p.CloseIdle(); n != 1 {
+			t.Errorf("lone %v: %d are left while one is in use", isLocal, n)
+		}
+		d.GiveBack()
+		if n := p.CloseIdle(); n != 0 {
+			t.Errorf("lone %v: %d are left, and none is in use", isLocal, n)
+		}
+		must(t, p.Close())
+	}
+}

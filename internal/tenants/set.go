@@ -3,6 +3,7 @@ package tenants
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ type Set[K comparable, D Database] struct {
 
 	wanting int                   // so many wait for a place
 	waiters map[*rwlock.Owner]int // the owners of those, and of who waits for a database that another one opens
-	ending  map[K]bool            // of entries that are being closed, and that are not kept
+	ending  map[K][]*Entry[K, D]  // those that are being closed
 	left    chan struct{}         // closed when none is being closed any more; nil unless somebody waits for that
 	leaving int                   // so many are being closed
 	round   int64                 // of the ticks
@@ -78,7 +79,7 @@ type Entry[K comparable, D Database] struct {
 
 // NewSet returns an empty one. The name is that of a place, in errors. contain calls a function, and recovers from its panic.
 func NewSet[K comparable, D Database](limits Limits, name string, contain func(func())) *Set[K, D] {
-	s := &Set[K, D]{cfg: limits, contain: contain, byKey: make(map[K]*Entry[K, D]), ending: make(map[K]bool), waiters: make(map[*rwlock.Owner]int)}
+	s := &Set[K, D]{cfg: limits, contain: contain, byKey: make(map[K]*Entry[K, D]), ending: make(map[K][]*Entry[K, D]), waiters: make(map[*rwlock.Owner]int)}
 	if limits.MaxOpen > 0 {
 		s.places = rwlock.NewLock(name, limits.MaxOpen)
 	}
@@ -163,7 +164,7 @@ func (s *Set[K, D]) join(key K, keep bool) (e *Entry[K, D], mine bool, err error
 		s.use(e)
 		return e, false, nil
 	}
-	if s.ending[key] {
+	if slices.ContainsFunc(s.ending[key], func(e *Entry[K, D]) bool { return !e.keep }) {
 		return nil, false, ErrEnding
 	}
 	e = &Entry[K, D]{Key: key, ready: make(chan struct{}), refs: 1, listed: true, keep: keep}

@@ -1,6 +1,7 @@
 package tenants
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -59,9 +60,7 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 	s.unlist(e)
 	e.open = false
 	s.counts.Open--
-	if !e.keep {
-		s.ending[e.Key] = true
-	}
+	s.ending[e.Key] = append(s.ending[e.Key], e)
 	s.leaving++
 	go func() {
 		defer s.closedOne(e) // also if that ends the goroutine
@@ -75,8 +74,11 @@ func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
 		close(s.left)
 		s.left = nil
 	}
-	if !e.keep {
+	if all := s.ending[e.Key]; len(all) == 1 {
 		delete(s.ending, e.Key)
+	} else {
+		i := slices.Index(all, e)
+		s.ending[e.Key] = slices.Delete(all, i, i+1)
 	}
 	if e.gone != nil {
 		close(e.gone)
@@ -91,18 +93,6 @@ func (s *Set[K, D]) unlist(e *Entry[K, D]) {
 		e.listed = false
 		delete(s.byKey, e.Key)
 	}
-}
-
-// Forget lets nobody find the database any more who does not use it already: for the next one it is opened anew. It is closed with
-// its last user, and then the channel is.
-func (s *Set[K, D]) Forget(e *Entry[K, D]) (gone <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unlist(e)
-	if e.gone == nil {
-		e.gone = make(chan struct{})
-	}
-	return e.gone
 }
 
 // Close closes what is unused; the rest follows with its users, who can do nothing more with it.
