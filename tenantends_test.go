@@ -201,3 +201,38 @@ func TestOnOpenHangs(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+// TestNestedSectionsOfSeveral: with lock_scope=database, one that has its turn to open databases waits for a place, and the one who has that
+// waits for the turn.
+func TestNestedSectionsOfSeveral(t *testing.T) {
+	db, _ := tenantDB(t, "?lock_scope=database&max_open_databases=4&lock_timeout=20s&self_wait=50ms")
+	type end struct {
+		user string
+		err  error
+	}
+	ends, unlocks := make(chan end, 2), make(map[string]func())
+	inside := make(map[string]context.Context)
+	for _, user := range []string{"ann", "bob"} {
+		ctx, unlock, err := dblocker.LockUsers(as(t, user), db, user, user+"2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		inside[user], unlocks[user] = ctx, unlock
+	}
+	for user, ctx := range inside {
+		go func() {
+			_, unlock, err := dblocker.LockUsers(ctx, db, user+"3", user+"4")
+			unlock()
+			ends <- end{user, err}
+		}()
+	}
+	first := <-ends
+	if !errors.Is(first.err, dblocker.ErrDeadlock) || !strings.Contains(first.err.Error(), "max_open_databases") {
+		t.Errorf("the first that ends: %v", first.err)
+	}
+	unlocks[first.user]()
+	if second := <-ends; second.err != nil {
+		t.Errorf("the other: %v", second.err)
+	}
+}

@@ -256,7 +256,7 @@ func TestTenantsAmongProcesses(t *testing.T) {
 		t.Error(n)
 	}
 	unlock()
-	if _, _, err := dblocker.LockAll(t.Context(), db); err == nil || !strings.Contains(err.Error(), "EachUser") {
+	if _, _, err := dblocker.LockAll(t.Context(), db); err == nil || !strings.Contains(err.Error(), "no section bars all of them") || !strings.Contains(err.Error(), "EachUser") {
 		t.Errorf("LockAll: %v", err)
 	}
 	if _, _, err := dblocker.LockUsers(t.Context(), db, "ann", "bob", "carl"); err == nil || !strings.Contains(err.Error(), "max_open_databases") {

@@ -177,7 +177,11 @@ func (t *tenancy) takeAll(ctx context.Context, req sectionRequest) (leave func()
 	}
 	var turn rwlock.Hold
 	turn.Kind, turn.Label = rwlock.Session, rwlock.Tagged("LockUsers")
-	if err := t.gather.Acquire(ctx, rwlock.Shared, &turn, t.c.wait()); err != nil {
+	owner := locks.Identity{Owner: marksFrom(ctx).owner}.LockOwner()
+	t.set.Awaits(owner, 1) // who has the turn may wait for a place that this one has
+	err = t.gather.Acquire(ctx, rwlock.Shared, &turn, t.c.wait())
+	t.set.Awaits(owner, -1)
+	if err != nil {
 		return nil, placeError(req.users[0], t.maxOpen, err)
 	}
 	defer turn.Release()

@@ -179,8 +179,8 @@ func (s *Set[K, D]) await(ctx context.Context, e *Entry[K, D], owner *rwlock.Own
 		return e.err
 	default:
 	}
-	s.awaits(owner, 1)
-	defer s.awaits(owner, -1)
+	s.Awaits(owner, 1)
+	defer s.Awaits(owner, -1)
 	timeout := time.NewTimer(w.Timeout)
 	defer timeout.Stop()
 	select {

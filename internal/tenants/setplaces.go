@@ -22,8 +22,8 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	s.awaits(t.Owner, 1)
-	defer s.awaits(t.Owner, -1)
+	s.Awaits(t.Owner, 1)
+	defer s.Awaits(t.Owner, -1)
 	s.want(1)
 	defer s.want(-1)
 	return s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
@@ -37,8 +37,8 @@ func (s *Set[K, D]) want(n int) {
 	s.makeRoom()
 }
 
-// awaits counts an owner who waits for a place, or for somebody else who opens a database and may wait for one.
-func (s *Set[K, D]) awaits(owner *rwlock.Owner, n int) {
+// Awaits counts an owner who waits for a place, or for somebody else who opens a database and may wait for one.
+func (s *Set[K, D]) Awaits(owner *rwlock.Owner, n int) {
 	if owner == nil {
 		return
 	}
