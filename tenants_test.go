@@ -280,3 +280,83 @@ func TestTenantsStayWhereTheyAre(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTwoHandlesOnOnePattern lose nothing of each other: they have one table of locks, and each its own open databases.
+func TestTwoHandlesOnOnePattern(t *testing.T) {
+	a, dir := tenantDB(t, "?max_open_databases=2&lock_timeout=1m")
+	b, err := sql.Open("dblocker", "sqlite3?max_open_databases=3&lock_timeout=1m:"+filepath.Join(dir, "{user}.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	users := []string{"ann", "bob", "carl", "dave"}
+	countEach(t, a, users)
+	const each = 10
+	var wait sync.WaitGroup
+	for _, db := range []*sql.DB{a, b} {
+		for _, user := range users {
+			wait.Go(func() {
+				for range each {
+					if err := dblocker.Do(as(t, user), db, func(ctx context.Context) error { return countUp(ctx, db) }); err != nil {
+						t.Errorf("%s: %v", user, err)
+					}
+				}
+			})
+		}
+	}
+	wait.Wait()
+	expectCounts(t, b, users, 2*each)
+}
+
+// TestTenantsWithFewClientConnections: a limit that the program has left in keeps requests waiting, but none for ever.
+func TestTenantsWithFewClientConnections(t *testing.T) {
+	db, _ := tenantDB(t, "?max_open_databases=2&lock_timeout=1m")
+	db.SetMaxOpenConns(1)
+	users := []string{"ann", "bob", "carl"}
+	countEach(t, db, users)
+	const each = 10
+	var wait sync.WaitGroup
+	for _, user := range users {
+		for range 3 {
+			wait.Go(func() {
+				for range each {
+					tx, err := db.BeginTx(as(t, user), nil)
+					if err != nil {
+						t.Errorf("%s: %v", user, err)
+						return
+					}
+					if err := countUp(as(t, user), tx); err != nil {
+						t.Errorf("%s: %v", user, err)
+					}
+					if err := tx.Commit(); err != nil {
+						t.Errorf("%s: %v", user, err)
+					}
+				}
+			})
+		}
+	}
+	wait.Wait()
+	expectCounts(t, db, users, 3*each)
+}
+
+// countEach makes the table c for each user, with a count of zero.
+func countEach(t *testing.T, db *sql.DB, users []string) {
+	t.Helper()
+	for _, user := range users {
+		for _, query := range []string{"CREATE TABLE c (n INTEGER)", "INSERT INTO c VALUES (0)"} {
+			if _, err := db.ExecContext(as(t, user), query); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func expectCounts(t *testing.T, db *sql.DB, users []string, want int) {
+	t.Helper()
+	for _, user := range users {
+		var n int
+		if err := db.QueryRowContext(as(t, user), "SELECT n FROM c").Scan(&n); err != nil || n != want {
+			t.Errorf("%s has counted to %d, want %d; %v", user, n, want, err)
+		}
+	}
+}
