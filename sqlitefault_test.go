@@ -77,7 +77,7 @@ func works(t *testing.T, db *sql.DB, statement string) {
 func noLocksLeft(t *testing.T) {
 	t.Helper()
 	for _, s := range databasesOpen() {
-		if left := s.Users.Snapshot(); len(left) > 0 {
+		if left := s.Users().Snapshot(); len(left) > 0 {
 			t.Errorf("locks are left: %v", left)
 		}
 	}

@@ -103,7 +103,7 @@ func Open(cfg Config) (*Backend, error) {
 	if err := b.openDatabases(); err != nil {
 		return nil, err
 	}
-	b.Users = b.lockspace.Users
+	b.Users = b.lockspace.Users()
 	if err := b.openReach(); err != nil {
 		b.Release()
 		return nil, err

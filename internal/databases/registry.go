@@ -46,12 +46,14 @@ type Database struct {
 	ID      string                      // "" is never shared
 	file    atomic.Pointer[os.FileInfo] // the SQLite file last seen there, or nil; set while registry.mu is held
 	Library string                      // Go package of the inner driver
-	Users   *locks.Table
-	Scope   scope.Table  // what the process has of the engine's locks, if Users reach beyond it
-	Gate    *gate.Gate   // that the handles of a gated engine use
-	WAL     walsync.Log  // of its file
-	Schema  atomic.Int64 // counts the changes of its schema, as far as we see them
-	refs    atomic.Int64 // handles and client connections; 0 is final
+	Scope   scope.Table                 // what the process has of the engine's locks, if these reach beyond it
+	Gate    *gate.Gate                  // that the handles of a gated engine use
+	WAL     walsync.Log                 // of its file
+	Schema  atomic.Int64                // counts the changes of its schema, as far as we see them
+	refs    atomic.Int64                // handles and client connections; 0 is final
+
+	usersOnce sync.Once
+	users     *locks.Table // see Users
 
 	lockFile lockFile // beside it
 
@@ -59,8 +61,14 @@ type Database struct {
 	UntaggedRows locks.RowsList // of readers without an owner that have the gate
 }
 
+// Users returns the users' locks. Where each user has a database, all use those of one that is nobody's, so the others have none.
+func (d *Database) Users() *locks.Table {
+	d.usersOnce.Do(func() { d.users = locks.NewTable() })
+	return d.users
+}
+
 func newDatabase(id, library string) *Database {
-	d := &Database{ID: id, Library: library, Users: locks.NewTable()}
+	d := &Database{ID: id, Library: library}
 	d.Gate = gate.New(gateName(id), &d.UntaggedRows)
 	if path, ok := strings.CutPrefix(id, sqlite.Name+":"); ok && !sqlite.InMemory(path) {
 		d.WAL.Place(path)
