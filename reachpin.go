@@ -203,6 +203,6 @@ func (p *pin) lose() {
 	if s.grant != nil {
 		s.grant.Forget()
 	}
-	s.db.observers.tellLockLost(nil, s.locks.Identity().User, rwlock.Section)
+	s.db.observers.tellLockLost(s, s.locks.Identity().User, rwlock.Section)
 	go (*host)(s).Contain(func() { s.locks.End(ErrLockLost) })
 }
