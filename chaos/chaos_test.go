@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("chaos.duration", 15*time.Second, "how long the chaos lasts on each engine")
+	duration = flag.Duration("chaos.duration", 8*time.Second, "how long the chaos lasts on each engine")
 	seedFlag = flag.Uint64("chaos.seed", 0, "of all random choices; 0: a new one")
 )
 

@@ -3,7 +3,7 @@
 // tests, and is a module of its own to keep porcupine, which checks the recorded
 // history, out of dblocker's dependencies.
 //
-//	go test -race ./...                                             # 15 seconds for each engine, of which SQLite counts for three
+//	go test -race ./...                                             # 8 seconds for each engine, of which SQLite counts for three
 //	go test -race -run TestChaos/mysql -chaos.seed=42 -chaos.duration=1h -timeout=0
 //
 // Requests of a few busy users read and write one row per user, a register, in

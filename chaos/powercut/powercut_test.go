@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("powercut.duration", 400*time.Millisecond, "how long the writers of each scene work")
+	duration = flag.Duration("powercut.duration", 250*time.Millisecond, "how long the writers of each scene work")
 	cuts     = flag.Int("powercut.cuts", 100, "how often the power is cut in what they did")
 	seedFlag = flag.Uint64("powercut.seed", 0, "of what is there after the cuts; 0: a new one")
 )

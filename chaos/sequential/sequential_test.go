@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	duration = flag.Duration("sequential.duration", 700*time.Millisecond, "how long each scene lasts")
+	duration = flag.Duration("sequential.duration", 400*time.Millisecond, "how long each scene lasts")
 	seedFlag = flag.Uint64("sequential.seed", 0, "of what is called; 0: a new one")
 )
 
