@@ -98,6 +98,9 @@ func (sc *Conn) goHome() error {
 // Close implements [driver.Conn], for the inner pool, which would go on to count the connection
 // if the driver panicked.
 func (sc *Conn) Close() (err error) {
+	if p := sc.passing; p != nil {
+		p.end()
+	}
 	if sc.closed {
 		return nil
 	}

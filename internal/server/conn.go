@@ -94,9 +94,10 @@ type Conn struct {
 	used bool
 
 	// inDB is what it is in the sql.DB of its pool, and shelfRound the round of the shelf in which it was
-	// drawn there.
+	// drawn there; passing is the last passage to there.
 	inDB       *sql.Conn
 	shelfRound uint32
+	passing    *passage
 
 	// broken keeps the connection from being used again.
 	broken bool

@@ -179,7 +179,7 @@ func (sc *Conn) Settle() {
 	if sc.settling != nil {
 		sc.settle()
 	}
-	if sc.hasRest() {
+	if sc.rest.state.Load() != nothing {
 		sc.giveUpRest()
 	}
 }

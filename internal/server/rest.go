@@ -168,7 +168,7 @@ func (sc *Conn) TakeLeft() Leftover {
 	return left
 }
 
-// giveUpRest gives the lock up that rests. Whoever sends something by the connection does it first, unless that takes the
+// giveUpRest gives the lock up that rests, and waits for who does already. Whoever sends something by the connection does it first, unless that takes the
 // lock over. A driver that panics, or ends the goroutine, goes no further: the lock is that of another call, which has returned.
 func (sc *Conn) giveUpRest() {
 	left := sc.TakeLeft()

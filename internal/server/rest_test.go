@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/fakedriver"
@@ -86,6 +87,42 @@ func TestRestEnds(t *testing.T) {
 	close(l.may)
 	sc.Claim()
 	ended("who claims the connection waits for it", l)
+}
+
+// TestRestIsWaitedFor: whoever comes to a connection on whose lock the timer is at work waits until it has done, also if he wants nothing of the
+// lock: two at once would send in between each other.
+func TestRestIsWaitedFor(t *testing.T) {
+	for name, come := range map[string]func(*Conn){
+		"Wake":   (*Conn).Wake,
+		"Claim":  (*Conn).Claim,
+		"Settle": (*Conn).Settle,
+		"TakeLeft": func(sc *Conn) {
+			if sc.TakeLeft() != nil {
+				t.Error("a lock is to be had that is being given up")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sc := connTo(t, fakedriver.NewServer(fakedriver.Full()))
+				l := &leftover{sc: sc, may: make(chan struct{})}
+				sc.Rest(l, "u", func() {})
+				time.Sleep(2 * restTime)
+				var came atomic.Bool
+				go func() { come(sc); came.Store(true) }()
+				synctest.Wait()
+				if came.Load() {
+					t.Error("somebody has the connection while the lock is being given up")
+				}
+				close(l.may)
+				synctest.Wait()
+				if !came.Load() {
+					t.Error("the connection is not to be had when the lock is given up")
+				}
+				l.check(t, name, 1, 0)
+			})
+		})
+	}
 }
 
 // TestRestOfClosedConnection: what rests goes with the connection.

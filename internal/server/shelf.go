@@ -25,6 +25,17 @@ type shelf struct {
 	timed  atomic.Bool   // a timer is going to clear the shelf
 	round  atomic.Uint32 // counts the times that it has
 	ending sync.Mutex    // of the timer while it clears the shelf
+
+	// passing is that of the connection that the timer has in its hands, which is nowhere else to be had; nil if there is none. It is set before
+	// the connection is taken, so who has found none on the shelf finds it. Written under ending.
+	passing atomic.Pointer[passage]
+}
+
+// A passage is that of a connection from the shelf to the sql.DB. A program that has but one connection, and relies on its session, would
+// get another one while it lasts.
+type passage struct {
+	end  func()
+	over chan struct{} // closed by end
 }
 
 const (
@@ -171,17 +182,53 @@ func (s *shelf) close() {
 func (s *shelf) pass() {
 	s.ending.Lock()
 	defer s.ending.Unlock()
-	s.clear()
+	for i := range s.places {
+		s.passFrom(i)
+	}
 }
 
 // endRound lets each connection pass through the sql.DB once: those on the shelf now, the others when they are
 // given back.
 func (s *shelf) endRound() {
 	s.timed.Store(false)
-	s.ending.Lock()
-	defer s.ending.Unlock()
 	s.round.Add(1)
-	s.clear()
+	s.pass()
+}
+
+// passFrom lets the connection on a place do so, unless somebody is giving up a lock on it: that one stays.
+func (s *shelf) passFrom(i int) {
+	if s.places[i].Load() == nil {
+		return
+	}
+	over := make(chan struct{})
+	p := &passage{sync.OnceFunc(func() { close(over) }), over}
+	s.passing.Store(p)
+	defer p.end()
+	defer s.passing.Store(nil)
+	sc := s.takeFrom(i)
+	if sc == nil {
+		return
+	}
+	sc.passing = p
+	if sc.TryWake(); sc.IsSettling() && s.place(sc) {
+		s.placed()
+		return
+	}
+	sc.toDB()
+}
+
+// awaitPassing waits for the connection that the timer has in its hands, and reports false if there is none. It waits
+// for none that is closed.
+func (s *shelf) awaitPassing(ctx context.Context) bool {
+	p := s.passing.Load()
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.over:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 func (s *shelf) clear() {

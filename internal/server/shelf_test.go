@@ -194,6 +194,62 @@ func TestShelfLosesNothing(t *testing.T) {
 	}
 }
 
+// TestPassingIsAwaited: a program that has one connection, one use after the other, has the same all the time, with the state of its session,
+// also while that passes from the shelf to the sql.DB. Who asks for the statistics has it pass, as the timer does.
+func TestPassingIsAwaited(t *testing.T) {
+	s := fakedriver.NewServer(fakedriver.Full())
+	p := newLimitedPool(newHost(), s.Connector(), false, Limits{MaxIdleConns: 2})
+	defer p.Close()
+	var first *Conn
+	var others sync.WaitGroup
+	defer others.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	others.Go(func() {
+		for ctx.Err() == nil {
+			p.Stmts()
+		}
+	})
+	for range 5000 {
+		d, err := p.Connect(t.Context())
+		must(t, err)
+		if first == nil {
+			first = d.Conn
+		}
+		d.GiveBack()
+		if d.Conn != first {
+			t.Fatal("another connection was drawn, while nobody used the first one")
+		}
+	}
+}
+
+// TestPassingIsNotAwaited of a connection that is closed, however long that takes, nor beyond the context.
+func TestPassingIsNotAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fakedriver.NewServer(fakedriver.Full())
+		p := newLimitedPool(newHost(), s.Connector(), false, Limits{MaxIdleConns: 2})
+		sh := &p.inner.shelf
+		over := make(chan struct{})
+		sh.passing.Store(&passage{func() {}, over}) // of which nothing is heard
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := p.Connect(ctx); err != context.DeadlineExceeded {
+			t.Errorf("a context that ends leaves %v", err)
+		}
+		sh.passing.Store(nil)
+
+		d, err := p.Connect(t.Context())
+		must(t, err)
+		ended := false
+		d.Conn.passing = &passage{end: func() { ended = true }}
+		d.Discard()
+		if !ended {
+			t.Error("a connection that is closed is still awaited")
+		}
+		must(t, p.Close())
+	})
+}
+
 // TestCloseWaitsForTheShelf: what the timer is just taking off the shelf is closed when Close returns, too.
 func TestCloseWaitsForTheShelf(t *testing.T) {
 	p := newLimitedPool(newHost(), fakedriver.NewServer(fakedriver.Full()).Connector(), false, Limits{MaxIdleConns: 2})
