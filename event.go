@@ -126,8 +126,9 @@ const (
 // several handles, f gets the events of all. Of handles that share a database each has the events of its own calls.
 //
 // f is called after the fact, one event at a time and in their order, on a goroutine of its own and with nothing of dblocker locked. So it keeps no
-// call waiting, however long it takes, and it may use the handle: [Stats], [Holds], its database. It may get further behind than 8192 events: then some
-// are dropped, which is logged once, and the next one says how many. So one that never returns keeps its goroutine and 8192 events in memory, with their contexts, and
+// call waiting, however long it takes, and it may use the handle: [Stats], [Holds], its database. Stats and Holds may be
+// called with each event: a connection that Holds opens, to ask the database, is not told of. A statement may cause events, of which f is told in turn. f may get
+// further behind than 8192 events: then some are dropped, which is logged once, and the next one says how many. So one that never returns keeps its goroutine and 8192 events in memory, with their contexts, and
 // nothing else: calls go on, also that of Close. A panic in it is logged, once, and it is called again with the next event.
 func Observe(f func(Event), also ...EventKind) Option {
 	if f == nil {

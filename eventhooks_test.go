@@ -3,6 +3,7 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/calmdocs/dblocker/internal/fakedriver"
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
 
@@ -158,4 +160,56 @@ func TestObserverClosesTheHandle(t *testing.T) {
 		tx.Rollback()
 		must(t, <-closed)
 	})
+}
+
+// TestObserverThatLooks: what the function learns from Holds and Stats, whatever it is told of, causes no further event: a connection that Holds opens, to ask
+// who else has a lock, is not one of the pool.
+func TestObserverThatLooks(t *testing.T) {
+	for name, opts := range map[string][]Option{
+		"a pool":            {MaxOpenConns(4)},
+		"no limit":          nil,
+		"no idle ones":      {MaxIdleConns(0)},
+		"all in use":        {MaxOpenConns(1)},
+		"none kept, in use": {MaxOpenConns(1), MaxIdleConns(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := fakedriver.NewServer(fakedriver.Full())
+				looks := 0
+				var db *sql.DB
+				c, err := NewConnector(server.Connector(), append(opts, Dialect("generic"), Logger(textLogger(io.Discard)), Observe(func(e Event) {
+					if looks++; looks > 100 {
+						return
+					}
+					_, err := Holds(db)
+					_, err2 := Stats(db)
+					if err := errors.Join(err, err2); err != nil && e.Kind != EventConnClosed {
+						t.Errorf("%s: %v", e.Kind, err)
+					}
+				}, everyCall...))...)
+				must(t, err)
+				reachByFake(c, &fakeLocks)
+				db = sql.OpenDB(c)
+				_, err = Holds(db) // before there is any connection
+				must(t, err)
+				tx, err := db.BeginTx(asUser(1), nil)
+				must(t, err)
+				synctest.Wait()
+				waits := make(chan error, 1)
+				go func() { waits <- execAs(db, asUser(1)) }()
+				synctest.Wait()
+				must(t, tx.Commit())
+				must(t, <-waits)
+				synctest.Wait()
+				must(t, db.Close())
+				synctest.Wait()
+				if looks > 30 {
+					t.Errorf("a wait and some connections were told as %d events", looks)
+				}
+				if n := server.Open(); n != 0 {
+					t.Errorf("%d connections are left open", n)
+				}
+			})
+		})
+	}
 }

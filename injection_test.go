@@ -418,11 +418,7 @@ func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, locks *
 	}
 	c, err := NewConnector(server.Connector(), Dialect(dialect), MaxOpenConns(4), LockTimeout(20*time.Second), Logger(textLogger(io.Discard)))
 	must(t, err)
-	if locks != nil {
-		engine := *c.engine
-		engine.Locks = locks
-		c.engine, c.lockScope = &engine, DatabaseScope
-	}
+	reachByFake(c, locks)
 	a.c, a.db = c, sql.OpenDB(c)
 	a.work = a.db
 	a.ctx, a.cancel = context.WithCancel(asUser(1))

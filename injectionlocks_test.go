@@ -37,6 +37,15 @@ var fakeLocks = server.Locks{
 	Session: func(*server.Conn) string { return "" },
 }
 
+// reachByFake has the locks of a handle reach beyond the process by locks of the fake server; nil is none.
+func reachByFake(c *Connector, locks *server.Locks) {
+	if locks != nil {
+		engine := *c.engine
+		engine.Locks = locks
+		c.engine, c.lockScope = &engine, DatabaseScope
+	}
+}
+
 func fakeRelease(ctx context.Context, sc *server.Conn, locks []server.WantedLock) error {
 	for _, l := range locks {
 		if _, err := sc.ExecContext(ctx, fmt.Sprintf("FREE %x %s", l.Key, lockMode(l)), nil); err != nil {

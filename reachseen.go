@@ -183,7 +183,7 @@ func (c *handle) appendOthers(b *backend.Backend, holds []HoldInfo) []HoldInfo {
 	defer cancel()
 	var others []scope.Other
 	server.Contain(c.logger, func() {
-		b.Aside(ctx, func(sc *server.Conn) (err error) {
+		b.Look(ctx, func(sc *server.Conn) (err error) {
 			others, err = b.Scope.Others(ctx, sc, users)
 			return err
 		})

@@ -165,7 +165,8 @@ type HoldInfo struct {
 // for it, the oldest first. Who waits at the gate for the sake of a user's lock is in both lists.
 //
 // With lock_scope=database it asks the database too, for a second at most, who among other processes has the locks of these users, or of
-// all users. Of users whose locks nobody in this process has or waits for, it does not know.
+// all users. Of users whose locks nobody in this process has or waits for, it does not know. It asks on a server connection that is idle or, if none is, on one beside
+// the pool, which it closes again.
 func Holds(db Handle) ([]HoldInfo, error) {
 	c, b, err := backendOf(db)
 	if err != nil {

@@ -75,6 +75,9 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if sc := c.opened.Swap(nil); sc != nil {
 		return sc, nil
 	}
+	if ctx.Value(idleOnly{}) != nil {
+		return nil, errNoneIdle
+	}
 	open := func(ctx context.Context) (*Conn, error) { return c.Open(ctx, c.Wait, c.setUp) }
 	var sc *Conn
 	var err error

@@ -106,6 +106,20 @@ func (p *Pool) Draw(ctx context.Context, slot *rwlock.Hold, w rwlock.Wait) (d Le
 	return p.ConnectFor(ctx, w.Turn)
 }
 
+// DrawIdle is Draw where a connection is free at once. It opens none for the pool: then it reports false.
+func (p *Pool) DrawIdle(ctx context.Context, slot *rwlock.Hold) (d Lease, ok bool, err error) {
+	d, err = p.Draw(context.WithValue(ctx, idleOnly{}, true), slot, rwlock.Wait{})
+	if err == errNoneIdle || errors.Is(err, rwlock.ErrTimeout) {
+		return Lease{}, false, nil
+	}
+	return d, err == nil, err
+}
+
+// idleOnly is the key of what a context has that no connection is to be opened with: the inner pool opens one only when it has none that is free.
+type idleOnly struct{}
+
+var errNoneIdle = errors.New("no connection is idle")
+
 // Connect takes one that has no lock of the engine any more, where there are no slots.
 func (p *Pool) Connect(ctx context.Context) (Lease, error) { return p.ConnectFor(ctx, "") }
 
