@@ -39,6 +39,7 @@ type entry struct {
 // A trial is a contender's open database with work to do on it.
 type trial struct {
 	workers []worker
+	settles time.Duration // the warm-up, if it is not a fifth of a slice
 	sum     func(ctx context.Context) (int, error) // of the counters, each of which an update raises by one
 	close   func() error
 }
@@ -139,7 +140,7 @@ func (e *entry) slice(ctx context.Context, p plan) (s sample, err error) {
 	}
 	var warmUp sample
 	pprof.Do(ctx, pprof.Labels("contender", e.contender), func(context.Context) {
-		warmUp = measure(p.slice/5, t.workers)
+		warmUp = measure(cmp.Or(t.settles, p.slice/5), t.workers)
 		s = measure(p.slice, t.workers)
 	})
 	after, err := t.sum(ctx)

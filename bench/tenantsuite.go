@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // How many users the suite "tenants" knows, how many have a database open where not all have, and how many work where all have.
@@ -16,6 +17,7 @@ type tenantLoad struct {
 	against string // the contender that is the baseline
 	open    span   // the users whose databases are open when it begins; no others write
 	most    int    // databases that may be open
+	settles int    // slices of warm-up, in which a user who is served twice at once gets his second connection; 0 is a fifth of one
 }
 
 // A span is users that follow each other.
@@ -34,16 +36,16 @@ var (
 )
 
 var tenantLoads = []tenantLoad{
-	{load{"hit-query/1", []crowd{{1, 1, 1, ownUser, read}}, byTime}, inMap, few, openTenants},
-	{load{"hit-exec/1", []crowd{{1, 1, 1, ownUser, update}}, byTime}, inMap, few, openTenants},
-	{load{"hit-query/16", []crowd{few.crowd(16, anyUser, read)}, byTime}, inMap, few, openTenants},
-	{load{"hit-exec/16", []crowd{few.crowd(16, anyUser, update)}, byTime}, inMap, few, openTenants},
-	{load{"miss/1", []crowd{everybody.crowd(1, inTurn, read)}, byTime}, inMap, latest, openTenants},
-	{load{"miss/16", []crowd{everybody.crowd(16, inTurn, read)}, byTime}, inMap, latest, openTenants},
-	{load{"mix", []crowd{active.crowd(64, anyUser, mix)}, busy}, inOneFile, active, busyTenants},
-	{load{"writers", []crowd{active.crowd(64, anyUser, update)}, busy}, inOneFile, active, busyTenants},
-	{load{quietTenants, []crowd{resident}, busy}, inOneFile, few, openTenants},
-	{load{"opening", []crowd{resident, everybody.crowd(2, inTurn, visit)}, disturbance}, quietTenants, few, openTenants},
+	{load{"hit-query/1", []crowd{{1, 1, 1, ownUser, read}}, byTime}, inMap, few, openTenants, 0},
+	{load{"hit-exec/1", []crowd{{1, 1, 1, ownUser, update}}, byTime}, inMap, few, openTenants, 0},
+	{load{"hit-query/16", []crowd{few.crowd(16, anyUser, read)}, byTime}, inMap, few, openTenants, 4},
+	{load{"hit-exec/16", []crowd{few.crowd(16, anyUser, update)}, byTime}, inMap, few, openTenants, 4},
+	{load{"miss/1", []crowd{everybody.crowd(1, inTurn, read)}, byTime}, inMap, latest, openTenants, 0},
+	{load{"miss/16", []crowd{everybody.crowd(16, inTurn, read)}, byTime}, inMap, latest, openTenants, 0},
+	{load{"mix", []crowd{active.crowd(64, anyUser, mix)}, busy}, inOneFile, active, busyTenants, 4},
+	{load{"writers", []crowd{active.crowd(64, anyUser, update)}, busy}, inOneFile, active, busyTenants, 4},
+	{load{quietTenants, []crowd{resident}, busy}, inOneFile, few, openTenants, 0},
+	{load{"opening", []crowd{resident, everybody.crowd(2, inTurn, visit)}, disturbance}, quietTenants, few, openTenants, 0},
 }
 
 const quietTenants = "quiet"
@@ -163,6 +165,7 @@ func (tc tenantContender) trial(ctx context.Context, l tenantLoad, p plan) (*tri
 	s := &tenantStore{home: h}
 	return &trial{
 		workers: l.workers(ctx, s, p),
+		settles: time.Duration(l.settles) * p.slice,
 		sum:     func(ctx context.Context) (int, error) { return s.sumOf(ctx, l.open) },
 		close:   h.close,
 	}, nil
