@@ -32,6 +32,8 @@ type Set[K comparable, D Database] struct {
 	unused list[K, D] // of byKey, the longest unused first
 
 	wanting int                   // so many wait for a place
+	hurried bool                  // somebody has, since the last tick
+	placed  int                   // so many have one
 	waiters map[*rwlock.Owner]int // the owners of those, and of who waits for a database that another one opens
 	ending  map[K][]*Entry[K, D]  // those that are being closed
 	left    chan struct{}         // closed when none is being closed any more; nil unless somebody waits for that
@@ -232,7 +234,10 @@ func (s *Set[K, D]) opened(e *Entry[K, D], on D, err error) {
 		}
 	} else {
 		s.unlist(e)
-		e.place.Release()
+		if e.place.Held() {
+			s.placed--
+			e.place.Release()
+		}
 	}
 	close(e.ready)
 }

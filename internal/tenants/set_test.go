@@ -2,7 +2,9 @@ package tenants
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
@@ -43,5 +45,39 @@ func TestPlaceThatAnotherTakes(t *testing.T) {
 	placesTaken(t, s, 1) // that of b
 	if n := s.Counts().Unused; n != 0 {
 		t.Errorf("%d unused databases are open while one waits for a place", n)
+	}
+}
+
+// TestPlacesAhead: when somebody had to wait for a place, the next one is free before it is wanted, until a while has passed without a wait. Where places
+// are few, and as long as nobody has to wait, all of them are used.
+func TestPlacesAhead(t *testing.T) {
+	for _, places := range []int{fewPlaces - 1, fewPlaces} {
+		t.Run(fmt.Sprint(places), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, open := newSet(places)
+				next := 0
+				visit := func(n int, want Counts, why string) {
+					t.Helper()
+					for range n {
+						s.Leave(open(t, fmt.Sprint(next)))
+						next++
+					}
+					synctest.Wait() // for what is being closed
+					if c := s.Counts(); c.Open != want.Open || c.Evicted != want.Evicted {
+						t.Errorf("%s: %d are open and %d evicted, want %d and %d", why, c.Open, c.Evicted, want.Open, want.Evicted)
+					}
+				}
+				free := 0
+				if places >= fewPlaces {
+					free = 1
+				}
+				visit(places, Counts{Open: places}, "nobody has waited")
+				visit(1, Counts{Open: places - free, Evicted: int64(1 + free)}, "one has waited")
+				visit(1, Counts{Open: places - free, Evicted: int64(2 + free)}, "one who came next")
+				s.expire() // a tick
+				visit(free, Counts{Open: places, Evicted: int64(2 + free)}, "nobody has waited for a while")
+				s.Close()
+			})
+		})
 	}
 }

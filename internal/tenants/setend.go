@@ -40,6 +40,7 @@ func (s *Set[K, D]) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.round++
+	s.hurried = false
 	for e := s.unused.first; e != nil && s.round-e.since >= 3; e = s.unused.first {
 		s.evict(e)
 	}
@@ -70,6 +71,7 @@ func (s *Set[K, D]) close(e *Entry[K, D]) {
 
 func (s *Set[K, D]) closedOne(e *Entry[K, D]) {
 	s.mu.Lock()
+	s.placed--
 	if s.leaving--; s.leaving == 0 && s.left != nil {
 		close(s.left)
 		s.left = nil

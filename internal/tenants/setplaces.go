@@ -16,12 +16,16 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 	}
 	e.place.Kind, e.place.Label, e.place.Work = rwlock.Session, rwlock.Tagged(fmt.Sprint(e.Key)), e
 	err := s.places.Acquire(ctx, rwlock.Shared, &e.place, rwlock.Wait{})
+	if err != nil && ctx.Err() == nil {
+		err = s.awaitPlace(ctx, e, t)
+	}
 	if err == nil {
-		s.want(0) // the place may have been made for one who is not in the queue yet
+		s.tookPlace()
 	}
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
+	return err
+}
+
+func (s *Set[K, D]) awaitPlace(ctx context.Context, e *Entry[K, D], t Taking[D]) error {
 	s.Awaits(t.Owner, 1)
 	defer s.Awaits(t.Owner, -1)
 	s.want(1)
@@ -29,11 +33,27 @@ func (s *Set[K, D]) takePlace(ctx context.Context, e *Entry[K, D], t Taking[D]) 
 	return s.places.Acquire(ctx, rwlock.Shared, &e.place, t.Wait)
 }
 
+// fewPlaces are so few that none of them is made free ahead of its use.
+const fewPlaces = 16
+
+// tookPlace makes the next place free, if somebody had to wait for one lately: who comes next opens his database while another one is closed.
+// While nobody has to wait, all places are used.
+func (s *Set[K, D]) tookPlace() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.placed++
+	s.makeRoom() // the place may have been made for one who is not in the queue yet
+	if s.hurried && s.cfg.MaxOpen >= fewPlaces && s.placed-s.leaving >= s.cfg.MaxOpen && s.unused.first != nil {
+		s.evict(s.unused.first)
+	}
+}
+
 // want counts who wait for a place, and makes room for them.
 func (s *Set[K, D]) want(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wanting += n
+	s.hurried = s.hurried || n > 0
 	s.makeRoom()
 }
 
