@@ -19,13 +19,7 @@ import (
 func TestTenantsOnAFullDisk(t *testing.T) {
 	testdb.NoLeaks(t)
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		if os.Getuid() == 0 && !errors.Is(err, syscall.EPERM) {
-			t.Fatal(err)
-		}
-		t.Skipf("a small tmpfs cannot be mounted, which needs root: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	mountSmall(t, dir, "4m")
 	db := tenantDBWith(t, filepath.Join(dir, "{user}.db"), dblocker.OnOpen(func(ctx context.Context, user string, db *sql.DB) error {
 		_, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS notes (n)")
 		return err

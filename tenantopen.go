@@ -35,7 +35,7 @@ type tenantConfig struct {
 
 // MaxOpenDatabases is how many databases of users may be open at once (DSN: max_open_databases), where each
 // has one: with {user} in the DSN, or with a [DSNFunc] or [ConnectFunc]. The one that nobody has used for the longest is closed for
-// one more; where all are in use, the next waits. 0 is no limit. The default with {user} is 100. With the functions of a [Store] there is no limit, but only 16 that
+// one more, and from 16 on, while users have to wait for that, one ahead; where all are in use, the next waits. 0 is no limit. The default with {user} is 100. With the functions of a [Store] there is no limit, but only 16 that
 // nobody uses stay open.
 func MaxOpenDatabases(n int) Option { return option("max_open_databases", fmt.Sprint(n)) }
 
