@@ -121,7 +121,7 @@ func startTenantWorker(t *testing.T, task tenantTask) *tenantProcess {
 		t.Fatal(err)
 	}
 	p := &tenantProcess{Cmd: osexec.Command(os.Args[0], "-test.run=^TestTenantWorker$"), t: t, task: task}
-	p.Env = append(os.Environ(), tenantTaskOf+"="+string(text))
+	p.Env = append(os.Environ(), tenantTaskOf+"="+string(text), "MALLOC_ARENA_MAX=2") // glibc keeps what SQLite has freed in each of its arenas: see docs/tenants.md
 	in, inErr := p.StdinPipe()
 	out, outErr := p.StdoutPipe()
 	if err := errors.Join(inErr, outErr, p.Start()); err != nil {
