@@ -39,7 +39,7 @@ type entry struct {
 // A trial is a contender's open database with work to do on it.
 type trial struct {
 	workers []worker
-	settles time.Duration // the warm-up, if it is not a fifth of a slice
+	settles time.Duration                          // the warm-up, if it is not a fifth of a slice
 	sum     func(ctx context.Context) (int, error) // of the counters, each of which an update raises by one
 	close   func() error
 }
