@@ -43,6 +43,7 @@ func (sc *Conn) Reset(ctx context.Context) (err error) {
 	if !ok {
 		return nil
 	}
+	sc.calls.note()
 	if sc.cfg.contain(func() { err = r.ResetSession(ctx) }) != nil {
 		return driver.ErrBadConn
 	}
@@ -66,6 +67,7 @@ func (sc *Conn) Validate() (valid bool) {
 	if !ok || !sc.IsValid() {
 		return sc.IsValid()
 	}
+	sc.calls.note()
 	was := sc.broken
 	sc.broken = true // also if the driver ends the goroutine
 	sc.cfg.contain(func() { valid = v.IsValid() })
@@ -83,6 +85,7 @@ func (sc *Conn) IsLost() bool {
 	if sc.IsClosed != nil {
 		return sc.IsClosed()
 	}
+	sc.calls.note()
 	v, ok := sc.ci.(driver.Validator)
 	return ok && !v.IsValid()
 }
@@ -154,6 +157,7 @@ func (sc *Conn) disconnect() error {
 
 // closeInner may be called for another connection, which had to wait for this one.
 func (sc *Conn) closeInner() (err error) {
+	sc.calls.note()
 	if panicked := sc.cfg.contain(func() { err = sc.ci.Close() }); panicked != nil {
 		return panicked
 	}

@@ -39,6 +39,8 @@ func NewConn(ci driver.Conn, cfg *Config) *Conn {
 //
 // The pool owns it. Only who has drawn it uses it, one call at a time. If those are several, they take turns.
 type Conn struct {
+	calls calls // each is noted before it is made
+
 	ci   driver.Conn
 	home *sql.Conn // of another pool that it is borrowed from; else nil
 	cfg  *Config
@@ -135,6 +137,7 @@ func (sc *Conn) Ping(ctx context.Context) error {
 			return err
 		}
 	}
+	sc.calls.note()
 	if p, ok := sc.ci.(driver.Pinger); ok {
 		return p.Ping(ctx)
 	}
@@ -162,6 +165,7 @@ func (sc *Conn) execDirect(ctx context.Context, query string, args []driver.Name
 			return nil, err
 		}
 	}
+	sc.calls.note()
 	execerCtx, ok := sc.ci.(driver.ExecerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Execer); !ok {
@@ -207,6 +211,7 @@ func (sc *Conn) queryDirect(ctx context.Context, query string, args []driver.Nam
 			return nil, err
 		}
 	}
+	sc.calls.note()
 	queryerCtx, ok := sc.ci.(driver.QueryerContext)
 	if !ok {
 		if _, ok := sc.ci.(driver.Queryer); !ok {
@@ -270,6 +275,7 @@ func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
 			return nil, err
 		}
 	}
+	sc.calls.note()
 	if p, ok := sc.ci.(driver.ConnPrepareContext); ok {
 		si, err := p.PrepareContext(ctx, query)
 		if err != nil {
@@ -293,7 +299,10 @@ func (sc *Conn) PrepareStmt(ctx context.Context, query string) (*Stmt, error) {
 func (sc *Conn) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Inner returns the connection of the inner driver.
-func (sc *Conn) Inner() driver.Conn { return sc.ci }
+func (sc *Conn) Inner() driver.Conn {
+	sc.calls.note()
+	return sc.ci
+}
 
 // IsBorrowed tells whether the connection is of another pool.
 func (sc *Conn) IsBorrowed() bool { return sc.home != nil }

@@ -109,6 +109,7 @@ func (r *Rows) remember() *memory {
 // read reads a row of the set.
 func (r *Rows) read(m *memory, s *resultSet) {
 	row := make([]driver.Value, len(s.columns))
+	r.calls()
 	err := r.fetched(r.innerNext(row))
 	for i := range row {
 		switch v := row[i].(type) {
@@ -131,6 +132,7 @@ func (r *Rows) read(m *memory, s *resultSet) {
 
 func (r *Rows) findNext(s *resultSet) {
 	if n, ok := r.Inner.(driver.RowsNextResultSet); ok && s.err == io.EOF {
+		r.calls()
 		s.hasNext = n.HasNextResultSet()
 	}
 }

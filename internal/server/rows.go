@@ -113,11 +113,19 @@ func (r *Rows) Next(dest []driver.Value) error {
 	if served, err := r.Serve(dest); served {
 		return err
 	}
+	r.calls()
 	err := r.fetched(r.Inner.Next(dest))
 	if err == nil && r.copies {
 		r.keep(dest)
 	}
 	return err
+}
+
+// calls notes a call of the inner rows.
+func (r *Rows) calls() {
+	if sc := r.server; sc != nil {
+		sc.calls.note()
+	}
 }
 
 // fetched notes with what the inner rows answered the request for a row, and returns the
@@ -206,6 +214,7 @@ func (r *Rows) Close() error {
 }
 
 func (r *Rows) closeInner() error {
+	r.calls()
 	err := r.Inner.Close()
 	if err != nil && r.Client != nil {
 		err = r.Client.ExplainClose(err)
@@ -225,6 +234,7 @@ func (r *Rows) End(reason error) {
 	ended := &endedRows{reason: reason}
 	defer func() {
 		if !shut {
+			r.calls()
 			inner.Close()
 		}
 	}()
@@ -282,7 +292,11 @@ func (r *Rows) HasNextResultSet() bool {
 		return has
 	}
 	n, ok := r.Inner.(driver.RowsNextResultSet)
-	return ok && n.HasNextResultSet()
+	if !ok {
+		return false
+	}
+	r.calls()
+	return n.HasNextResultSet()
 }
 
 // NextResultSet implements [driver.RowsNextResultSet].
@@ -301,6 +315,7 @@ func (r *Rows) NextResultSet() error {
 func (r *Rows) moveInner() error {
 	err := io.EOF
 	if n, ok := r.Inner.(driver.RowsNextResultSet); ok && !r.shut {
+		r.calls()
 		err = n.NextResultSet()
 	}
 	r.setLast(err)

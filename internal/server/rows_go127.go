@@ -129,6 +129,7 @@ func (r *Rows) fetchRow(inner driver.RowsColumnScanner) error {
 	if ended, ok := r.Inner.(*endedRows); ok {
 		return ended.reason
 	}
+	r.calls()
 	err := r.fetched(inner.NextRow())
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,6 +167,7 @@ func (r *Rows) scanInner(inner driver.RowsColumnScanner, ctx driver.ScanContext,
 		return err
 	}
 	r.noteType(index, reflect.TypeOf(dest))
+	r.calls()
 	return inner.ScanColumn(ctx, index, dest)
 }
 

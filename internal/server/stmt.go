@@ -32,6 +32,7 @@ func (ss *Stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driv
 	if err != nil {
 		return nil, err
 	}
+	ss.sc.calls.note()
 	if e, ok := ss.si.(driver.StmtExecContext); ok {
 		return e.ExecContext(ctx, args)
 	}
@@ -53,6 +54,7 @@ func (ss *Stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (dri
 	if err != nil {
 		return nil, err
 	}
+	ss.sc.calls.note()
 	if q, ok := ss.si.(driver.StmtQueryContext); ok {
 		return q.QueryContext(ctx, args)
 	}
@@ -72,7 +74,10 @@ func (ss *Stmt) QueryInto(ctx context.Context, args []driver.NamedValue, r *Rows
 }
 
 // Inputs returns how many arguments the statement takes; -1 if the driver does not tell.
-func (ss *Stmt) Inputs() int { return ss.si.NumInput() }
+func (ss *Stmt) Inputs() int {
+	ss.sc.calls.note()
+	return ss.si.NumInput()
+}
 
 // NumInput keeps database/sql from counting arguments before the inner checks
 // have had them: those may remove some.
@@ -82,7 +87,10 @@ func (ss *Stmt) NumInput() int { return -1 }
 func (ss *Stmt) CheckNamedValue(nv *driver.NamedValue) error { return acceptAll(nv) }
 
 // Close implements [driver.Stmt].
-func (ss *Stmt) Close() error { return ss.si.Close() }
+func (ss *Stmt) Close() error {
+	ss.sc.calls.note()
+	return ss.si.Close()
+}
 
 // Exec implements [driver.Stmt].
 func (ss *Stmt) Exec(values []driver.Value) (driver.Result, error) {

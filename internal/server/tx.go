@@ -33,6 +33,7 @@ func (sc *Conn) begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, er
 			return nil, err
 		}
 	}
+	sc.calls.note()
 	if begin := sc.cfg.Engine.Begin; begin != nil {
 		return begin(ctx, sc, opts)
 	}
@@ -72,7 +73,13 @@ func (tx *serverTx) Rollback() error {
 		_, validates := tx.sc.ci.(driver.Validator)
 		tx.sc.broken = tx.sc.broken || !resets || !validates
 	}
+	tx.sc.calls.note()
 	return tx.Tx.Rollback()
+}
+
+func (tx *serverTx) Commit() error {
+	tx.sc.calls.note()
+	return tx.Tx.Commit()
 }
 
 // Doubt makes the connection doubtful: it may be in a transaction of which nothing has told.
@@ -84,7 +91,10 @@ func (sc *Conn) IsDoubtful() bool { return sc.doubtful }
 func (sc *Conn) KnowsTx() bool { return sc.tellsTx != nil }
 
 // IsInTx tells what it knows.
-func (sc *Conn) IsInTx() bool { return sc.tellsTx() }
+func (sc *Conn) IsInTx() bool {
+	sc.calls.note()
+	return sc.tellsTx()
+}
 
 // InTransaction tells whether the session is in a transaction, or has autocommit turned off, so that
 // the next statement begins one; as far as that is known.
@@ -92,7 +102,7 @@ func (sc *Conn) InTransaction() (in, known bool) {
 	autocommit := sc.cfg.Engine.Autocommit
 	switch {
 	case sc.tellsTx != nil:
-		return sc.tellsTx(), true
+		return sc.IsInTx(), true
 	case autocommit != nil && sc.IsDoubtful(): // else the texts have told
 		return !autocommit(sc), true
 	}
@@ -121,6 +131,7 @@ func (sc *Conn) isShut() (shut bool) {
 	if !ok || sc.open != nil {
 		return false
 	}
+	sc.calls.note()
 	shut = true // also if the driver panics, or ends the goroutine
 	sc.cfg.contain(func() { shut = !v.IsValid() })
 	return shut
