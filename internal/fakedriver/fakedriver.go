@@ -78,6 +78,9 @@ type Server struct {
 	// Values are what queries answer: one value, instead of the usual result sets.
 	Values map[string]string
 
+	// Overlap is told of two calls at a time on a connection; if it is nil, they end the process.
+	Overlap func(report string)
+
 	// OneTx makes BEGIN fail inside a transaction, as SQLite does.
 	OneTx bool
 
@@ -88,6 +91,8 @@ type Server struct {
 	count  map[string]int // calls by method
 	calls  []string
 	locks  map[string]map[int]*sessionLock // by key and connection
+
+	running map[int]*running // by connection
 }
 
 // NewServer returns a server with the given faults.
@@ -122,6 +127,7 @@ func (s *Server) Open() int {
 
 // call records a call and returns the error of the fault that is meant for it.
 func (s *Server) call(ctx context.Context, conn int, method string, args ...any) error {
+	defer s.enter(conn, method)()
 	s.mu.Lock()
 	s.count[method]++
 	line := fmt.Sprintf("%s #%d", method, conn)
@@ -224,7 +230,8 @@ func (s *Server) connect(ctx context.Context, method string, args ...any) (drive
 		return nil, err
 	}
 	s.mu.Lock()
-	s.conns++
+	s.conns++ // perhaps after another one, that was connecting too
+	id = s.conns
 	s.open++
 	s.mu.Unlock()
 	return connSubsets[s.Shape.Conn](&conn{s: s, id: id}), nil

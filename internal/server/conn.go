@@ -235,6 +235,7 @@ func (sc *Conn) queryDirect(ctx context.Context, query string, args []driver.Nam
 // convert converts the arguments of a call.
 func (sc *Conn) convert(si driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	sc.converting = true
+	sc.calls.note()
 	args, err := convertArgs(sc.ci, si, args)
 	sc.converting = false
 	return args, err
