@@ -217,7 +217,8 @@ const releaseTime = 10 * time.Second
 // Release gives it up, if nobody else relies on it. It does not wait for the server: until that has answered, the connection is settling. Whoever
 // calls it has the connection. The second time it does nothing.
 func (g *Grant) Release() {
-	ended := g.endsWithTx || g.conn.HasFailed() || g.conn.IsShut() // the end of the transaction, or of the session, gives it up
+	// The end of the transaction, or of the session, gives it up. While somebody gives up another lock there, only that one knows how it fares.
+	ended := g.endsWithTx || !g.conn.IsSettling() && (g.conn.HasFailed() || g.conn.IsShut())
 	switch released, kept := g.releasing(ended || g.scope.engine.PerTx); {
 	case kept:
 		g.conn.Keep(g)
@@ -231,6 +232,10 @@ func (g *Grant) Release() {
 }
 
 func (g *Grant) giveUpLocked() {
+	if g.conn.HasFailed() || g.conn.IsShut() { // as the lock before was given up
+		g.leave()
+		return
+	}
 	g.GiveUp()
 	if !g.conn.HasFailed() {
 		g.conn.Locked--

@@ -98,10 +98,13 @@ func (u *Use) endBeside() {
 		return
 	}
 	u.beside = nil
-	if sc.HasFailed() || sc.IsShut() {
+	if !sc.IsSettling() && (sc.HasFailed() || sc.IsShut()) {
 		return
 	}
 	sc.Later(func() {
+		if sc.HasFailed() || sc.IsShut() { // as another lock was given up
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 		defer cancel()
 		end := func() error { return u.grant.scope.engine.Release(ctx, sc, nil) }
