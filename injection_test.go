@@ -63,12 +63,63 @@ type attempt struct {
 	ctx    context.Context // of user 1
 	cancel context.CancelFunc
 	calls  atomic.Int64
+	seen   *eventLog     // what the handle tells; nil if nobody observes it
 	over   atomic.Bool   // there are no more faults
 	done   chan struct{} // closed when the script has ended, however
 }
 
 // call is where a function of the program is called, which can go wrong as the driver's can.
 func (a *attempt) call() error { return a.server.Hook(0, "the program") }
+
+// observe is told what happens on the handle, and looks around as a program may. In that too there may be the fault.
+func (a *attempt) observe(e Event) {
+	a.seen.add(e)
+	if e.Kind != EventHoldEnded && e.Kind != EventOperationEnded && !a.over.Load() {
+		Holds(a.db)
+		Stats(a.db)
+	}
+}
+
+// untold returns what was told to begin, and not to end, or the other way round; "" if nothing was.
+func (a *attempt) untold() string {
+	if a.seen == nil {
+		return ""
+	}
+	a.seen.mu.Lock()
+	defer a.seen.mu.Unlock()
+	waits := make(map[int64]Event)
+	open := make(map[EventKind]int) // by what begins it
+	for _, e := range a.seen.events {
+		switch e.Kind {
+		case EventWaitBegan:
+			waits[e.Wait] = e
+		case EventWaitEnded:
+			if _, began := waits[e.Wait]; !began {
+				return fmt.Sprintf("a wait has ended that has not begun: %+v", e)
+			}
+			delete(waits, e.Wait)
+		case EventConnOpened, EventDatabaseOpened, EventSessionLost:
+			if e.Err == nil {
+				open[e.Kind]++
+			}
+		case EventConnClosed:
+			open[EventConnOpened]--
+		case EventDatabaseEvicted:
+			open[EventDatabaseOpened]--
+		case EventSessionEnded:
+			open[EventSessionLost]--
+		}
+	}
+	for _, e := range waits {
+		return fmt.Sprintf("a wait has begun that has not ended: %+v", e)
+	}
+	for kind, n := range open {
+		if n != 0 {
+			return fmt.Sprintf("%d more events %s than of the end of that", n, kind)
+		}
+	}
+	return ""
+}
 
 // use does of the usual work with one querier what comes first.
 type querier interface {
@@ -319,8 +370,8 @@ var injectedScripts = []struct {
 }
 
 // TestEveryFaultEverywhere runs scripts, as programs are, with a fault of each kind in each call of
-// the inner driver. Whatever comes of it, afterwards no lock is left, nor a count at the
-// gate, nor a server connection in use, and all can be had again.
+// the inner driver; every fourth on a handle that is observed. Whatever comes of it, afterwards no lock is left, nor a count at the
+// gate, nor a server connection in use, and all can be had again. Whatever was told to begin was told to end.
 func TestEveryFaultEverywhere(t *testing.T) {
 	if !isInProcessOfItsOwn(t) {
 		return
@@ -332,13 +383,13 @@ func TestEveryFaultEverywhere(t *testing.T) {
 			}
 			t.Run(engine.name+"/"+script.name, func(t *testing.T) {
 				t.Parallel()
-				run := func(fault func(a *attempt) error, at int64) *attempt {
+				run := func(observed bool, fault func(a *attempt) error, at int64) *attempt {
 					server := fakedriver.NewServer(engine.shape)
 					server.OneTx = true
 					server.Values = map[string]string{"PRAGMA journal_mode": engine.journal, "PRAGMA query_only": "0", "PRAGMA page_count": "1"}
-					return runAttempt(t, server, engine.dialect, engine.locks, script.run, fault, at)
+					return runAttempt(t, server, engine.dialect, engine.locks, script.run, observed, fault, at)
 				}
-				fine := run(nil, 0)
+				fine := run(false, nil, 0)
 				<-fine.done
 				n := fine.calls.Load()
 				if left := fine.left(); left != "" {
@@ -346,7 +397,7 @@ func TestEveryFaultEverywhere(t *testing.T) {
 				}
 				var wg sync.WaitGroup
 				atOnce := make(chan struct{}, 16)
-				for _, fault := range injectedFaults {
+				for f, fault := range injectedFaults {
 					for at := int64(1); at <= n; at++ {
 						if !fault.unwinds && at%3 != int64(i)%3 {
 							continue // TestEveryFault has these too
@@ -354,7 +405,7 @@ func TestEveryFaultEverywhere(t *testing.T) {
 						atOnce <- struct{}{}
 						wg.Go(func() {
 							defer func() { <-atOnce }()
-							a := run(fault.inject, at)
+							a := run((at+int64(f))%4 == 0, fault.inject, at)
 							if left := a.left(); left != "" {
 								t.Errorf("%s in call %d, %s: %s", fault.name, at, callOf(a, at), left)
 							}
@@ -408,7 +459,7 @@ func callOf(a *attempt, at int64) string {
 	return "which was not reached"
 }
 
-func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, locks *server.Locks, script func(*attempt) error, fault func(*attempt) error, at int64) *attempt {
+func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, locks *server.Locks, script func(*attempt) error, observed bool, fault func(*attempt) error, at int64) *attempt {
 	a := &attempt{server: server, done: make(chan struct{})}
 	server.Hook = func(int, string) error {
 		if n := a.calls.Add(1); n == at && !a.over.Load() {
@@ -416,7 +467,12 @@ func runAttempt(t *testing.T, server *fakedriver.Server, dialect string, locks *
 		}
 		return nil
 	}
-	c, err := NewConnector(server.Connector(), Dialect(dialect), MaxOpenConns(4), LockTimeout(20*time.Second), Logger(textLogger(io.Discard)))
+	opts := []Option{Dialect(dialect), MaxOpenConns(4), LockTimeout(20 * time.Second), Logger(textLogger(io.Discard))}
+	if observed {
+		a.seen = new(eventLog)
+		opts = append(opts, Observe(a.observe, everyCall...))
+	}
+	c, err := NewConnector(server.Connector(), opts...)
 	must(t, err)
 	reachByFake(c, locks)
 	a.c, a.db = c, sql.OpenDB(c)
@@ -462,7 +518,7 @@ func (a *attempt) left() (left string) {
 		if refs, open := b.Database.InUse(), a.server.Open(); refs != 0 || open != 0 {
 			return fmt.Sprintf("after Close there are %d references to the locks and %d connections", refs, open)
 		}
-		return ""
+		return a.untold()
 	})
 }
 

@@ -142,7 +142,7 @@ func (t *tenancy) pathOf(user string) string {
 }
 
 // TestEveryFaultOnUsersDatabases is TestEveryFaultEverywhere on handles with a database for each user. Whatever comes of a fault, afterwards no lock,
-// no place and no database is in use, and each user has his database again.
+// no place and no database is in use, and each user has his database again. Whatever was told to begin was told to end.
 func TestEveryFaultOnUsersDatabases(t *testing.T) {
 	if !isInProcessOfItsOwn(t) {
 		return
@@ -155,7 +155,7 @@ func TestEveryFaultOnUsersDatabases(t *testing.T) {
 			t.Run(engine.name+"/"+script.name, func(t *testing.T) {
 				t.Parallel()
 				dirs := t.TempDir()
-				run := func(fault func(a *attempt) error, at int64) *attempt {
+				run := func(observed bool, fault func(a *attempt) error, at int64) *attempt {
 					server := fakedriver.NewServer(fakedriver.Full())
 					server.OneTx = true
 					server.Values = map[string]string{"PRAGMA journal_mode": engine.journal, "PRAGMA query_only": "0", "PRAGMA page_count": "1",
@@ -163,9 +163,9 @@ func TestEveryFaultOnUsersDatabases(t *testing.T) {
 					dir, err := os.MkdirTemp(dirs, "")
 					must(t, err)
 					opts := append([]Option{OnOpen(onOpenInjected)}, engine.opts...)
-					return runTenantAttempt(t, server, engine.dialect, strings.ReplaceAll(engine.pattern, "%s", dir), opts, script.run, fault, at)
+					return runTenantAttempt(t, server, engine.dialect, strings.ReplaceAll(engine.pattern, "%s", dir), opts, script.run, observed, fault, at)
 				}
-				fine := run(nil, 0)
+				fine := run(true, nil, 0)
 				<-fine.done
 				n := fine.calls.Load()
 				if left := fine.leftOfTenants(); left != "" {
@@ -184,9 +184,10 @@ func TestEveryFaultOnUsersDatabases(t *testing.T) {
 							continue
 						}
 						atOnce <- struct{}{}
+						observed := rand.IntN(4) == 0
 						wg.Go(func() {
 							defer func() { <-atOnce }()
-							a := run(fault.inject, at)
+							a := run(observed, fault.inject, at)
 							if left := a.leftOfTenants(); left != "" {
 								t.Errorf("%s in call %d, %s: %s", fault.name, at, callOf(a, at), left)
 							}
@@ -211,8 +212,12 @@ func onOpenInjected(ctx context.Context, _ string, db *sql.DB) error {
 }
 
 // runTenantAttempt is runAttempt on a handle with the pattern, whose directory has the files of the users 1 to 3.
-func runTenantAttempt(t *testing.T, server *fakedriver.Server, dialect, pattern string, opts []Option, script func(*attempt) error, fault func(*attempt) error, at int64) *attempt {
+func runTenantAttempt(t *testing.T, server *fakedriver.Server, dialect, pattern string, opts []Option, script func(*attempt) error, observed bool, fault func(*attempt) error, at int64) *attempt {
 	a := &attempt{server: server, done: make(chan struct{})}
+	if observed {
+		a.seen = new(eventLog)
+		opts = append(opts, Observe(a.observe, everyCall...))
+	}
 	d := &Driver{name: "tenants", inner: fakedriver.ContextDriver{Driver: fakedriver.Driver{Server: server}},
 		opts: append(opts, Dialect(dialect), LockTimeout(20*time.Second), Logger(textLogger(io.Discard)))}
 	c, err := d.OpenConnector(pattern)
@@ -274,7 +279,7 @@ func (a *attempt) leftOfTenants() (left string) {
 		if open := a.server.Open(); refs != 0 || open != 0 || len(a.c.tenancy.claims) != 0 {
 			return fmt.Sprintf("after Close there are %d databases, %d connections and the claims %v", refs, open, a.c.tenancy.claims)
 		}
-		return ""
+		return a.untold()
 	})
 }
 

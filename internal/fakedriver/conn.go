@@ -163,12 +163,10 @@ type tx struct{ c *conn }
 func (t *tx) Commit() error   { return t.end("tx.Commit") }
 func (t *tx) Rollback() error { return t.end("tx.Rollback") }
 
+// end ends the transaction, and its locks, whatever goes wrong: a server rolls one back that it cannot commit.
 func (t *tx) end(method string) error {
-	err := t.c.s.call(noContext, t.c.id, method)
-	if err == nil {
-		t.c.endTx()
-	}
-	return err
+	defer t.c.endTx()
+	return t.c.s.call(noContext, t.c.id, method)
 }
 
 type result struct{ c *conn }
