@@ -94,7 +94,8 @@ func (p *pin) attach(ctx context.Context, op *operation, c *conn) error {
 // call.
 func (p *pin) discard() {
 	d := p.drawn
-	p.drawn, p.lost = server.Lease{}, p.used
+	p.drawn = server.Lease{}
+	defer func() { p.lost = p.lost || p.used }() // noteLoss is first
 	if d.Conn != nil {
 		defer p.slot.Release()
 		defer p.noteLoss(d.Conn)

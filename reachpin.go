@@ -203,6 +203,8 @@ func (p *pin) lose() {
 	if s.grant != nil {
 		s.grant.Forget()
 	}
-	s.db.observers.tellLockLost(s, s.locks.Identity().User, rwlock.Section)
+	if !s.hasEnded() { // else it gives its locks up anyway
+		s.db.observers.tellLockLost(s, s.locks.Identity().User, rwlock.Section)
+	}
 	go (*host)(s).Contain(func() { s.locks.End(ErrLockLost) })
 }
