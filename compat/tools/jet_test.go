@@ -85,8 +85,10 @@ func jetMySQL() jetStatements {
 
 // Migrate is in SQL: jet has no migrations.
 func (p jetProgram) Migrate(ctx context.Context) error {
-	return second(p.handle.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS accounts (id BIGINT PRIMARY KEY, cents BIGINT NOT NULL)"))
+	return second(p.handle.ExecContext(ctx, createAccounts))
 }
+
+const createAccounts = "CREATE TABLE IF NOT EXISTS accounts (id BIGINT PRIMARY KEY, cents BIGINT NOT NULL)"
 
 func (p jetProgram) Create(ctx context.Context, id int64) error {
 	return second(p.insert(id).ExecContext(ctx, p.handle))

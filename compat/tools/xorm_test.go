@@ -28,7 +28,9 @@ func xormEngine(to *target) (*xorm.Engine, error) {
 	return xorm.NewEngineWithDB(driver, dsn, core.FromDB(handle))
 }
 
-func (p xormProgram) Migrate(context.Context) error { return p.engine.Sync(new(xormAccount)) }
+func (p xormProgram) Migrate(ctx context.Context) error {
+	return p.engine.Context(ctx).Sync(new(xormAccount))
+}
 
 func (p xormProgram) Create(ctx context.Context, id int64) error {
 	return second(p.engine.Context(ctx).Insert(&xormAccount{ID: id}))
