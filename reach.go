@@ -150,7 +150,7 @@ func (c *conn) reach(ctx context.Context, adm *admission, h *locks.Hold, sc *ser
 		return nil, errTxElsewhere
 	}
 	if under != nil && adm.Statement.Kind != sqltext.Read {
-		if err := c.tellUnder(ctx, checkUnder(ctx, under, sc)); err != nil {
+		if err := c.tellUnder(ctx, checkFirst(ctx, under, sc)); err != nil {
 			return nil, err // it would write without a lock
 		}
 	}

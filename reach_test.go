@@ -465,6 +465,12 @@ func TestReachUnderALostTx(t *testing.T) {
 	if err := db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)); err != nil {
 		t.Errorf("a query while it has it: %v", err)
 	}
+	stmt, err := db.PrepareContext(ctx, "UPDATE counters SET n = n + 1")
+	must(t, err)
+	defer stmt.Close()
+	returning, err := db.PrepareContext(ctx, "UPDATE counters SET n = n + 1 RETURNING n")
+	must(t, err)
+	defer returning.Close()
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 	s.untilNoLocks()
 	if _, err := db.ExecContext(ctx, "UPDATE counters SET n = n + 1"); !errors.Is(err, ErrLockLost) {
@@ -475,10 +481,16 @@ func TestReachUnderALostTx(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrLockLost", query, err)
 		}
 	}
+	if _, err := stmt.ExecContext(ctx); !errors.Is(err, ErrLockLost) {
+		t.Errorf("a prepared statement: got %v, want ErrLockLost", err)
+	}
+	if err := returning.QueryRowContext(ctx).Scan(new(int)); !errors.Is(err, ErrLockLost) {
+		t.Errorf("a prepared query that writes: got %v, want ErrLockLost", err)
+	}
 	if n := sumOfCounters(t, s.plain); n != 0 {
 		t.Errorf("%d writes without the lock", n)
 	}
-	waitFor(t, func() bool { return len(l.of(EventLockLost)) == 3 })
+	waitFor(t, func() bool { return len(l.of(EventLockLost)) == 5 })
 	for _, e := range l.of(EventLockLost) {
 		if e.User != "u" || e.Held != "statement" || e.Context == nil {
 			t.Errorf("told %+v", e)

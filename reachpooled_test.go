@@ -422,3 +422,32 @@ func TestReachPooledInOne(t *testing.T) {
 		t.Errorf("got %v, want that the pool has no room", err)
 	}
 }
+
+// TestReachPooledBesideALostTx: a write beside a Tx of its own that has lost its connection, and with it the lock, is not made.
+func TestReachPooledBesideALostTx(t *testing.T) {
+	s := newPooledScene(t)
+	db := s.behind()
+	ctx, cancel := context.WithTimeout(asReachUser("u"), 20*time.Second)
+	defer cancel()
+	const write = "UPDATE counters SET n = n + 1"
+	stmt, err := db.PrepareContext(ctx, write)
+	must(t, err)
+	defer stmt.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	must(t, err)
+	defer tx.Rollback()
+	s.exec("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+	s.untilNoLocks()
+	for name, do := range map[string]func() error{
+		"Exec":              func() error { _, err := db.ExecContext(ctx, write); return err },
+		"prepared":          func() error { _, err := stmt.ExecContext(ctx); return err },
+		"Query that writes": func() error { return db.QueryRowContext(ctx, write+" RETURNING n").Scan(new(int)) },
+	} {
+		if err := do(); !errors.Is(err, ErrLockLost) {
+			t.Errorf("%s: got %v, want ErrLockLost", name, err)
+		}
+	}
+	if n := sumOfCounters(t, s.plain); n != 0 {
+		t.Errorf("%d writes without the lock", n)
+	}
+}

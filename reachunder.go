@@ -2,6 +2,7 @@ package dblocker
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,6 +98,18 @@ func checkUnder(ctx context.Context, under *scope.Use, sc *server.Conn) (err err
 		return ErrLockLost
 	}
 	return nil
+}
+
+// checkFirst is checkUnder before a statement is sent. If the context ends while the server is asked, nothing was done, and nothing is lost.
+func checkFirst(ctx context.Context, under *scope.Use, sc *server.Conn) error {
+	err := checkUnder(ctx, under, sc)
+	if err == nil || err == ErrLockLost || err == errEndedBeside || ctx.Err() == nil {
+		return err
+	}
+	if errors.Is(err, driver.ErrBadConn) { // as in askServer
+		sc.Fail()
+	}
+	return ctx.Err()
 }
 
 // checkUnderRows is checkUnder for a query, whose rows have its connection. They are closed if it fails.

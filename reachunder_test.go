@@ -3,9 +3,14 @@ package dblocker
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/calmdocs/dblocker/internal/fakedriver"
+	"github.com/calmdocs/dblocker/internal/server"
 )
 
 // What a call works under that runs beside another one of its request is the lock of that one, which stays until both have ended.
@@ -239,5 +244,52 @@ func TestReachFileUnder(t *testing.T) {
 		p.keptOut("try", "u0")
 		must(t, under.Close())
 		p.do("within", "1m", "write", "u0")
+	}
+}
+
+// TestReachUnderAsksWithinTheContext: a write beside a Tx of its own asks for the lock of that before it is sent. If the context ends meanwhile, that is the
+// error, and nothing was done; while a lock that is gone is told so.
+func TestReachUnderAsksWithinTheContext(t *testing.T) {
+	for name, asked := range map[string]struct {
+		ends bool // the context
+		err  error
+		want error
+	}{
+		"context":                    {true, errors.New("the server has ended the statement"), context.Canceled},
+		"context and its connection": {true, driver.ErrBadConn, context.Canceled},
+		"gone":                       {true, nil, ErrLockLost},
+		"error":                      {false, errors.New("the server has failed"), ErrLockLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fakedriver.NewServer(fakedriver.Full())
+			ctx, cancel := context.WithCancel(asUser(1))
+			defer cancel()
+			locks := fakeLocks
+			locks.Has = func(context.Context, *server.Conn, string, []server.WantedLock) (bool, error) {
+				if asked.ends {
+					cancel()
+				}
+				return false, asked.err
+			}
+			c, err := NewConnector(s.Connector(), Dialect("generic"))
+			must(t, err)
+			engine := *c.engine
+			engine.Locks = &locks
+			c.engine, c.lockScope = &engine, DatabaseScope
+			db := sql.OpenDB(c)
+			defer db.Close()
+			tx, err := db.BeginTx(context.WithoutCancel(ctx), nil)
+			must(t, err)
+			defer tx.Rollback()
+			_, err = db.ExecContext(ctx, "UPDATE t SET v = 1")
+			if !errors.Is(err, asked.want) || errors.Is(err, ErrLockLost) != (asked.want == ErrLockLost) {
+				t.Errorf("got %v, want %v", err, asked.want)
+			}
+			for _, call := range s.Calls() {
+				if strings.Contains(call, "UPDATE") {
+					t.Errorf("the write was sent: %s", call)
+				}
+			}
+		})
 	}
 }
