@@ -354,6 +354,9 @@ func (c *conn) IsValid() (valid bool) {
 			return nil
 		}
 		c.noteGiven()
+		if c.late.any {
+			c.endOpen()
+		}
 		c.endTransactions()
 		c.giveBack()
 		c.pooled = !c.spent && c.gone == inUse

@@ -12,6 +12,9 @@ import (
 // close ends c as database/sql has asked.
 func (c *conn) close() {
 	defer c.giveUp()
+	if c.late.any {
+		c.endOpen()
+	}
 	defer c.endTransactions()
 	for t := c.transaction; t != nil; t = t.outer {
 		t.leaveToLost()
@@ -191,7 +194,27 @@ func (c *conn) sweepLocked() (done bool) {
 	return true
 }
 
+// endInside ends what is due on c, whose server connection the caller has.
 func (c *conn) endInside() {
+	c.endOpen()
+	if p := c.pinned; p != nil && p.section.hasEnded() {
+		c.giveBack()
+	}
+	if c.late.closed {
+		c.close()
+	}
+	c.late.any = false
+	if c.bound.hasEnded() {
+		c.gone = unbound
+		c.giveBack()
+		c.endTransactions()
+		c.inBound.Leave()
+	}
+}
+
+// endOpen ends the rows and the transactions that are to end. Who gives the server connection back without that they have, since he has got the turn
+// before the one who is to sweep, ends them first: nobody finds them later.
+func (c *conn) endOpen() {
 	pinEnded := c.pinned != nil && c.pinned.section.hasEnded()
 	for _, r := range c.openRows() {
 		switch {
@@ -216,19 +239,6 @@ func (c *conn) endInside() {
 		}
 		c.abort(last, reason)
 		c.forgetKeptRaw()
-	}
-	if p := c.pinned; p != nil && p.section.hasEnded() {
-		c.giveBack()
-	}
-	if c.late.closed {
-		c.close()
-	}
-	c.late.any = false
-	if c.bound.hasEnded() {
-		c.gone = unbound
-		c.giveBack()
-		c.endTransactions()
-		c.inBound.Leave()
 	}
 }
 
