@@ -3,6 +3,7 @@ package vet
 import (
 	"fmt"
 	"go/ast"
+	"go/token"
 	"go/types"
 
 	"golang.org/x/tools/go/analysis"
@@ -41,15 +42,48 @@ func runFork(pass *analysis.Pass) (any, error) {
 			reported[lit] = true
 			d := analysis.Diagnostic{Pos: arg.Pos(), End: arg.End(),
 				Message: fmt.Sprintf("a goroutine uses the context of its request, so that both count as one and may wait for themselves; give it dblocker.Fork(%s)", v.Name())}
-			if name := nameOfPackage(pass, stack); name != "" {
-				text := fmt.Sprintf("\n%[1]s := %[2]s.Fork(%[1]s)", v.Name(), name)
-				d.SuggestedFixes = []analysis.SuggestedFix{{Message: "fork the context", TextEdits: []analysis.TextEdit{
-					{Pos: lit.Body.Lbrace + 1, End: lit.Body.Lbrace + 1, NewText: []byte(text)}}}}
+			if name := nameOfPackage(pass, stack); name != "" && !declares(pass, lit, v.Name()) {
+				edit := firstLine(pass, stack[0].(*ast.File), lit.Body, fmt.Sprintf("%[1]s := %[2]s.Fork(%[1]s)", v.Name(), name))
+				d.SuggestedFixes = []analysis.SuggestedFix{{Message: "fork the context", TextEdits: []analysis.TextEdit{edit}}}
 			}
 			pass.Report(d)
 		}
 	})
 	return nil, nil
+}
+
+// declares tells whether the outermost block of a function declares the name itself, so that it cannot be declared there again.
+func declares(pass *analysis.Pass, lit *ast.FuncLit, name string) bool {
+	scope := pass.TypesInfo.Scopes[lit.Type]
+	return scope == nil || scope.Lookup(name) != nil
+}
+
+// firstLine writes a line before the first statement of a block: after the comments on the line of its brace.
+func firstLine(pass *analysis.Pass, file *ast.File, block *ast.BlockStmt, text string) analysis.TextEdit {
+	line := func(p token.Pos) int { return pass.Fset.Position(p).Line }
+	at, next := block.Lbrace+1, block.Rbrace
+	if len(block.List) > 0 {
+		next = block.List[0].Pos()
+	}
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			if at <= c.Pos() && c.Pos() < next && line(c.Pos()) == line(at) {
+				at = c.End()
+			}
+		}
+	}
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			if at <= c.Pos() && c.Pos() < next {
+				next = c.Pos()
+			}
+		}
+	}
+	text = "\n" + text
+	if line(next) == line(at) {
+		text += "\n"
+	}
+	return analysis.TextEdit{Pos: at, End: at, NewText: []byte(text)}
 }
 
 // goroutineOf returns the function of the goroutine that the stack is in, if the variable is from outside of it, and whether

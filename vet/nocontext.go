@@ -74,7 +74,7 @@ func runNoContext(pass *analysis.Pass) (any, error) {
 		}
 		d := analysis.Diagnostic{Pos: call.Pos(), End: call.End(),
 			Message: fmt.Sprintf("%s has no context, so no user, and takes no lock; write %s with the request's context, or with one of dblocker.WithoutUser for work that belongs to no user", f.Name(), better)}
-		if ctx := contextAt(pass, stack); ctx != "" {
+		if ctx := contextAt(pass, stack); ctx != "" && canPass(pass, sel, call, better) {
 			d.SuggestedFixes = []analysis.SuggestedFix{passContext(sel, call, better, ctx)}
 		}
 		pass.Report(d)
@@ -102,6 +102,19 @@ func inDeferred(stack []ast.Node) bool {
 		}
 	}
 	return false
+}
+
+// canPass tells whether the form that has a context can be written in place of a call: not with the results of a call as all arguments, nor
+// on a type that has a method of that name itself.
+func canPass(pass *analysis.Pass, sel *ast.SelectorExpr, call *ast.CallExpr, better string) bool {
+	for _, arg := range call.Args {
+		if _, several := pass.TypesInfo.TypeOf(arg).(*types.Tuple); several {
+			return false
+		}
+	}
+	obj, _, _ := types.LookupFieldOrMethod(pass.TypesInfo.TypeOf(sel.X), true, pass.Pkg, better)
+	f, ok := obj.(*types.Func)
+	return ok && (isOf(f, sqlPkg) || isOf(f, sqlxPkg))
 }
 
 // passContext writes the form of a method that has a context.

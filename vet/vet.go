@@ -203,7 +203,7 @@ func contextAt(pass *analysis.Pass, stack []ast.Node) string {
 	return request(pass, stack)
 }
 
-// nameOfPackage returns the name by which a file knows dblocker; "" if it does not import it.
+// nameOfPackage returns the name by which a file knows dblocker at the end of the stack; "" if it does not import it, or the name means something else there.
 func nameOfPackage(pass *analysis.Pass, stack []ast.Node) string {
 	file, ok := stack[0].(*ast.File)
 	if !ok {
@@ -212,7 +212,13 @@ func nameOfPackage(pass *analysis.Pass, stack []ast.Node) string {
 	for _, spec := range file.Imports {
 		name := pass.TypesInfo.PkgNameOf(spec)
 		if name != nil && name.Imported().Path() == ours && name.Name() != "." && name.Name() != "_" {
-			return name.Name()
+			at := stack[len(stack)-1].Pos()
+			if scope := pass.Pkg.Scope().Innermost(at); scope != nil {
+				if _, found := scope.LookupParent(name.Name(), at); found == types.Object(name) {
+					return name.Name()
+				}
+			}
+			return ""
 		}
 	}
 	return ""

@@ -1,8 +1,15 @@
 package vet
 
 import (
+	"bytes"
+	"go/format"
 	"go/types"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/tools/go/analysis"
@@ -38,6 +45,38 @@ func TestAnalyzers(t *testing.T) {
 		packages = append(packages, a.Name[len("dblocker"):])
 	}
 	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), byPackage, packages...)
+}
+
+// TestFixesCompile: what the fixes give compiles, and is in the format of gofmt.
+func TestFixesCompile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(analysistest.TestData())); err != nil {
+		t.Fatal(err)
+	}
+	var packages []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		name, fixed := strings.CutSuffix(path, ".golden")
+		if err != nil || !fixed {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if formatted, err := format.Source(text); err != nil || !bytes.Equal(formatted, text) {
+			t.Errorf("%s is not in the format of gofmt: %v", path, err)
+		}
+		packages = append(packages, filepath.Base(filepath.Dir(path)))
+		return os.WriteFile(name, regexp.MustCompile("// want .*").ReplaceAll(text, nil), 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 7 {
+		t.Errorf("only %q have fixes", packages)
+	}
+	nothing := &analysis.Analyzer{Name: "nothing", Doc: "compile", Run: func(*analysis.Pass) (any, error) { return nil, nil }}
+	analysistest.Run(t, dir, nothing, packages...)
 }
 
 // TestOwnPackageSetsItsLimits: what dblocker does with its own handles is no fault of a program.

@@ -69,3 +69,46 @@ func ofNobody(w http.ResponseWriter, r *http.Request) {
 	ctx := dblocker.WithoutUser(r.Context())
 	go func() { db.ExecContext(ctx, "DELETE FROM log") }()
 }
+
+func oneLine(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	var g errgroup.Group
+	go func() { db.ExecContext(ctx, "UPDATE t SET v = 1") }()                              // want `a goroutine uses the context of its request`
+	g.Go(func() error { return save(ctx) })                                                // a goroutine of a function that is not looked into
+	g.Go(func() error { _, err := db.ExecContext(ctx, "UPDATE t SET v = 1"); return err }) // want `a goroutine uses the context of its request`
+	go func() { /* short */ db.ExecContext(ctx, "UPDATE t SET v = 1") }()                  // want `a goroutine uses the context of its request`
+	go func() {                                                                            // in the background
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+	}()
+	go func() {
+		// first one
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+	}()
+	go func() { /* of two
+		lines */db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+	}()
+	go func() { /* one */ /* two */
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+	}()
+	go func() { db.ExecContext(ctx, "UPDATE t SET v = 1") /* behind */ }() // want `a goroutine uses the context of its request`
+	g.Wait()
+}
+
+func save(ctx context.Context) error { return nil }
+
+func declaresItself(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	go func() {
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+		ctx := context.WithoutCancel(ctx)
+		db.ExecContext(ctx, "UPDATE t SET v = 1")
+	}()
+}
+
+func nameIsTaken(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	dblocker := 1
+	go func() {
+		db.ExecContext(ctx, "UPDATE t SET v = ?", dblocker) // want `a goroutine uses the context of its request`
+	}()
+}

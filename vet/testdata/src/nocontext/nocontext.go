@@ -112,3 +112,22 @@ func wrapped(ctx context.Context) {
 	x, _ := dblocker.Openx("sqlite3", "app.db")
 	x.Select(nil, "SELECT 1") // want `Select has no context`
 }
+
+func statement() (query string, err error) { return "UPDATE t SET v = ?", nil }
+
+func (s *server) severalResults(ctx context.Context) {
+	s.db.Exec(statement()) // want `Exec has no context`
+}
+
+type own struct{ *sql.DB }
+
+func (own) ExecContext(query string) {}
+
+func ownMethod(ctx context.Context, s *server) {
+	o := own{s.db}
+	o.Exec("UPDATE t SET v = 1") // the type is another
+	s.db.Exec(                   // want `Exec has no context`
+		"UPDATE t SET v = 1")
+}
+
+func inOneLine(ctx context.Context, s *server) { s.db.Exec("UPDATE t SET v = 1") } // want `Exec has no context`

@@ -97,3 +97,7 @@ func newUser(ctx context.Context, db *sql.DB) error {
 	ctx = dblocker.Fork(ctx)
 	return save(ctx, db)
 }
+
+func inOneLine(ctx context.Context, db *sql.DB) error {
+	return dblocker.Do(ctx, db, func(inner context.Context) error { return save(ctx, db) }) // want `ctx is the context from outside of the section that Do has begun`
+}
