@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+
+	"github.com/calmdocs/dblocker/internal/leftovers"
 )
 
 // TestErrorsOfOneCauseAreAlike: waits that end differently late have one text, and the durations are
@@ -139,36 +142,54 @@ func TestHoldsAsJSON(t *testing.T) {
 	})
 }
 
-// TestHostileNamesAreText: an error, a line of the log and what is told of another process have nothing that a terminal would obey, whatever a user is
-// called, a section or a process.
-func TestHostileNamesAreText(t *testing.T) {
-	for _, hostile := range []string{"\x1b[2J\x1b]0;owned\a", "a\nb\r\nc", "\u009b2J", "\u202eevil\u2066", "\xff\xfe\xc3", "\x00", "\u2028\u2029", "\ufeff\u200b", "<script>alert(1)</script>", `"},{"a":"`} {
+// FuzzHostileNames: an error, a line of the log, what a test of a program is told and what is told of another process have nothing that a terminal would obey, whatever a user
+// is called, a section or a process. In JSON it is what it was.
+func FuzzHostileNames(f *testing.F) {
+	for _, hostile := range []string{"\x1b[2J\x1b]0;owned\a", "a\nb\r\nc", "\u009b2J", "\u202eevil\u2066", "\xff\xfe\xc3", "\x00", "\u2028\u2029", "\ufeff\u200b", "<script>alert(1)</script>", `"},{"a":"`, "\x7f"} {
+		f.Add(hostile)
+	}
+	f.Fuzz(func(t *testing.T, hostile string) {
 		p := &ProcessInfo{Session: hostile, Name: hostile, Address: hostile, State: hostile}
-		texts := []string{p.String(), (&ProcessInfo{Session: hostile}).String()}
-		bubble(t, func(t *testing.T) {
-			var log syncBuffer
-			db := openStub(t, &stub{}, LockTimeout(20*time.Second), Logger(textLogger(&log)))
-			_, unlock, err := Lock(asUser(hostile), db, Tag(hostile))
-			must(t, err)
-			_, _, err = Lock(asUser(hostile), db, Tag(hostile))
-			if !errors.Is(err, ErrLockTimeout) || !strings.Contains(log.String(), "has been waiting") {
-				t.Fatalf("got %v, and the log has %s", err, log.String())
-			}
-			holds, err2 := Holds(db)
-			must(t, err2)
-			inJSON, err2 := json.Marshal(holds)
-			must(t, err2)
-			var back []struct{ User string }
-			if err := json.Unmarshal(inJSON, &back); err != nil || len(back) != 1 || utf8.ValidString(hostile) && back[0].User != hostile {
-				t.Errorf("the user %q is in JSON %s: %v", hostile, inJSON, err)
-			}
-			texts = append(texts, err.Error(), strings.ReplaceAll(log.String(), "\n", ""))
-			unlock()
-		})
-		for _, text := range texts {
+		for _, text := range append(namesInTexts(t, hostile), p.String(), (&ProcessInfo{Session: hostile}).String()) {
 			if i := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 || !utf8.ValidString(text) {
 				t.Errorf("%q is shown as %q", hostile, text)
 			}
 		}
-	}
+	})
+}
+
+// namesInTexts returns what is said of a wait for a section, whose user and tag have the name.
+func namesInTexts(t *testing.T, name string) (texts []string) {
+	bubble(t, func(t *testing.T) {
+		var log syncBuffer
+		db := openStub(t, &stub{}, LockTimeout(20*time.Second), Logger(slog.New(SlogHandler(textLogger(&log).Handler()))))
+		if _, err := db.ExecContext(asUser(name), "UPDATE t SET v = 1"); err != nil { // the name is no ID
+			texts = append(texts, err.Error())
+			return
+		}
+		left, err := leftovers.Begin(t.Context(), db, "test")
+		must(t, err)
+		ctx, unlock, err := Lock(asUser(name), db, Tag(name))
+		must(t, err)
+		connectorIn(t, db).logger.InfoContext(ctx, "of the program")
+		_, _, err = Lock(asUser(name), db, Tag(name))
+		if !errors.Is(err, ErrLockTimeout) || !strings.Contains(log.String(), "has been waiting") {
+			t.Fatalf("got %v, and the log has %s", err, log.String())
+		}
+		holds, err2 := Holds(db)
+		must(t, err2)
+		inJSON, err2 := json.Marshal(holds)
+		must(t, err2)
+		var back []struct{ User string }
+		if err := json.Unmarshal(inJSON, &back); err != nil || len(back) != 1 || utf8.ValidString(name) && back[0].User != name {
+			t.Errorf("the user %q is in JSON %s: %v", name, inJSON, err)
+		}
+		lines := strings.NewReplacer("\n", "", "\x7f", "").Replace(log.String()) // slog lets DEL through, which no terminal obeys
+		texts = append(left.End(0), err.Error(), lines)
+		if len(texts) != 3 {
+			t.Errorf("the section that was not left is told as %q", texts[:len(texts)-2])
+		}
+		unlock()
+	})
+	return texts
 }
