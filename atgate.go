@@ -95,26 +95,26 @@ func (c *conn) spillConnection(ctx context.Context, st sqltext.Statement) error 
 	case c.backend.Gate == nil || c.transactionOnServer() != nil && (st.Kind == sqltext.Read || sqlite.WritesRows(st)):
 		return nil
 	case st.Kind == sqltext.Read:
-		return c.spillStale(ctx)
+		return c.spillRowsBehind(ctx)
 	}
 	return c.spillOn(ctx, c.server(), func(*rows) bool { return true })
 }
 
-// spillStale is spillConnection for a read outside a transaction. Rows keep a connection at the state which the first of them began with: if
+// spillRowsBehind is spillConnection for a read outside a transaction. Rows keep a connection at the state which the first of them began with: if
 // its section has written since, by another connection, the read would not see that.
-func (c *conn) spillStale(ctx context.Context) error {
+func (c *conn) spillRowsBehind(ctx context.Context) error {
 	p := c.using
 	if p == nil {
 		return nil
 	}
 	written := p.section.locks.Identity().LockOwner().Written()
-	if written == p.state {
+	if written == p.rowsSee {
 		return nil
 	}
 	if err := c.spillOn(ctx, c.server(), func(*rows) bool { return true }); err != nil {
 		return err
 	}
-	p.state = written
+	p.rowsSee = written
 	return nil
 }
 

@@ -25,7 +25,7 @@ type pin struct {
 	lost        bool
 	reach       pinReach
 	waits       *reachWait // of the section that takes its locks on it; nil if none does
-	state       uint32     // what its owner had written when the rows that are open on it began, or less: see spillStale
+	rowsSee     uint32     // what its owner had written when the rows that are open on it began, or less: see spillRowsBehind
 }
 
 // A pinUse is what a client connection has of the pinned connections that it comes to use.
