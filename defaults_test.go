@@ -45,7 +45,7 @@ func checkDefault(t *testing.T, file, key, value string) {
 	must(t, err)
 	got, err := newConfig(engines.Generic, []Option{Dialect(dialect), option(key, value)})
 	must(t, err)
-	got.connTimeout, got.stmtCacheSet, got.durabilitySet, got.maxOpenDatabasesSet, got.maxIdleConnsSet = want.connTimeout, false, false, false, false // they tell that it was set
+	got.connTimeout, got.stmtCacheSet, got.durabilitySet, got.maxOpenDatabasesSet, got.maxIdleConnsSet, got.tenantKey = want.connTimeout, false, false, false, false, "" // they tell that it was set
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: the default of %s on %s is not %s", file, key, dialect, value)
 	}

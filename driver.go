@@ -76,7 +76,7 @@ func NewConnector(inner driver.Connector, opts ...Option) (*Connector, error) {
 	if cfg.connect != nil || cfg.shardDSN != nil {
 		return nil, errNotAStore
 	}
-	if err := cfg.checkReach(sqlite.Of(inner)); err != nil {
+	if err := errors.Join(cfg.checkOneDatabase(), cfg.checkReach(sqlite.Of(inner))); err != nil {
 		return nil, err
 	}
 	d := inner.Driver()
@@ -198,7 +198,7 @@ func (d *Driver) target(dsn string) (target, error) {
 	if d.name == "" {
 		return parseDSN(dsn)
 	}
-	t := target{driver: d.name, dsn: dsn}
+	t := target{driver: d.name, dsn: readMark(dsn)}
 	return t, t.takeOptions()
 }
 
@@ -268,6 +268,7 @@ func orAnother(name string, registered []string) string {
 
 // namedDriver returns a Driver for a name that New, or Openx, is given, and the DSN for it.
 func namedDriver(caller, name, dsn string) (*Driver, string, error) {
+	dsn = readMark(dsn)
 	switch name {
 	case "":
 		return nil, "", fmt.Errorf("dblocker: %s: the driver name is empty; name the inner driver, for example sqlite3", caller)

@@ -51,9 +51,7 @@ func parseDSN(dsn string) (target, error) {
 	}
 	t := target{opts: opts, keys: dsnparts.Names(strings.Split(query, "&"))}
 	t.driver, t.dsn, t.fromURL = engines.Inner(name, inner)
-	if t.fromURL || engines.IsURL(t.dsn) { // as package net/url writes it
-		t.dsn = strings.ReplaceAll(t.dsn, url.PathEscape(userMark), userMark)
-	}
+	t.dsn = readMark(t.dsn)
 	return t.completed()
 }
 

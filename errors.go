@@ -164,6 +164,12 @@ func errNoUserAt(site string) error {
 	return restated{ErrNoUser, fmt.Sprintf("%v (at %s)", ErrNoUser, site)}
 }
 
+// errNoUserOfMany is errNoUserAt on a handle with a database for each user, where nothing belongs to nobody.
+func errNoUserOfMany(site string) error {
+	return restated{ErrNoUser, fmt.Sprintf("dblocker: the context carries no user, whose database this would be done on; tag it with dblocker.WithUser; "+
+		"migrations belong into the option OnOpen, and what is for all users into dblocker.EachUser (at %s)", site)}
+}
+
 // nestedExclusive is the error of an exclusive section of a user inside a shared one.
 func nestedExclusive(user string) error {
 	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -334,6 +335,9 @@ func option(key, value string) Option {
 		for _, spec := range optionTable {
 			if spec.key != key {
 				continue
+			}
+			if slices.Contains(tenantKeys, key) {
+				c.tenantKey = key
 			}
 			if spec.set(c, value) != nil {
 				return fmt.Errorf("dblocker: option %s: %q cannot be used; it must be %s", key, value, spec.want)

@@ -98,7 +98,7 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 	case tc.conn != nil && tc.at != nil && (a.user == tc.on.user || a.user == "" && tc.conn.inTransaction()):
 		return tc.conn, tc.tenancy.ready(ctx, tc.on)
 	case a.user == "" && (tc.at != nil || !mayBeNobodys()):
-		return nil, errNoUserAt(callers.Site())
+		return nil, errNoUserOfMany(callers.Site())
 	case tc.at != nil:
 		return nil, tc.otherUser(a.user)
 	case a.user == "" && tc.conn != nil:

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ import (
 type tenantConfig struct {
 	maxOpenDatabases    int
 	maxOpenDatabasesSet bool
-	maxIdleConnsSet     bool // by an option: then it is for all databases together
+	maxIdleConnsSet     bool   // by an option: then it is for all databases together
+	tenantKey           string // the last one of tenantKeys that was given; "" if none was
 	databaseIdle        time.Duration
 	creates             bool
 	untaggedDatabase    string
@@ -83,16 +85,19 @@ func (c *config) setUntaggedDatabase(v string) error {
 	return nil
 }
 
+// tenantKeys are the options that mean nothing where all users have one database.
+var tenantKeys = []string{"max_open_databases", "database_idle", "create", "untagged_database"}
+
 // exampleName stands for the name of any user.
 const exampleName = "u0example"
 
 // patternExample returns the DSN, with a name in it if it has {user}; or says why that cannot be.
 func (c *config) patternExample(dsn string) (example string, isPattern bool, err error) {
+	if near := likeUserMark.FindString(strings.ReplaceAll(dsn, userMark, exampleName)); near != "" {
+		return "", false, fmt.Errorf("dblocker: the DSN has %s, which does not stand for the user, so that all users would share one database; write %s", near, userMark)
+	}
 	if !strings.Contains(dsn, userMark) {
-		if c.onOpen != nil {
-			return "", false, fmt.Errorf("dblocker: the option OnOpen is for handles with a database for each user, and the DSN has no %s", userMark)
-		}
-		return dsn, false, nil
+		return dsn, false, c.checkOneDatabase()
 	}
 	switch {
 	case c.engine == engines.Generic:
@@ -102,6 +107,25 @@ func (c *config) patternExample(dsn string) (example string, isPattern bool, err
 	}
 	return strings.ReplaceAll(dsn, userMark, exampleName), true, err
 }
+
+// checkOneDatabase refuses options that would do nothing where the DSN has no {user}.
+func (c *config) checkOneDatabase() error {
+	switch hasFunc := c.connect != nil || c.shardDSN != nil; {
+	case c.onOpen != nil:
+		return fmt.Errorf("dblocker: the option OnOpen is for handles with a database for each user, and the DSN has no %s", userMark)
+	case c.tenantKey != "" && !hasFunc:
+		return fmt.Errorf("dblocker: the option %s is for handles with a database for each user, and the DSN has no %s; leave it out", c.tenantKey, userMark)
+	}
+	return nil
+}
+
+// likeUserMark is what somebody may write who means {user}.
+var likeUserMark = regexp.MustCompile(`(?i)(\{|%7B)\s*users?[ _-]?(id|name)?\s*(\}|%7D)`)
+
+// readMark returns a DSN with {user} in place of its percent-encoded form, as package net/url writes it.
+func readMark(dsn string) string { return encodedMark.ReplaceAllLiteralString(dsn, userMark) }
+
+var encodedMark = regexp.MustCompile(`(?i:%7B)user(?i:%7D)`)
 
 // placeOf says what names of users can be on an engine.
 func placeOf(e *server.Engine) userid.Place {

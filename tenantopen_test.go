@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -239,6 +240,16 @@ func TestPatternsThatCannotBe(t *testing.T) {
 		"sqlite3?dialect=generic:data/{user}.db":       "engine is not known",
 		"sqlite3?untagged_database=a%3Bb:{user}.db":    "untagged_database",
 		"sqlite3?max_open_databases=-1:data/{user}.db": "max_open_databases",
+
+		"sqlite3:{User}.db":                           "does not stand for the user",
+		"sqlite3:data/{users}/app.db":                 "does not stand for the user",
+		"sqlite3:{user}/{user_id}.db":                 "does not stand for the user",
+		"sqlite3:file:%7BuserID%7D.db":                "does not stand for the user",
+		"postgres://localhost/app?search_path={USER}": "does not stand for the user",
+		"sqlite3?max_open_databases=3:app.db":         "option max_open_databases",
+		"sqlite3?database_idle=1m:app.db":             "option database_idle",
+		"sqlite3?create=off:app.db":                   "option create",
+		"mysql?untagged_database=x:user@tcp(h)/app":   "option untagged_database",
 	} {
 		db, err := sql.Open("dblocker", dsn)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -247,6 +258,73 @@ func TestPatternsThatCannotBe(t *testing.T) {
 		if err == nil {
 			db.Close()
 		}
+	}
+}
+
+// TestEncodedPatterns: {user} means the user also as package net/url writes it, in whatever form the handle is opened.
+func TestEncodedPatterns(t *testing.T) {
+	pg := testdb.Postgres(t).NewDatabase(t)
+	server, err := url.Parse(pg.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := server.Query()
+	query.Set("search_path", "{user}")
+	server.RawQuery = query.Encode()
+	bare, err := sql.Open("postgres", pg.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	if _, err := bare.Exec("CREATE SCHEMA uann; CREATE SCHEMA ubob"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, dsn := range map[string]string{
+		"postgres": server.String(),
+		"sqlite3":  "file:" + dir + "/%7Buser%7D.db",
+	} {
+		for form, open := range map[string]func() (*sql.DB, error){
+			"a DSN":         func() (*sql.DB, error) { return sql.Open("dblocker", name+":"+dsn) },
+			"a driver name": func() (*sql.DB, error) { return sql.Open(name+"-dblocker", dsn) },
+			"Openx":         func() (*sql.DB, error) { db, err := dblocker.Openx(name, dsn); return db.DB, err },
+			"Openx of a DSN": func() (*sql.DB, error) {
+				db, err := dblocker.Openx("dblocker", name+":"+dsn)
+				return db.DB, err
+			},
+		} {
+			db, err := open()
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, form, err)
+				continue
+			}
+			worksOnAnns(t, db, name, form)
+			db.Close()
+		}
+		store, err := dblocker.New(t.Context(), name, dsn, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel, db, err := store.RWGetDB("ann", t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		worksOnAnns(t, db.DB, name, "New")
+		cancel()
+		store.Close()
+	}
+}
+
+// worksOnAnns looks what ann's database is.
+func worksOnAnns(t *testing.T, db *sql.DB, engine, form string) {
+	t.Helper()
+	where := "SELECT current_schema()"
+	if engine == "sqlite3" {
+		where = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+	}
+	var got string
+	if err := db.QueryRowContext(as(t, "ann"), where).Scan(&got); err != nil || !strings.Contains(got, "uann") {
+		t.Errorf("%s, %s: ann works on %q, %v", engine, form, got, err)
 	}
 }
 

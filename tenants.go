@@ -174,7 +174,12 @@ func placeError(user string, most int, err error) error {
 	if errors.As(err, &w) {
 		known := *w
 		known.Hopeless = false // but of places
-		return waitError(&known, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
+		err := waitError(&known, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
+		if e, ok := err.(*LockError); ok && e.Err == ErrLockTimeout {
+			e.blocker = fmt.Sprintf("all are in use, that of user %q among them, which was opened %s ago", w.Blocker.Tag, inRound(w.Blocker.For))
+			e.advice = "rows have to be closed, transactions to end, sections to be unlocked and handles of a Store cancelled, or max_open_databases to be larger; dblocker.Holds shows what each has"
+		}
+		return err
 	}
 	return err
 }

@@ -1,11 +1,13 @@
 package dblocker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -39,7 +41,7 @@ func unsupportedHere(format string, args ...any) error {
 // Backup writes a copy of the database of the context's user to a new file, under that user's shared lock: as it is at one moment, while others
 // read it. On a handle with one database for all it is a copy of that one; there the context need not have a user.
 //
-// The copy is there as a whole or not at all. It is on disk when Backup returns, and has the rights of the database file. A file that is there already is not
+// The copy is in WAL mode if the database is. It is there as a whole or not at all. It is on disk when Backup returns, and has the rights of the database file. A file that is there already is not
 // touched: the error is [fs.ErrExist]. In a transaction of its own, what that has not committed is not in the copy.
 //
 // It is for SQLite. On a server the error is [errors.ErrUnsupported], and says what to use.
@@ -47,7 +49,7 @@ func Backup(ctx context.Context, db Handle, path string) error {
 	if ctx == nil {
 		return errNilContext
 	}
-	c, _, err := connectorOf(ctx, db)
+	c, bound, err := connectorOf(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func Backup(ctx context.Context, db Handle, path string) error {
 	}
 	source := sqlite.Of(c.inner).Path()
 	if files, ok := c.tenancy.files(); ok {
-		user, err := userOfContext(ctx)
+		user, err := userOf(ctx, bound)
 		if err != nil {
 			return err
 		}
@@ -71,13 +73,23 @@ func Backup(ctx context.Context, db Handle, path string) error {
 	return copyTo(withCopying(ctx), db, source, path)
 }
 
-// userOfContext is for what only a user can do.
-func userOfContext(ctx context.Context) (string, error) {
+// userOf returns the user of a call that only a user can make: that of the context, or of the handle of a Store, which stays on the database of its
+// user.
+func userOf(ctx context.Context, bound *section) (string, error) {
 	id, tagged := identityFrom(ctx)
-	if id.Err == nil && !tagged {
+	switch {
+	case id.Err != nil:
+		return "", id.Err
+	case bound != nil && bound.locks.Identity().User != "":
+		of := bound.locks.Identity().User
+		if tagged && id.User != of {
+			return "", fmt.Errorf("dblocker: the handle is that of user %q, and the context of the call is of user %q: take a handle of that user from the Store", of, id.User)
+		}
+		return of, nil
+	case !tagged:
 		return "", errSectionOfNobody
 	}
-	return id.User, id.Err
+	return id.User, nil
 }
 
 func (c *Connector) noBackup(ctx context.Context) error {
@@ -106,11 +118,17 @@ func copyTo(ctx context.Context, db Handle, source, path string) (err error) {
 	if source == "" {
 		into = outOfMemory(part)
 	}
-	if err := copyInto(ctx, db, into); err != nil {
+	wal, err := copyInto(ctx, db, into)
+	if err != nil {
 		return err
 	}
 	if info, err := os.Stat(part); err != nil || info.Size() == 0 {
 		return cmp.Or(err, errors.New("dblocker: Backup: SQLite has written its copy elsewhere, since the database is not in an ordinary file; nothing is kept"))
+	}
+	if wal {
+		if err := putIntoWAL(part); err != nil {
+			return err
+		}
 	}
 	if err := syncFile(part); err != nil {
 		return err
@@ -146,21 +164,46 @@ func outOfMemory(path string) string {
 	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: "vfs=" + vfs}).String()
 }
 
-// copyInto has SQLite copy the database.
-func copyInto(ctx context.Context, db Handle, path string) error {
+// copyInto has SQLite copy the database, and tells whether that is in WAL mode, which the copy is not.
+func copyInto(ctx context.Context, db Handle, path string) (wal bool, err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	rows, err := conn.QueryContext(ctx, "VACUUM INTO ?", path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	var journal string
+	err = conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal)
+	return journal == "wal", err
+}
+
+// putIntoWAL makes a database file that nobody has open one in WAL mode: so the header says, see https://www.sqlite.org/fileformat.html#file_format_version_numbers. One that is
+// encrypted has another header, and stays as it is.
+func putIntoWAL(path string) error {
+	const magic, version = "SQLite format 3\x00", "\x01\x01"
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	header := make([]byte, 20)
+	if _, err := io.ReadFull(f, header); err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(header, []byte(magic)) || string(header[18:20]) != version {
+		return nil
+	}
+	_, err = f.WriteAt([]byte{2, 2}, 18)
+	return err
 }
 
 // giveName gives a file its name, which no other file has.
@@ -209,11 +252,12 @@ func RemoveUser(ctx context.Context, db Handle) error {
 	files, ok := c.tenancy.files()
 	switch {
 	case !ok && c.tenancy != nil:
-		return unsupportedHere("RemoveUser is for SQLite; on a server send DROP SCHEMA or DROP DATABASE with the name%s yourself, on a handle without {user}, inside dblocker.Lock of the user", named(ctx))
+		return unsupportedHere("RemoveUser is for SQLite; on a server send DROP SCHEMA or DROP DATABASE with the name%s yourself, on a handle without {user}, inside dblocker.Lock of the user; "+
+			"PostgreSQL has DROP DATABASE ... WITH (FORCE), which closes the connections that are still there", named(ctx))
 	case !ok:
 		return unsupportedHere("RemoveUser is for a handle with a database for each user, with {user} in its DSN; this one has one for all: delete the rows of the user")
 	}
-	user, err := userOfContext(ctx)
+	user, err := userOf(ctx, bound)
 	if err != nil {
 		return err
 	}
@@ -232,6 +276,9 @@ func (t *tenancy) remove(ctx context.Context, files userid.Files, bound *section
 		return err
 	}
 	id, _ := identityFrom(ctx)
+	if bound != nil && id.Owner == nil {
+		id.Owner = bound.locks.Identity().Owner
+	}
 	s, err := t.c.beginOn(ctx, b, locks.Identity{User: user, Owner: id.Owner}, bound, sectionRequest{mode: Exclusive, tag: "RemoveUser"})
 	if err != nil {
 		return err
@@ -293,19 +340,32 @@ func (t *tenancy) checkUnused(ctx context.Context, path, user string) error {
 	if err != nil {
 		return err
 	}
+	defer t.c.contain(func() { drivers.Close(inner) })
 	err = t.lookInto(ctx, inner)
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
 	if err == nil && isShared() { // else it is broken
-		return fmt.Errorf("dblocker: RemoveUser: another process, or another handle, has the database of user %q open; nothing is deleted", user)
+		if err := t.tryWriting(ctx, inner); err != nil && strings.Contains(err.Error(), "readonly") {
+			return fmt.Errorf("dblocker: RemoveUser: this process may not write the database of user %q; nothing is deleted: %w", user, err)
+		}
+		return fmt.Errorf("dblocker: RemoveUser: another process, or another handle, has the database of user %q open; nothing is deleted; "+
+			"try again when that one has closed it: a handle of dblocker does when nobody has used it for database_idle", user)
 	}
 	return nil
 }
 
 // lookInto opens a database, so that SQLite reads it, and closes it, whatever the driver does.
 func (t *tenancy) lookInto(ctx context.Context, inner driver.Connector) error {
-	defer t.c.contain(func() { drivers.Close(inner) })
+	return t.onceOpen(ctx, inner, "SELECT count(*) FROM sqlite_master")
+}
+
+// tryWriting does so for a write, which it does not wait for.
+func (t *tenancy) tryWriting(ctx context.Context, inner driver.Connector) error {
+	return t.onceOpen(ctx, inner, "PRAGMA busy_timeout = 0", "BEGIN IMMEDIATE")
+}
+
+func (t *tenancy) onceOpen(ctx context.Context, inner driver.Connector, statements ...string) error {
 	ci, err := inner.Connect(ctx)
 	if err != nil {
 		return err
@@ -313,7 +373,11 @@ func (t *tenancy) lookInto(ctx context.Context, inner driver.Connector) error {
 	cfg := t.c.forServers()
 	sc := server.NewConn(ci, &cfg)
 	defer sc.Close()
-	_, err = sc.QueryText(ctx, "SELECT count(*) FROM sqlite_master")
+	for _, s := range statements {
+		if _, err = sc.QueryText(ctx, s); err != nil {
+			break
+		}
+	}
 	return err
 }
 

@@ -19,7 +19,7 @@ import (
 // notesIn returns the notes of a SQLite file, on the bare driver.
 func notesIn(t *testing.T, path string) string {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+path+"?mode=ro")
+	db, err := sql.Open("sqlite3", "file:"+path+"?mode=rw")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +62,40 @@ func TestBackupOfAUser(t *testing.T) {
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(files) != 2 {
 		t.Errorf("there are files of others: %v", files)
+	}
+}
+
+// TestBackupKeepsTheJournal: a database that is in WAL mode is so in its copy, and another one is not. Both are whole.
+func TestBackupKeepsTheJournal(t *testing.T) {
+	for _, journal := range []string{"wal", "delete", "truncate"} {
+		db, err := sql.Open("dblocker", "sqlite3:file:"+filepath.Join(t.TempDir(), "app.db")+"?_journal_mode="+journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		noted(t, db, "ann")
+		to := filepath.Join(t.TempDir(), "copy.db")
+		if err := dblocker.Backup(t.Context(), db, to); err != nil {
+			t.Fatal(err)
+		}
+		bare, err := sql.Open("sqlite3", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer bare.Close()
+		var got, integrity string
+		err = bare.QueryRow("PRAGMA journal_mode").Scan(&got)
+		err2 := bare.QueryRow("PRAGMA integrity_check").Scan(&integrity)
+		want := journal
+		if journal != "wal" {
+			want = "delete" // of which SQLite keeps no more than that it is not WAL
+		}
+		if err != nil || err2 != nil || got != want || integrity != "ok" {
+			t.Errorf("the copy of a database with journal %s has %s, and is %s; %v, %v", journal, got, integrity, err, err2)
+		}
+		if n := note(t, bare, t.Context()); n != "ann" {
+			t.Errorf("the copy has the notes %q", n)
+		}
 	}
 }
 
@@ -213,6 +247,49 @@ func filesWith(t *testing.T, dir, text string) (found []string) {
 		return err
 	})
 	return found
+}
+
+// TestFilesOfAHandleOfAStore: it stays on its user's, with or without a context that names the user; a context of another one is refused.
+func TestFilesOfAHandleOfAStore(t *testing.T) {
+	dir := t.TempDir()
+	store, err := dblocker.New(t.Context(), "sqlite3", filepath.Join(dir, "{user}.db"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	exists := func(user string) bool {
+		_, err := os.Stat(filepath.Join(dir, "u"+user+".db"))
+		return err == nil
+	}
+	for i, ctx := range []context.Context{t.Context(), as(t, "ann")} {
+		cancelBob, bobs, err := store.RWGetDB("bob", t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		noted(t, bobs.DB, "bob")
+		cancelBob()
+		cancel, anns, err := store.RWGetDB("ann", t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		noted(t, anns.DB, "ann")
+		copied := filepath.Join(t.TempDir(), "copy.db")
+		if err := dblocker.Backup(ctx, anns, copied); err != nil || notesIn(t, copied) != "ann" {
+			t.Errorf("context %d: the copy: %v", i, err)
+		}
+		for name, f := range map[string]func() error{
+			"RemoveUser": func() error { return dblocker.RemoveUser(as(t, "bob"), anns) },
+			"Backup":     func() error { return dblocker.Backup(as(t, "bob"), anns, copied+"2") },
+		} {
+			if err := f(); err == nil || !strings.Contains(err.Error(), "the handle is that of user \"ann\"") || !exists("bob") {
+				t.Errorf("%s of bob on ann's handle: %v", name, err)
+			}
+		}
+		if err := dblocker.RemoveUser(ctx, anns); err != nil || exists("ann") || !exists("bob") {
+			t.Errorf("context %d: ann's file is there: %v, bob's: %v; %v", i, exists("ann"), exists("bob"), err)
+		}
+		cancel()
+	}
 }
 
 // TestRemoveUserWhileOthersWait: whatever waits for the lock, statements, transactions and sections, is done on the new database, and nothing of it is lost.
