@@ -104,6 +104,9 @@ func LockAll(ctx context.Context, db Handle, opts ...SectionOption) (_ context.C
 // Do runs f inside an exclusive section, see [Lock]. It returns f's error, and ends the
 // section also if f panics.
 func Do(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...SectionOption) error {
+	if f == nil {
+		return errNilFunc
+	}
 	ctx, unlock, err := Lock(ctx, db, opts...)
 	if err != nil {
 		return err
@@ -114,6 +117,9 @@ func Do(ctx context.Context, db Handle, f func(ctx context.Context) error, opts 
 
 // RDo runs f inside a shared section, as [Do] does inside an exclusive one.
 func RDo(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...SectionOption) error {
+	if f == nil {
+		return errNilFunc
+	}
 	ctx, unlock, err := RLock(ctx, db, opts...)
 	if err != nil {
 		return err
@@ -298,6 +304,7 @@ func beginSection(ctx context.Context, db Handle, req sectionRequest, opts []Sec
 
 var (
 	errNilContext = errors.New("dblocker: the context is nil; pass the request's, or context.Background()")
+	errNilFunc    = errors.New("dblocker: the function that is to run in the section is nil")
 	errNilOption  = errors.New("dblocker: an option of the section is nil; leave it out")
 )
 

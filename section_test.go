@@ -579,3 +579,19 @@ func TestSectionsExcludeEachOther(t *testing.T) {
 		}
 	}
 }
+
+// TestFunctionOfNil is refused before a lock is taken.
+func TestFunctionOfNil(t *testing.T) {
+	db := openStub(t, &stub{})
+	store, err := New(t.Context(), "sqlite3", ":memory:", false)
+	must(t, err)
+	defer store.Close()
+	for i, err := range []error{
+		Do(asUser(1), db, nil), RDo(asUser(1), db, nil),
+		store.ReadDo(1, t.Context(), "x", nil), store.RWDo(1, t.Context(), "x", nil),
+	} {
+		if err != errNilFunc {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}

@@ -9,7 +9,12 @@ import (
 // SlogHandler returns a handler that adds to each record, where its context says so, what dblocker knows of it: user; section, which is the [Tag] of the
 // innermost section that has one; and request, the number of the request, the same in all its records. (It is the Request of a [HoldInfo] too, unless the
 // request was tagged again by an inner layer.) They stand outside of all groups.
-func SlogHandler(inner slog.Handler) slog.Handler { return &slogHandler{bare: inner, inner: inner} }
+func SlogHandler(inner slog.Handler) slog.Handler {
+	if inner == nil {
+		panic("dblocker: SlogHandler: the inner handler is nil")
+	}
+	return &slogHandler{bare: inner, inner: inner}
+}
 
 // A slogHandler has what it was given so far twice: done to inner, and to be done again behind the attributes that it adds.
 type slogHandler struct {

@@ -91,3 +91,13 @@ func TestUser(t *testing.T) {
 		}
 	}
 }
+
+// TestSlogHandlerOfNil panics where it is made, not at the first record.
+func TestSlogHandlerOfNil(t *testing.T) {
+	defer func() {
+		if p := recover(); p != "dblocker: SlogHandler: the inner handler is nil" {
+			t.Errorf("panic %v", p)
+		}
+	}()
+	SlogHandler(nil)
+}

@@ -209,6 +209,9 @@ func (s *Store) Write(ctx context.Context, userID any, tag string) (db *sqlx.DB,
 // ReadDo calls f with a handle as [Store.ReadGetDB] returns it, and ends that when f
 // returns or panics. It returns f's error.
 func (s *Store) ReadDo(userID any, ctx context.Context, tag string, f func(db *sqlx.DB) error) error {
+	if f == nil {
+		return errNilFunc
+	}
 	cancel, db, err := s.ReadGetDB(userID, ctx, tag)
 	if err != nil {
 		return err
@@ -220,6 +223,9 @@ func (s *Store) ReadDo(userID any, ctx context.Context, tag string, f func(db *s
 // RWDo calls f with a handle as [Store.RWGetDB] returns it, and ends that when f
 // returns or panics. It returns f's error.
 func (s *Store) RWDo(userID any, ctx context.Context, tag string, f func(db *sqlx.DB) error) error {
+	if f == nil {
+		return errNilFunc
+	}
 	cancel, db, err := s.RWGetDB(userID, ctx, tag)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@
 package lockpage
 
 import (
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -41,6 +42,9 @@ type Page struct {
 
 // Add puts a handle on the page, under a name of its own. A handle that was there under that name is replaced.
 func (p *Page) Add(name string, db dblocker.Handle) {
+	if db == nil {
+		db = (*sql.DB)(nil) // the page shows what Stats says of it; no handle at all is one that is to come
+	}
 	d := p.database(name)
 	d.mu.Lock()
 	defer d.mu.Unlock()

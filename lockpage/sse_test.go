@@ -329,6 +329,10 @@ func TestHandleComesAndGoes(t *testing.T) {
 	if text := get(page, "/").Body.String(); !strings.Contains(text, "sql: database is closed") {
 		t.Errorf("a handle that is closed:\n%s", text)
 	}
+	page.Add("app", nil)
+	if text := get(page, "/").Body.String(); !strings.Contains(text, "the database handle is nil") {
+		t.Errorf("no handle at all:\n%s", text)
+	}
 	page.Remove("app")
 	page.Remove("none")
 	if text := get(page, "/").Body.String(); !strings.Contains(text, "No database is on this page yet.") {

@@ -1,9 +1,11 @@
 package dblockerotel_test
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/metric"
@@ -62,7 +64,12 @@ func TestInstrumentsAreInTheDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := telemetry.Register(nil); err != nil {
+	db, err := sql.Open("dblocker", "sqlite3::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := telemetry.Register(db); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile("../docs/observability.md")
@@ -75,5 +82,25 @@ func TestInstrumentsAreInTheDocs(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(inPage), fmt.Sprint(meter.units); got != want || len(inPage) < 20 {
 		t.Errorf("the page has\n%s\nthe code\n%s", got, want)
+	}
+}
+
+// TestPackageDocCompiles: the snippet of the package's comment stands in example_test.go.
+func TestPackageDocCompiles(t *testing.T) {
+	source, err := os.ReadFile("otel.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, _, _ := strings.Cut(string(source), "\npackage ")
+	var snippet strings.Builder
+	for _, m := range regexp.MustCompile("(?m)^//(\t.*\n)").FindAllStringSubmatch(doc, -1) {
+		snippet.WriteString(m[1])
+	}
+	if snippet.Len() == 0 || !strings.Contains(string(example), snippet.String()) {
+		t.Errorf("not in example_test.go:\n%s", snippet.String())
 	}
 }

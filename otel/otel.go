@@ -1,8 +1,14 @@
 // Package dblockerotel has metrics and spans of OpenTelemetry for a handle that was opened through dblocker.
 //
 //	telemetry, err := dblockerotel.New(dblockerotel.System("postgresql"), dblockerotel.Namespace("app"))
+//	if err != nil {
+//		return err
+//	}
 //	db, err := dblocker.OpenDB(connector, telemetry.Observe())
-//	err = telemetry.Register(db)
+//	if err != nil {
+//		return err
+//	}
+//	unregister, err := telemetry.Register(db)
 //
 // Operations are measured at the server, without the waits before them. A call that had to wait, and whose context has a span that is recorded, gets a
 // span for the wait, with a link to the span of who was in the way. A user is never an attribute of a metric, and one of a span only with [UserOnSpans].
@@ -10,9 +16,12 @@ package dblockerotel
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 
+	"github.com/jmoiron/sqlx"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -74,7 +83,13 @@ func UserOnSpans() Option { return func(c *config) { c.users = true } }
 func New(opts ...Option) (*Telemetry, error) {
 	c := config{meters: otel.GetMeterProvider(), tracers: otel.GetTracerProvider(), system: "other_sql"}
 	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("dblockerotel: New: an option is nil; leave it out")
+		}
 		opt(&c)
+	}
+	if isNil(c.meters) || isNil(c.tracers) {
+		return nil, errors.New("dblockerotel: New: a provider is nil; leave its option out to use the global one")
 	}
 	t := &Telemetry{tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope), users: c.users, db: c.attributes()}
 	t.pool = append(c.attributes(), poolName.String(c.poolName()))
@@ -113,8 +128,33 @@ func (t *Telemetry) Observe() dblocker.Option {
 	return dblocker.Observe(t.event, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
 }
 
-// Register has the counts of connections and locks looked up, by [dblocker.Stats], whenever metrics are collected. Unregister ends that.
+// isNil tells of nothing, and of a nil pointer in an interface.
+func isNil(v any) bool {
+	p := reflect.ValueOf(v)
+	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
+}
+
+// check returns an error if a handle was not opened through dblocker. One that says so itself is not used for that, since the first use opens the database.
+func check(db dblocker.Handle) error {
+	plain, _ := db.(*sql.DB)
+	if x, _ := db.(*sqlx.DB); x != nil {
+		plain = x.DB
+	}
+	if plain != nil {
+		if _, ok := plain.Driver().(*dblocker.Driver); ok {
+			return nil
+		}
+	}
+	_, err := dblocker.Stats(db)
+	return err
+}
+
+// Register has the counts of connections and locks looked up, by [dblocker.Stats], whenever metrics are collected. Unregister ends that. It is an error
+// if db was not opened through dblocker.
 func (t *Telemetry) Register(db dblocker.Handle) (unregister func() error, err error) {
+	if err := check(db); err != nil {
+		return nil, err
+	}
 	count, err1 := t.meter.Int64ObservableUpDownCounter(connectionCount, metric.WithUnit("{connection}"), metric.WithDescription("Server connections by state."))
 	limit, err2 := t.meter.Int64ObservableUpDownCounter(connectionLimit, metric.WithUnit("{connection}"), metric.WithDescription("The most server connections."))
 	locks, err3 := t.meter.Int64ObservableUpDownCounter(lockCount, metric.WithUnit("{lock}"), metric.WithDescription("Users' locks, of all handles on the database."))

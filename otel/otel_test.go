@@ -3,6 +3,7 @@ package dblockerotel_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/XSAM/otelsql"
+	"github.com/jmoiron/sqlx"
 	"github.com/mattn/go-sqlite3"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -230,3 +232,61 @@ func TestBesideOtelsql(t *testing.T) {
 		s.check(holder, waiter)
 	})
 }
+
+// TestNil: what is nil, or not of dblocker, is refused where it is passed.
+func TestNil(t *testing.T) {
+	for name, opt := range map[string]dblockerotel.Option{
+		"option":                 nil,
+		"MeterProvider":          dblockerotel.MeterProvider(nil),
+		"TracerProvider":         dblockerotel.TracerProvider(nil),
+		"MeterProvider of type":  dblockerotel.MeterProvider((*sdkmetric.MeterProvider)(nil)),
+		"TracerProvider of type": dblockerotel.TracerProvider((*sdktrace.TracerProvider)(nil)),
+	} {
+		if _, err := dblockerotel.New(opt); err == nil || !strings.Contains(err.Error(), "is nil") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	telemetry, err := dblockerotel.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := sql.OpenDB(bareConnector{})
+	defer bare.Close()
+	for _, c := range []struct {
+		db   dblocker.Handle
+		want string
+	}{
+		{nil, "is nil"}, {(*sql.DB)(nil), "is nil"}, {(*sqlx.DB)(nil), "is nil"}, {&sqlx.DB{}, "is nil"},
+		{bare, "not opened through dblocker"}, {sqlx.NewDb(bare, "sqlite3"), "not opened through dblocker"},
+	} {
+		if _, err := telemetry.Register(c.db); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%T: %v, want %s", c.db, err, c.want)
+		}
+	}
+}
+
+// TestRegisterOpensNothing: a handle whose database cannot be opened yet is taken.
+func TestRegisterOpensNothing(t *testing.T) {
+	telemetry, err := dblockerotel.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := dblocker.Openx("sqlite3", filepath.Join(t.TempDir(), "none", "app.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, handle := range []dblocker.Handle{db, db.DB} {
+		if _, err := telemetry.Register(handle); err != nil {
+			t.Errorf("%T: %v", handle, err)
+		}
+	}
+}
+
+type bareConnector struct{}
+
+func (bareConnector) Connect(context.Context) (driver.Conn, error) {
+	return (&sqlite3.SQLiteDriver{}).Open(":memory:")
+}
+
+func (bareConnector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }

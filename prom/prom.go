@@ -2,6 +2,9 @@
 //
 //	metrics := dblockerprom.New()
 //	db, err := dblocker.OpenDB(connector, metrics.Observe())
+//	if err != nil {
+//		return err
+//	}
 //	metrics.Add("app", db)
 //	prometheus.MustRegister(metrics)
 //
@@ -9,6 +12,7 @@
 package dblockerprom
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -28,6 +32,7 @@ type Collector struct {
 type handle struct {
 	name string
 	db   dblocker.Handle
+	told *sync.Once
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
@@ -41,11 +46,11 @@ func (c *Collector) Observe() dblocker.Option {
 }
 
 // Add adds what [dblocker.Stats] says of a handle, whose metrics have the name as the label db. With a name that is there, the handle
-// takes the place of the other.
+// takes the place of the other. If the handle has no metrics, as one that was not opened through dblocker, the first scrape logs why.
 func (c *Collector) Add(name string, db dblocker.Handle) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.handles = append(without(c.handles, name), handle{name, db})
+	c.handles = append(without(c.handles, name), handle{name, db, new(sync.Once)})
 }
 
 // Remove takes the handle off.
@@ -80,11 +85,19 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	for _, h := range handles {
 		st, err := dblocker.Stats(h.db)
 		if err != nil {
+			h.tell(err)
 			continue
 		}
 		for _, g := range gauges {
 			to <- prometheus.MustNewConstMetric(g.desc, g.kind, g.of(st), append([]string{h.name}, g.labels...)...)
 		}
+	}
+}
+
+// tell logs, once, why a handle has no metrics, unless it is closed.
+func (h handle) tell(err error) {
+	if err.Error() != "sql: database is closed" { // an error that database/sql does not export
+		h.told.Do(func() { slog.Warn("dblockerprom: a handle has no metrics", "db", h.name, "error", err) })
 	}
 }
 

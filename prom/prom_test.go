@@ -1,10 +1,12 @@
 package dblockerprom_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -386,4 +388,57 @@ func lockTimes(db *sql.DB, f func()) (times []time.Duration) {
 	<-done
 	slices.Sort(times)
 	return times
+}
+
+// TestPackageDocCompiles: the snippet of the package's comment stands in example_test.go.
+func TestPackageDocCompiles(t *testing.T) {
+	source, err := os.ReadFile("prom.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, _, _ := strings.Cut(string(source), "\npackage ")
+	var snippet strings.Builder
+	for _, m := range regexp.MustCompile("(?m)^//(\t.*\n)").FindAllStringSubmatch(doc, -1) {
+		snippet.WriteString(m[1])
+	}
+	if snippet.Len() == 0 || !strings.Contains(string(example), snippet.String()) {
+		t.Errorf("not in example_test.go:\n%s", snippet.String())
+	}
+}
+
+// TestNoHandle: a handle that has no metrics is logged once; one that is closed is not.
+func TestNoHandle(t *testing.T) {
+	var log bytes.Buffer
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	metrics := dblockerprom.New()
+	bare, err := sql.Open("sqlite3", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	closed, err := sql.Open("dblocker", "sqlite3::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	metrics.Add("none", nil)
+	metrics.Add("bare", bare)
+	metrics.Add("closed", closed)
+	for range 2 {
+		testutil.CollectAndCount(metrics)
+	}
+	got := log.String()
+	for _, want := range []string{`db=none error="dblocker: the database handle is nil`, `db=bare error="dblocker: the database was not opened through dblocker`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in:\n%s", want, got)
+		}
+	}
+	if n := strings.Count(got, "\n"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, got)
+	}
 }

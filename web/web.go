@@ -22,6 +22,9 @@ func Middleware(user func(r *http.Request) (id any, ok bool)) func(http.Handler)
 		panic("web: Middleware: the function that names the user of a request is nil")
 	}
 	return func(next http.Handler) http.Handler {
+		if next == nil {
+			panic("web: Middleware: the handler that it is put around is nil")
+		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			id, ok := user(r)
 			if !ok {

@@ -215,14 +215,21 @@ func TestMiddlewareHandsBack(t *testing.T) {
 	}
 }
 
-// TestMiddlewareOfNothing: a function that is missing is told at start, not by each request.
+// TestMiddlewareOfNothing: a function or a handler that is missing is told at start, not by each request.
 func TestMiddlewareOfNothing(t *testing.T) {
-	defer func() {
-		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "is nil") {
-			t.Errorf("got %v", p)
-		}
-	}()
-	web.Middleware(nil)
+	for _, f := range []func(){
+		func() { web.Middleware(nil) },
+		func() { web.Middleware(func(*http.Request) (any, bool) { return nil, false })(nil) },
+	} {
+		func() {
+			defer func() {
+				if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "is nil") {
+					t.Errorf("got %v", p)
+				}
+			}()
+			f()
+		}()
+	}
 }
 
 // TestStatusOfWaits: what calls that wait get in truth.
