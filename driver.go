@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/drivers"
 	"github.com/calmdocs/dblocker/internal/engines"
 	"github.com/calmdocs/dblocker/internal/redact"
+	"github.com/calmdocs/dblocker/internal/seen"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 )
 
@@ -178,6 +179,9 @@ func (d *Driver) OpenConnector(dsn string) (driver.Connector, error) {
 	dsn, isPattern, err := cfg.patternExample(t.dsn)
 	if err != nil {
 		return nil, err
+	}
+	if isPattern {
+		cfg.onceLogger = seen.Once(cfg.logger)
 	}
 	ci, err := cfg.openInner(inner, dsn)
 	if err != nil {

@@ -131,7 +131,7 @@ func (r *eachRun) work(ctx context.Context, user string) error {
 	if r.shared {
 		begin = RLock
 	}
-	inside, unlock, err := begin(ctx, r.db, Tag("EachUser"))
+	inside, unlock, err := begin(ctx, r.db, Tag(tagEachUser))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return errNotBegun

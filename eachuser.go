@@ -80,7 +80,7 @@ func EachOf(list func(ctx context.Context) (ids []string, err error)) EachOption
 	return func(r *eachRun) { r.list = list }
 }
 
-// EachNamed names the users by a query for the names of their schemas or databases, in one column, on a handle of any kind. What is not a name as
+// EachNamed names the users by a query for the names of their schemas or databases, in one column, on a handle of any kind that has no {user}. What is not a name as
 // by [DatabaseName] is left out.
 //
 //	dblocker.EachNamed(admin, "SELECT nspname FROM pg_namespace")
@@ -88,11 +88,20 @@ func EachNamed(db interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }, query string, args ...any) EachOption {
 	return EachOf(func(ctx context.Context) (ids []string, err error) {
+		if db == nil || isNilPointer(db) {
+			return nil, errors.New("dblocker: EachNamed: the handle is nil; pass one that can ask for the names, without {user}")
+		}
 		rows, err := db.QueryContext(ctx, query, args...)
+		if errors.Is(err, ErrNoUser) {
+			return nil, fmt.Errorf("dblocker: EachNamed: its handle has a database for each user itself, so nobody's query has no place there; pass a handle without {user}: %w", err)
+		}
 		if err != nil {
 			return nil, err
 		}
 		defer rows.Close()
+		if columns, err := rows.Columns(); err == nil && len(columns) != 1 {
+			return nil, fmt.Errorf("dblocker: EachNamed: the query has %d columns; it is to have one, the names", len(columns))
+		}
 		for rows.Next() {
 			var name string
 			if err := rows.Scan(&name); err != nil {

@@ -301,3 +301,38 @@ func TestEachUserInsideLockAll(t *testing.T) {
 		t.Errorf("%d calls, %v", calls.Load(), err)
 	}
 }
+
+// TestEachNamedOfABadHandle says what is wrong with it, or with the query.
+func TestEachNamedOfABadHandle(t *testing.T) {
+	db, _ := tenantDB(t, "")
+	noted(t, db, "ann")
+	names, err := sql.Open("sqlite3", filepath.Join(t.TempDir(), "names.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer names.Close()
+	for want, named := range map[string]dblocker.EachOption{
+		"the handle is nil":                   dblocker.EachNamed((*sql.DB)(nil), "SELECT 1"),
+		"handle is nil":                       dblocker.EachNamed(nil, "SELECT 1"),
+		"the query has 2 columns":             dblocker.EachNamed(names, "SELECT 'uann', 2"),
+		"has a database for each user itself": dblocker.EachNamed(db, "SELECT name FROM sqlite_master"),
+	} {
+		err := dblocker.EachUser(t.Context(), db, func(context.Context) error { t.Error("f is called"); return nil }, named)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// TestOuterContextInEachUser: what is done inside with another context of the user waits for the section, and the error says so.
+func TestOuterContextInEachUser(t *testing.T) {
+	db, _ := tenantDB(t, "?lock_timeout=50ms")
+	noted(t, db, "ann")
+	err := dblocker.EachUser(t.Context(), db, func(context.Context) error {
+		_, err := db.ExecContext(as(t, "ann"), "DELETE FROM notes")
+		return err
+	})
+	if !errors.Is(err, dblocker.ErrLockTimeout) || !strings.Contains(err.Error(), "what the function given to EachUser does has to be done with the context") {
+		t.Error(err)
+	}
+}

@@ -183,7 +183,7 @@ func givenBack(reason error) error {
 	case errClosed:
 		return errClosed
 	}
-	return restated{reason, fmt.Sprintf("dblocker: this handle of a Store has ended with the context that it was asked for with: %v", reason)}
+	return restated{reason, fmt.Sprintf("dblocker: this handle, of a Store or of OnOpen, has ended with the context that it was asked for with: %v", reason)}
 }
 
 // releasedError is the type of ErrReleased.
@@ -374,6 +374,9 @@ func wayPast(b rwlock.Info) string {
 		way = "a connection has to go back, and a transaction on it to end with COMMIT or ROLLBACK"
 	case rwlock.Section:
 		way = "a section has to be left by its unlock, a handle of a Store by its cancel"
+		if b.Tag == tagOnOpen || b.Tag == tagEachUser {
+			return "what the function given to " + b.Tag + " does has to be done with the context and the handle that it is given"
+		}
 	}
 	if b.Tag == "" {
 		way += "; with trace=on errors name the place where it began"

@@ -26,7 +26,11 @@ func (c *config) openInner(inner driver.Driver, dsn string) (driver.Connector, e
 	if c.isPooled() {
 		dsn = c.engine.PooledDSN(inner, dsn)
 	}
-	return c.engine.Open(c.logger, inner, dsn)
+	logger := c.logger
+	if c.onceLogger != nil {
+		logger = c.onceLogger
+	}
+	return c.engine.Open(logger, inner, dsn)
 }
 
 // isPerTx tells whether the engine's locks are those of transactions.

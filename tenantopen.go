@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,8 +28,9 @@ import (
 type tenantConfig struct {
 	maxOpenDatabases    int
 	maxOpenDatabasesSet bool
-	maxIdleConnsSet     bool   // by an option: then it is for all databases together
-	tenantKey           string // the last one of tenantKeys that was given; "" if none was
+	maxIdleConnsSet     bool         // by an option: then it is for all databases together
+	onceLogger          *slog.Logger // of what is said when a database is opened; nil if all have one
+	tenantKey           string       // the last one of tenantKeys that was given; "" if none was
 	databaseIdle        time.Duration
 	creates             bool
 	untaggedDatabase    string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -325,6 +326,37 @@ func worksOnAnns(t *testing.T, db *sql.DB, engine, form string) {
 	var got string
 	if err := db.QueryRowContext(as(t, "ann"), where).Scan(&got); err != nil || !strings.Contains(got, "uann") {
 		t.Errorf("%s, %s: ann works on %q, %v", engine, form, got, err)
+	}
+}
+
+// TestOpeningIsNoNews: what there is to say of the DSN, or of the journals, is said once, however many databases are opened, and how often.
+func TestOpeningIsNoNews(t *testing.T) {
+	dir := t.TempDir()
+	for _, user := range []string{"ann", "bob", "carl"} {
+		bare, err := sql.Open("sqlite3", filepath.Join(dir, "u"+user+".db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bare.Exec("CREATE TABLE notes (n TEXT)"); err != nil { // with a journal that is no WAL
+			t.Fatal(err)
+		}
+		bare.Close()
+	}
+	var log strings.Builder
+	db := tenantDBWith(t, filepath.Join(dir, "{user}.db")+"?_foreign_key=1&_txlok=immediate", dblocker.DatabaseIdle(0),
+		dblocker.Logger(slog.New(slog.NewTextHandler(&log, nil))))
+	for range 3 {
+		for _, user := range []string{"ann", "bob", "carl"} {
+			if _, err := db.ExecContext(as(t, user), "INSERT INTO notes VALUES ('x')"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	db.Close()
+	for _, text := range []string{"parameter=_foreign_key", "parameter=_txlok", "is not in WAL mode"} {
+		if n := strings.Count(log.String(), text); n != 1 {
+			t.Errorf("%q was said %d times:\n%s", text, n, &log)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,9 @@ import (
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/userid"
 )
+
+// The tags of sections in which a function of the program runs.
+const tagOnOpen, tagEachUser = "OnOpen", "EachUser"
 
 // A prepared is what OnOpen has done to a database since it was opened.
 type prepared struct {
@@ -49,7 +53,7 @@ func (t *tenancy) prepare(ctx context.Context, tn *tenant) error {
 	before, _ := p.failed()
 	id, _ := identityFrom(ctx)
 	tn.backend.Retain()
-	s, err := t.c.beginOn(ctx, tn.backend, locks.Identity{User: tn.user, Owner: id.Owner}, nil, sectionRequest{mode: Exclusive, tag: "OnOpen"})
+	s, err := t.c.beginOn(ctx, tn.backend, locks.Identity{User: tn.user, Owner: id.Owner}, nil, sectionRequest{mode: Exclusive, tag: tagOnOpen})
 	if err != nil {
 		return err
 	}
@@ -90,6 +94,7 @@ func (t *tenancy) runOnOpen(s *section, tn *tenant) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("dblocker: OnOpen panicked for user %q: %v", tn.user, p)
+			t.c.logger.Error("dblocker: OnOpen panicked", "user", tn.user, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	if err := t.checkSchemas(s, tn.user, db); err != nil || t.c.onOpen == nil {
@@ -202,7 +207,7 @@ func (t *tenancy) takeAll(ctx context.Context, req sectionRequest) (leave func()
 	return leave, nil
 }
 
-var errScopeOfSeveral = errors.New("dblocker: with lock_scope=database and a database for each user, each user's lock is in a database of its own, so that no section bars all of them, or several on a server: " +
+var errScopeOfSeveral = errors.New("dblocker: with lock_scope=database and a database for each user, each user's lock is in a database of its own, so that no section bars all of them, and on a server none bars several: " +
 	"take dblocker.EachUser, or dblocker.Lock for each user, in one order")
 
 var errPinOfSeveral = errors.New("dblocker: Pin is for a section of one user, on a handle with a database for each user: begin one with dblocker.Lock for each of them, inside this one")
