@@ -31,7 +31,9 @@ func (o once) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements [slog.Handler].
-func (o once) WithAttrs(attrs []slog.Attr) slog.Handler { return once{o.Handler.WithAttrs(attrs), o.said} }
+func (o once) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return once{o.Handler.WithAttrs(attrs), o.said}
+}
 
 // WithGroup implements [slog.Handler].
 func (o once) WithGroup(name string) slog.Handler { return once{o.Handler.WithGroup(name), o.said} }
