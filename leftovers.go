@@ -42,6 +42,31 @@ func (c *conn) noteGiven() {
 	}
 }
 
+// noteTaken is for the client connection of a handle with a database for each user, while it has none of a database.
+func (tc *tenantConn) noteTaken() {
+	w := tc.tenancy.c.leftovers.Load()
+	if w == nil {
+		return
+	}
+	if what, site := callers.Use(); what != "" {
+		w.Take(tc, what, site)
+	}
+}
+
+// noteEntered is for one that has one from now on, which is what is noted.
+func (tc *tenantConn) noteEntered() {
+	if w := tc.tenancy.c.leftovers.Load(); w != nil {
+		w.Move(tc, tc.conn)
+	}
+}
+
+// noteGiven is for one that goes back to the pool, or is closed.
+func (tc *tenantConn) noteGiven() {
+	if w := tc.tenancy.c.leftovers.Load(); w != nil {
+		w.Give(tc)
+	}
+}
+
 // noteKept is for one that goes back to the pool inside a transaction.
 func (c *conn) noteKept() {
 	if w := c.db.leftovers.Load(); w != nil {
@@ -65,7 +90,11 @@ func (s *section) noteSection(user string, req sectionRequest) {
 	if req.tag != "" {
 		of += fmt.Sprintf(" (%s)", printable(req.tag))
 	}
-	w.Take(s, fmt.Sprintf("a %v section of %s was not left, or is waited for; call its unlock, of a Store's handle its cancel", req.mode, of), callers.Site())
+	article := "a"
+	if req.mode == Exclusive {
+		article = "an"
+	}
+	w.Take(s, fmt.Sprintf("%s %v section of %s was not left, or is waited for; call its unlock, of a Store's handle its cancel", article, req.mode, of), callers.Site())
 }
 
 // noteLeft is for a section that has been released, or could not be begun.
@@ -75,7 +104,7 @@ func (s *section) noteLeft() {
 	}
 }
 
-// noteBare is for a call without a user.
+// noteBare is for a call without a user, also one that is refused for it.
 func (c *handle) noteBare() {
 	if w := c.leftovers.Load(); w != nil {
 		w.Bare(callers.Site())

@@ -277,13 +277,13 @@ func (c *conn) identify(op *operation) (locks.Identity, error) {
 	if op.tagged || id.Nobody || op.section != nil || c.transaction != nil && c.transaction.tagged {
 		return id, id.Err
 	}
+	c.db.noteBare()
 	switch c.db.untagged {
 	case ErrorUntagged:
 		return locks.Identity{}, errNoUserAt(callers.Site())
 	case WarnUntagged:
 		c.db.warnUntagged()
 	}
-	c.db.noteBare()
 	return locks.Identity{}, nil
 }
 

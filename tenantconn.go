@@ -50,7 +50,9 @@ func (t *tenancy) connect() (*tenantConn, error) {
 	default:
 	}
 	t.c.outer.Opened()
-	return &tenantConn{tenancy: t}, nil
+	tc := &tenantConn{tenancy: t}
+	tc.noteTaken()
+	return tc, nil
 }
 
 // connectTo returns one that has a certain backend, of a database that is in use.
@@ -69,6 +71,7 @@ func (t *tenancy) connectTo(b *backend.Backend) (*conn, error) {
 type asker struct {
 	user   string // "" if it is nobody's
 	tagged bool   // its context says so itself
+	nobody bool   // it says that it is nobody's
 }
 
 // askerOf reads it from the context: the user, or that of the section.
@@ -76,14 +79,14 @@ func (t *tenancy) askerOf(ctx context.Context) (asker, error) {
 	m := marksFrom(ctx)
 	id, tagged := m.identity(ctx)
 	if tagged || id.Err != nil {
-		return asker{id.User, true}, id.Err
+		return asker{user: id.User, tagged: true}, id.Err
 	}
 	for s := m.section; s != nil; s = s.outer {
 		if user := s.locks.Identity().User; s.db == &t.c.handle && user != "" {
 			return asker{user: user}, nil
 		}
 	}
-	return asker{}, nil
+	return asker{nobody: id.Nobody}, nil
 }
 
 // enter returns the client connection that a call works on. mayBeNobodys tells of a statement that needs no user's database.
@@ -98,6 +101,9 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 	case tc.conn != nil && tc.at != nil && (a.user == tc.on.user || a.user == "" && tc.conn.inTransaction()):
 		return tc.conn, tc.tenancy.ready(ctx, tc.on)
 	case a.user == "" && (tc.at != nil || !mayBeNobodys()):
+		if !a.nobody {
+			tc.tenancy.c.noteBare()
+		}
 		return nil, errNoUserOfMany(callers.Site())
 	case tc.at != nil:
 		return nil, tc.otherUser(a.user)
@@ -105,6 +111,7 @@ func (tc *tenantConn) enter(ctx context.Context, mayBeNobodys func() bool) (*con
 		return tc.conn, nil
 	}
 	tc.leave() // what is nobody's
+	tc.noteTaken()
 	if a.user == "" {
 		return tc.enterNobodys(ctx)
 	}
@@ -124,6 +131,7 @@ func (tc *tenantConn) enterAt(ctx context.Context, at *tenantEntry) (*conn, erro
 	}()
 	cn := at.On.conn(ctx, tc.tenancy)
 	tc.at, tc.on, tc.conn = at, at.On, cn
+	tc.noteEntered()
 	at = cn.at.Swap(at) // one in a transaction that is written in SQL has had it in use already
 	return cn, tc.tenancy.ready(ctx, tc.on)
 }
@@ -138,6 +146,7 @@ func (tc *tenantConn) enterNobodys(ctx context.Context) (*conn, error) {
 	}
 	tc.on = on
 	tc.conn = on.conn(ctx, tc.tenancy)
+	tc.noteEntered()
 	return tc.conn, nil
 }
 
@@ -249,11 +258,15 @@ func (tc *tenantConn) Raw(f func(driverConn any) error) error {
 var errRawOfNobody = errors.New("dblocker: Raw on a sql.Conn that has no user's database yet, of a handle with {user}: call its PingContext, or another method, with the context of the user first")
 
 // ResetSession implements [driver.SessionResetter].
-func (tc *tenantConn) ResetSession(context.Context) error { return nil }
+func (tc *tenantConn) ResetSession(context.Context) error {
+	tc.noteTaken()
+	return nil
+}
 
 // IsValid implements [driver.Validator]: database/sql takes the connection back.
 func (tc *tenantConn) IsValid() bool {
 	tc.leave()
+	tc.noteGiven()
 	return !tc.used
 }
 
@@ -262,6 +275,7 @@ func (tc *tenantConn) Close() error {
 	cn := tc.conn
 	tc.on, tc.conn, tc.at = nil, nil, nil
 	defer tc.tenancy.c.outer.Gone()
+	tc.noteGiven()
 	if cn == nil {
 		return nil
 	}

@@ -15,8 +15,8 @@ var patience = 2 * time.Second
 
 // Check fails the test at its end if it leaves something behind on a handle, and says at which place of the program that
 // began: open rows, a transaction, also one that is written in SQL, a connection or a call in use, a section or a handle of
-// a Store that nobody has given back, or a wait for one. It fails too if a statement ran without a user, which is neither
-// [dblocker.WithUser] nor [dblocker.WithoutUser].
+// a Store that nobody has given back, or a wait for one. It fails too if a statement has no user, also one that is refused
+// for it: neither [dblocker.WithUser] nor [dblocker.WithoutUser].
 //
 //	func TestRename(t *testing.T) {
 //		db := open(t)

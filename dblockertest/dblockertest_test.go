@@ -3,6 +3,7 @@ package dblockertest_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -123,6 +124,11 @@ func TestEachLeftoverIsFound(t *testing.T) {
 			must(t, err)
 			return here(), unlock
 		}, `a shared section of user "ann" (export)`},
+		"exclusive section": {func(t *testing.T, db *sql.DB) (string, func()) {
+			_, unlock, err := dblocker.Lock(user("ann"), db)
+			must(t, err)
+			return here(), unlock
+		}, `an exclusive section of user "ann"`},
 		"section of all": {func(t *testing.T, db *sql.DB) (string, func()) {
 			_, unlock, err := dblocker.LockAll(context.Background(), db)
 			must(t, err)
@@ -154,7 +160,7 @@ func TestEachLeftoverIsFound(t *testing.T) {
 			_, err := db.Exec("INSERT INTO t VALUES (1)")
 			must(t, err)
 			return here(), func() {}
-		}, "without a user"},
+		}, "has no user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := open(t)
@@ -282,6 +288,89 @@ func TestDatabasesOfUsers(t *testing.T) {
 	must(t, err)
 	if failures := f.end(); len(failures) > 0 {
 		t.Errorf("all has ended, and got %q", failures)
+	}
+}
+
+// TestConnOfUsersBeforeItsFirstUse: on a handle with a database for each user it is found with the place where it began, once, whatever was done with
+// it since; and when it is closed, it is not.
+func TestConnOfUsersBeforeItsFirstUse(t *testing.T) {
+	dblockertest.SetPatience(t, 50*time.Millisecond)
+	db, err := sql.Open("dblocker", "sqlite3:"+filepath.Join(t.TempDir(), "{user}.db"))
+	must(t, err)
+	defer db.Close()
+	use := map[string]func(c *sql.Conn) error{
+		"unused":                func(c *sql.Conn) error { return nil },
+		"pinged":                func(c *sql.Conn) error { return c.PingContext(user("ben")) },
+		"pinged without a user": func(c *sql.Conn) error { return c.PingContext(context.Background()) },
+		"of a user that there cannot be": func(c *sql.Conn) error {
+			if _, err := c.ExecContext(user(strings.Repeat("long", 200)), "SELECT 1"); err == nil {
+				return fmt.Errorf("the name is no file's")
+			}
+			return nil
+		},
+		"in a transaction in SQL": func(c *sql.Conn) error {
+			_, err := c.ExecContext(user("ben"), "BEGIN")
+			return err
+		},
+	}
+	for name, f := range use {
+		for range 2 { // with a new connection, and with one from the pool
+			test := check(t, db, name)
+			c, err := db.Conn(context.Background())
+			place := here()
+			must(t, err)
+			must(t, f(c))
+			failures := test.end()
+			file, line, _ := strings.Cut(place, ":")
+			n, _ := strconv.Atoi(line)
+			if len(failures) != 1 || !strings.Contains(failures[0], "a sql.Conn is in use") || !strings.Contains(failures[0], fmt.Sprintf("%s:%d", file, n-1)) {
+				t.Errorf("%s: got %q, want one at the line before %s", name, failures, place)
+			}
+			end := func(c *sql.Conn) {
+				if name == "in a transaction in SQL" {
+					_, err := c.ExecContext(user("ben"), "ROLLBACK")
+					must(t, err)
+				}
+				must(t, c.Close())
+			}
+			end(c)
+			test = check(t, db, name+", closed")
+			c, err = db.Conn(context.Background())
+			must(t, err)
+			must(t, f(c))
+			end(c)
+			if failures := test.end(); len(failures) > 0 {
+				t.Errorf("%s: all has ended, and got %q", name, failures)
+			}
+		}
+	}
+}
+
+// TestRefusedForNoUser: a statement that is refused since it has no user is found, unless it is meant to have none.
+func TestRefusedForNoUser(t *testing.T) {
+	for name, dsn := range map[string]string{
+		"a database for each user": "sqlite3:" + filepath.Join(t.TempDir(), "{user}.db"),
+		"untagged=error":           "sqlite3?untagged=error:" + filepath.Join(t.TempDir(), "app.db"),
+	} {
+		db, err := sql.Open("dblocker", dsn)
+		must(t, err)
+		defer db.Close()
+		f := check(t, db, name)
+		_, err = db.Exec("CREATE TABLE t (v)")
+		place := here()
+		if !errors.Is(err, dblocker.ErrNoUser) {
+			t.Errorf("%s: %v", name, err)
+		}
+		file, line, _ := strings.Cut(place, ":")
+		n, _ := strconv.Atoi(line)
+		if failures := f.end(); len(failures) != 1 || !strings.Contains(failures[0], "has no user") || !strings.Contains(failures[0], fmt.Sprintf("%s:%d", file, n-1)) {
+			t.Errorf("%s: got %q, want one at the line before %s", name, failures, place)
+		}
+		f = check(t, db, name+", meant")
+		db.ExecContext(dblocker.WithoutUser(context.Background()), "CREATE TABLE t (v)")
+		if failures := f.end(); len(failures) > 0 {
+			t.Errorf("%s: none is meant, and got %q", name, failures)
+		}
 	}
 }
 

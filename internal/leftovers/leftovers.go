@@ -49,6 +49,17 @@ func (w *Watch) Take(key any, what, site string) {
 	}
 }
 
+// Move notes that the program has it by another key. If it has both, what began first stays.
+func (w *Watch) Move(from, to any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u, there := w.uses[from], w.uses[to]
+	if u != nil && (there == nil || u.began < there.began) {
+		w.uses[to] = u
+	}
+	delete(w.uses, from)
+}
+
 // Rename says anew what the program has.
 func (w *Watch) Rename(key any, what string) {
 	w.mu.Lock()
@@ -182,7 +193,7 @@ func (t *Test) leave(left map[*use]bool) []string {
 	}
 	for site, began := range w.bare {
 		if answers && began > since {
-			found = append(found, finding{began, "a statement ran without a user, at " + site +
+			found = append(found, finding{began, "a statement has no user, at " + site +
 				"; tag its context with dblocker.WithUser, or with dblocker.WithoutUser if it belongs to none"})
 			delete(w.bare, site)
 		}
