@@ -89,7 +89,7 @@ func (ip *innerPool) draw(ctx context.Context, user string) (Lease, error) {
 // connection in the sql.DB while one lies on the shelf.
 func (ip *innerPool) drawFromDB(ctx context.Context, user string) (Lease, error) {
 	sc := ip.take(user)
-	for sc == nil && ip.shelf.awaitPassing(ctx) && ctx.Err() == nil {
+	if sc == nil && ip.shelf.awaitPassing(ctx) {
 		sc = ip.take(user) // if it is not in the sql.DB
 	}
 	if sc == nil && ip.isCrowded() {
