@@ -10,8 +10,8 @@ import (
 	"golang.org/x/tools/go/ast/inspector"
 )
 
-// Outer reports the context from outside of a section where the section's is meant: with it a call waits for the section, which
-// is its own.
+// Outer reports the context from outside of a section where the section's is meant: with it a call is not inside the section, and may
+// wait for it, which is its own.
 var Outer = &analysis.Analyzer{
 	Name:     "dblockerouter",
 	Doc:      "report the outer context in a call on the database inside a dblocker section",
@@ -34,7 +34,7 @@ func runOuter(pass *analysis.Pass) (any, error) {
 		s := &inside{pass: pass, of: f.Name(), outer: identObject(pass.TypesInfo, call.Args[0]), db: call.Args[1]}
 		switch {
 		case s.outer == nil || !isContext(s.outer.Type()):
-		case isOf(f, ours, "Do", "RDo"):
+		case isOf(f, ours, "Do", "RDo", "EachUser"):
 			s.function(call)
 		case endOf(f) >= 0:
 			s.statements(stack)
@@ -54,7 +54,7 @@ type inside struct {
 	db    ast.Expr
 }
 
-// function looks at that of a Do.
+// function looks at that of a Do, or of EachUser.
 func (s *inside) function(call *ast.CallExpr) {
 	if len(call.Args) < 3 {
 		return
@@ -184,7 +184,7 @@ func (s *inside) call(call *ast.CallExpr) {
 		return
 	}
 	d := analysis.Diagnostic{Pos: outer.Pos(), End: outer.End(),
-		Message: fmt.Sprintf("%s is the context from outside of the section that %s has begun, so the call waits for that section; use the section's own context", s.outer.Name(), s.of)}
+		Message: fmt.Sprintf("%s is the context from outside of the section that %s has begun, so the call is not inside of it, and may wait for it; use the section's own context", s.outer.Name(), s.of)}
 	if s.own != nil && s.visible(outer) {
 		d.Message += ", " + s.own.Name()
 		d.SuggestedFixes = []analysis.SuggestedFix{{Message: "use " + s.own.Name(), TextEdits: []analysis.TextEdit{{Pos: outer.Pos(), End: outer.End(), NewText: []byte(s.own.Name())}}}}

@@ -79,8 +79,8 @@ func sharedBy(pass *analysis.Pass, call *ast.CallExpr, f *types.Func, stack []as
 		if from, ok := onlySource(pass, v, call, body); ok && isOf(calleeOf(pass.TypesInfo, from.call), ours, "RLock", "TryRLock") && !endsBetween(pass, from, call, body) {
 			return "the section of " + calleeOf(pass.TypesInfo, from.call).Name()
 		}
-		if name := givenBy(pass, v, stack); name == "RDo" {
-			return "the section of RDo"
+		if name := givenBy(pass, v, stack); name == "RDo" || name == eachShared {
+			return "the section of " + name
 		}
 	}
 	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
@@ -138,6 +138,18 @@ func endsBetween(pass *analysis.Pass, from source, call ast.Node, body *ast.Bloc
 	return does
 }
 
+const eachShared = "EachUser with EachShared"
+
+// hasOption tells whether a call is given what a function of dblocker returns.
+func hasOption(pass *analysis.Pass, call *ast.CallExpr, name string) bool {
+	for _, arg := range call.Args {
+		if by, ok := ast.Unparen(arg).(*ast.CallExpr); ok && isOf(calleeOf(pass.TypesInfo, by), ours, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // givenBy returns the function of dblocker that calls the function whose parameter the variable is; "" if none does.
 func givenBy(pass *analysis.Pass, v *types.Var, stack []ast.Node) string {
 	for i := len(stack) - 1; i >= 1; i-- {
@@ -147,6 +159,9 @@ func givenBy(pass *analysis.Pass, v *types.Var, stack []ast.Node) string {
 		}
 		if call, ok := stack[i-1].(*ast.CallExpr); ok {
 			if f := calleeOf(pass.TypesInfo, call); isOf(f, ours) {
+				if isOf(f, ours, "EachUser") && hasOption(pass, call, "EachShared") {
+					return eachShared
+				}
 				return f.Name()
 			}
 		}

@@ -27,7 +27,7 @@ func wrong(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	for range 2 {
-		if err := save(ctx, db); err != nil { // want `ctx is the context from outside of the section that Lock has begun, so the call waits for that section; use the section's own context, sctx`
+		if err := save(ctx, db); err != nil { // want `ctx is the context from outside of the section that Lock has begun, so the call is not inside of it, and may wait for it; use the section's own context, sctx`
 			return err
 		}
 	}
@@ -44,7 +44,7 @@ func discarded(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer unlock()
-	return save(ctx, db) // want `ctx is the context from outside of the section that Lock has begun, so the call waits for that section; use the section's own context`
+	return save(ctx, db) // want `ctx is the context from outside of the section that Lock has begun, so the call is not inside of it, and may wait for it; use the section's own context`
 }
 
 func afterwards(ctx context.Context, db, other *sql.DB) error {
@@ -100,4 +100,11 @@ func newUser(ctx context.Context, db *sql.DB) error {
 
 func inOneLine(ctx context.Context, db *sql.DB) error {
 	return dblocker.Do(ctx, db, func(inner context.Context) error { return save(ctx, db) }) // want `ctx is the context from outside of the section that Do has begun`
+}
+
+func byEachUser(ctx context.Context, db *sql.DB) error {
+	return dblocker.EachUser(ctx, db, func(inner context.Context) error {
+		save(inner, db)
+		return save(ctx, db) // want `ctx is the context from outside of the section that EachUser has begun`
+	})
 }

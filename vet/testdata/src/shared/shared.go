@@ -89,3 +89,16 @@ func transaction(ctx context.Context) error {
 	rw.Exec("CREATE TABLE t (v)")
 	return rw.Commit()
 }
+
+func eachUser(ctx context.Context, db *sql.DB) error {
+	write := func(ctx context.Context) error { return nil }
+	dblocker.EachUser(ctx, db, write, dblocker.EachShared())
+	dblocker.EachUser(ctx, db, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, "UPDATE t SET v = 1")
+		return err
+	}, dblocker.EachParallel(2))
+	return dblocker.EachUser(ctx, db, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, "UPDATE t SET v = 1") // want `the section of EachUser with EachShared only reads`
+		return err
+	}, dblocker.EachParallel(2), dblocker.EachShared())
+}

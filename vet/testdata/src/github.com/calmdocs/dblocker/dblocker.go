@@ -62,6 +62,15 @@ func Do(ctx context.Context, db Handle, f func(ctx context.Context) error, opts 
 	return f(ctx)
 }
 
+type EachOption func()
+
+func EachShared() EachOption        { return nil }
+func EachParallel(n int) EachOption { return nil }
+
+func EachUser(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...EachOption) error {
+	return f(ctx)
+}
+
 func RDo(ctx context.Context, db Handle, f func(ctx context.Context) error, opts ...SectionOption) error {
 	return f(ctx)
 }
