@@ -54,7 +54,7 @@ type conn struct {
 	bound   *section         // that all its work is inside; nil if it is as each context says
 
 	fills fillTurn   // that have mu between the calls
-	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic
+	mu    sync.Mutex // held during each call, fill and end of a section; guards what follows that is not atomic. sweep follows each unlock: see turn
 	gone  ending     // why c is of no more use; inUse while it is
 	quit  bool       // has given up its backend and its place in bound
 	lent  bool       // Raw shows the inner connection to the program

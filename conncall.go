@@ -265,6 +265,7 @@ func (c *conn) tryEnter() bool {
 	p := c.pinned
 	if c.lent || p != nil && !p.turn.tryLock() {
 		c.mu.Unlock()
+		c.sweep() // for who found mu locked
 		return false
 	}
 	c.using = p

@@ -159,29 +159,36 @@ func (c *sweptConn) Unused() {
 }
 
 // sweep closes what ended sections have left open on c, if that is due. While a call is
-// running it does nothing, since that call does it when it leaves.
+// running it does nothing, since that call does it when it leaves. Nor while another has the
+// turn on the pinned connection, for the same reason: see turn.
 func (c *conn) sweep() {
-	for c.resident.Due.Load() && c.mu.TryLock() {
-		if !c.sweepLocked() {
-			return
-		}
+	for c.resident.Due.Load() && c.mu.TryLock() && c.sweepLocked() {
 	}
 }
 
 // sweepLocked does that, and unlocks mu. If the inner driver panics meanwhile, all that is open
-// on c ends.
-func (c *conn) sweepLocked() (done bool) {
-	defer c.mu.Unlock()
-	p := c.pinned
-	if c.lent || p != nil && !p.turn.tryLock() {
+// on c ends. It reports whether sweep has to look again.
+func (c *conn) sweepLocked() (again bool) {
+	if c.lent {
+		c.mu.Unlock()
 		return false
 	}
+	p := c.pinned
+	if p != nil {
+		left := p.turn.left.Load()
+		if !p.turn.tryLock() {
+			c.mu.Unlock()
+			return p.turn.left.Load() != left
+		}
+		defer p.section.locks.SweepDue()
+	}
+	defer c.mu.Unlock()
 	if p != nil {
 		defer p.releaseDue()
 		defer p.turn.unlock()
 	}
 	defer func() {
-		if !done {
+		if !again {
 			c.abandon(nil, nil)
 		}
 	}()

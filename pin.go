@@ -125,10 +125,16 @@ func (p *pin) close() {
 // a lock that somebody has who waits for the turn. So it is a lock of the lock table, and the
 // wait for it ends with the context, after lock_timeout, or because it closes a circle: the
 // deadlock search knows by Hold.With that who has it waits for something else.
+//
+// Who sweeps a client connection with a pinned one needs both its mu and the turn, in this order, and waits for neither. So that
+// somebody sweeps what is due once nobody has them, whoever unlocks mu then sweeps the connection, and whoever unlocks the turn then
+// sweeps those of the section's members for which it is due. For the latter mu may be locked by one who sweeps, and could not
+// have the turn a moment ago: so that one, when it has unlocked mu, tries again if left has changed since before it tried the turn.
 type turn struct {
 	lock  *rwlock.Lock
-	brief rwlock.Hold  // of who does not wait: several may try it at a time, so nothing of it is set then
-	has   *rwlock.Hold // who has it; guarded by the turn
+	brief rwlock.Hold   // of who does not wait: several may try it at a time, so nothing of it is set then
+	has   *rwlock.Hold  // who has it; guarded by the turn
+	left  atomic.Uint64 // so many times it was unlocked
 }
 
 func newTurn() turn {
@@ -148,10 +154,12 @@ func (t *turn) acquire(ctx context.Context, h *rwlock.Hold, w rwlock.Wait) error
 
 func (t *turn) tryLock() bool { return t.acquire(context.Background(), &t.brief, rwlock.Wait{}) == nil }
 
+// unlock is followed by SweepDue, or Sweep, of the section.
 func (t *turn) unlock() {
 	h := t.has
 	t.has = nil
 	h.Release()
+	t.left.Add(1) // after Release: who could not have the turn sees the change, or has unlocked mu before the sweep that follows
 }
 
 // takeTurn waits for the turn on the connection of p, for a call of the owner.

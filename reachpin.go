@@ -31,6 +31,7 @@ func (p *pin) watch(sc *server.Conn) {
 // look looks, unless a call has the turn, which sees for itself.
 func (p *pin) look(ended func() (ended, known bool)) {
 	if p.turn.tryLock() {
+		defer (*host)(p.section).Contain(p.section.locks.SweepDue)
 		defer p.releaseDue()
 		defer p.turn.unlock()
 		p.lookNow(ended)
@@ -82,10 +83,12 @@ func (p *pin) releaseDue() {
 		p.endRows()
 		p.reach.releaseAll()
 		p.turn.unlock()
+		p.section.locks.SweepDue()
 	}
 	for p.reach.hasUnused() && p.turn.tryLock() {
 		done := p.giveUpKept()
 		p.turn.unlock()
+		p.section.locks.SweepDue()
 		if !done {
 			return
 		}

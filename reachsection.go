@@ -81,6 +81,7 @@ func (s *section) reach(ctx context.Context, req sectionRequest, waited time.Dur
 	if err := p.turn.acquire(ctx, &h, w); err != nil {
 		return turnError(err)
 	}
+	defer p.section.locks.SweepDue()
 	defer p.releaseDue()
 	defer p.turn.unlock()
 	return s.reachInTurn(ctx, p, ask, waited)

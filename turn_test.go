@@ -118,3 +118,60 @@ func TestTurnIsTriedByMany(t *testing.T) {
 		t.Errorf("had by %d, the turn is not free", n)
 	}
 }
+
+// TestDueIsSweptWhoeverHasTheTurn: the end of a section that finds a client connection or the turn in use leaves what
+// is due to whoever uses them, in whatever order they let go of both.
+func TestDueIsSweptWhoeverHasTheTurn(t *testing.T) {
+	db := openStub(t, &stub{})
+	ctx, unlock, err := Lock(asUser(1), db, Pin())
+	must(t, err)
+	defer unlock()
+	var on [2]*conn
+	for i := range on {
+		dc, err := db.Conn(ctx)
+		must(t, err)
+		defer dc.Close()
+		must(t, second(dc.ExecContext(ctx, "UPDATE t SET v = 1")))
+		must(t, dc.Raw(func(dc any) error { on[i] = dc.(*conn); return nil }))
+	}
+	due, other := on[0], on[1]
+	p := due.pinned
+	p.reach.over = true // so that look does not begin again
+	call := func() {
+		must(t, other.enter())
+		other.leave()
+	}
+	for name, meanwhile := range map[string][]func(){
+		"call": {call},
+		"fill": {call, func() {
+			if due.tryEnter() {
+				due.leaveFill()
+			}
+		}},
+		"look": {func() { p.look(nil) }},
+		"sweep": {func() {
+			other.resident.Due.Store(true)
+			other.sweep()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lost := 0
+			for range 5000 {
+				due.resident.Due.Store(true)
+				var all sync.WaitGroup
+				for _, f := range append(meanwhile, due.sweep) {
+					all.Go(f)
+				}
+				all.Wait()
+				if due.resident.Due.Load() || other.resident.Due.Load() {
+					lost++
+					due.sweep()
+					other.sweep()
+				}
+			}
+			if lost > 0 {
+				t.Errorf("nobody swept, %d times", lost)
+			}
+		})
+	}
+}

@@ -152,11 +152,16 @@ func (s *Section) endBehind(reason error) {
 
 // Sweep ends what was left open inside the section, if that has ended, or inside an ended one
 // that is inside it, on the pinned connection.
-func (s *Section) Sweep() {
+func (s *Section) Sweep() { s.sweep(true) }
+
+// SweepDue is Sweep where it is due already.
+func (s *Section) SweepDue() { s.sweep(false) }
+
+func (s *Section) sweep(ended bool) {
 	s.mu.Lock()
 	var residents []*Resident
 	for m := s.members; m != nil; m = m.next {
-		if m.resident != nil && (s.ended != nil || m.resident.Due.Load()) {
+		if m.resident != nil && (ended && s.ended != nil || m.resident.Due.Load()) {
 			residents = append(residents, m.resident)
 		}
 	}
