@@ -160,10 +160,10 @@ func TestCostOfAWaitDoesNotDependOnTheQueue(t *testing.T) {
 				return max(cpuTime()-before, time.Millisecond)
 			}
 			best := 1e9
-			for range 3 {
-				// A few milliseconds may be anything.
+			for range 6 {
+				// A few milliseconds may be anything, and many waiters need more memory than the processor's cache has, which others use too.
 				one, many := max(cost(few), 4*time.Millisecond), cost(times*few)
-				if best = min(best, float64(many)/float64(one)); best < 3*times {
+				if best = min(best, float64(many)/float64(one)); best < 6*times { // a cost that depends on the queue is times*times
 					t.Logf("%d: %v, %d: %v", few, one, times*few, many)
 					return
 				}
