@@ -13,6 +13,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 const restoreAdvice = `put the disk right, and send "PRAGMA wal_checkpoint(TRUNCATE)" through dblocker: when that has succeeded, all that is committed is on disk`
@@ -21,6 +22,11 @@ var (
 	// ErrNoUser is returned for a section whose context carries no user, and for an
 	// operation without one on a handle with the option untagged=error.
 	ErrNoUser = errors.New("dblocker: the context carries no user; tag it with dblocker.WithUser, or, for work that belongs to no user, such as a migration, with dblocker.WithoutUser")
+
+	// ErrUserID is wrapped by the error of the first use of a context whose user ID cannot be used, since it is empty, or, with {user} in
+	// the DSN, too long for a name, or the name of a device on Windows. An ID of a type that cannot be used, or a nil
+	// pointer, is a fault of the program, and another error.
+	ErrUserID = userid.ErrUserID
 
 	// ErrLockTimeout is what a [LockError] wraps when lock_timeout has passed.
 	ErrLockTimeout = errors.New("lock_timeout has passed")

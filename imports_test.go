@@ -37,7 +37,7 @@ var order = []struct {
 	{"internal/tenants", []string{"internal/rwlock"}},
 	{"internal/outerpool", []string{"internal/callers"}},
 	{"internal/gate", []string{"internal/bytelock", "internal/rwlock"}},
-	{"internal/locks", []string{"internal/bytelock", "internal/each", "internal/gate", "internal/rwlock"}},
+	{"internal/locks", []string{"internal/bytelock", "internal/each", "internal/gate", "internal/rwlock", "internal/userid"}},
 	{"internal/server", []string{"internal/drivers", "internal/rwlock", "internal/sqltext"}},
 	{"internal/scope", []string{"internal/rwlock", "internal/server"}},
 	{"internal/lost", []string{"internal/locks", "internal/rwlock", "internal/server"}},

@@ -466,7 +466,7 @@ func TestTenantDatabasesOnServers(t *testing.T) {
 			if _, err := db.ExecContext(as(t, "carl"), "CREATE TABLE notes (n int)"); !errors.Is(err, dblocker.ErrNoDatabase) {
 				t.Errorf("without a database: %v", err)
 			}
-			if _, err := db.ExecContext(as(t, strings.Repeat("x", 64)), "CREATE TABLE notes (n int)"); err == nil || !strings.Contains(err.Error(), "too long") {
+			if _, err := db.ExecContext(as(t, strings.Repeat("x", 64)), "CREATE TABLE notes (n int)"); !errors.Is(err, dblocker.ErrUserID) || !strings.Contains(err.Error(), "too long") {
 				t.Errorf("a long ID: %v", err)
 			}
 		})

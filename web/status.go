@@ -17,6 +17,7 @@ const StatusClientClosedRequest = 499
 // Status returns the HTTP status for an error of the database:
 //
 //   - 200 for nil.
+//   - 400 if the user ID cannot be used, see [dblocker.ErrUserID].
 //   - 404 if the user has no database, and gets none.
 //   - 423 if a lock was not free that was asked for without waiting, as by [dblocker.TryLock].
 //   - 409 if the engine has given the transaction up since another has changed what it had read.
@@ -33,6 +34,8 @@ func Status(err error) int {
 		return http.StatusInternalServerError
 	case errors.Is(err, dblocker.ErrNotDurable):
 		return http.StatusInternalServerError
+	case errors.Is(err, dblocker.ErrUserID):
+		return http.StatusBadRequest
 	case errors.Is(err, dblocker.ErrNoDatabase):
 		return http.StatusNotFound
 	case errors.Is(err, dblocker.ErrLockLost):

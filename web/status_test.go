@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -38,6 +39,7 @@ var rows = map[string][]struct {
 	"ErrNoDatabase":  {{fmt.Errorf("x: %w", dblocker.ErrNoDatabase), 404, false}},
 	"ErrNotDurable":  {{dblocker.ErrNotDurable, 500, false}},
 	"ErrNoUser":      {{dblocker.ErrNoUser, 500, false}},
+	"ErrUserID":      {{badUser(""), 400, false}, {fmt.Errorf("x: %w", badUser("")), 400, false}},
 	"ErrReadOnly":    {{dblocker.ErrReadOnly, 500, false}},
 	"ErrReleased":    {{dblocker.ErrReleased, 500, false}},
 	"ErrSpillLimit":  {{dblocker.ErrSpillLimit, 500, false}},
@@ -51,7 +53,18 @@ var rows = map[string][]struct {
 		{closedError(), 503, false}, {fmt.Errorf("x: %w", closedError()), 503, false},
 		{errors.Join(errors.New("x"), closedError()), 503, false}, {fmt.Errorf("%w, %w", errors.New("x"), fmt.Errorf("y: %w", closedError())), 503, false},
 	},
-	"any other": {{errors.New("x"), 500, false}, {&pq.Error{Code: "23505"}, 500, false}},
+	"any other": {{errors.New("x"), 500, false}, {&pq.Error{Code: "23505"}, 500, false}, {badUser(1.5), 500, false}, {badUser((*url.URL)(nil)), 500, false}},
+}
+
+// badUser is the error of a statement of such a user.
+func badUser(id any) error {
+	db, err := dblocker.OpenDB(fakedriver.NewServer(fakedriver.Full()).Connector())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.ExecContext(dblocker.WithUser(context.Background(), id), "DELETE FROM t")
+	return err
 }
 
 // closedError is that of a handle that is closed.

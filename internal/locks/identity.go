@@ -2,12 +2,12 @@ package locks
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // An Identity says whose a context is.
@@ -38,7 +38,8 @@ func IsSuspect(user string) bool {
 	return false
 }
 
-// CanonicalUser reduces an ID to the string that names the user.
+// CanonicalUser reduces an ID to the string that names the user. An ID that is empty is userid.ErrUserID; one of a wrong type is a fault of the
+// program, and another error.
 func CanonicalUser(id any) (string, error) {
 	if v := reflect.ValueOf(id); v.Kind() == reflect.Pointer && v.IsNil() {
 		return "", fmt.Errorf("dblocker: the user ID is a nil %T; give each user an ID of its own, or leave the context untagged for work that belongs to no user", id)
@@ -48,7 +49,7 @@ func CanonicalUser(id any) (string, error) {
 		return "", fmt.Errorf("dblocker: a user ID of type %T cannot be used; give a string, an integer, a [16]byte or a fmt.Stringer", id)
 	}
 	if user == "" {
-		return "", errors.New("dblocker: the user ID is empty; give each user an ID of its own, or leave the context untagged for work that belongs to no user")
+		return "", userid.Unusable("dblocker: the user ID is empty; give each user an ID of its own, or leave the context untagged for work that belongs to no user")
 	}
 	return user, nil
 }

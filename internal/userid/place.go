@@ -24,14 +24,14 @@ var (
 	MySQL = Place{what: "a name in MySQL or MariaDB", max: 64}
 )
 
-// Check returns an error in words if a name, with all that stands around that of the user, cannot stand in the place.
+// Check returns an ErrUserID if a name, with all that stands around that of the user, cannot stand in the place.
 func (p Place) Check(name, user string) error {
 	if n := len(name); n > p.max {
-		return fmt.Errorf("dblocker: the user ID %s is too long for %s: written as a name it has %d bytes, with what stands around it %d, and %d is the most; use shorter IDs, best of digits and lower-case letters",
+		return Unusable("dblocker: the user ID %s is too long for %s: written as a name it has %d bytes, with what stands around it %d, and %d is the most; use shorter IDs, best of digits and lower-case letters",
 			brief(user), p.what, len(Encode(user)), n, p.max)
 	}
 	if p.file && isReserved(name) {
-		return fmt.Errorf("dblocker: the user ID %s gives the file name %q, which Windows keeps for a device; write more before {user}, or a separator", brief(user), name)
+		return Unusable("dblocker: the user ID %s gives the file name %q, which Windows keeps for a device; write more before {user}, or a separator", brief(user), name)
 	}
 	return nil
 }
