@@ -95,7 +95,7 @@ const exampleName = "u0example"
 
 // patternExample returns the DSN, with a name in it if it has {user}; or says why that cannot be.
 func (c *config) patternExample(dsn string) (example string, isPattern bool, err error) {
-	if near := likeUserMark.FindString(strings.ReplaceAll(dsn, userMark, exampleName)); near != "" {
+	if near := likeUserMark.FindString(strings.ReplaceAll(redact.WithoutPassword(dsn), userMark, exampleName)); near != "" {
 		return "", false, fmt.Errorf("dblocker: the DSN has %s, which does not stand for the user, so that all users would share one database; write %s", near, userMark)
 	}
 	if !strings.Contains(dsn, userMark) {

@@ -247,6 +247,12 @@ func TestPatternsThatCannotBe(t *testing.T) {
 		"sqlite3:{user}/{user_id}.db":                 "does not stand for the user",
 		"sqlite3:file:%7BuserID%7D.db":                "does not stand for the user",
 		"postgres://localhost/app?search_path={USER}": "does not stand for the user",
+		"mysql:{users}:x@tcp(h)/app":                  "does not stand for the user",
+		"postgres://u:p@h/{users}?application_name=x": "does not stand for the user",
+		"mysql:u:a{users}b@tcp(h)/app":                "", // a password
+		"postgres://u:a{users}b@h/app":                "",
+		"postgres:host=h password='a {users}' user=x": "",
+		"postgres:host=h password=a dbname={users}":   "does not stand for the user",
 		"sqlite3?max_open_databases=3:app.db":         "option max_open_databases",
 		"sqlite3?database_idle=1m:app.db":             "option database_idle",
 		"sqlite3?create=off:app.db":                   "option create",

@@ -90,6 +90,11 @@ func isCleanURL(dsn string) bool {
 	return strings.Count(authority, "@") == 1
 }
 
+// WithoutPassword returns the DSN without what is surely its password. Of one that is not escaped, a piece may stay.
+func WithoutPassword(dsn string) string {
+	return keywordSecret.ReplaceAllString(userSecret.ReplaceAllString(dsn, "$1@"), "$1")
+}
+
 func redacted(err error, text string) error {
 	if text == err.Error() {
 		return err
@@ -182,6 +187,9 @@ func commonLength(text, secret string) int {
 var (
 	// keywordSecret is the password of a keyword form, or of a URL's query.
 	keywordSecret = regexp.MustCompile(`(?i)((?:password|passwd|pwd|_auth_pass)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&;'"]+)`)
+
+	// userSecret is the password in the form user:password@, at the beginning or after the scheme of a URL.
+	userSecret = regexp.MustCompile(`^((?:[a-zA-Z][a-zA-Z0-9+.-]*:)?(?://)?[^:/@?#]*:)[^/@]*@`)
 
 	// keywordStart is what stands before the password of a keyword form, and knownKeyword what
 	// may stand behind it.
