@@ -28,6 +28,8 @@ type request struct {
 	// inside tells that it is in a section or a transaction, which others may wait for.
 	inside bool
 
+	whole *rwlock.WholeWait // that the one for it is a part of; nil if it is one by itself
+
 	ride *combine.Ride // the statement, if another may run it and somebody is at the gate; else nil
 }
 
@@ -118,7 +120,9 @@ func (c *conn) lockOutside(op *operation, h *locks.Hold, req request, id locks.I
 	}
 	id.Owner.NoteWork()
 	if c.mayLease(req, id) {
+		req.whole = new(rwlock.WholeWait)
 		if leased, err := c.lockWithLease(op, h, req, id); leased || err != nil {
+			req.whole.End(err)
 			return err
 		}
 	}
@@ -147,6 +151,7 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		c.reaching.inAll = 0
 	}
 	if c.acquireFree(ctx, h, req) {
+		req.whole.End(nil)
 		c.db.tellUpgrade(ctx, h)
 		return nil
 	}
@@ -156,12 +161,28 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 	if c.backend.Scope != nil {
 		defer c.waited(time.Now())
 	}
+	if req.whole == nil && req.mode == Exclusive && id.Owner.HasRows() {
+		req.whole = new(rwlock.WholeWait)
+	}
+	err := c.acquireWaiting(ctx, h, req, id)
+	if err == errRidden {
+		return err
+	}
+	if err == nil {
+		c.db.tellUpgrade(ctx, h)
+	}
+	return c.lockError(err, id)
+}
+
+// acquireWaiting is acquire where it may have to wait. It ends the whole wait.
+func (c *conn) acquireWaiting(ctx context.Context, h *locks.Hold, req request, id locks.Identity) (err error) {
+	defer func() { req.whole.End(err) }() // also when a driver panics, whose rows make way
 	if err := c.spillAtGate(ctx, req, id); err != nil {
 		return err
 	}
 	if c.wastesConn() {
 		if err := c.take(ctx, h, req, rwlock.Wait{}); !mustWait(err) {
-			return c.lockError(err, id)
+			return err
 		}
 		c.giveBack()
 	}
@@ -171,17 +192,11 @@ func (c *conn) acquire(ctx context.Context, h *locks.Hold, req request, id locks
 		}
 		return c.take(ctx, h, req, c.waitFor(req))
 	}
-	err := take()
-	if err == errRidden {
-		return err
-	}
+	err = take()
 	if req.mode == Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		err = takeBesideReaders(ctx, c.db, c, id, []string{id.User}, err, take)
 	}
-	if err == nil {
-		c.db.tellUpgrade(ctx, h)
-	}
-	return c.lockError(err, id)
+	return err
 }
 
 // describe says, for the lock table, whose the holds are that an operation on c asks for.
@@ -215,6 +230,7 @@ func (c *conn) acquireFree(ctx context.Context, h *locks.Hold, req request) bool
 // waitFor is how an operation on c waits for what req asks.
 func (c *conn) waitFor(req request) rwlock.Wait {
 	w := c.wait()
+	w.Whole = req.whole
 	// What SQLite would let wait waits at the gate instead.
 	w.Hopeless = locks.Hopeless(req.joins && c.backend.Gate == nil)
 	return w

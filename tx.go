@@ -22,11 +22,12 @@ type tx struct {
 	opts     driver.TxOptions
 	userMode Mode
 
-	ownConn bool          // its connection was drawn for it, and has done nothing before
-	called  callers.Entry // what the program has called to begin it, if others were at the gate
-	gaveUp  bool          // its user's lock, to ask for it again together with the gate
-	atGate  *locks.Hold   // that has its part of the gate; nil before it has passed
-	worked  int64         // by its owner when it began: see locks.Owner.Worked
+	ownConn bool             // its connection was drawn for it, and has done nothing before
+	called  callers.Entry    // what the program has called to begin it, if others were at the gate
+	gaveUp  bool             // its user's lock, to ask for it again together with the gate
+	atGate  *locks.Hold      // that has its part of the gate; nil before it has passed
+	worked  int64            // by its owner when it began: see locks.Owner.Worked
+	whole   rwlock.WholeWait // at the gate
 }
 
 // Commit implements [driver.Tx].

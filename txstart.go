@@ -225,15 +225,17 @@ func (t *tx) waitAtGate(ctx context.Context, req request, id locks.Identity) err
 		}
 		c.giveBack()
 	}
+	req.whole = &t.whole
 	w := c.waitFor(req)
 	w.GivesWay = h.Lock.Held() && !t.isReliedOn()
 	err := h.TakeGate(ctx, req.passage, w)
-	if !w.GivesWay || !errors.Is(err, rwlock.ErrDeadlock) || waitsForItself(err, h) {
-		return err
+	if w.GivesWay && errors.Is(err, rwlock.ErrDeadlock) && !waitsForItself(err, h) {
+		h.ReleaseUser()
+		t.gaveUp = true
+		err = t.lockAgain(ctx, req)
 	}
-	h.ReleaseUser()
-	t.gaveUp = true
-	return t.lockAgain(ctx, req)
+	t.whole.End(err)
+	return err
 }
 
 // lockAgain takes the user's lock, and what req asks of the gate, together.
@@ -289,7 +291,7 @@ func (c *conn) mayLease(req request, id locks.Identity) bool {
 }
 
 // lockWithLease takes the lock of the user id into h, together with the gate, and that on a lease.
-// If it cannot, nothing is taken.
+// If it cannot, nothing is taken, and the wait goes on.
 func (c *conn) lockWithLease(op *operation, h *locks.Hold, req request, id locks.Identity) (leased bool, err error) {
 	req.asksGate = atOnce
 	if err := c.gateRequest(op, h, &req, Exclusive); err != nil {

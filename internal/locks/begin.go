@@ -125,8 +125,8 @@ func (s *Section) describe(req Request) *rwlock.Label {
 }
 
 // lockUsers takes the locks of the section's users that no outer section has.
-func (s *Section) lockUsers(w rwlock.Wait) error {
-	missing, err := s.users, error(nil)
+func (s *Section) lockUsers(w rwlock.Wait) (err error) {
+	missing := s.users
 	if s.outer != nil {
 		missing, err = s.missing(s.users)
 	}
@@ -143,10 +143,14 @@ func (s *Section) lockUsers(w rwlock.Wait) error {
 		}
 		s.joinOwnReader(missing[0])
 	}
+	if s.mode == rwlock.Exclusive && s.id.Owner.HasRows() {
+		w.Whole = new(rwlock.WholeWait)
+		defer func() { w.Whole.End(err) }()
+	}
 	err = s.take(missing, w)
 	if s.mode == rwlock.Exclusive && errors.Is(err, rwlock.ErrDeadlock) {
 		// As for a statement, the owner's open rows make way if others read too.
-		return s.host.TakeBesideReaders(s.id, missing, err, func() error { return s.take(missing, w) })
+		err = s.host.TakeBesideReaders(s.id, missing, err, func() error { return s.take(missing, w) })
 	}
 	return err
 }

@@ -147,6 +147,9 @@ type Wait struct {
 	// there, which ends with ErrTaken then. See Batch.
 	Ride any
 
+	// Whole, if it is not nil, is the wait that this one is a part of. Whoever has made it calls its End.
+	Whole *WholeWait
+
 	// Stats, if it is not nil, counts the wait when it has ended.
 	Stats *WaitStats
 

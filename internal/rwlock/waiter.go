@@ -189,17 +189,19 @@ func contend(ctx context.Context, bound Wait, from stage, ps places) error {
 	}
 	w.looked = !w.ownerAwaited()
 	pending := w.advance(nil)
-	seen := w.tellBegun()
+	whole, alone := bound.Whole, WholeWait{}
+	if whole == nil {
+		whole = &alone
+	}
+	whole.begin(w, bound.Stats)
 	w.places.unlock()
 	retry(pending)
 	err := w.wait(ctx, bound)
-	refused := err
-	if err == ErrTaken {
-		refused = nil
+	if whole.last = err; err == ErrTaken {
+		whole.last = nil
 	}
-	bound.Stats.count(w.since, refused)
-	if seen != nil {
-		seen.tellEnded(w.since, refused)
+	if whole == &alone {
+		whole.End(whole.last)
 	}
 	return err
 }
