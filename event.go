@@ -3,14 +3,16 @@ package dblocker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
 // An Event tells an [Observe] function what has happened. Which fields are set is said with each [EventKind]; the others are zero.
 // Later versions may have more kinds and more fields.
 type Event struct {
-	Kind EventKind
-	Time time.Time // when it happened
+	Kind   EventKind
+	Time   time.Time // when it happened
+	Engine string    // of the handle: sqlite, postgres, mysql or generic, as [Dialect] has it
 
 	// Context is the one of the call that it happened to, which has the request's trace, if it uses one. It may be done by now. It is nil
 	// where no call is concerned.
@@ -39,7 +41,10 @@ type Event struct {
 	Count     int    // how many calls
 	Bytes     int64  // in memory
 	Operation string // what the statement does, by its first word, as SELECT; or CONNECT, BEGIN, COMMIT, ROLLBACK, PING
-	Err       error  // why it failed
+
+	Err   error  // why it failed
+	Code  string // what the database calls Err: the SQLSTATE, the number of MySQL and MariaDB, the result code of SQLite; "" if it is not an error of the database
+	Cause string // Err in one word, of few: the Code, or canceled, deadline_exceeded, lock_timeout, deadlock and so on, or the type of what is in it
 
 	// Dropped is how many events were dropped before this one, since the function has not kept up with them.
 	Dropped int64
@@ -122,7 +127,7 @@ const (
 )
 
 // Observe has f called with what happens on the handle: waits, long holds, deadlocks, connections and so on. (It has no form in a DSN.) A kind that comes
-// with every call, EventHoldEnded or EventOperationEnded, is told only if it is named in also. Given several times, all are called; given to
+// with every call, EventHoldEnded or EventOperationEnded, is told only if it is named in also. Given several times, all are called, but one and the same option once; given to
 // several handles, f gets the events of all. Of handles that share a database each has the events of its own calls.
 //
 // f is called after the fact, one event at a time and in their order, on a goroutine of its own and with nothing of dblocker locked. So it keeps no
@@ -141,6 +146,9 @@ func Observe(f func(Event), also ...EventKind) Option {
 	}
 	o := newObserver(f, also)
 	return func(c *config) error {
+		if slices.Contains(c.observers, o) {
+			return nil
+		}
 		c.observers = append(c.observers[:len(c.observers):len(c.observers)], o)
 		return nil
 	}

@@ -32,17 +32,19 @@ import (
 // observers are the functions that observe a handle. They never change once it is open.
 type observers []*observer
 
-// An observer is a function of the program, given to Observe.
+// An observer is a function of the program, given to Observe. Each handle that it is given to has a copy.
 type observer struct {
 	queue  *events.Queue[Event]
 	also   []EventKind
-	logger atomic.Pointer[slog.Logger] // of the last handle that it was given to
+	logger *atomic.Pointer[slog.Logger] // of the last handle that it was given to
+	engine string                       // of the handle, once that is open
 }
 
 func newObserver(f func(Event), also []EventKind) *observer {
-	o := &observer{also: slices.Clone(also)}
+	o := &observer{also: slices.Clone(also), logger: new(atomic.Pointer[slog.Logger])}
 	o.queue = events.New(func(e Event, dropped int64) {
 		e.Dropped = dropped
+		e.name()
 		f(e)
 	}, func(p any) {
 		o.logger.Load().Error("dblocker: the function given to Observe has panicked; it is called again with the next event, and further panics are not logged", "panic", p)
@@ -80,6 +82,7 @@ func (os observers) tell(e Event) {
 	frequent := slices.Contains(everyCall, e.Kind)
 	for _, o := range os {
 		if !frequent || slices.Contains(o.also, e.Kind) {
+			e.Engine = o.engine
 			o.queue.Put(e)
 		}
 	}
@@ -90,8 +93,12 @@ func (c *handle) observe() {
 	if c.observers == nil {
 		return
 	}
-	for _, o := range c.observers {
+	c.observers = slices.Clone(c.observers)
+	for i, o := range c.observers {
 		o.logger.Store(c.logger)
+		here := *o
+		here.engine = c.engine.Name
+		c.observers[i] = &here
 	}
 	c.tellsCalls = c.observers.wants(EventOperationEnded)
 	c.told = &rwlock.Told{Wait: c.tellWait}

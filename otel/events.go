@@ -3,7 +3,6 @@ package dblockerotel
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -80,7 +79,7 @@ func (t *Telemetry) event(e dblocker.Event) {
 	case dblocker.EventOperationEnded:
 		t.operations.Record(ctx, e.Duration.Seconds(), t.with(operationAttributes(e)...))
 	case dblocker.EventSync:
-		t.syncs.Record(ctx, e.Duration.Seconds(), t.with(errorAttributes(e.Err)...))
+		t.syncs.Record(ctx, e.Duration.Seconds(), t.with(errorAttributes(e)...))
 	case dblocker.EventBatch:
 		t.batches.Record(ctx, int64(e.Count), t.with())
 	case dblocker.EventConnOpened:
@@ -108,14 +107,17 @@ func operationAttributes(e dblocker.Event) (attrs []attribute.KeyValue) {
 	if e.Operation != "" {
 		attrs = append(attrs, operationName.String(e.Operation))
 	}
-	return append(attrs, errorAttributes(e.Err)...)
+	return append(attrs, errorAttributes(e)...)
 }
 
-func errorAttributes(err error) []attribute.KeyValue {
-	if err == nil {
-		return nil
+func errorAttributes(e dblocker.Event) (attrs []attribute.KeyValue) {
+	if e.Err != nil {
+		attrs = append(attrs, errorType.String(e.Cause))
 	}
-	return []attribute.KeyValue{errorType.String(fmt.Sprintf("%T", err))}
+	if e.Code != "" {
+		attrs = append(attrs, statusCode.String(e.Code))
+	}
+	return attrs
 }
 
 func (t *Telemetry) addPending(ctx context.Context, e dblocker.Event, n int64) {

@@ -33,6 +33,7 @@ const (
 	systemName    = attribute.Key("db.system.name")
 	namespaceName = attribute.Key("db.namespace")
 	operationName = attribute.Key("db.operation.name")
+	statusCode    = attribute.Key("db.response.status_code")
 	errorType     = attribute.Key("error.type")
 	serverAddress = attribute.Key("server.address")
 	serverPort    = attribute.Key("server.port")

@@ -179,6 +179,28 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestErrors: an operation that failed has what the database calls that.
+func TestErrors(t *testing.T) {
+	s := newScene(t)
+	db := s.plain()
+	ctx := dblocker.WithUser(context.Background(), 1)
+	for _, query := range []string{"CREATE TABLE t (v INT UNIQUE)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1)", "DELETE FROM none"} {
+		db.ExecContext(ctx, query)
+	}
+	has := func(key, value string) string {
+		return fmt.Sprintf(`{"Key":%q,"Value":{"Type":"STRING","Value":%q}}`, key, value)
+	}
+	s.await(func() bool { return strings.Contains(s.metrics()["db.client.operation.duration"], "DELETE") })
+	got := s.metrics()["db.client.operation.duration"]
+	for _, code := range []string{"2067", "1"} { // SQLITE_CONSTRAINT_UNIQUE, SQLITE_ERROR
+		for _, key := range []string{"db.response.status_code", "error.type"} {
+			if want := has(key, code); !strings.Contains(got, want) {
+				t.Errorf("no %s in %s", want, got)
+			}
+		}
+	}
+}
+
 // TestSpans: a wait is a child of the request's span, with a link to that of the holder.
 func TestSpans(t *testing.T) {
 	s := newScene(t)

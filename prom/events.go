@@ -56,10 +56,10 @@ func (m *events) count(e dblocker.Event) {
 		m.holds.WithLabelValues(e.What, e.Mode.String(), e.Held).Observe(took)
 		return
 	case dblocker.EventOperationEnded:
-		m.operations.WithLabelValues(e.Operation, result(e.Err)).Observe(took)
+		m.operations.WithLabelValues(e.Operation, result(e)).Observe(took)
 		return
 	case dblocker.EventSync:
-		m.syncs.WithLabelValues(result(e.Err)).Observe(took)
+		m.syncs.WithLabelValues(result(e)).Observe(took)
 	case dblocker.EventBatch:
 		m.batches.Observe(float64(e.Count))
 	case dblocker.EventSpill:
@@ -78,9 +78,9 @@ func (m *events) count(e dblocker.Event) {
 	m.happened.WithLabelValues(string(e.Kind)).Inc()
 }
 
-func result(err error) string {
-	if err != nil {
-		return "error"
+func result(e dblocker.Event) string {
+	if e.Err != nil {
+		return e.Cause
 	}
 	return "ok"
 }

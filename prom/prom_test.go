@@ -97,7 +97,8 @@ func scrape(t *testing.T, metrics prometheus.Collector, want string) string {
 // TestScrape has waits, holds, operations and gauges, and no user.
 func TestScrape(t *testing.T) {
 	metrics := dblockerprom.New()
-	use(t, open(t, metrics))
+	db := open(t, metrics)
+	use(t, db)
 	scrape(t, metrics, `dblocker_wait_seconds_count{mode="exclusive",outcome="granted",what="lock"} 1`)
 	got := scrape(t, metrics, `db_client_operation_duration_seconds_count{operation="INSERT",result="ok"} 1`)
 	for _, want := range []string{`dblocker_hold_seconds_count{kind="section",mode="exclusive",what="lock"} 1`, `dblocker_locks_held{db="app"} 0`, `dblocker_statement_lookups_total{db="app",result="hit"}`,
@@ -107,6 +108,10 @@ func TestScrape(t *testing.T) {
 	if strings.Contains(got, "secret-user") {
 		t.Errorf("a metric has the user:\n%s", got)
 	}
+	if _, err := db.Exec("INSERT INTO none VALUES (1)"); err == nil {
+		t.Error("a table that is not there takes rows")
+	}
+	scrape(t, metrics, `db_client_operation_duration_seconds_count{operation="INSERT",result="1"} 1`) // SQLITE_ERROR
 	if problems, err := testutil.CollectAndLint(metrics); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
@@ -184,9 +189,8 @@ var values = map[string][]string{
 	"outcome": {"granted", "timeout", "context", "deadlock", "closed", "failed"},
 	"kind": {"wait_began", "wait_ended", "hold_long", "deadlock", "upgrade", "spill", "batch", "sync", "session_lost", "session_ended", "lock_lost", "conn_opened", "conn_closed",
 		"database_opened", "database_evicted"},
-	"what":   {"lock", "gate", "connection", "turn", "process", "database"},
-	"result": {"ok", "error"},
-	"state":  {"used", "idle"},
+	"what":  {"lock", "gate", "connection", "turn", "process", "database"},
+	"state": {"used", "idle"},
 }
 
 // TestBoard: every query of the board of Grafana is for metrics that are in a scrape, by labels and values that they have, and does with each what fits

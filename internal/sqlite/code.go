@@ -30,11 +30,11 @@ const (
 )
 
 // Code returns SQLite's primary result code of a driver's error, or 0.
-func Code(err error) int { return extendedCode(err) & 0xff }
+func Code(err error) int { return ExtendedCode(err) & 0xff }
 
-// extendedCode returns SQLite's extended result code, or the primary one if the driver has no other. It is
+// ExtendedCode returns SQLite's extended result code, or the primary one if the driver has no other. It is
 // read by reflection because mattn/go-sqlite3, where it is a field, is not always linked.
-func extendedCode(err error) int {
+func ExtendedCode(err error) int {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if e, ok := err.(interface{ Code() int }); ok {
 			return e.Code()
@@ -59,7 +59,7 @@ func IsBusy(err error) bool { return Code(err) == codeBusy }
 const lockedSharedCache = codeLocked | 1<<8
 
 // Conflicts tells whether a statement was refused, and did nothing, for what another connection does at the moment.
-func Conflicts(err error) bool { return IsBusy(err) || extendedCode(err) == lockedSharedCache }
+func Conflicts(err error) bool { return IsBusy(err) || ExtendedCode(err) == lockedSharedCache }
 
 // IsLasting tells whether a statement failed for what it says, or for the state of the file or the disk, and would again.
 func IsLasting(err error) bool {
@@ -72,7 +72,7 @@ func IsLasting(err error) bool {
 
 // failedToWrite tells whether a write or a sync has failed.
 func failedToWrite(err error) bool {
-	switch extendedCode(err) {
+	switch ExtendedCode(err) {
 	case ioErrWrite, ioErrSync, ioErrSyncDir, ioErrTruncate:
 		return true
 	}
