@@ -335,7 +335,7 @@ func waitError(w *rwlock.WaitError, id locks.Identity, what, wayOut string) erro
 		e.advice = wayPast(w.Blocker)
 	}
 	if own != "" {
-		e.own = true
+		e.own = e.Err != ErrLockTimeout || w.Blocker.Kind != rwlock.Leaf // a statement in parallel ends by itself
 		with := "the Tx or the connection that has it"
 		if w.Blocker.Kind == rwlock.Section {
 			with = "the section's context or handle"

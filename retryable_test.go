@@ -33,7 +33,6 @@ func TestRetryable(t *testing.T) {
 		true: {
 			&LockError{Err: ErrLockTimeout},
 			&LockError{Err: ErrDeadlock},
-			&LockError{Err: ErrLockTimeout, own: true}, // a parallel part of the request may end
 			fmt.Errorf("the journal mode is not changed: %w", ErrLockTimeout),
 			lossOf(codeError(9)), // interrupted
 			lossOf(sqlite3.Error{Code: sqlite3.ErrBusy}),
@@ -47,7 +46,7 @@ func TestRetryable(t *testing.T) {
 		},
 		false: {
 			nil, io.EOF, errors.New("x"), (*mysql.MySQLError)(nil),
-			&LockError{Err: ErrDeadlock, own: true},
+			&LockError{Err: ErrDeadlock, own: true}, &LockError{Err: ErrLockTimeout, own: true},
 			&LockError{Err: context.Canceled}, &LockError{Err: context.DeadlineExceeded},
 			context.Canceled, context.DeadlineExceeded,
 			ErrNoUser, ErrReadOnly, ErrReleased, ErrSpillLimit, ErrNotDurable, ErrNoDatabase, ErrLockLost, errNotWritten, errGivenBack, errClosed,
@@ -110,6 +109,45 @@ func TestRetryableTellsOwnDeadlocks(t *testing.T) {
 		unlockSecond()
 		must(t, <-waits)
 		unlockFirst()
+	})
+}
+
+// TestRetryableTellsOwnTimeouts: nor is the wait of a request for what it keeps itself, if lock_timeout ends it before self_wait. A statement
+// that the request runs in parallel ends by itself.
+func TestRetryableTellsOwnTimeouts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		running, end := make(chan struct{}), make(chan struct{})
+		db := openStub(t, &stub{run: func(_ context.Context, query string) error {
+			if query == "UPDATE slow" {
+				close(running)
+				<-end
+			}
+			return nil
+		}}, SelfWait(time.Minute), LockTimeout(time.Second))
+		ctx := asUser(1)
+		try := func(what string, want bool) {
+			t.Helper()
+			_, err := db.BeginTx(ctx, nil)
+			if !errors.Is(err, ErrLockTimeout) || Retryable(err) != want {
+				t.Errorf("beside %s: got %v, retryable %v", what, err, Retryable(err))
+			}
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		must(t, err)
+		try("its own transaction", false)
+		if _, _, err := TryLock(ctx, db); !errors.Is(err, ErrLockTimeout) || Retryable(err) {
+			t.Errorf("TryLock beside its own transaction: got %v, retryable %v", err, Retryable(err))
+		}
+		must(t, tx.Rollback())
+		done := make(chan error)
+		go func() {
+			_, err := db.ExecContext(ctx, "UPDATE slow")
+			done <- err
+		}()
+		<-running
+		try("its own statement", true)
+		close(end)
+		must(t, <-done)
 	})
 }
 

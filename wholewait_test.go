@@ -12,17 +12,18 @@ import (
 // is told of a deadlock, since there is none.
 func TestGivingWayIsOneWait(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		scene func(t *testing.T, db *sql.DB)
-		waits int
+		name    string
+		dialect string
+		scene   func(t *testing.T, db *sql.DB)
+		waits   int
 	}{
-		{"at a gate that the same user keeps", func(t *testing.T, db *sql.DB) { beginBeside(t, db, 1) }, 1},
-		{"at a gate that another user keeps", func(t *testing.T, db *sql.DB) { beginBeside(t, db, 2) }, 1},
-		{"at the gate, in a circle", beginInCircle, 2},
-		{"a statement in rows", func(t *testing.T, db *sql.DB) {
+		{"at a gate that the same user keeps", "sqlite", func(t *testing.T, db *sql.DB) { beginBeside(t, db, 1) }, 1},
+		{"at a gate that another user keeps", "sqlite", func(t *testing.T, db *sql.DB) { beginBeside(t, db, 2) }, 1},
+		{"at the gate, in a circle", "sqlite", beginInCircle, 2},
+		{"a statement in rows", "postgres", func(t *testing.T, db *sql.DB) {
 			writeInRows(t, db, func(ctx context.Context) error { return execAs(db, ctx) })
 		}, 2},
-		{"a section in rows", func(t *testing.T, db *sql.DB) {
+		{"a section in rows", "postgres", func(t *testing.T, db *sql.DB) {
 			writeInRows(t, db, func(ctx context.Context) error {
 				_, unlock, err := Lock(ctx, db)
 				unlock()
@@ -33,7 +34,7 @@ func TestGivingWayIsOneWait(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var l eventLog
-				db := openStub(t, &stub{}, Dialect("sqlite"), l.option())
+				db := openStub(t, &stub{}, Dialect(tc.dialect), l.option())
 				tc.scene(t, db)
 				synctest.Wait()
 				ended := l.of(EventWaitEnded)
