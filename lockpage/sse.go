@@ -13,7 +13,7 @@ const (
 	mostStreams = 100              // at once
 	writeLimit  = 5 * time.Second  // for one frame: who does not read it in that time is given up
 	streamLimit = 30 * time.Minute // then the browser asks again
-	quietAtMost = 15 * time.Second // without a sign of life
+	quietAtMost = 5 * time.Second  // without a sign of life, for which page.js waits a little more than twice as long
 
 )
 
@@ -30,7 +30,7 @@ func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.hub.exit()
-	s := &stream{w: w, control: http.NewResponseController(w)}
+	s := &stream{w: w, control: http.NewResponseController(w), single: r.URL.Query().Has("single")}
 	defer s.control.SetWriteDeadline(time.Time{}) // else it would be that of the connection's next request
 	s.run(p, r)
 }
@@ -60,10 +60,11 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	seen    *frame // that the client has
+	single  bool   // is the answer that the client wants
 }
 
-// run sends frames. Where the server's writer is behind one that neither flushes nor takes a deadline, it sends one frame and
-// ends: the browser asks again after a second.
+// run sends frames. Where the server's writer is behind one that neither flushes nor takes a deadline, or the client wants it so, it sends one
+// frame and ends: the browser asks again after a second.
 func (s *stream) run(p *Page, r *http.Request) {
 	begin := time.Now()
 	f, next := p.hub.newest()
@@ -83,7 +84,7 @@ func (s *stream) run(p *Page, r *http.Request) {
 		case <-next:
 			f, next = p.hub.newest()
 		case <-quiet.C:
-			if s.write([]byte(": still here\n\n")) != nil || time.Since(begin) > streamLimit {
+			if s.write([]byte("event: alive\ndata:\n\n")) != nil || time.Since(begin) > streamLimit {
 				return
 			}
 		case <-shut:
@@ -107,7 +108,7 @@ func (s *stream) send(f *frame) (again bool, err error) {
 	if errors.Is(err, http.ErrNotSupported) {
 		return false, nil
 	}
-	return true, err
+	return !s.single, err
 }
 
 // write writes and flushes. A client that does not read is an error after a while.

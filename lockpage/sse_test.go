@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
@@ -286,6 +288,33 @@ func TestMiddlewareThatHidesFlusher(t *testing.T) {
 	r.next()
 	r.body.Close()
 }
+
+// TestSignOfLife: a stream on which nothing changes says something more than twice in the time that the page waits for it.
+func TestSignOfLife(t *testing.T) {
+	script, err := assets.ReadFile("assets/page.js")
+	must(t, err)
+	var patience int
+	_, after, _ := strings.Cut(string(script), "const patience = ")
+	if _, err := fmt.Sscan(after, &patience); err != nil || time.Duration(patience)*time.Millisecond <= 2*quietAtMost {
+		t.Errorf("the page waits for %d ms, %v, and the server is quiet for %v", patience, err, quietAtMost)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		page := new(Page)
+		page.hub.viewers = 1 // and so nobody who begins to look
+		ctx, cancel := context.WithTimeout(t.Context(), 3*quietAtMost+time.Second)
+		defer cancel()
+		w := httptest.NewRecorder()
+		page.ServeHTTP(deadlined{w}, local("GET", "/events").WithContext(ctx))
+		if n := strings.Count(w.Body.String(), "event: alive\ndata:\n\n"); n != 3 {
+			t.Errorf("%d signs of life in %v:\n%s", n, 3*quietAtMost, w.Body)
+		}
+	})
+}
+
+// A deadlined recorder takes deadlines.
+type deadlined struct{ *httptest.ResponseRecorder }
+
+func (deadlined) SetWriteDeadline(time.Time) error { return nil }
 
 type noUnwrap struct{ w http.ResponseWriter }
 

@@ -12,10 +12,17 @@ const time = document.getElementById("time");
 const pause = document.getElementById("pause");
 const say = document.getElementById("say");
 
+const patience = 12000; // is how long the server may say nothing: it says something every 5 seconds at least
+const first = 4000; // until the first message that the page gets at all
+const broken = 3000; // after a stream has ended
+
 let source = null;
 let paused = false;
 let retry = 0;
-let silence = 0;
+let watch = 0; // ends when nothing has come for too long
+let single = false; // answers, in place of a stream
+let heard = false; // anything, on any stream
+let ended = false; // has the stream, and the browser tries again
 
 // morph makes the children of an element like those of another one, and leaves alone what is so already: the focus, what is
 // selected, what is scrolled and what is open stay.
@@ -77,25 +84,43 @@ function label(text, name) {
 function open() {
   if (source || paused || document.hidden) return;
   clearTimeout(retry);
-  source = new EventSource("events");
+  source = new EventSource(single ? "events?single" : "events");
   source.onmessage = (e) => {
-    clearTimeout(silence);
-    silence = 0;
-    label("live", "live");
+    hear();
     show(JSON.parse(e.data));
   };
+  source.addEventListener("alive", hear);
   source.addEventListener("reload", () => location.reload());
   source.addEventListener("bye", () => again());
   source.onerror = () => {
     if (source && source.readyState === EventSource.CLOSED) again();
-    else if (!silence) silence = setTimeout(lost, 3000);
+    else if (!ended) expect(broken);
+    ended = true;
   };
+  ended = false;
+  expect(heard ? patience : first);
 }
 
-// lost says so when the browser has tried again for a while.
+// hear is for each sign of life.
+function hear() {
+  heard = true;
+  ended = false;
+  expect(patience);
+  label("live", "live");
+}
+
+function expect(within) {
+  clearTimeout(watch);
+  watch = setTimeout(lost, within);
+}
+
+// lost says that no answer comes, and begins anew: a program that hangs ends no stream. Where none has ever brought anything, something on the
+// way may keep it back until it ends: then the page asks for single answers.
 function lost() {
-  silence = 0;
-  if (!paused) label("no answer since", "off");
+  if (!heard) single = !single;
+  close();
+  label("no answer since", "off");
+  open();
 }
 
 // again tries later, when the browser does not by itself.
@@ -107,8 +132,7 @@ function again() {
 
 function close() {
   clearTimeout(retry);
-  clearTimeout(silence);
-  silence = 0;
+  clearTimeout(watch);
   if (source) source.close();
   source = null;
 }
