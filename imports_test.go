@@ -28,6 +28,7 @@ var order = []struct {
 	{"internal/each", nil},
 	{"internal/events", nil},
 	{"internal/leftovers", nil},
+	{"internal/plain", nil},
 	{"internal/redact", nil},
 	{"internal/rwlock", nil},
 	{"internal/seen", nil},
@@ -65,6 +66,7 @@ var order = []struct {
 		"internal/lost",
 		"internal/mysql",
 		"internal/outerpool",
+		"internal/plain",
 		"internal/postgres",
 		"internal/redact",
 		"internal/rwlock",
@@ -82,7 +84,7 @@ var order = []struct {
 	// Packages around the root that are for programs too.
 	{"dblockertest", []string{".", "internal/leftovers"}},
 	{"web", []string{".", "internal/engines"}},
-	{"lockpage", []string{"."}},
+	{"lockpage", []string{".", "internal/plain"}},
 
 	// Examples are programs like any user's.
 	{"examples/cluster", []string{"."}},

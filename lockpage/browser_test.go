@@ -1,10 +1,12 @@
 package lockpage
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +23,12 @@ func TestBrowser(t *testing.T) {
 	c := startChromium(t)
 	t.Run("a slow holder and a deadlock are seen within a second", func(t *testing.T) { seenSoon(t, c.of(t)) })
 	t.Run("what is hostile is shown and does not run", func(t *testing.T) { hostileInBrowser(t, c.of(t)) })
+	t.Run("long names cover nothing", func(t *testing.T) { longNames(t, c.of(t)) })
 	t.Run("pause, and what is open and focused stays", func(t *testing.T) { keptInBrowser(t, c.of(t)) })
 	t.Run("without script", func(t *testing.T) { withoutScript(t, c.of(t)) })
 	t.Run("the server comes back", func(t *testing.T) { serverComesBack(t, c.of(t)) })
+	t.Run("the server hangs", func(t *testing.T) { serverHangs(t, c.of(t)) })
+	t.Run("what is on the way keeps the stream back", func(t *testing.T) { streamKeptBack(t, c.of(t)) })
 }
 
 // of is the browser for another test.
@@ -36,6 +41,16 @@ func (c *chromium) of(t testing.TB) *chromium {
 func (c *chromium) watched(url string) *tab {
 	tb := c.tab(url)
 	tb.until("document.documentElement.classList.contains('is-live')")
+	return tb
+}
+
+// hasty opens a page whose clock runs six times as fast.
+func (c *chromium) hasty(url string) *tab {
+	tb := c.tab("about:blank#")
+	tb.call(tb.session, "Page.enable", nil, nil)
+	tb.call(tb.session, "Page.addScriptToEvaluateOnNewDocument", params{"source": "{ const set = setTimeout; window.setTimeout = (f, ms) => set(f, ms / 6); }"}, nil)
+	tb.call(tb.session, "Page.navigate", params{"url": url}, nil)
+	tb.until("document.readyState === 'complete' && location.protocol === 'http:'")
 	return tb
 }
 
@@ -108,6 +123,37 @@ func hostileInBrowser(t *testing.T, c *chromium) {
 	}
 }
 
+func longNames(t *testing.T, c *chromium) {
+	page := new(Page)
+	db := openSQLite(t)
+	page.Add("app", db)
+	server := httptest.NewServer(page)
+	defer server.Close()
+	s := newScene(t, db)
+	names := []string{"<script>alert(1)</script>", strings.Repeat("x", 10_000), strings.Repeat("W", 300), strings.Repeat("日本", 200), strings.Repeat("é", 200), strings.Repeat("\u200b", 40), "customer-17"}
+	for _, name := range names {
+		s.holds(name, name)
+		s.wants(s.ctx, name, name)
+	}
+	tb := c.tab(server.URL + "/?still")
+	defer tb.close()
+	for _, width := range []int{1200, 400} {
+		tb.resize(width, 1000, "light")
+		boxes := "Array.from(document.querySelectorAll('svg.box')).filter((b) => b.getClientRects().length)"
+		if n := tb.do(boxes + ".length"); n != fmt.Sprint(2*len(names)) {
+			t.Errorf("%d wide there are %s boxes", width, n)
+		}
+		side := "(b, line, side) => b.querySelector(line).getBoundingClientRect()[side]"
+		wrong := tb.do("{ const side = " + side + "; " + boxes + ".filter((b) => side(b, '.who', 'right') > side(b, '.age', 'left') || ['.how', '.where', '.age'].some((c) => side(b, c, 'right') > side(b, '.card', 'right') - 8)).map((b) => b.textContent).join('\\n') }")
+		if wrong != "" {
+			t.Errorf("%d wide, something covers something else in:\n%s", width, wrong)
+		}
+		if !strings.Contains(tb.do("document.querySelector('svg.graph').textContent"), "user customer-17") {
+			t.Error("a name of usual length is cut")
+		}
+	}
+}
+
 func keptInBrowser(t *testing.T, c *chromium) {
 	page := new(Page)
 	db := openSQLite(t)
@@ -175,3 +221,74 @@ func serverComesBack(t *testing.T, c *chromium) {
 	<-done
 	server.Close()
 }
+
+// A hanging server's answers stand still, and so do its connections, until it goes on.
+type hanging struct {
+	http.Handler
+	mu sync.Mutex // locked while it hangs
+}
+
+func (h *hanging) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.Handler.ServeHTTP(hangingWriter{noUnwrap{w}, http.NewResponseController(w), h}, r)
+}
+
+type hangingWriter struct {
+	noUnwrap
+	control *http.ResponseController
+	server  *hanging
+}
+
+func (w hangingWriter) Write(b []byte) (int, error) {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	return w.noUnwrap.Write(b)
+}
+
+func (w hangingWriter) FlushError() error { return w.control.Flush() }
+
+func (w hangingWriter) SetWriteDeadline(time.Time) error { return nil } // a process that hangs has none
+
+func serverHangs(t *testing.T, c *chromium) {
+	page := new(Page)
+	page.Add("app", openSQLite(t))
+	hang := &hanging{Handler: page}
+	server := httptest.NewServer(hang)
+	defer server.Close()
+	tb := c.hasty(server.URL + "/")
+	defer tb.close()
+	tb.until("document.documentElement.classList.contains('is-live')")
+	hang.mu.Lock()
+	tb.until("document.documentElement.classList.contains('is-off') && document.getElementById('state').textContent === 'no answer since'")
+	hang.mu.Unlock()
+	tb.until("document.documentElement.classList.contains('is-live')")
+	if got := tb.do("single"); got != "false" {
+		t.Error("the page gives streams up for good")
+	}
+}
+
+func streamKeptBack(t *testing.T, c *chromium) {
+	page := new(Page)
+	db := openSQLite(t)
+	page.Add("app", db)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kept := bufio.NewWriterSize(w, 1<<20)
+		page.ServeHTTP(keptBack{unwrapping{noUnwrap{w}, w}, kept}, r)
+		kept.Flush()
+	}))
+	defer server.Close()
+	tb := c.hasty(server.URL + "/")
+	defer tb.close()
+	tb.until("document.documentElement.classList.contains('is-live')")
+	s := newScene(t, db)
+	s.holds("ann", "first")
+	s.wants(s.ctx, "ann", "second")
+	tb.until("document.querySelector('svg.graph')?.textContent.includes('second')")
+}
+
+// A keptBack writer keeps what it is given, as one that compresses does, and has an Unwrap, but no Flush.
+type keptBack struct {
+	unwrapping
+	kept *bufio.Writer
+}
+
+func (k keptBack) Write(b []byte) (int, error) { return k.kept.Write(b) }

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // A frame is the page at one moment, in parts. Once made it is never changed.
@@ -69,28 +68,5 @@ func (f *frame) since(seen *frame) []byte {
 
 func inJSON(s string) []byte {
 	text, _ := json.Marshal(s)
-	return plain(text)
-}
-
-// plain returns JSON in which what is not seen, as a terminal takes for a command or for another direction of the text, is written in
-// escapes. It stands in strings only.
-func plain(text []byte) []byte {
-	if !slices.ContainsFunc(text, func(b byte) bool { return b >= 0x7f }) {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRune(text[i:])
-		switch {
-		case r < 0x7f || !isUnseen(r):
-			b.Write(text[i : i+size])
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			r -= 0x10000
-			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		}
-		i += size
-	}
-	return []byte(b.String())
+	return plain.JSON(text)
 }

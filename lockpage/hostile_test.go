@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // hostileView has a text wherever one from outside can be.
@@ -86,6 +87,26 @@ func FuzzHostile(f *testing.F) {
 	})
 }
 
+// TestBytesOfUsersAreSeen: two users whose IDs are not UTF-8 are two.
+func TestBytesOfUsersAreSeen(t *testing.T) {
+	page := new(Page)
+	db := openSQLite(t)
+	page.Add("app", db)
+	s := newScene(t, db)
+	for _, user := range []string{"\xff", "\xfe", "\ufffd"} {
+		s.holds(user, "tag "+user)
+		s.wants(s.ctx, user, "")
+	}
+	for path, backslash := range map[string]string{"/": `\`, "/?format=json": `\\`} {
+		text := get(page, path).Body.String()
+		for _, want := range []string{"xff", "xfe"} {
+			if !strings.Contains(text, backslash+want) || !strings.Contains(text, "tag "+backslash+want) {
+				t.Errorf("%s does not show the user, or the tag, %s", path, want)
+			}
+		}
+	}
+}
+
 // tagsOf returns the tags of the page's HTML, without the values of attributes, but with addresses.
 func tagsOf(text string) map[string]bool {
 	tags := make(map[string]bool)
@@ -108,7 +129,7 @@ func checkSeen(t *testing.T, text string) {
 		t.Error("it is not UTF-8")
 	}
 	for _, r := range text {
-		if isUnseen(r) {
+		if plain.IsUnseen(r) {
 			t.Errorf("there is a %U in it", r)
 			return
 		}

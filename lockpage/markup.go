@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // A fixed is a piece of HTML or SVG that stands in the source. A string does not become one without a conversion, and there is
@@ -26,13 +27,13 @@ func (m *markup) put(pieces ...fixed) {
 // double quotes. What has no shape of its own, or would change the shape of what follows, is written in escapes.
 func (m *markup) text(s string) {
 	marks := 0
-	for _, r := range limited(s, 2000) {
-		if marks++; !isMark(r) {
+	for _, r := range plain.UTF8(limited(s, 2000)) {
+		if marks++; !plain.IsMark(r) {
 			marks = 0
 		}
 		switch {
 		case marks > mostMarks:
-			m.WriteString(escaped(r))
+			m.WriteString(plain.Escaped(r))
 		case r == '<':
 			m.WriteString("&lt;")
 		case r == '>':
@@ -45,8 +46,8 @@ func (m *markup) text(s string) {
 			m.WriteString("&#39;")
 		case r == '`':
 			m.WriteString("&#96;")
-		case isUnseen(r):
-			m.WriteString(escaped(r))
+		case plain.IsUnseen(r):
+			m.WriteString(plain.Escaped(r))
 		default:
 			m.WriteRune(r)
 		}
@@ -78,32 +79,6 @@ func (m *markup) element(open fixed, text string, end fixed) {
 // mostMarks is how many marks a letter may have, which else would cover the lines above and below.
 const mostMarks = 3
 
-func isMark(r rune) bool { return r >= 0x300 && unicode.In(r, unicode.Mn, unicode.Me) }
-
-// isUnseen tells of control characters, of what changes the direction of text, of other characters without a shape, and of
-// what stands for bytes that are not UTF-8.
-func isUnseen(r rune) bool {
-	switch {
-	case r == ' ':
-		return false
-	case r == utf8.RuneError, r == '\u034f', r == '\u115f', r == '\u1160', r == '\u3164', r == '\uffa0':
-		return true
-	case isMark(r):
-		return r >= 0xe0000 // tags and variants without a shape
-	}
-	return !unicode.IsGraphic(r) || unicode.Is(unicode.Zs, r)
-}
-
-func escaped(r rune) string {
-	switch {
-	case r < 0x100:
-		return fmt.Sprintf(`\x%02x`, r)
-	case r < 0x10000:
-		return fmt.Sprintf(`\u%04x`, r)
-	}
-	return fmt.Sprintf(`\U%08x`, r)
-}
-
 // limited cuts what is longer than n bytes.
 func limited(s string, n int) string {
 	if len(s) <= n {
@@ -116,27 +91,34 @@ func limited(s string, n int) string {
 }
 
 // fitting cuts what is wider than n letters.
-func fitting(s string, n int) string {
-	width := 0
+func fitting(s string, n int) string { return cut(s, n, letters) }
+
+// cut cuts what is wider than the room.
+func cut(s string, room int, width func(rune) int) string {
+	s = plain.UTF8(limited(s, 16*room))
+	wide, fits := 0, 0
 	for i, r := range s {
-		w := 1
-		switch {
-		case isUnseen(r):
-			w = len(escaped(r))
-		case isMark(r):
-			w = 0
-		case isWide(r):
-			w = 2
+		if wide += width(r); wide > room {
+			return s[:fits] + "…"
 		}
-		if width += w; width > n {
-			_, last := utf8.DecodeLastRuneInString(s[:i])
-			return s[:i-last] + "…"
-		}
-		if i > 16*n {
-			return s[:i] + "…"
+		if wide+width('…') <= room {
+			fits = i + utf8.RuneLen(r)
 		}
 	}
 	return s
+}
+
+// letters is how many letters wide something is shown.
+func letters(r rune) int {
+	switch {
+	case plain.IsUnseen(r):
+		return len(plain.Escaped(r))
+	case plain.IsMark(r):
+		return 0
+	case isWide(r):
+		return 2
+	}
+	return 1
 }
 
 func isWide(r rune) bool {

@@ -21,6 +21,7 @@ import (
 	"weak"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // A Page is an [http.Handler]. It may be mounted anywhere, with or without [http.StripPrefix]; the pattern ends in a slash. The zero Page is
@@ -161,5 +162,5 @@ func serveJSON(w http.ResponseWriter, v *View) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Write(append(plain(text), '\n'))
+	w.Write(append(plain.JSON(text), '\n'))
 }

@@ -4,13 +4,22 @@ import "time"
 
 // The picture of who waits for whom: columns from left to right, who is in the way of whom to the left of them.
 const (
-	boxWidth  = 248
+	boxWidth  = 264
 	boxHeight = 66
 	stubWidth = 168 // says how many are not drawn
 	stubHigh  = 28
 	gapAcross = 56
 	gapDown   = 12
 	margin    = 2
+	textLeft  = 15 // of a box
+	textRight = 12
+	textWidth = boxWidth - textLeft - textRight
+
+	// Sizes of bold letters that are as wide as those of the lines of a box.
+	whoSize   = 14 // 13.5 bold
+	ageSize   = 12 // bold
+	howSize   = 11 // 12 regular
+	whereMost = 34 // letters of one width, 11.5
 )
 
 // A placed node is drawn at x and y.
@@ -193,18 +202,25 @@ func (m *markup) box(p *placed) {
 	m.at("height", boxHeight-1)
 	m.put(`/><rect class="mark" x="0.5" y="8" width="4"`)
 	m.at("height", boxHeight-16)
-	m.put(`/><text class="who" x="15" y="22">`)
+	m.put(`/>`)
 	age := did + inWords(h.lasts)
-	m.text(fitting(p.who(h), 30-len(age)))
-	m.put(`</text><text class="age" text-anchor="end" y="22"`)
-	m.at("x", boxWidth-12)
-	m.put(">")
-	m.text(age)
-	m.put(`</text><text class="how" x="15" y="39">`)
-	m.text(fitting(p.how(h), 37))
-	m.put(`</text><text class="where" x="15" y="55">`)
-	m.text(fitting(p.where(h), 32))
-	m.put("</text></svg>")
+	m.line("who", 22, within(p.who(h), textWidth-8-pixels(age, ageSize), whoSize), textWidth-4-pixels(age, ageSize))
+	m.line("how", 39, within(p.how(h), textWidth, howSize), textWidth)
+	m.line("where", 55, fitting(p.where(h), whereMost), textWidth)
+	m.put(`<text class="age" text-anchor="end" y="22"`)
+	m.at("x", boxWidth-textRight)
+	m.element(">", age, "</text></svg>")
+}
+
+// line writes a line of a box in a picture of its own: what is wider in the font of the reader is cut off, and covers nothing.
+func (m *markup) line(class fixed, y int, text string, width int) {
+	m.put(`<svg`)
+	m.at("x", textLeft)
+	m.at("width", width)
+	m.at("height", boxHeight)
+	m.put(`><text class="`, class, `"`)
+	m.at("y", y)
+	m.element(">", text, "</text></svg>")
 }
 
 // who names a node by its user.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker"
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // A View is what the page shows, as ?format=json has it.
@@ -112,12 +113,12 @@ func (p *Page) user(id string) (shown string) {
 		}()
 		id = p.Users(id)
 	}
-	return limited(id, 1000)
+	return plain.UTF8(limited(id, 1000))
 }
 
 // cutPlace takes the place in the program from a tag that trace=on has put it into.
 func cutPlace(tag string) (rest, place string) {
-	tag = limited(tag, 1000)
+	tag = plain.UTF8(limited(tag, 1000))
 	i := strings.LastIndex(tag, ".go:")
 	if i < 0 || strings.Trim(tag[i+4:], "0123456789") != "" || i+4 == len(tag) {
 		return tag, ""
