@@ -12,6 +12,7 @@ func (s Statistics) MarshalJSON() ([]byte, error) {
 		Open     int    `json:"open"`
 		InUse    int    `json:"in_use"`
 		Idle     int    `json:"idle"`
+		MaxIdle  int    `json:"max_idle"`
 		Waits    int64  `json:"waits"`
 		WaitTime string `json:"wait_time"`
 		TooMany  int64  `json:"closed_max_idle"`
@@ -35,6 +36,7 @@ func (s Statistics) MarshalJSON() ([]byte, error) {
 		Waiting     int            `json:"waiting"`
 		Locks       WaitStatistics `json:"locks"`
 		Connections WaitStatistics `json:"connections"`
+		ConnWaiting int            `json:"connections_waiting"`
 		Processes   WaitStatistics `json:"processes"`
 		HandOvers   int64          `json:"hand_overs"`
 		Spills      int64          `json:"spills"`
@@ -46,9 +48,9 @@ func (s Statistics) MarshalJSON() ([]byte, error) {
 		Statements  statements     `json:"statements"`
 		Databases   databases      `json:"databases"`
 		Server      connections    `json:"server"`
-	}{s.Held, s.Waiting, s.Locks, s.Connections, s.Processes, s.HandOvers, s.Spills, s.Batches, s.Combined, s.Alone, s.Syncs, s.SyncWaits,
+	}{s.Held, s.Waiting, s.Locks, s.Connections, s.ConnectionsWaiting, s.Processes, s.HandOvers, s.Spills, s.Batches, s.Combined, s.Alone, s.Syncs, s.SyncWaits,
 		statements(s.Statements), databases(s.Databases),
-		connections{s.Server.MaxOpenConnections, s.Server.OpenConnections, s.Server.InUse, s.Server.Idle, s.Server.WaitCount, s.Server.WaitDuration.String(),
+		connections{s.Server.MaxOpenConnections, s.Server.OpenConnections, s.Server.InUse, s.Server.Idle, s.MaxIdle, s.Server.WaitCount, s.Server.WaitDuration.String(),
 			s.Server.MaxIdleClosed, s.Server.MaxIdleTimeClosed, s.Server.MaxLifetimeClosed}})
 }
 

@@ -11,15 +11,15 @@ import (
 
 // TestStatisticsJSON is what a person reads.
 func TestStatisticsJSON(t *testing.T) {
-	st := Statistics{Held: 1, Waiting: 2, Locks: WaitStatistics{3, 1500 * time.Millisecond, 4, 5}, HandOvers: 6, Spills: 7, Batches: 8, Combined: 9, Alone: 10, Syncs: 11, SyncWaits: 12, Statements: StatementStatistics{13, 14, 15},
+	st := Statistics{Held: 1, Waiting: 2, Locks: WaitStatistics{3, 1500 * time.Millisecond, 4, 5}, ConnectionsWaiting: 16, MaxIdle: 17, HandOvers: 6, Spills: 7, Batches: 8, Combined: 9, Alone: 10, Syncs: 11, SyncWaits: 12, Statements: StatementStatistics{13, 14, 15},
 		Server: sql.DBStats{MaxOpenConnections: 20, OpenConnections: 3, InUse: 2, Idle: 1, WaitCount: 4, WaitDuration: time.Minute, MaxIdleClosed: 5, MaxIdleTimeClosed: 6, MaxLifetimeClosed: 7}}
 	got, err := json.Marshal(st)
 	must(t, err)
 	const none = `{"waits":0,"time":"0s","timeouts":0,"deadlocks":0}`
-	want := `{"held":1,"waiting":2,"locks":{"waits":3,"time":"1.5s","timeouts":4,"deadlocks":5},"connections":` + none + `,"processes":` + none + `,` +
+	want := `{"held":1,"waiting":2,"locks":{"waits":3,"time":"1.5s","timeouts":4,"deadlocks":5},"connections":` + none + `,"connections_waiting":16,"processes":` + none + `,` +
 		`"hand_overs":6,"spills":7,"batches":8,"combined":9,"alone":10,"syncs":11,"sync_waits":12,"statements":{"hits":13,"misses":14,"kept":15},` +
 		`"databases":{"open":0,"opened":0,"evicted":0,"waiting":0,"waits":` + none + `},` +
-		`"server":{"max":20,"open":3,"in_use":2,"idle":1,"waits":4,"wait_time":"1m0s","closed_max_idle":5,"closed_idle_time":6,"closed_lifetime":7}}`
+		`"server":{"max":20,"open":3,"in_use":2,"idle":1,"max_idle":17,"waits":4,"wait_time":"1m0s","closed_max_idle":5,"closed_idle_time":6,"closed_lifetime":7}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

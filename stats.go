@@ -24,6 +24,8 @@ type Statistics struct {
 	Locks       WaitStatistics // for users' locks
 	Connections WaitStatistics // for a server connection, where max_open_conns bounds their number
 
+	ConnectionsWaiting int // calls that wait for a server connection now
+
 	// With lock_scope=database on a server, Processes are waits for users' locks among processes: at the server and, for the turn to wait there,
 	// without a connection. Of a call that asks once, the server does not say whether it had to wait: it counts if its answer came
 	// 5 ms later than the fastest. HandOvers are the locks that were had after such a wait: of another process, or what this one was about to give up.
@@ -47,8 +49,10 @@ type Statistics struct {
 	Databases DatabaseStatistics // of users who have one each
 
 	// Server are those of the server connections, but for the few of dblocker's own that a
-	// busy SQLite file has. What db.Stats counts are client connections.
-	Server sql.DBStats
+	// busy SQLite file has. What db.Stats counts are client connections. MaxIdle is how many are kept unused at most: 0 if none are, and
+	// with {user} in the DSN, unless max_idle_conns is set.
+	Server  sql.DBStats
+	MaxIdle int
 }
 
 // DatabaseStatistics are of the databases of a handle with {user} in its DSN. The other statistics are of all of these together, also of those
@@ -96,6 +100,12 @@ func Stats(db Handle) (Statistics, error) {
 		st.add(b, b.Servers.Stats())
 	} else {
 		c.tenancy.addStats(&st)
+	}
+	if c.tenancy == nil || c.maxIdleConnsSet {
+		st.MaxIdle = max(c.limits.MaxIdleConns, 0)
+	}
+	if b.Servers.Slots != nil {
+		st.ConnectionsWaiting = b.Servers.Slots.Waiting()
 	}
 	st.Held, st.Waiting = b.Users.Count()
 	return st, nil

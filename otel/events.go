@@ -14,11 +14,10 @@ import (
 
 // instruments are those that events are counted by.
 type instruments struct {
-	operations, waits, holds, syncs, creates, connWaits metric.Float64Histogram
-	batches                                             metric.Int64Histogram
-	pending, databases                                  metric.Int64UpDownCounter
-	timeouts, dropped                                   metric.Int64Counter
-	happened                                            map[dblocker.EventKind]metric.Int64Counter
+	operations, waits, holds, syncs, creates, connWaits, connUses metric.Float64Histogram
+	batches                                                       metric.Int64Histogram
+	timeouts, dropped                                             metric.Int64Counter
+	happened                                                      map[dblocker.EventKind]metric.Int64Counter
 }
 
 func (in *instruments) make(m metric.Meter) (err error) {
@@ -33,19 +32,13 @@ func (in *instruments) make(m metric.Meter) (err error) {
 		errs = append(errs, err)
 		return c
 	}
-	upDown := func(name, unit, description string) metric.Int64UpDownCounter {
-		c, err := m.Int64UpDownCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		errs = append(errs, err)
-		return c
-	}
 	in.operations = seconds(operationDuration, "Duration of database client operations.", operationTimes)
 	in.waits = seconds(waitTime, "Waits for users' locks, gates and connections that have ended.", lockTimes)
 	in.holds = seconds(holdTime, "How long what was granted was held.", lockTimes)
 	in.syncs = seconds(syncTime, "Syncs of write-ahead logs.", lockTimes)
 	in.creates = seconds(createTime, "The time it took to create a new connection.", operationTimes)
 	in.connWaits = seconds(connectionWait, "The time it took to obtain an open connection from the pool.", operationTimes)
-	in.pending = upDown(pendingRequests, "{request}", "The number of current pending requests for an open connection.")
-	in.databases = upDown(openDatabases, "{database}", "Databases of users that are open.")
+	in.connUses = seconds(useTime, "The time between borrowing a connection and returning it to the pool.", operationTimes)
 	in.timeouts = counter(timeouts, "{timeout}", "The number of connection timeouts that have occurred trying to obtain a connection from the pool.")
 	in.dropped = counter(dropped, "{event}", "Events that were not kept up with.")
 	in.happened = map[dblocker.EventKind]metric.Int64Counter{
@@ -70,12 +63,10 @@ func (t *Telemetry) event(e dblocker.Event) {
 		t.dropped.Add(ctx, e.Dropped, metric.WithAttributes(t.db...))
 	}
 	switch e.Kind {
-	case dblocker.EventWaitBegan:
-		t.addPending(ctx, e, 1)
 	case dblocker.EventWaitEnded:
 		t.waitEnded(ctx, e)
 	case dblocker.EventHoldEnded:
-		t.holds.Record(ctx, e.Duration.Seconds(), t.with(what.String(e.What), mode.String(e.Mode.String()), kind.String(e.Held)))
+		t.holdEnded(ctx, e)
 	case dblocker.EventOperationEnded:
 		t.operations.Record(ctx, e.Duration.Seconds(), t.with(operationAttributes(e)...))
 	case dblocker.EventSync:
@@ -86,12 +77,6 @@ func (t *Telemetry) event(e dblocker.Event) {
 		if e.Err == nil {
 			t.creates.Record(ctx, e.Duration.Seconds(), t.poolSet)
 		}
-	case dblocker.EventDatabaseOpened:
-		if e.Err == nil {
-			t.databases.Add(ctx, 1, t.with())
-		}
-	case dblocker.EventDatabaseEvicted:
-		t.databases.Add(ctx, -1, t.with())
 	default:
 		if c := t.happened[e.Kind]; c != nil {
 			c.Add(ctx, 1, t.with())
@@ -120,14 +105,7 @@ func errorAttributes(e dblocker.Event) (attrs []attribute.KeyValue) {
 	return attrs
 }
 
-func (t *Telemetry) addPending(ctx context.Context, e dblocker.Event, n int64) {
-	if e.What == "connection" {
-		t.pending.Add(ctx, n, t.poolSet)
-	}
-}
-
 func (t *Telemetry) waitEnded(ctx context.Context, e dblocker.Event) {
-	t.addPending(ctx, e, -1)
 	if e.What == "connection" {
 		switch e.Outcome {
 		case dblocker.OutcomeGranted:
@@ -138,6 +116,13 @@ func (t *Telemetry) waitEnded(ctx context.Context, e dblocker.Event) {
 	}
 	t.waits.Record(ctx, e.Duration.Seconds(), t.with(what.String(e.What), mode.String(e.Mode.String()), outcome.String(string(e.Outcome))))
 	t.span(ctx, e)
+}
+
+func (t *Telemetry) holdEnded(ctx context.Context, e dblocker.Event) {
+	if e.What == "connection" {
+		t.connUses.Record(ctx, e.Duration.Seconds(), t.poolSet)
+	}
+	t.holds.Record(ctx, e.Duration.Seconds(), t.with(what.String(e.What), mode.String(e.Mode.String()), kind.String(e.Held)))
 }
 
 // span makes the span of a wait that has ended, in the span of the call.

@@ -7,9 +7,11 @@ const (
 	operationDuration = "db.client.operation.duration"
 	connectionCount   = "db.client.connection.count"
 	connectionLimit   = "db.client.connection.limit"
+	idleMax           = "db.client.connection.idle.max"
 	pendingRequests   = "db.client.connection.pending_requests"
 	timeouts          = "db.client.connection.timeouts"
 	createTime        = "db.client.connection.create_time"
+	useTime           = "db.client.connection.use_time"
 	connectionWait    = "db.client.connection.wait_time"
 
 	waitTime      = "dblocker.lock.wait_time"

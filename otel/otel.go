@@ -15,13 +15,14 @@
 package dblockerotel
 
 import (
-	"context"
-	"database/sql"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
 
-	"github.com/jmoiron/sqlx"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -30,7 +31,22 @@ import (
 	"github.com/calmdocs/dblocker"
 )
 
-const scope = "github.com/calmdocs/dblocker/otel"
+const (
+	scope     = "github.com/calmdocs/dblocker/otel" // also the path of the module
+	schemaURL = "https://opentelemetry.io/schemas/1.45.0"
+)
+
+// version is that of the module in the program that it is in.
+var version = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range append(info.Deps, &info.Main) {
+			if m.Path == scope && m.Version != "" {
+				return m.Version
+			}
+		}
+	}
+	return "(devel)"
+})
 
 // A Telemetry is what one handle tells.
 type Telemetry struct {
@@ -40,6 +56,9 @@ type Telemetry struct {
 	db      []attribute.KeyValue // of operations
 	pool    []attribute.KeyValue // of connections
 	poolSet metric.MeasurementOption
+	option  dblocker.Option // of Observe
+
+	registered atomic.Bool // a handle is
 
 	instruments
 }
@@ -81,7 +100,7 @@ func UserOnSpans() Option { return func(c *config) { c.users = true } }
 
 // New returns one for a handle.
 func New(opts ...Option) (*Telemetry, error) {
-	c := config{meters: otel.GetMeterProvider(), tracers: otel.GetTracerProvider(), system: "other_sql"}
+	c := config{meters: otel.GetMeterProvider(), tracers: otel.GetTracerProvider()}
 	for _, opt := range opts {
 		if opt == nil {
 			return nil, errors.New("dblockerotel: New: an option is nil; leave it out")
@@ -91,9 +110,13 @@ func New(opts ...Option) (*Telemetry, error) {
 	if isNil(c.meters) || isNil(c.tracers) {
 		return nil, errors.New("dblockerotel: New: a provider is nil; leave its option out to use the global one")
 	}
-	t := &Telemetry{tracer: c.tracers.Tracer(scope), meter: c.meters.Meter(scope), users: c.users, db: c.attributes()}
+	c.system = cmp.Or(c.system, "other_sql")
+	t := &Telemetry{users: c.users, db: c.attributes()}
+	t.tracer = c.tracers.Tracer(scope, trace.WithInstrumentationVersion(version()), trace.WithSchemaURL(schemaURL))
+	t.meter = c.meters.Meter(scope, metric.WithInstrumentationVersion(version()), metric.WithSchemaURL(schemaURL))
 	t.pool = append(c.attributes(), poolName.String(c.poolName()))
-	t.poolSet = metric.WithAttributes(t.pool...)
+	t.poolSet = t.ofPool()
+	t.option = dblocker.Observe(t.event, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
 	return t, t.instruments.make(t.meter)
 }
 
@@ -123,65 +146,11 @@ func (c *config) poolName() string {
 	return c.system
 }
 
-// Observe is the option for the handle.
-func (t *Telemetry) Observe() dblocker.Option {
-	return dblocker.Observe(t.event, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
-}
+// Observe is the option for the handle. A handle that is given it twice is counted once.
+func (t *Telemetry) Observe() dblocker.Option { return t.option }
 
 // isNil tells of nothing, and of a nil pointer in an interface.
 func isNil(v any) bool {
 	p := reflect.ValueOf(v)
 	return v == nil || p.Kind() == reflect.Pointer && p.IsNil()
-}
-
-// check returns an error if a handle was not opened through dblocker. One that says so itself is not used for that, since the first use opens the database.
-func check(db dblocker.Handle) error {
-	plain, _ := db.(*sql.DB)
-	if x, _ := db.(*sqlx.DB); x != nil {
-		plain = x.DB
-	}
-	if plain != nil {
-		if _, ok := plain.Driver().(*dblocker.Driver); ok {
-			return nil
-		}
-	}
-	_, err := dblocker.Stats(db)
-	return err
-}
-
-// Register has the counts of connections and locks looked up, by [dblocker.Stats], whenever metrics are collected. Unregister ends that. It is an error
-// if db was not opened through dblocker.
-func (t *Telemetry) Register(db dblocker.Handle) (unregister func() error, err error) {
-	if err := check(db); err != nil {
-		return nil, err
-	}
-	count, err1 := t.meter.Int64ObservableUpDownCounter(connectionCount, metric.WithUnit("{connection}"), metric.WithDescription("Server connections by state."))
-	limit, err2 := t.meter.Int64ObservableUpDownCounter(connectionLimit, metric.WithUnit("{connection}"), metric.WithDescription("The most server connections."))
-	locks, err3 := t.meter.Int64ObservableUpDownCounter(lockCount, metric.WithUnit("{lock}"), metric.WithDescription("Users' locks, of all handles on the database."))
-	looked, err4 := t.meter.Int64ObservableCounter(lookups, metric.WithUnit("{statement}"), metric.WithDescription("Statements that were looked for among those that are kept prepared."))
-	kept, err5 := t.meter.Int64ObservableUpDownCounter(keptStmts, metric.WithUnit("{statement}"), metric.WithDescription("Statements that server connections keep prepared."))
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		return nil, err
-	}
-	r, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		st, err := dblocker.Stats(db)
-		if err != nil {
-			return err
-		}
-		o.ObserveInt64(count, int64(st.Server.InUse), t.poolSet, metric.WithAttributes(poolState.String("used")))
-		o.ObserveInt64(count, int64(st.Server.Idle), t.poolSet, metric.WithAttributes(poolState.String("idle")))
-		if st.Server.MaxOpenConnections > 0 {
-			o.ObserveInt64(limit, int64(st.Server.MaxOpenConnections), t.poolSet)
-		}
-		o.ObserveInt64(locks, int64(st.Held), metric.WithAttributes(append([]attribute.KeyValue{state.String("held")}, t.db...)...))
-		o.ObserveInt64(locks, int64(st.Waiting), metric.WithAttributes(append([]attribute.KeyValue{state.String("waiting")}, t.db...)...))
-		o.ObserveInt64(looked, st.Statements.Hits, metric.WithAttributes(append([]attribute.KeyValue{found.Bool(true)}, t.db...)...))
-		o.ObserveInt64(looked, st.Statements.Misses, metric.WithAttributes(append([]attribute.KeyValue{found.Bool(false)}, t.db...)...))
-		o.ObserveInt64(kept, int64(st.Statements.Kept), metric.WithAttributes(t.db...))
-		return nil
-	}, count, limit, locks, looked, kept)
-	if err != nil {
-		return nil, err
-	}
-	return r.Unregister, nil
 }

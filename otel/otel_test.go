@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -179,6 +180,82 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestScope: the instrumentation says which it is, and a system that is not said has a name.
+func TestScope(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	s, err := dblockerotel.New(dblockerotel.MeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))), dblockerotel.System(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := dblocker.Openx("sqlite3", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := s.Register(db); err != nil {
+		t.Fatal(err)
+	}
+	var rm metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &rm); err != nil {
+		t.Fatal(err)
+	}
+	for _, sm := range rm.ScopeMetrics {
+		if sm.Scope.Version == "" || sm.Scope.SchemaURL != "https://opentelemetry.io/schemas/1.45.0" {
+			t.Errorf("the scope is %+v", sm.Scope)
+		}
+		if text, err := json.Marshal(sm.Metrics); err != nil || !strings.Contains(string(text), `"other_sql"`) {
+			t.Errorf("no other_sql in %s (%v)", text, err)
+		}
+	}
+	if len(rm.ScopeMetrics) != 1 {
+		t.Errorf("got %d scopes", len(rm.ScopeMetrics))
+	}
+}
+
+// TestConnectionTimes: who waits for a connection is measured, and how long each is used.
+func TestConnectionTimes(t *testing.T) {
+	s := newScene(t)
+	db, err := dblocker.Openx("sqlite3", filepath.Join(t.TempDir(), "{user}.db"), s.Observe(), dblocker.MaxOpenConns(1), dblocker.MaxIdleConns(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := s.Register(db); err != nil {
+		t.Fatal(err)
+	}
+	s.connectionWait(db.DB)
+	s.await(func() bool { return s.metrics()["db.client.connection.use_time"] != "" })
+	got := s.metrics()
+	for name, want := range map[string]string{"wait_time": `"Count":1,`, "idle.max": `"Value":3}`, "limit": `"Value":1}`} {
+		if got := got["db.client.connection."+name]; !strings.Contains(got, want) || !strings.Contains(got, "pool.name") {
+			t.Errorf("%s has no %s: %s", name, want, got)
+		}
+	}
+}
+
+// connectionWait has one user wait for the only connection, which another has.
+func (s *scene) connectionWait(db *sql.DB) {
+	s.t.Helper()
+	tx, err := db.BeginTx(dblocker.WithUser(context.Background(), "a"), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := tx.Exec("CREATE TABLE a (v INT)"); err != nil {
+		s.t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := db.ExecContext(dblocker.WithUser(context.Background(), "b"), "CREATE TABLE b (v INT)")
+		done <- err
+	}()
+	s.await(func() bool {
+		return strings.Contains(s.metrics()["db.client.connection.pending_requests"], `"Value":1}`)
+	})
+	if err := errors.Join(tx.Commit(), <-done); err != nil {
+		s.t.Error(err)
+	}
+}
+
 // TestErrors: an operation that failed has what the database calls that.
 func TestErrors(t *testing.T) {
 	s := newScene(t)
@@ -299,8 +376,62 @@ func TestRegisterOpensNothing(t *testing.T) {
 	}
 	defer db.Close()
 	for _, handle := range []dblocker.Handle{db, db.DB} {
-		if _, err := telemetry.Register(handle); err != nil {
-			t.Errorf("%T: %v", handle, err)
+		unregister, err := telemetry.Register(handle)
+		if err != nil {
+			t.Fatalf("%T: %v", handle, err)
+		}
+		if err := unregister(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwice: nothing is counted twice that is given twice.
+func TestTwice(t *testing.T) {
+	s := newScene(t)
+	db := s.open(func(name string) (string, error) {
+		return name, dblocker.Register(name, &sqlite3.SQLiteDriver{}, s.Observe(), s.Observe())
+	})
+	unregister, err := s.Register(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Register(sqlx.NewDb(db, "sqlite3")); err == nil || !strings.Contains(err.Error(), "has a handle already") {
+		t.Errorf("the second Register: %v", err)
+	}
+	if _, err := db.Exec("CREATE TABLE t (v INT)"); err != nil {
+		t.Fatal(err)
+	}
+	s.await(func() bool { return s.metrics()["db.client.operation.duration"] != "" })
+	if got := s.metrics()["db.client.operation.duration"]; !strings.Contains(got, `"Count":1,`) {
+		t.Errorf("one statement is counted as %s", got)
+	}
+	if err := unregister(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Register(db); err != nil {
+		t.Errorf("Register after unregister: %v", err)
+	}
+	if err := unregister(); err != nil || s.metrics()["db.client.connection.count"] == "" {
+		t.Errorf("unregister, called again, has ended what came after it: %v", err)
+	}
+}
+
+// TestCountsNeedNoEvents: what is counted now does not come from events, some of which may be dropped.
+func TestCountsNeedNoEvents(t *testing.T) {
+	s := newScene(t)
+	db, err := dblocker.Openx("sqlite3", filepath.Join(t.TempDir(), "{user}.db"), dblocker.MaxOpenConns(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := s.Register(db); err != nil {
+		t.Fatal(err)
+	}
+	s.connectionWait(db.DB)
+	for name, want := range map[string]string{"db.client.connection.pending_requests": `"Value":0}`, "dblocker.database.open": `"Value":2}`} {
+		if got := s.metrics()[name]; !strings.Contains(got, want) {
+			t.Errorf("%s has no %s: %s", name, want, got)
 		}
 	}
 }

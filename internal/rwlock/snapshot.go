@@ -207,6 +207,13 @@ func (l *Lock) Len() int {
 	return l.holders.len() + l.waiters()
 }
 
+// Waiting returns how many wait for the lock now.
+func (l *Lock) Waiting() int {
+	l.shard.mu.Lock()
+	defer l.shard.mu.Unlock()
+	return l.waiters()
+}
+
 // waiters returns how many wait for the lock.
 func (l *Lock) waiters() int {
 	if s := l.shard.slots; s != nil {
