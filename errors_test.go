@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/calmdocs/dblocker/internal/leftovers"
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // TestErrorsOfOneCauseAreAlike: waits that end differently late have one text, and the durations are
@@ -143,14 +144,16 @@ func TestHoldsAsJSON(t *testing.T) {
 }
 
 // FuzzHostileNames: an error, a line of the log, what a test of a program is told and what is told of another process have nothing that a terminal would obey, whatever a user
-// is called, a section or a process. In JSON it is what it was.
+// is called, a section or a process. Nor has JSON, and there it is what it was, or, if it is not UTF-8, still another than others.
 func FuzzHostileNames(f *testing.F) {
 	for _, hostile := range []string{"\x1b[2J\x1b]0;owned\a", "a\nb\r\nc", "\u009b2J", "\u202eevil\u2066", "\xff\xfe\xc3", "\x00", "\u2028\u2029", "\ufeff\u200b", "<script>alert(1)</script>", `"},{"a":"`, "\x7f"} {
 		f.Add(hostile)
 	}
 	f.Fuzz(func(t *testing.T, hostile string) {
 		p := &ProcessInfo{Session: hostile, Name: hostile, Address: hostile, State: hostile}
-		for _, text := range append(namesInTexts(t, hostile), p.String(), (&ProcessInfo{Session: hostile}).String()) {
+		inJSON, err := json.Marshal(HoldInfo{What: hostile, User: hostile, Kind: hostile, Tag: hostile, Database: hostile, BlockedBy: &HoldInfo{User: hostile}, Process: p})
+		must(t, err)
+		for _, text := range append(namesInTexts(t, hostile), p.String(), (&ProcessInfo{Session: hostile}).String(), string(inJSON)) {
 			if i := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }); i >= 0 || !utf8.ValidString(text) {
 				t.Errorf("%q is shown as %q", hostile, text)
 			}
@@ -181,7 +184,7 @@ func namesInTexts(t *testing.T, name string) (texts []string) {
 		inJSON, err2 := json.Marshal(holds)
 		must(t, err2)
 		var back []struct{ User string }
-		if err := json.Unmarshal(inJSON, &back); err != nil || len(back) != 1 || utf8.ValidString(name) && back[0].User != name {
+		if err := json.Unmarshal(inJSON, &back); err != nil || len(back) != 1 || back[0].User != plain.UTF8(name) || utf8.ValidString(name) && back[0].User != name {
 			t.Errorf("the user %q is in JSON %s: %v", name, inJSON, err)
 		}
 		lines := strings.NewReplacer("\n", "", "\x7f", "").Replace(log.String()) // slog lets DEL through, which no terminal obeys

@@ -3,7 +3,9 @@ package dblocker
 import (
 	"database/sql"
 	"encoding/json"
+	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,4 +59,65 @@ func TestHoldsJSON(t *testing.T) {
 		unlock()
 		synctest.Wait()
 	})
+}
+
+// fillAll gives each field below v a value of its own.
+func fillAll(v reflect.Value, n *int64) {
+	if *n++; v.Type() == reflect.TypeFor[time.Time]() {
+		v.Set(reflect.ValueOf(time.Unix(*n, 5).UTC()))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fillAll(v.Field(i), n)
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		if v.Type() == reflect.TypeFor[*HoldInfo]() {
+			v.Elem().Set(reflect.ValueOf(HoldInfo{What: "lock", Mode: Exclusive}))
+			return
+		}
+		fillAll(v.Elem(), n)
+	case reflect.String:
+		v.SetString(strings.Repeat("\x1b\u009b\u202eé<", int(*n%3+1)))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Uint8:
+		v.SetUint(uint64(Exclusive))
+	case reflect.Uint64:
+		v.SetUint(uint64(*n))
+	default:
+		v.SetInt(*n)
+	}
+}
+
+// TestJSONIsReadBack: each field of what has JSON comes back.
+func TestJSONIsReadBack(t *testing.T) {
+	for _, empty := range []any{Statistics{}, WaitStatistics{}, HoldInfo{}, ProcessInfo{}} {
+		full := reflect.New(reflect.TypeOf(empty)).Elem()
+		fillAll(full, new(int64))
+		for _, want := range []any{empty, full.Interface()} {
+			text, err := json.Marshal(want)
+			must(t, err)
+			back := reflect.New(reflect.TypeOf(want))
+			if err := json.Unmarshal(text, back.Interface()); err != nil || !reflect.DeepEqual(back.Elem().Interface(), want) {
+				t.Errorf("%s is read back as %+v, error %v", text, back.Elem(), err)
+			}
+		}
+	}
+	for _, wrong := range []string{`{"mode":"none"}`, `{"for":"long"}`, `[]`} {
+		if err := json.Unmarshal([]byte(wrong), new(HoldInfo)); err == nil {
+			t.Errorf("%s is read as a hold", wrong)
+		}
+	}
+}
+
+// TestNoHoldsAreAList, which programs go through.
+func TestNoHoldsAreAList(t *testing.T) {
+	holds, err := Holds(openStub(t, &stub{}))
+	must(t, err)
+	if text, err := json.Marshal(holds); string(text) != "[]" || err != nil {
+		t.Errorf("got %s, %v", text, err)
+	}
 }

@@ -119,10 +119,10 @@ func TestSqlxIsWarnedOf(t *testing.T) {
 		open func() (*sql.DB, error)
 		want int
 	}{
-		"sqlx.Open":                 {func() (*sql.DB, error) { db, err := sqlx.Open("dblocker", dsn); return plain(db), err }, 1},
-		"sqlx.Open of SQLite":       {func() (*sql.DB, error) { db, err := sqlx.Open("dblocker", "sqlite3:x.db"); return plain(db), err }, 0},
-		"sqlx.Open by another name": {func() (*sql.DB, error) { db, err := sqlx.Open("postgres-dblocker", dsn); return plain(db), err }, 0},
-		"Openx":                     {func() (*sql.DB, error) { db, err := Openx("dblocker", dsn); return plain(db), err }, 0},
+		"sqlx.Open":                 {func() (*sql.DB, error) { db, err := sqlx.Open("dblocker", dsn); return withoutSqlx(db), err }, 1},
+		"sqlx.Open of SQLite":       {func() (*sql.DB, error) { db, err := sqlx.Open("dblocker", "sqlite3:x.db"); return withoutSqlx(db), err }, 0},
+		"sqlx.Open by another name": {func() (*sql.DB, error) { db, err := sqlx.Open("postgres-dblocker", dsn); return withoutSqlx(db), err }, 0},
+		"Openx":                     {func() (*sql.DB, error) { db, err := Openx("dblocker", dsn); return withoutSqlx(db), err }, 0},
 		"sql.Open":                  {func() (*sql.DB, error) { return sql.Open("dblocker", dsn) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestStoreBindsWhatAConnectFuncOpened(t *testing.T) {
 	}
 }
 
-func plain(db *sqlx.DB) *sql.DB {
+func withoutSqlx(db *sqlx.DB) *sql.DB {
 	if db == nil {
 		return nil
 	}

@@ -196,7 +196,7 @@ func Holds(db Handle) ([]HoldInfo, error) {
 		more = c.tenancy.holds()
 	}
 	requests := rwlock.Outermost(append(more.infos(), users, gate, slots)...)
-	holds := appendHolds(nil, "lock", users, requests)
+	holds := appendHolds([]HoldInfo{}, "lock", users, requests) // which is a list in JSON, also if there are none
 	if c.tenancy != nil {
 		more.nameDatabases(holds)
 	}

@@ -108,10 +108,10 @@ func (p *Page) viewOf(st *dblocker.Statistics, holds []dblocker.HoldInfo) Databa
 // seen counts a hold.
 func (v *DatabaseView) seen(p *Page, h *dblocker.HoldInfo) {
 	if h.Waiting && h.For > v.longest.wait {
-		v.longest.wait, v.LongestWait = h.For, h.For.String()
+		v.longest.wait = h.For
 	}
 	if !h.Waiting && h.For > v.longest.hold && h.What == "lock" {
-		v.longest.hold, v.LongestHold = h.For, h.For.String()
+		v.longest.hold = h.For
 	}
 	var q *queue
 	switch h.What {
@@ -150,6 +150,17 @@ func (l *linking) describe(p *Page, i *dblocker.HoldInfo) Hold {
 	return h
 }
 
+// putIntoWords sets the fields that are for programs only.
+func (v *DatabaseView) putIntoWords() {
+	if v.Holds == nil {
+		v.Holds = []Hold{}
+	}
+	v.WaitingAtGate = v.gate.waiting
+	v.Late = durationText(v.late)
+	v.LongestHold, v.LongestWait = durationText(v.longest.hold), durationText(v.longest.wait)
+	v.MostInBatch, v.LongestBatch, v.LongestSync = v.batches.most, durationText(v.batches.longest), durationText(v.syncs.longest)
+}
+
 // seenView returns what was last seen, with what is remembered.
 func (d *database) seenView(now time.Time) DatabaseView {
 	d.mu.Lock()
@@ -166,6 +177,7 @@ func (d *database) seenView(now time.Time) DatabaseView {
 	v.Minutes = minutes(v.history)
 	v.SlowHolds, v.LongestWaits = d.holds.recent(now), d.waits.recent(now)
 	v.Deadlocks = append([]Story(nil), d.stories...)
-	v.batches, v.syncs, v.lost, v.lostLocks, v.users = d.batches, d.syncs, d.lost, d.lostLocks, d.users.now()
+	v.batches, v.syncs, v.SessionsLost, v.LocksLost, v.UserDatabases = d.batches, d.syncs, d.lost, d.lostLocks, d.users.now()
+	v.putIntoWords()
 	return v
 }

@@ -121,7 +121,7 @@ func (m *markup) statements(v *DatabaseView) {
 // together is what is done for several calls at once.
 func (m *markup) together(v *DatabaseView) {
 	st := v.Statistics
-	if st.Batches+st.Alone+st.Syncs+st.Spills+v.lost == 0 {
+	if st.Batches+st.Alone+st.Syncs+st.Spills+v.SessionsLost == 0 {
 		return
 	}
 	m.put(`<section class="panel"><h3>Done together</h3><dl class="facts">`)
@@ -144,8 +144,8 @@ func (m *markup) together(v *DatabaseView) {
 	if st.Spills > 0 {
 		m.fact("rows that made way", thousands(st.Spills))
 	}
-	if v.lost > 0 {
-		m.fact("sessions lost", thousands(v.lost))
+	if v.SessionsLost > 0 {
+		m.fact("sessions lost", thousands(v.SessionsLost))
 	}
 	m.put(`</dl></section>`)
 }
@@ -154,7 +154,7 @@ func (m *markup) together(v *DatabaseView) {
 func (m *markup) processes(v *DatabaseView) {
 	st := v.Statistics
 	others := slices.DeleteFunc(slices.Clone(v.Holds), func(h Hold) bool { return h.Process == nil })
-	if st.Processes.Waits+v.lostLocks == 0 && len(others) == 0 {
+	if st.Processes.Waits+v.LocksLost == 0 && len(others) == 0 {
 		return
 	}
 	m.put(`<section class="panel"><h3>Other processes</h3>`)
@@ -174,16 +174,19 @@ func (m *markup) processes(v *DatabaseView) {
 	m.put(`<dl class="facts">`)
 	m.fact("waits among processes", thousands(st.Processes.Waits))
 	m.fact("locks handed over", thousands(st.HandOvers))
-	if v.lostLocks > 0 {
-		m.fact("locks lost", thousands(v.lostLocks))
+	if v.LocksLost > 0 {
+		m.fact("locks lost", thousands(v.LocksLost))
 	}
 	m.put(`</dl></section>`)
 }
 
 // tenants are the users whose own databases are open.
 func (m *markup) tenants(v *DatabaseView) {
-	t, st := &v.users, &v.Statistics.Databases
-	if st.Opened+t.failed == 0 {
+	t, st := v.UserDatabases, &v.Statistics.Databases
+	if t == nil {
+		t = new(UserDatabases)
+	}
+	if st.Opened+t.Failed == 0 {
 		return
 	}
 	m.put(`<section class="panel"><h3>Users' databases</h3><dl class="facts">`)
@@ -191,20 +194,20 @@ func (m *markup) tenants(v *DatabaseView) {
 	m.fact("opened so far", thousands(st.Opened))
 	m.fact("closed again", thousands(st.Evicted))
 	if v.observed {
-		m.fact("could not be opened", thousands(t.failed))
+		m.fact("could not be opened", thousands(t.Failed))
 	}
 	if st.Waits.Waits+int64(st.Waiting) > 0 {
 		m.fact("waiting for a place", thousands(int64(st.Waiting)))
 		m.fact("waits for one so far", thousands(st.Waits.Waits))
 	}
 	m.put(`</dl>`)
-	if len(t.newest) > 0 {
+	if len(t.Newest) > 0 {
 		m.put(`<p class="note">Opened last: `)
-		for i, u := range slices.Backward(t.newest) {
-			if i < len(t.newest)-1 {
+		for i, user := range t.Newest {
+			if i > 0 {
 				m.put(`, `)
 			}
-			m.text(fitting(u.shown, 30))
+			m.text(fitting(user, 30))
 		}
 		m.put(`</p>`)
 	}

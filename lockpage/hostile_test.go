@@ -3,6 +3,7 @@ package lockpage
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http/httptest"
 	"regexp"
@@ -39,6 +40,10 @@ func hostileView(s string) *View {
 	observe(dblocker.Event{Kind: dblocker.EventHoldLong, Time: now, Duration: time.Hour, User: s, What: "lock", Held: "process", Blocker: &dblocker.HoldInfo{Kind: "process", Process: &dblocker.ProcessInfo{Session: s, Name: s, Address: s, State: s}}})
 	observe(dblocker.Event{Kind: dblocker.EventLockLost, Time: now, User: s, What: "process", Held: "section"})
 	observe(dblocker.Event{Kind: dblocker.EventDatabaseOpened, Time: now, User: s})
+	observe(dblocker.Event{Kind: dblocker.EventDatabaseOpened, Time: now, User: s, Err: errors.New(s)})
+	observe(dblocker.Event{Kind: dblocker.EventBatch, Time: now, Count: 17, Duration: 18 * time.Second})
+	observe(dblocker.Event{Kind: dblocker.EventSync, Time: now, Duration: 19 * time.Second})
+	observe(dblocker.Event{Kind: dblocker.EventSessionLost, Time: now})
 	d.view = page.viewOf(&dblocker.Statistics{Held: 1, Waiting: 1, Batches: 1, Syncs: 1, Databases: dblocker.DatabaseStatistics{Opened: 1}, Statements: dblocker.StatementStatistics{Hits: 1}}, holds)
 	d.view.gate.exists = true
 	v := &View{Time: now, Program: s, PID: 1, Databases: []DatabaseView{d.seenView(now), {Name: s, Error: s}}}
@@ -85,6 +90,35 @@ func FuzzHostile(f *testing.F) {
 			t.Errorf("the JSON has %q for user %q", got, s)
 		}
 	})
+}
+
+// TestJSONIsReadBack into a View, and has what the page has.
+func TestJSONIsReadBack(t *testing.T) {
+	v := hostileView("x")
+	w := httptest.NewRecorder()
+	serveJSON(w, v)
+	text := w.Body.String()
+	var back View
+	must(t, json.Unmarshal(w.Body.Bytes(), &back))
+	again := httptest.NewRecorder()
+	serveJSON(again, &back)
+	if again.Body.String() != text {
+		t.Errorf("got back\n%s\nof\n%s", again.Body, text)
+	}
+	for _, want := range []string{`"most_in_batch": 17`, `"longest_batch": "18s"`, `"longest_sync": "19s"`, `"sessions_lost": 1`, `"locks_lost": 1`, `"failed": 1`, `"waiting_at_gate": 1`, `"newest": [`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %s in\n%s", want, text)
+		}
+	}
+	if text := get(new(Page), "/?format=json").Body.String(); !strings.Contains(text, `"databases": []`) {
+		t.Errorf("without databases: %s", text)
+	}
+	page := new(Page)
+	page.Add("none", nil)
+	page.Add("idle", openSQLite(t))
+	if text := get(page, "/?format=json").Body.String(); strings.Count(text, `"holds": []`) != 2 || strings.Contains(text, "null") {
+		t.Errorf("without holds: %s", text)
+	}
 }
 
 // TestBytesOfUsersAreSeen: two users whose IDs are not UTF-8 are two.

@@ -76,5 +76,14 @@ func (t *tenants) add(user tenant, e *dblocker.Event) {
 	t.newest = append(t.newest, user)
 }
 
-// now returns a copy for the page.
-func (t *tenants) now() tenants { return tenants{t.failed, slices.Clone(t.newest)} }
+// now returns a copy for the page; nil if there is nothing to tell.
+func (t *tenants) now() *UserDatabases {
+	if t.failed == 0 && len(t.newest) == 0 {
+		return nil
+	}
+	now := &UserDatabases{Newest: []string{}, Failed: t.failed}
+	for _, u := range slices.Backward(t.newest) {
+		now.Newest = append(now.Newest, u.shown)
+	}
+	return now
+}

@@ -99,7 +99,7 @@ func TestHiddenUsersAreCounted(t *testing.T) {
 		t.Errorf("on %d of 2 handles three databases are open", n)
 	}
 	page.observe(t, dblocker.Event{Kind: dblocker.EventDatabaseEvicted, User: "1"})
-	if got := page.view().Databases[0].users.newest; len(got) != 2 {
+	if got := page.view().Databases[0].UserDatabases.Newest; len(got) != 2 {
 		t.Errorf("after one was closed, %v are left", got)
 	}
 }

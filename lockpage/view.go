@@ -21,6 +21,7 @@ type DatabaseView struct {
 	Name  string    `json:"name"`
 	Error string    `json:"error,omitempty"` // why nothing is known
 	As    time.Time `json:"as_of"`           // when it was looked at
+	Late  string    `json:"late,omitempty"`  // how long the handle has not answered since, if that is long
 
 	// Held and Waiting count all, More and MoreWaiting those that are not in the list.
 	Held        int    `json:"held"`
@@ -32,6 +33,8 @@ type DatabaseView struct {
 	More        int    `json:"more_holds,omitempty"`
 	MoreWaiting int    `json:"more_waiting,omitempty"`
 
+	WaitingAtGate int `json:"waiting_at_gate,omitempty"` // of a SQLite file
+
 	Statistics *dblocker.Statistics `json:"statistics,omitempty"`
 
 	Deadlocks    []Story  `json:"deadlocks,omitempty"`     // the newest first
@@ -39,19 +42,28 @@ type DatabaseView struct {
 	LongestWaits []Record `json:"longest_waits,omitempty"`
 	Minutes      []Minute `json:"minutes,omitempty"` // the oldest first
 
+	// What an observer has told.
+	MostInBatch   int64          `json:"most_in_batch,omitempty"` // statements
+	LongestBatch  string         `json:"longest_batch,omitempty"`
+	LongestSync   string         `json:"longest_sync,omitempty"`
+	SessionsLost  int64          `json:"sessions_lost,omitempty"`
+	LocksLost     int64          `json:"locks_lost,omitempty"` // among processes
+	UserDatabases *UserDatabases `json:"user_databases,omitempty"`
+
 	graph       graph
 	gate, slots queue
 	history     []second
 	observed    bool
 
-	// What events have told.
 	batches, syncs work
-	lost           int64 // sessions
-	lostLocks      int64 // among processes
-	users          tenants
+	late           time.Duration
+	longest        struct{ hold, wait time.Duration }
+}
 
-	late    time.Duration // how old it is, if the handle has not answered in time
-	longest struct{ hold, wait time.Duration }
+// UserDatabases are those of users who have one each.
+type UserDatabases struct {
+	Newest []string `json:"newest"` // the users whose databases were opened last, and are open; the newest first
+	Failed int64    `json:"failed"` // how many could not be opened
 }
 
 // A Hold is who has something, or waits for it.
@@ -97,10 +109,16 @@ func (p *Page) take(i dblocker.HoldInfo) Hold {
 		h.User = p.user(i.User)
 	}
 	h.Tag, h.Place = cutPlace(i.Tag)
-	if i.For > 0 {
-		h.For = i.For.String()
-	}
+	h.For = durationText(i.For)
 	return h
+}
+
+// durationText writes a duration, of which "" stands for none.
+func durationText(d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return d.String()
 }
 
 // user returns how an ID is shown. A panic of Users is the page's, and not the program's.
