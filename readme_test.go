@@ -65,7 +65,7 @@ func TestReadmeSnippets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var compiled strings.Builder
-	for _, f := range append(append(programs, tools...), "snippets_test.go", "example_test.go", "pgxfold/example_test.go", "web/compat/frameworks_test.go") {
+	for _, f := range append(append(programs, tools...), "snippets_test.go", "example_test.go", "pgxfold/example_test.go", "web/compat/frameworks_test.go", "web/compat/page_test.go") {
 		compiled.WriteString(withoutIndent(read(t, f)))
 	}
 	for _, page := range append(pagesForUsers(t), guides...) {

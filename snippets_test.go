@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -253,6 +254,12 @@ var _ = func() error {
 var _ = func(page *lockpage.Page, app, billing *sql.DB) {
 	page.Add("app", app)
 	page.Add("billing", billing)
+}
+
+var _ = func() *http.Request {
+	r := httptest.NewRequest("GET", "/debug/dblocker/", nil)
+	r.RemoteAddr, r.Host = "127.0.0.1:4000", "localhost"
+	return r
 }
 
 var _ = func(isAdmin func(*http.Request) bool) *lockpage.Page {

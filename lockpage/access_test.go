@@ -3,6 +3,7 @@ package lockpage
 import (
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -44,7 +45,7 @@ func TestOnlyLocalRequestsAreAnswered(t *testing.T) {
 		{"what a browser sends", "127.0.0.1:4000", "localhost", header{"Accept": "text/html", "Accept-Language": "de", "Cache-Control": "no-cache", "Dnt": "1", "Origin": "http://localhost",
 			"Sec-Ch-Ua": "x", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1", "Upgrade-Insecure-Requests": "1", "User-Agent": "x", "X-Requested-With": "x", "Authorization": "Basic x", "Cookie": "a=b"}, 200},
 	} {
-		for _, path := range []string{"/debug/dblocker/", "/debug/dblocker/?format=json", "/debug/dblocker/page.js", "/debug/dblocker/events"} {
+		for _, path := range []string{"/debug/dblocker/", "/debug/dblocker/?format=json", "/debug/dblocker/?file=page.js", "/debug/dblocker?events"} {
 			r := httptest.NewRequest("HEAD", path, nil)
 			r.RemoteAddr, r.Host = c.peer, c.host
 			for name, value := range c.header {
@@ -119,7 +120,7 @@ func TestPageIsOnlyRead(t *testing.T) {
 
 // TestAnswersAreProtected: also what is refused has the headers, and nothing is loaded but what is the page's own.
 func TestAnswersAreProtected(t *testing.T) {
-	for _, path := range []string{"/", "/x/y/", "/page.css", "/page.js", "/?format=json", "/?format=x", "/none"} {
+	for _, path := range []string{"/", "/x/y/", "/?file=page.css", "/?file=page.js", "/?format=json", "/?format=x", "/?file=none"} {
 		h := get(new(Page), path).Header()
 		p := h.Get("Content-Security-Policy")
 		if !strings.HasPrefix(p, "default-src 'none'; ") || strings.Contains(p, "unsafe") || !strings.Contains(p, "frame-ancestors 'none'") ||
@@ -127,17 +128,50 @@ func TestAnswersAreProtected(t *testing.T) {
 			t.Errorf("%s: %v", path, h)
 		}
 	}
-	for path, kind := range map[string]string{"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript", "/?format=json": "application/json"} {
+	for path, kind := range map[string]string{"/": "text/html", "/?file=page.css": "text/css", "/x?file=page.js": "text/javascript", "/?format=json": "application/json"} {
 		if w := get(new(Page), path); w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), kind) {
 			t.Errorf("%s: %d, %v", path, w.Code, w.Header())
 		}
 	}
-	for path, status := range map[string]int{"/none": 404, "/assets": 404, "/../page.go": 404, "/?format=xml": 400} {
+	for path, status := range map[string]int{"/?file=none": 404, "/?file=": 404, "/?file=.": 404, "/?file=../page.go": 404, "/?file=/": 404, "/?format=xml": 400} {
 		if w := get(new(Page), path); w.Code != status {
 			t.Errorf("%s: %d, want %d", path, w.Code, status)
 		}
 	}
 }
+
+// TestPageIsWholeHoweverItIsMounted: whatever the pattern is, it leads to the page, and from there to all that the page needs.
+func TestPageIsWholeHoweverItIsMounted(t *testing.T) {
+	for pattern, at := range map[string]string{
+		"/debug/dblocker/": "/debug/dblocker/", "/noslash": "/noslash", "GET /get": "/get", "/exactly/{$}": "/exactly/", "/{name}/locks": "/x/locks", "/rest/{rest...}": "/rest/of/it",
+	} {
+		mux := http.NewServeMux()
+		mux.Handle(pattern, new(Page))
+		for prefix, h := range map[string]http.Handler{"": mux, "/in": http.StripPrefix("/in", mux)} {
+			w := get(h, prefix+at+"?still")
+			if w.Code != 200 {
+				t.Errorf("%s: %d", pattern, w.Code)
+			}
+			found := leads.FindAllStringSubmatch(w.Body.String(), -1)
+			if len(found) != 2 {
+				t.Fatalf("the page leads to %q", found)
+			}
+			for _, m := range found {
+				to, err := local("GET", prefix+at+"?still").URL.Parse(m[1])
+				must(t, err)
+				if w := get(h, to.String()); w.Code != 200 || strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
+					t.Errorf("%s: %s is answered with %d, %v", pattern, to, w.Code, w.Header())
+				}
+			}
+		}
+	}
+	bare := http.StripPrefix("/debug/dblocker", new(Page))
+	if w := get(bare, "/debug/dblocker"); w.Code != 200 {
+		t.Errorf("with nothing left of its path: %d", w.Code)
+	}
+}
+
+var leads = regexp.MustCompile(` (?:href|src)="([^"#]*\.(?:css|js))"`)
 
 // TestPageHasNothingInline: no script, style or handler stands in the HTML, which the policy would not let run.
 func TestPageHasNothingInline(t *testing.T) {

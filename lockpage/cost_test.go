@@ -48,7 +48,7 @@ func TestCostOfFiveTabs(t *testing.T) {
 			<-time.After(2 * time.Second)
 			return float64(calls.Load()-before) / time.Since(begin).Seconds()
 		}
-		urls := []string{"", shown.URL + "/events", silent.URL}
+		urls := []string{"", shown.URL + "/?events", silent.URL}
 		second("")
 		var without, page5, silent5 []float64
 		for range *costRounds {

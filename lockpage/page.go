@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
 	"sync"
 	"time"
@@ -24,7 +23,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/plain"
 )
 
-// A Page is an [http.Handler]. It may be mounted anywhere, with or without [http.StripPrefix]; the pattern ends in a slash. The zero Page is
+// A Page is an [http.Handler]. It may be mounted anywhere, with or without [http.StripPrefix] and a slash at the end. The zero Page is
 // ready for use. Its fields must not be changed once it is in use.
 type Page struct {
 	// Allow tells whether a request is answered. If it is nil, only those are for which [Local] reports true.
@@ -120,21 +119,19 @@ func (p *Page) view() *View {
 	return v
 }
 
-// ServeHTTP implements [http.Handler].
+// ServeHTTP implements [http.Handler]. All that the page needs is at its own path, whatever that is: patterns of one path lead to all of it.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protect(w.Header())
 	if !p.admit(w, r) {
 		return
 	}
-	switch _, name := path.Split(r.URL.Path); name {
-	case "":
-		p.servePage(w, r)
-	case "page.css", "page.js":
-		serveAsset(w, r, name)
-	case "events":
+	switch q := r.URL.Query(); {
+	case q.Has("file"):
+		serveAsset(w, r, q.Get("file"))
+	case q.Has("events"):
 		p.serveEvents(w, r)
 	default:
-		http.NotFound(w, r)
+		p.servePage(w, r)
 	}
 }
 

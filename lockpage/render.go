@@ -31,7 +31,7 @@ func renderPage(v *View, still bool) []byte {
 	m.put(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">`,
 		`<meta name="color-scheme" content="light dark"><title>dblocker · `)
 	m.text(v.Program)
-	m.put(`</title><link rel="icon" href="data:,"><link rel="stylesheet" href="page.css"><script src="page.js" defer></script>`)
+	m.put(`</title><link rel="icon" href="data:,"><link rel="stylesheet" href="?file=page.css"><script src="?file=page.js" defer></script>`)
 	if !still {
 		m.put(`<noscript><meta http-equiv="refresh" content="2"></noscript>`)
 	}

@@ -30,7 +30,7 @@ type eventReader struct {
 // events opens the stream of a server.
 func events(t testing.TB, server *httptest.Server) *eventReader {
 	t.Helper()
-	answer, err := server.Client().Get(server.URL + "/debug/events")
+	answer, err := server.Client().Get(server.URL + "/debug/?events")
 	must(t, err)
 	if answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s, %v", answer.Status, answer.Header)
@@ -237,7 +237,7 @@ func TestWhoDoesNotReadIsGivenUp(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		page.ServeHTTP(w, local("GET", "/events"))
+		page.ServeHTTP(w, local("GET", "/?events"))
 	}()
 	<-done
 	if d := <-w.deadline; time.Until(d) > writeLimit {
@@ -304,7 +304,7 @@ func TestSignOfLife(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*quietAtMost+time.Second)
 		defer cancel()
 		w := httptest.NewRecorder()
-		page.ServeHTTP(deadlined{w}, local("GET", "/events").WithContext(ctx))
+		page.ServeHTTP(deadlined{w}, local("GET", "/?events").WithContext(ctx))
 		if n := strings.Count(w.Body.String(), "event: alive\ndata:\n\n"); n != 3 {
 			t.Errorf("%d signs of life in %v:\n%s", n, 3*quietAtMost, w.Body)
 		}
@@ -333,7 +333,7 @@ func (u unwrapping) Unwrap() http.ResponseWriter { return u.w }
 func TestStreamsAreBounded(t *testing.T) {
 	page := new(Page)
 	page.hub.streams = mostStreams
-	if w := get(page, "/events"); w.Code != http.StatusServiceUnavailable {
+	if w := get(page, "/?events"); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("status %d", w.Code)
 	}
 	if page.hub.viewers != 0 {

@@ -84,7 +84,7 @@ function label(text, name) {
 function open() {
   if (source || paused || document.hidden) return;
   clearTimeout(retry);
-  source = new EventSource(single ? "events?single" : "events");
+  source = new EventSource(single ? "?events&single" : "?events");
   source.onmessage = (e) => {
     hear();
     show(JSON.parse(e.data));
