@@ -129,6 +129,9 @@ func (c *conn) drawFor(ctx context.Context, slot *rwlock.Hold, id locks.Identity
 	}
 	slot.Owner = c.ownerFor(id)
 	slot.With, slot.Label = c.heldBy(slot.Owner), c.db.label(ctx)
+	if c.db.trace {
+		slot.Label = c.db.sited(ctx)
+	}
 	if permit := c.reaching.link(slot.Owner); permit != nil {
 		slot.With = permit
 	}

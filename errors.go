@@ -369,16 +369,18 @@ func kinship(id locks.Identity, b rwlock.Info) string {
 // wayPast says how to get what is in the way out of it.
 func wayPast(b rwlock.Info) string {
 	way := ""
-	switch b.Kind {
-	case rwlock.Leaf:
+	switch {
+	case b.Form == rwlock.Limited:
+		way = "close rows, end transactions, give back each sql.Conn, or allow more with max_open_conns; dblocker.Holds tells who has the connections"
+	case b.Kind == rwlock.Leaf:
 		return "bound what a statement may take with its context or with statement_timeout"
-	case rwlock.Rows:
+	case b.Kind == rwlock.Rows:
 		way = "rows have to be closed, or read to their end"
-	case rwlock.Tx:
+	case b.Kind == rwlock.Tx:
 		way = "a transaction has to end, and what belongs to it to be done with its Tx"
-	case rwlock.Session:
+	case b.Kind == rwlock.Session:
 		way = "a connection has to go back, and a transaction on it to end with COMMIT or ROLLBACK"
-	case rwlock.Section:
+	case b.Kind == rwlock.Section:
 		way = "a section has to be left by its unlock, a handle of a Store by its cancel"
 		if b.Tag == tagOnOpen || b.Tag == tagEachUser {
 			return "what the function given to " + b.Tag + " does has to be done with the context and the handle that it is given"
@@ -394,6 +396,9 @@ func wayPast(b rwlock.Info) string {
 // for a user's lock only.
 func describeBlocker(b rwlock.Info, own string, withMode bool) string {
 	what := b.Kind.String() + own
+	if b.Form == rwlock.Limited {
+		return describeUse(b, own)
+	}
 	if b.Tag != "" {
 		what = fmt.Sprintf("%s, %s", what, printable(b.Tag))
 	}
@@ -405,4 +410,16 @@ func describeBlocker(b rwlock.Info, own string, withMode bool) string {
 		verb += fmt.Sprintf(" (%v)", b.Mode)
 	}
 	return fmt.Sprintf("%s, which %s for %s", what, verb, inRound(b.For))
+}
+
+// describeUse is describeBlocker of a server connection: of those that are in use, the one that has been so for the longest.
+func describeUse(b rwlock.Info, own string) string {
+	at := ""
+	if b.Tag != "" {
+		at = " " + printable(b.Tag)
+	}
+	if b.Waiting {
+		return fmt.Sprintf("who came before%s%s, and has waited for %s", own, at, inRound(b.For))
+	}
+	return fmt.Sprintf("one in use%s%s, for %s", own, at, inRound(b.For))
 }

@@ -11,8 +11,8 @@ import (
 // Retryable reports whether an error says that nothing was done, and that a new try may succeed: a wait for a lock or a
 // connection that ended with [ErrLockTimeout] or [ErrDeadlock], a transaction that SQLite has rolled back for what
 // others did ([ErrRolledBack]), and the engines' own serialization failures, deadlocks, lock timeouts, and
-// connections that the server refuses since it has too many or is starting or stopping: the SQLSTATEs 40001, 40P01, 55P03, 53300 and 57P03, the numbers 1213, 1205, 1020, 3572, 1040 and 1203 of
-// MySQL and MariaDB, SQLITE_BUSY.
+// connections that the server refuses since it has too many or is starting or stopping: the SQLSTATEs 40001, 40P01, 55P03,
+// 53300 and 57P03, the numbers 1213, 1205, 1020, 3572, 1040 and 1203 of MySQL and MariaDB, SQLITE_BUSY.
 //
 // "Nothing" is of the call that failed, and of the transaction that it was in, once that is rolled back. So end what the
 // request has, and begin the whole unit of work again: one statement, or one transaction. What was written before, outside

@@ -56,16 +56,16 @@ func (h *tenantHolds) nameDatabases(holds []HoldInfo) {
 }
 
 // appendTo appends the gates, and the places, whose tag is the user of the database.
-func (h *tenantHolds) appendTo(holds []HoldInfo, requests rwlock.Lines) []HoldInfo {
+func (h *tenantHolds) appendTo(holds []HoldInfo, requests rwlock.Lines, who workers) []HoldInfo {
 	for i, infos := range h.gates {
 		n := len(holds)
-		holds = appendHolds(holds, "gate", infos, requests)
+		holds = appendHolds(holds, "gate", infos, requests, who)
 		for ; n < len(holds); n++ {
 			holds[n].Database = h.databases[i]
 		}
 	}
 	n := len(holds)
-	holds = appendHolds(holds, "database", h.places, requests)
+	holds = appendHolds(holds, "database", h.places, requests, nil)
 	for ; n < len(holds); n++ {
 		holds[n].User, holds[n].Tag = holds[n].Tag, ""
 		holds[n].Database = userid.Encode(holds[n].User)
