@@ -57,7 +57,7 @@ const (
 	// EventWaitBegan: a call has to wait. Context, User, What, Mode, Held, Tag, Wait, Blocker. Of a call that waits for its user's lock and for a gate, What
 	// is where something is in its way. A wait for a user's lock among processes, with lock_scope=database, is one by itself: its What is process, its User is "" for
 	// all users' lock, and it has no Blocker. At a server it is told when it has lasted for some milliseconds, since no server tells sooner; Time is when it began.
-	// So is that for the gate of a file which another process has: its What is gate.
+	// So is that for the gate of a file which another process has: its What is gate. A call that gives way to others and asks again waits once.
 	EventWaitBegan EventKind = "wait_began"
 
 	// EventWaitEnded: it does not any more. As EventWaitBegan, with Duration, Outcome and, unless it was granted, Err.
@@ -87,14 +87,14 @@ const (
 	// EventSync: a write-ahead log was synced, for the call that has asked first, and for others. Count of the calls so far, Duration, Err. See [Durability].
 	EventSync EventKind = "sync"
 
-	// EventSessionLost: a call has lost its connection, and its lock is kept until the server has ended the session. User, Tag.
+	// EventSessionLost: a call has lost its connection, and its lock is kept until the server has ended the session. Context, User, What, Held.
 	EventSessionLost EventKind = "session_lost"
 
 	// EventLockLost: a section has lost its connection, and with it, with lock_scope=database, its lock among processes: it ends with ErrLockLost. Or a statement has, that
 	// ran under the lock of a section or transaction of its request. User, What, Held, Err.
 	EventLockLost EventKind = "lock_lost"
 
-	// EventSessionEnded: the server has ended it. User, Duration; the Outcome is OutcomeTimeout if cancel_grace passed before that.
+	// EventSessionEnded: the server has ended it. Context, User, What, Held, Duration; the Outcome is OutcomeTimeout if cancel_grace passed before that.
 	EventSessionEnded EventKind = "session_ended"
 
 	// EventConnOpened: a server connection was opened, or, with Err, could not be. Duration.

@@ -20,7 +20,7 @@ func TestLongWaitsAreLogged(t *testing.T) {
 		{"a user's lock", func(int) context.Context { return asUser(1) }, []Option{Trace(true)},
 			[]string{"waiting for 5s", `the exclusive lock of user \"1\"`, "transaction, ", "slowwait_test.go:", "has held it for 5s", "waiting=10", "its Tx"}},
 		{"a connection", asUserOrNobody, []Option{MaxOpenConns(1)},
-			[]string{"max_open_conns=1", "session", "waiting=10"}},
+			[]string{"max_open_conns=1", "one in use, for 5s", "close rows", "waiting=10"}},
 		{"the gate", asUserOrNobody, []Option{Dialect("sqlite")},
 			[]string{"the gate of the SQLite database", "transaction", "trace=on", "waiting=10"}},
 	} {
