@@ -8,7 +8,9 @@ import (
 	"github.com/calmdocs/dblocker/internal/backend"
 	"github.com/calmdocs/dblocker/internal/databases"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/plain"
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // watch logs, until the Store is closed, what has been held and waited for longer than
@@ -83,10 +85,10 @@ func (c *Connector) logLong(users *locks.Table, after time.Duration, told, now t
 // logLock logs one lock: its oldest holder, and the oldest of those who wait.
 func (c *Connector) logLock(infos []rwlock.Info) {
 	first := infos[0]
-	args := []any{"user", first.Key, "mode", first.Mode.String(), "kind", first.Kind.String(), "tag", first.Tag, "age", first.For.Round(time.Millisecond)}
+	args := []any{"user", userid.Short(first.Key), "mode", first.Mode.String(), "kind", first.Kind.String(), "tag", plain.Short(first.Tag, longText), "age", first.For.Round(time.Millisecond)}
 	for i, info := range infos {
 		if info.Waiting {
-			args = append(args, "waiting", len(infos)-i, "longest_wait", info.For.Round(time.Millisecond), "waiter", info.Kind.String(), "waiter_tag", info.Tag)
+			args = append(args, "waiting", len(infos)-i, "longest_wait", info.For.Round(time.Millisecond), "waiter", info.Kind.String(), "waiter_tag", plain.Short(info.Tag, longText))
 			break
 		}
 	}
@@ -118,7 +120,7 @@ func (c *handle) describeWait(s rwlock.SlowWait) string {
 	case strings.HasPrefix(s.Key, databases.GateNamePrefix), strings.HasPrefix(s.Key, backend.SlotsNamePrefix), s.Key == turnName, s.Key == placesName:
 		return s.Key
 	}
-	return fmt.Sprintf("the %v lock of user %q", s.Mode, s.Key)
+	return fmt.Sprintf("the %v lock of user %s", s.Mode, userid.Brief(s.Key))
 }
 
 // mayLackClientConns tells whether the calls that wait, and what is in their way, may have all the

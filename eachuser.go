@@ -140,7 +140,7 @@ type UserError struct {
 	Err  error
 }
 
-func (e *UserError) Error() string { return fmt.Sprintf("user %q: %v", e.User, e.Err) }
+func (e *UserError) Error() string { return fmt.Sprintf("user %s: %v", userid.Brief(e.User), e.Err) }
 func (e *UserError) Unwrap() error { return e.Err }
 
 // Error names the first ten.

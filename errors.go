@@ -12,6 +12,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/gate"
 	"github.com/calmdocs/dblocker/internal/locks"
+	"github.com/calmdocs/dblocker/internal/plain"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/userid"
 )
@@ -130,8 +131,15 @@ func (e *LockError) Error() string {
 	return b.String()
 }
 
-// printable returns a text of the program, or of a server, as it is; in quotes and escapes if it has what a terminal or a log would take for something else.
+// longText is how many bytes errors and logs have of a tag, and of what a server says of a process.
+const longText = 300
+
+// printable returns a text of the program, or of a server, as it is; in quotes and escapes if it has what a terminal or a log would take for something
+// else. A long one is cut.
 func printable(text string) string {
+	if len(text) > longText {
+		return printable(plain.Begin(text, longText)) + plain.Rest(text)
+	}
 	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
 		return text
 	}
@@ -178,7 +186,7 @@ func errNoUserOfMany(site string) error {
 
 // nestedExclusive is the error of an exclusive section of a user inside a shared one.
 func nestedExclusive(user string) error {
-	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %q inside a shared one, which only reads; take the outer one with dblocker.Lock", user)}
+	return restated{ErrReadOnly, fmt.Sprintf("dblocker: an exclusive section of user %s inside a shared one, which only reads; take the outer one with dblocker.Lock", userid.Brief(user))}
 }
 
 // givenBack is the error of a Store's handle whose section has ended for the given reason.
@@ -227,12 +235,12 @@ func lockError(err error, id locks.Identity) error {
 	if !errors.As(err, &w) {
 		return err
 	}
-	what := fmt.Sprintf("the %v lock of user %q", w.Mode, w.Key)
+	what := fmt.Sprintf("the %v lock of user %s", w.Mode, userid.Brief(w.Key))
 	switch {
 	case w.Key != locks.AllUsers:
 		id.User = w.Key // of those that were asked for together
 	case w.Mode == rwlock.Shared:
-		what = fmt.Sprintf("the lock of user %q behind the lock of all users", id.User)
+		what = fmt.Sprintf("the lock of user %s behind the lock of all users", userid.Brief(id.User))
 	default:
 		what = "the lock of all users"
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/leftovers"
 	"github.com/calmdocs/dblocker/internal/plain"
+	"github.com/calmdocs/dblocker/internal/scope"
 )
 
 // TestErrorsOfOneCauseAreAlike: waits that end differently late have one text, and the durations are
@@ -159,6 +161,32 @@ func FuzzHostileNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLongNamesAreCut: errors and lines of the log have the beginning of a long ID and of a long tag; User of a LockError has all of it.
+func TestLongNamesAreCut(t *testing.T) {
+	long := strings.Repeat("ü", 5000)
+	for _, text := range namesInTexts(t, long) {
+		if len(text) > 2500 || !strings.Contains(text, "(10000 bytes)") {
+			t.Errorf("%d bytes:\n%.3000s", len(text), text)
+		}
+	}
+	bubble(t, func(t *testing.T) {
+		db := openStub(t, &stub{}, LockTimeout(time.Second))
+		_, unlock, err := Lock(asUser(long), db)
+		must(t, err)
+		defer unlock()
+		_, _, err = Lock(asUser(long), db)
+		var e *LockError
+		if !errors.As(err, &e) || e.User != long || len(err.Error()) > 1000 {
+			t.Errorf("got %.2000v, which has %d bytes", err, len(err.Error()))
+		}
+	})
+	for _, err := range []error{nestedExclusive(long), &UserError{long, io.EOF}, noDatabase(long, "x"), besideOwnError(scope.Ask{Users: []string{long}})} {
+		if n := len(err.Error()); n > 600 {
+			t.Errorf("%.100s... has %d bytes", err, n)
+		}
+	}
 }
 
 // namesInTexts returns what is said of a wait for a section, whose user and tag have the name.

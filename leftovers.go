@@ -7,6 +7,7 @@ import (
 
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/leftovers"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // What a handle is used for is noted while a test looks at it, see package dblockertest. Else it costs the look at a
@@ -80,12 +81,12 @@ func (s *section) noteSection(user string, req sectionRequest) {
 	if w == nil {
 		return
 	}
-	of := fmt.Sprintf("user %q", user)
+	of := fmt.Sprintf("user %s", userid.Brief(user))
 	switch {
 	case req.all:
 		of = "all users"
 	case req.users != nil:
-		of = fmt.Sprintf("the users %q", req.users)
+		of = fmt.Sprintf("the users %s", userid.BriefAll(req.users))
 	}
 	if req.tag != "" {
 		of += fmt.Sprintf(" (%s)", printable(req.tag))

@@ -17,6 +17,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // LockScope says how far users' locks reach (DSN: lock_scope). The default is [ProcessScope]. Where an engine, or what stands
@@ -348,5 +349,5 @@ func describeReach(ask scope.Ask) string {
 	case ask.Shared:
 		mode = Shared
 	}
-	return fmt.Sprintf("the %v lock of user %q among the processes on the database", mode, ask.Users[0])
+	return fmt.Sprintf("the %v lock of user %s among the processes on the database", mode, userid.Brief(ask.Users[0]))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/scope"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // With lock_scope=database on a SQLite file, whoever has a user's lock of this process takes that among processes with it, and
@@ -176,7 +177,7 @@ func amongError(err error, id locks.Identity) error {
 		e.Mode, e.what, w = Mode(g.Mode), fmt.Sprintf("%s (%v) among processes", g.Name, g.Mode), g.Wait
 	case errors.As(err, &u):
 		e.User, e.Mode = u.user, u.mode
-		e.what = fmt.Sprintf("the %v lock of user %q among the processes that have the file open", u.mode, u.user)
+		e.what = fmt.Sprintf("the %v lock of user %s among the processes that have the file open", u.mode, userid.Brief(u.user))
 		if u.user == "" {
 			e.what = "the lock of all users among the processes that have the file open"
 		}

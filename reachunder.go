@@ -11,6 +11,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/scope"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // What an owner does beside a Tx, rows or a section of its own runs under the lock of that among processes: it would wait for itself at the server. Whoever works
@@ -145,7 +146,7 @@ func (c *conn) askUnder(ctx context.Context, under *scope.Use, r *rows) error {
 // besideOwnError is of what would wait for its own owner at the server.
 func besideOwnError(ask scope.Ask) error {
 	return &LockError{User: ask.Users[0], Mode: Exclusive, Err: ErrDeadlock,
-		what:    fmt.Sprintf("the lock of user %q among the processes on the database", ask.Users[0]),
+		what:    fmt.Sprintf("the lock of user %s among the processes on the database", userid.Brief(ask.Users[0])),
 		blocker: "a transaction or a section of the same request, on another connection",
 		advice:  "do this with the Tx or the section's context that has it, or end that first"}
 }

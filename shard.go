@@ -13,6 +13,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqlite"
 	"github.com/calmdocs/dblocker/internal/tenants"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // A Connect opens the database of a user, given what [New] was given.
@@ -104,7 +105,7 @@ func findShard(ctx context.Context, cfg *config, user, driverName, dsn string, o
 	case err != nil:
 		return found, err
 	case db == nil || db.DB == nil:
-		return found, fmt.Errorf("dblocker: ConnectFunc returned no database for user %q, and no error; return one of them", user)
+		return found, fmt.Errorf("dblocker: ConnectFunc returned no database for user %s, and no error; return one of them", userid.Brief(user))
 	}
 	file := borrowedFile(ctx, db)
 	found.Key = db.DB
@@ -122,7 +123,7 @@ func checkConnected(db *sqlx.DB, user string) error {
 		return tenants.NotUsable(user, err)
 	}
 	if d, ok := db.Driver().(*Driver); ok && d.bound != nil {
-		return fmt.Errorf("dblocker: ConnectFunc returned for user %q a handle that a Store gave out; open a database", user)
+		return fmt.Errorf("dblocker: ConnectFunc returned for user %s a handle that a Store gave out; open a database", userid.Brief(user))
 	}
 	return nil
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+
+	"github.com/calmdocs/dblocker/internal/plain"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // SlogHandler returns a handler that adds to each record, where its context says so, what dblocker knows of it: user; section, which is the [Tag] of the
@@ -70,12 +73,12 @@ func attrsOf(ctx context.Context) (attrs []slog.Attr) {
 		return nil
 	}
 	if user, ok := User(ctx); ok {
-		attrs = append(attrs, slog.String("user", user))
+		attrs = append(attrs, slog.String("user", userid.Short(user)))
 	}
 	m := marksFrom(ctx)
 	for s := m.section; s != nil; s = s.outer {
 		if s.tag != "" {
-			attrs = append(attrs, slog.String("section", s.tag))
+			attrs = append(attrs, slog.String("section", plain.Short(s.tag, longText)))
 			break
 		}
 	}

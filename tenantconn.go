@@ -10,6 +10,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/callers"
 	"github.com/calmdocs/dblocker/internal/server"
 	"github.com/calmdocs/dblocker/internal/sqltext"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 var (
@@ -152,8 +153,8 @@ func (tc *tenantConn) enterNobodys(ctx context.Context) (*conn, error) {
 
 // otherUser is the error of a call of another user than the one whose database the connection is for.
 func (tc *tenantConn) otherUser(user string) error {
-	return fmt.Errorf("dblocker: this Tx or sql.Conn is on the database of user %q, and the context of the call is of user %q, who has another database: "+
-		"do it on the sql.DB, or in a Tx that was begun with a context of that user", tc.on.user, user)
+	return fmt.Errorf("dblocker: this Tx or sql.Conn is on the database of user %s, and the context of the call is of user %s, who has another database: "+
+		"do it on the sql.DB, or in a Tx that was begun with a context of that user", userid.Brief(tc.on.user), userid.Brief(user))
 }
 
 // leave gives back what it has of a user's database.

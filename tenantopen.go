@@ -228,7 +228,7 @@ func (t *tenancy) refuseLink(user, path string) error {
 }
 
 func sharedFile(user, other string) error {
-	return fmt.Errorf("dblocker: the file of user %q is the file of user %q too, by a link: give each user a file of his own", user, other)
+	return fmt.Errorf("dblocker: the file of user %s is the file of user %s too, by a link: give each user a file of his own", userid.Brief(user), userid.Brief(other))
 }
 
 // claim notes that a database is a user's. It is an error if it is another one's, by a link that no name shows.
@@ -280,7 +280,7 @@ type noDatabaseError struct {
 func noDatabase(user, why string) error { return &noDatabaseError{user: user, why: why} }
 
 func (e *noDatabaseError) Error() string {
-	return fmt.Sprintf("dblocker: user %q has no database: %s", e.user, e.why)
+	return fmt.Sprintf("dblocker: user %s has no database: %s", userid.Brief(e.user), e.why)
 }
 
 func (e *noDatabaseError) Unwrap() []error {

@@ -81,7 +81,7 @@ func (t *tenancy) prepare(ctx context.Context, tn *tenant) error {
 func (t *tenancy) callOnOpen(s *section, tn *tenant) error {
 	result := make(chan error, 1)
 	go func() {
-		err := fmt.Errorf("dblocker: OnOpen ended its goroutine for user %q, by runtime.Goexit or as t.FailNow does; return an error instead", tn.user)
+		err := fmt.Errorf("dblocker: OnOpen ended its goroutine for user %s, by runtime.Goexit or as t.FailNow does; return an error instead", userid.Brief(tn.user))
 		defer func() { result <- err }()
 		err = t.runOnOpen(s, tn)
 	}()
@@ -93,8 +93,8 @@ func (t *tenancy) runOnOpen(s *section, tn *tenant) (err error) {
 	defer db.Close()
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("dblocker: OnOpen panicked for user %q: %v", tn.user, p)
-			t.c.logger.Error("dblocker: OnOpen panicked", "user", tn.user, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("dblocker: OnOpen panicked for user %s: %v", userid.Brief(tn.user), p)
+			t.c.logger.Error("dblocker: OnOpen panicked", "user", userid.Short(tn.user), "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	if err := t.checkSchemas(s, tn.user, db); err != nil || t.c.onOpen == nil {

@@ -163,7 +163,7 @@ func (t *tenancy) takeError(user string, err error) error {
 	case tenants.ErrClosed:
 		return errClosed
 	case rwlock.ErrTimeout:
-		return &LockError{User: user, Waited: t.c.lockTimeout, Err: ErrLockTimeout, what: fmt.Sprintf("the database of user %q, which another call opens", user)}
+		return &LockError{User: user, Waited: t.c.lockTimeout, Err: ErrLockTimeout, what: fmt.Sprintf("the database of user %s, which another call opens", userid.Brief(user))}
 	}
 	return placeError(user, t.maxOpen, err)
 }
@@ -176,7 +176,7 @@ func placeError(user string, most int, err error) error {
 		known.Hopeless = false // but of places
 		err := waitError(&known, locks.Identity{User: user}, fmt.Sprintf("one of the %d databases that max_open_databases allows to be open", most), outOfPlaces)
 		if e, ok := err.(*LockError); ok && e.Err == ErrLockTimeout {
-			e.blocker = fmt.Sprintf("all are in use, that of user %q among them, which was opened %s ago", w.Blocker.Tag, inRound(w.Blocker.For))
+			e.blocker = fmt.Sprintf("all are in use, that of user %s among them, which was opened %s ago", userid.Brief(w.Blocker.Tag), inRound(w.Blocker.For))
 			e.advice = "rows have to be closed, transactions to end, sections to be unlocked and handles of a Store cancelled, or max_open_databases to be larger; dblocker.Holds shows what each has"
 		}
 		return err

@@ -57,7 +57,7 @@ func TestBadUserIDs(t *testing.T) {
 		id   any
 		want string
 	}{
-		{"", "empty"}, {stringerID{}, "empty"}, {nil, "<nil>"}, {1.5, "float64"}, {new(int), "*int"}, {(*pointerID)(nil), "a nil *dblocker.pointerID"},
+		{"", "have the function given to web.Middleware return false"}, {stringerID{}, "empty"}, {nil, "<nil>"}, {1.5, "float64"}, {new(int), "*int"}, {(*pointerID)(nil), "a nil *dblocker.pointerID"},
 		{[]byte("27"), "[]uint8"}, {[4]byte{}, "[4]uint8"}, {true, "bool"}, {map[string]int{}, "map[string]int"}, {errors.New("x"), "*errors.errorString"},
 	} {
 		ctx := WithUser(context.Background(), tc.id)

@@ -43,7 +43,7 @@ func userFor(ctx context.Context, bound *section) (string, error) {
 	case bound != nil && bound.locks.Identity().User != "":
 		of := bound.locks.Identity().User
 		if tagged && id.User != of {
-			return "", fmt.Errorf("dblocker: the handle is that of user %q, and the context of the call is of user %q: take a handle of that user from the Store", of, id.User)
+			return "", fmt.Errorf("dblocker: the handle is that of user %s, and the context of the call is of user %s: take a handle of that user from the Store", userid.Brief(of), userid.Brief(id.User))
 		}
 		return of, nil
 	case !tagged:
@@ -175,10 +175,10 @@ func (t *tenancy) checkUnused(ctx context.Context, path, user string) error {
 	}
 	if err == nil && isShared() { // else it is broken
 		if err := t.tryWriting(ctx, inner); err != nil && strings.Contains(err.Error(), "readonly") {
-			return fmt.Errorf("dblocker: RemoveUser: this process may not write the database of user %q; nothing is deleted: %w", user, err)
+			return fmt.Errorf("dblocker: RemoveUser: this process may not write the database of user %s; nothing is deleted: %w", userid.Brief(user), err)
 		}
-		return fmt.Errorf("dblocker: RemoveUser: another process, or another handle, has the database of user %q open; nothing is deleted; "+
-			"try again when that one has closed it: a handle of dblocker does when nobody has used it for database_idle", user)
+		return fmt.Errorf("dblocker: RemoveUser: another process, or another handle, has the database of user %s open; nothing is deleted; "+
+			"try again when that one has closed it: a handle of dblocker does when nobody has used it for database_idle", userid.Brief(user))
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func awaitClosed(ctx context.Context, b *backend.Backend, user string, selfWait 
 	deadline := time.Now().Add(selfWait)
 	for pause := 100 * time.Microsecond; b.Servers.CloseIdle() > 0; pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %q: end them first; nothing is deleted", user)
+			return fmt.Errorf("dblocker: RemoveUser: this request itself has rows or a sql.Conn open on the database of user %s: end them first; nothing is deleted", userid.Brief(user))
 		}
 		select {
 		case <-ctx.Done():

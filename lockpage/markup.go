@@ -84,10 +84,7 @@ func limited(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
+	return plain.Begin(s, n) + "…"
 }
 
 // fitting cuts what is wider than n letters.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // A Request is what a section is to be.
@@ -49,7 +50,7 @@ type UpgradeError struct{ User string }
 
 // Error implements [error].
 func (e *UpgradeError) Error() string {
-	return fmt.Sprintf("an exclusive section of user %q inside a shared one", e.User)
+	return fmt.Sprintf("an exclusive section of user %s inside a shared one", userid.Brief(e.User))
 }
 
 // begins notes which goroutine begins the section. If that asks for another one, no owner

@@ -38,18 +38,20 @@ func IsSuspect(user string) bool {
 	return false
 }
 
+const untagged = "give each user an ID of its own, or leave the context untagged for work that belongs to no user: call no dblocker.WithUser, and have the function given to web.Middleware return false"
+
 // CanonicalUser reduces an ID to the string that names the user. An ID that is empty is userid.ErrUserID; one of a wrong type is a fault of the
 // program, and another error.
 func CanonicalUser(id any) (string, error) {
 	if v := reflect.ValueOf(id); v.Kind() == reflect.Pointer && v.IsNil() {
-		return "", fmt.Errorf("dblocker: the user ID is a nil %T; give each user an ID of its own, or leave the context untagged for work that belongs to no user", id)
+		return "", fmt.Errorf("dblocker: the user ID is a nil %T; "+untagged, id)
 	}
 	user, ok := userString(id)
 	if !ok {
 		return "", fmt.Errorf("dblocker: a user ID of type %T cannot be used; give a string, an integer, a [16]byte or a fmt.Stringer", id)
 	}
 	if user == "" {
-		return "", userid.Unusable("dblocker: the user ID is empty; give each user an ID of its own, or leave the context untagged for work that belongs to no user")
+		return "", userid.Unusable("dblocker: the user ID is empty; " + untagged)
 	}
 	return user, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/calmdocs/dblocker/internal/locks"
 	"github.com/calmdocs/dblocker/internal/rwlock"
 	"github.com/calmdocs/dblocker/internal/server"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // A Server is the server of a handle.
@@ -235,7 +236,7 @@ func (ls *Sessions) giveUp(o *lostSession) {
 	if !ls.end(o, true) {
 		return
 	}
-	args := []any{"user", o.hold.User, "session", o.session.ID, "cancel_grace", ls.grace}
+	args := []any{"user", userid.Short(o.hold.User), "session", o.session.ID, "cancel_grace", ls.grace}
 	if err != nil {
 		args = append(args, "error", err)
 	}

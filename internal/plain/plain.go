@@ -77,3 +77,22 @@ func Escaped(r rune) string {
 	}
 	return fmt.Sprintf(`\U%08x`, r)
 }
+
+// Short cuts a text that has more than so many bytes, and says how many it has.
+func Short(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return Begin(s, most) + Rest(s)
+}
+
+// Rest stands for the rest of a text that is cut.
+func Rest(s string) string { return fmt.Sprintf("... (%d bytes)", len(s)) }
+
+// Begin returns the first n bytes of a longer text, or a few less: no character is cut.
+func Begin(s string, n int) string {
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

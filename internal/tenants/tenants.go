@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/calmdocs/dblocker/internal/rwlock"
+	"github.com/calmdocs/dblocker/internal/userid"
 )
 
 // A Cache has the databases of users of whom a function says which one each has, as long as they have users and, if they may be
@@ -96,7 +97,7 @@ func (c *Cache[D]) Take(ctx context.Context, user string) (_ D, giveBack func(),
 }
 
 func notOpened(user string, err error) error {
-	return fmt.Errorf("dblocker: the function that opens the database of user %q has not returned: %w", user, err)
+	return fmt.Errorf("dblocker: the function that opens the database of user %s has not returned: %w", userid.Brief(user), err)
 }
 
 // errLeft is the error of a user whom everybody had left before the database was there.
@@ -133,7 +134,7 @@ func (c *Cache[D]) connect(ctx context.Context, user string, u *tenant[D]) {
 }
 
 func funcEnded(user string) error {
-	return fmt.Errorf("dblocker: the function that opens the database of user %q ended its goroutine, by runtime.Goexit or as t.FailNow does; return an error instead", user)
+	return fmt.Errorf("dblocker: the function that opens the database of user %s ended its goroutine, by runtime.Goexit or as t.FailNow does; return an error instead", userid.Brief(user))
 }
 
 // settle tells those who wait for a user what connect has found.
@@ -165,7 +166,7 @@ func (c *Cache[D]) call(ctx context.Context, user string) (f Found[D], err error
 }
 
 func funcPanicked(user string, p any) error {
-	return fmt.Errorf("dblocker: the function that opens the database of user %q panicked: %v", user, p)
+	return fmt.Errorf("dblocker: the function that opens the database of user %s panicked: %v", userid.Brief(user), p)
 }
 
 // leave takes back one join.
@@ -251,5 +252,5 @@ func (c *Cache[D]) Wait() { c.set.Wait() }
 
 // NotUsable is the error of a database that cannot be used.
 func NotUsable(user string, err error) error {
-	return fmt.Errorf("dblocker: ConnectFunc returned a database for user %q that cannot be used: %w; it is closed when no user is left, so open a new one each time", user, err)
+	return fmt.Errorf("dblocker: ConnectFunc returned a database for user %s that cannot be used: %w; it is closed when no user is left, so open a new one each time", userid.Brief(user), err)
 }

@@ -2,7 +2,10 @@ package userid
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+
+	"github.com/calmdocs/dblocker/internal/plain"
 )
 
 // A Place is where the name of a user stands, alone or with other text around it.
@@ -28,10 +31,10 @@ var (
 func (p Place) Check(name, user string) error {
 	if n := len(name); n > p.max {
 		return Unusable("dblocker: the user ID %s is too long for %s: written as a name it has %d bytes, with what stands around it %d, and %d is the most; use shorter IDs, best of digits and lower-case letters",
-			brief(user), p.what, len(Encode(user)), n, p.max)
+			Brief(user), p.what, len(Encode(user)), n, p.max)
 	}
 	if p.file && isReserved(name) {
-		return Unusable("dblocker: the user ID %s gives the file name %q, which Windows keeps for a device; write more before {user}, or a separator", brief(user), name)
+		return Unusable("dblocker: the user ID %s gives the file name %q, which Windows keeps for a device; write more before {user}, or a separator", Brief(user), name)
 	}
 	return nil
 }
@@ -55,11 +58,33 @@ func isReserved(name string) bool {
 	return false
 }
 
-// brief quotes an ID, of which a long one is cut for the reader.
-func brief(user string) string {
-	const most = 40
+// most is how many bytes of an ID a reader needs.
+const most = 64
+
+// Short returns an ID for a log, of which a long one is cut.
+func Short(user string) string { return plain.Short(user, most) }
+
+// Brief is Short for errors: the ID is in quotes, and in escapes where it needs them.
+func Brief(user string) string {
 	if len(user) <= most {
-		return fmt.Sprintf("%q", user)
+		return strconv.Quote(user)
 	}
-	return fmt.Sprintf("%q... (%d bytes)", user[:most], len(user))
+	return strconv.Quote(plain.Begin(user, most)) + plain.Rest(user)
+}
+
+// BriefAll is Brief of some, of whom many are counted.
+func BriefAll(users []string) string {
+	const named = 10
+	var b strings.Builder
+	for i, u := range users {
+		switch {
+		case i == named:
+			fmt.Fprintf(&b, " and %d others", len(users)-named)
+			return b.String()
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(Brief(u))
+	}
+	return b.String()
 }

@@ -74,7 +74,7 @@ func TestHostileIDs(t *testing.T) {
 		for _, fold := range []func(string) string{strings.ToUpper, strings.ToLower, strings.ToTitle} {
 			folded := fold(Encode(user))
 			if other, taken := seen[folded]; taken && other != user {
-				t.Errorf("%q and %q have the same name %q", brief(user), brief(other), folded)
+				t.Errorf("%q and %q have the same name %q", Brief(user), Brief(other), folded)
 			}
 			seen[folded] = user
 		}
