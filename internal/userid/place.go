@@ -75,16 +75,12 @@ func Brief(user string) string {
 // BriefAll is Brief of some, of whom many are counted.
 func BriefAll(users []string) string {
 	const named = 10
-	var b strings.Builder
-	for i, u := range users {
-		switch {
-		case i == named:
-			fmt.Fprintf(&b, " and %d others", len(users)-named)
-			return b.String()
-		case i > 0:
-			b.WriteString(", ")
-		}
-		b.WriteString(Brief(u))
+	var all []string
+	for _, u := range users[:min(len(users), named)] {
+		all = append(all, Brief(u))
 	}
-	return b.String()
+	if more := len(users) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("and %d more", more))
+	}
+	return "[" + strings.Join(all, " ") + "]"
 }
