@@ -259,6 +259,9 @@ func serverHangs(t *testing.T, c *chromium) {
 	tb.until("document.documentElement.classList.contains('is-live')")
 	hang.mu.Lock()
 	tb.until("document.documentElement.classList.contains('is-off') && document.getElementById('state').textContent === 'no answer since'")
+	if got := tb.do("say.textContent"); got != "no answer from the program" {
+		t.Errorf("a screen reader is told %q", got)
+	}
 	hang.mu.Unlock()
 	tb.until("document.documentElement.classList.contains('is-live')")
 	if got := tb.do("single"); got != "false" {

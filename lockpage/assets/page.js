@@ -119,14 +119,19 @@ function expect(within) {
 function lost() {
   if (!heard) single = !single;
   close();
-  label("no answer since", "off");
+  off();
   open();
+}
+
+function off() {
+  label("no answer since", "off");
+  say.textContent = "no answer from the program";
 }
 
 // again tries later, when the browser does not by itself.
 function again() {
   close();
-  label("no answer since", "off");
+  off();
   retry = setTimeout(open, 2000);
 }
 
