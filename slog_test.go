@@ -23,6 +23,18 @@ func TestSlogHandler(t *testing.T) {
 	})
 }
 
+// TestSlogHandlerTellsUsersApart also in JSON, where bytes that are not UTF-8 would look the same.
+func TestSlogHandlerTellsUsersApart(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(SlogHandler(slog.NewJSONHandler(&log, nil)))
+	for _, user := range []string{"\xff", "\xfe"} {
+		logger.InfoContext(asUser(user), "hello")
+	}
+	if !strings.Contains(log.String(), `"user":"\\xff"`) || !strings.Contains(log.String(), `"user":"\\xfe"`) {
+		t.Errorf("got %s", log.String())
+	}
+}
+
 // TestSlogHandlerAdds: user, section and request, outside of groups, and only once each.
 func TestSlogHandlerAdds(t *testing.T) {
 	var log bytes.Buffer

@@ -61,8 +61,8 @@ func isReserved(name string) bool {
 // most is how many bytes of an ID a reader needs.
 const most = 64
 
-// Short returns an ID for a log, of which a long one is cut.
-func Short(user string) string { return plain.Short(user, most) }
+// Short returns an ID for a log, of which a long one is cut. Bytes that are not UTF-8 are in escapes, which else would look the same in JSON.
+func Short(user string) string { return plain.UTF8(plain.Short(user, most)) }
 
 // Brief is Short for errors: the ID is in quotes, and in escapes where it needs them.
 func Brief(user string) string {
