@@ -3,8 +3,8 @@ package dblocker
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"testing"
+	"time"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -43,6 +43,12 @@ func TestPinnedReadsWhatItsSectionWrote(t *testing.T) {
 				must(t, err)
 			}
 		},
+		"Exec that another runs": func(t *testing.T, ctx context.Context, _, other *sql.DB) {
+			writeTogether(t, other, asUser(3), ctx, asUser(4))
+		},
+		"Exec that runs others": func(t *testing.T, ctx context.Context, _, other *sql.DB) {
+			writeTogether(t, other, ctx, asUser(3), asUser(4))
+		},
 		"pinned section inside": func(t *testing.T, ctx context.Context, db, _ *sql.DB) {
 			inside, unlock, err := Lock(ctx, db, Pin())
 			must(t, err)
@@ -50,8 +56,8 @@ func TestPinnedReadsWhatItsSectionWrote(t *testing.T) {
 			write(t, inside, db)
 		},
 	} {
-		for _, options := range []string{"", "lock_scope=database"} {
-			t.Run(fmt.Sprintf("%s, %q", name, options), func(t *testing.T) {
+		for how, options := range map[string]string{"": "", "among processes": "lock_scope=database", "rows of Fork": ""} {
+			t.Run(name+", "+how, func(t *testing.T) {
 				testdb.NoLeaks(t)
 				db, path := openWAL(t, options)
 				other := openSQLite(t, "dblocker", "sqlite3?"+options+":file:"+path+"?_busy_timeout=0&_sync=OFF")
@@ -59,7 +65,11 @@ func TestPinnedReadsWhatItsSectionWrote(t *testing.T) {
 				ctx, unlock, err := Lock(asUser(1), db, Pin())
 				must(t, err)
 				defer unlock()
-				rows, err := db.QueryContext(ctx, "SELECT id, v FROM t ORDER BY id")
+				opens := ctx
+				if how == "rows of Fork" { // so that a statement of the section is none in its own rows, and may be combined
+					opens = Fork(ctx)
+				}
+				rows, err := db.QueryContext(opens, "SELECT id, v FROM t ORDER BY id")
 				must(t, err)
 				defer rows.Close()
 				expectRow(t, rows, 1, "one")
@@ -74,6 +84,30 @@ func TestPinnedReadsWhatItsSectionWrote(t *testing.T) {
 				expectRow(t, rows, 3, "three")
 			})
 		}
+	}
+}
+
+// writeTogether has one who has the gate keep writes with the contexts waiting, in their order, and waits for the end of all.
+func writeTogether(t *testing.T, db *sql.DB, contexts ...context.Context) {
+	t.Helper()
+	const query = "UPDATE t SET v = 'new' WHERE id = 1"
+	hasGate, err := db.Begin()
+	must(t, err)
+	mustExec(t, hasGate, "UPDATE t SET v = 'two' WHERE id = 2")
+	env := &openBackend(t, db).Combining
+	env.Longest, env.Long = time.Hour, time.Hour // as if the machine were fast
+	(&combineScene{db, t}).short(query)
+	written := make(chan error, len(contexts))
+	for i, ctx := range contexts {
+		go func() {
+			_, err := db.ExecContext(ctx, query)
+			written <- err
+		}()
+		waitFor(t, func() bool { return waitingAtGates() == i+1 })
+	}
+	must(t, hasGate.Commit())
+	for range contexts {
+		must(t, <-written)
 	}
 }
 
