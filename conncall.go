@@ -119,6 +119,16 @@ type late struct {
 	any    bool
 	valid  bool // c was asked for IsValid
 	closed bool // c was closed
+	rows   []*rows
+}
+
+// endRows ends the rows, of which some may be off the list of their server connection.
+func (l *late) endRows() {
+	for len(l.rows) > 0 {
+		r := l.rows[0]
+		l.rows = l.rows[1:] // before the driver may panic
+		r.end(errClosed)
+	}
 }
 
 // leaveLate leaves, so that what is late will be done.

@@ -94,6 +94,7 @@ func (c *conn) abandon(h *locks.Hold, adm *admission) {
 	c.gone = abandoned
 	defer c.giveUp()
 	defer c.endTransactions()
+	defer func() { c.endRows(c.late.rows) }()
 	sc := c.drawn.Conn
 	if sc == nil {
 		return
@@ -223,10 +224,9 @@ func (c *conn) endInside() {
 // before the one who is to sweep, ends them first: nobody finds them later.
 func (c *conn) endOpen() {
 	pinEnded := c.pinned != nil && c.pinned.section.hasEnded()
+	c.late.endRows()
 	for _, r := range c.openRows() {
 		switch {
-		case r.late:
-			r.end(errClosed)
 		case r.inside.HasEnded():
 			r.end(c.reason(r.inside))
 		case pinEnded:

@@ -312,6 +312,7 @@ func (r *rows) closeLate() {
 	if !r.writes {
 		r.hold.Lock.Release()
 	}
+	r.conn.late.rows = append(r.conn.late.rows, r)
 	r.conn.leaveLate()
 }
 
