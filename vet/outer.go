@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
@@ -47,10 +48,11 @@ func runOuter(pass *analysis.Pass) (any, error) {
 // inside is a section, as the source shows it.
 type inside struct {
 	pass  *analysis.Pass
-	of    string     // the function that begins it
-	outer *types.Var // the context that it was begun with
-	own   *types.Var // its own; nil if that is discarded
-	end   *types.Var // what ends it; nil if that is discarded
+	of    string       // the function that begins it
+	outer *types.Var   // the context that it was begun with
+	also  []*types.Var // contexts that are made of that one inside the section
+	own   *types.Var   // its own; nil if that is discarded
+	end   *types.Var   // what ends it; nil if that is discarded
 	db    ast.Expr
 }
 
@@ -121,17 +123,42 @@ func (s *inside) list(stmts []ast.Stmt) {
 			return
 		}
 		s.look(stmt)
+		s.derive(stmt)
 	}
 }
 
-// ends tells whether a statement ends the section somewhere, or sets the outer variable.
+// derive notes the context that a statement makes of the outer one, as context.WithTimeout does.
+func (s *inside) derive(stmt ast.Stmt) {
+	assign, ok := stmt.(*ast.AssignStmt)
+	if !ok || len(assign.Rhs) != 1 {
+		return
+	}
+	call, ok := ast.Unparen(assign.Rhs[0]).(*ast.CallExpr)
+	if !ok || !isOf(calleeOf(s.pass.TypesInfo, call), "context") || len(call.Args) == 0 || !s.isOuter(call.Args[0]) {
+		return
+	}
+	if v := identObject(s.pass.TypesInfo, assign.Lhs[0]); v != nil && v != s.own {
+		s.also = append(s.also, v)
+	}
+}
+
+// isOuter tells whether an expression is the outer context, or one that is made of it.
+func (s *inside) isOuter(e ast.Expr) bool {
+	v := identObject(s.pass.TypesInfo, e)
+	return v != nil && (v == s.outer || slices.Contains(s.also, v))
+}
+
+// ends tells whether a statement may end the section somewhere, or sets the outer variable: whoever gets the function that ends it may call that.
 func (s *inside) ends(stmt ast.Stmt) (does bool) {
+	inner := false // in a function literal, whose defers run before it returns
 	ast.Inspect(stmt, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.FuncLit:
+			inner = true
 		case *ast.DeferStmt:
-			return false
-		case *ast.CallExpr:
-			does = does || identObject(s.pass.TypesInfo, n.Fun) == s.end
+			return inner
+		case *ast.Ident:
+			does = does || s.pass.TypesInfo.Uses[n] == s.end
 		case *ast.AssignStmt:
 			for _, e := range n.Lhs {
 				does = does || identObject(s.pass.TypesInfo, e) == s.outer
@@ -150,7 +177,12 @@ func (s *inside) look(n ast.Node) {
 		case *ast.FuncLit, *ast.GoStmt:
 			return false
 		case *ast.IfStmt:
-			return !s.isOfFailure(n)
+			if s.isOfFailure(n) {
+				if n.Else != nil {
+					s.look(n.Else)
+				}
+				return false
+			}
 		case *ast.CallExpr:
 			s.call(n)
 		}
@@ -158,10 +190,19 @@ func (s *inside) look(n ast.Node) {
 	})
 }
 
-// isOfFailure tells whether a statement is for the case that the section could not be begun: its condition is an error's.
+// isOfFailure tells whether a statement may be for the case that the section could not be begun: its condition has an error in it.
 func (s *inside) isOfFailure(n *ast.IfStmt) (is bool) {
-	op, ok := n.Cond.(*ast.BinaryExpr)
-	return ok && n.Init == nil && n.Else == nil && isNil(op.Y) && s.pass.TypesInfo.TypeOf(op.X).String() == "error"
+	if n.Init != nil {
+		return false // it is of the error that is set there
+	}
+	ast.Inspect(n.Cond, func(n ast.Node) bool {
+		if e, ok := n.(ast.Expr); ok && !isNil(e) {
+			t := s.pass.TypesInfo.TypeOf(e)
+			is = is || t != nil && types.Identical(t, types.Universe.Lookup("error").Type())
+		}
+		return !is
+	})
+	return is
 }
 
 func (s *inside) call(call *ast.CallExpr) {
@@ -172,7 +213,7 @@ func (s *inside) call(call *ast.CallExpr) {
 	var outer ast.Expr
 	onHandle := false
 	for _, arg := range call.Args {
-		if identObject(s.pass.TypesInfo, arg) == s.outer {
+		if s.isOuter(arg) {
 			outer = arg
 		}
 		onHandle = onHandle || s.isHandle(arg)
@@ -183,10 +224,16 @@ func (s *inside) call(call *ast.CallExpr) {
 	if outer == nil || !onHandle {
 		return
 	}
+	name, what := types.ExprString(outer), "is the context"
+	if identObject(s.pass.TypesInfo, outer) != s.outer {
+		what = "is made of the context"
+	}
 	d := analysis.Diagnostic{Pos: outer.Pos(), End: outer.End(),
-		Message: fmt.Sprintf("%s is the context from outside of the section that %s has begun, so the call is not inside of it, and may wait for it; use the section's own context", s.outer.Name(), s.of)}
+		Message: fmt.Sprintf("%s %s from outside of the section that %s has begun, so the call is not inside of it, and may wait for it; use the section's own context", name, what, s.of)}
 	if s.own != nil && s.visible(outer) {
 		d.Message += ", " + s.own.Name()
+	}
+	if s.own != nil && s.visible(outer) && name == s.outer.Name() {
 		d.SuggestedFixes = []analysis.SuggestedFix{{Message: "use " + s.own.Name(), TextEdits: []analysis.TextEdit{{Pos: outer.Pos(), End: outer.End(), NewText: []byte(s.own.Name())}}}}
 	}
 	s.pass.Report(d)

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/ctrlflow"
@@ -84,9 +85,9 @@ func checkUnlock(pass *analysis.Pass, call *ast.CallExpr, i int, stack []ast.Nod
 	}
 	w := way{pass: pass, end: v, results: resultsOf(pass, all[0]), seen: make(map[step]bool)}
 	w.err, w.errAt = errorIn(pass, lhs), stmt
-	if ret := w.find(graphOf(pass, all[0])); ret != nil {
-		line := pass.Fset.Position(ret.Pos()).Line
-		if pass.Fset.File(ret.Pos()) != pass.Fset.File(stmt.Pos()) {
+	if last := w.find(graphOf(pass, all[0])); last != nil {
+		line := pass.Fset.Position(last.Pos()).Line
+		if pass.Fset.File(last.Pos()) != pass.Fset.File(stmt.Pos()) {
 			line = pass.Fset.Position(all[0].body().Rbrace).Line
 		}
 		pass.Report(analysis.Diagnostic{
@@ -158,7 +159,7 @@ func graphOf(pass *analysis.Pass, f fn) *cfg.CFG {
 	return cfgs.FuncLit(f.lit)
 }
 
-// A way is one from the beginning of a section to a return, on which nobody uses what ends it.
+// A way is one from the beginning of a section to a return, or to where what ends it is overwritten, on which nobody uses that.
 type way struct {
 	pass    *analysis.Pass
 	end     *types.Var
@@ -174,8 +175,8 @@ type step struct {
 	fresh bool
 }
 
-// find returns the return at the end of one; nil if there is none.
-func (w *way) find(g *cfg.CFG) *ast.ReturnStmt {
+// find returns the statement at the end of one; nil if there is none.
+func (w *way) find(g *cfg.CFG) ast.Node {
 	if g == nil {
 		return nil
 	}
@@ -190,12 +191,15 @@ func (w *way) find(g *cfg.CFG) *ast.ReturnStmt {
 }
 
 // from looks for one through the given nodes of a block.
-func (w *way) from(at step, nodes []ast.Node) *ast.ReturnStmt {
+func (w *way) from(at step, nodes []ast.Node) ast.Node {
 	for _, n := range nodes {
-		if w.uses(n) {
+		switch {
+		case w.uses(n), at.fresh && w.passesErrorOn(n):
 			return nil
+		case w.sets(n, w.end):
+			return n
 		}
-		at.fresh = at.fresh && !w.setsError(n)
+		at.fresh = at.fresh && !w.sets(n, w.err)
 	}
 	if ret := at.block.Return(); ret != nil {
 		return ret
@@ -206,18 +210,18 @@ func (w *way) from(at step, nodes []ast.Node) *ast.ReturnStmt {
 			continue
 		}
 		w.seen[to] = true
-		if ret := w.from(to, next.Nodes); ret != nil {
-			return ret
+		if last := w.from(to, next.Nodes); last != nil {
+			return last
 		}
 	}
 	return nil
 }
 
-// setsError tells whether a node gives the error another value.
-func (w *way) setsError(n ast.Node) bool {
+// sets tells whether a node gives the variable another value.
+func (w *way) sets(n ast.Node, v *types.Var) bool {
 	if s, ok := n.(*ast.AssignStmt); ok {
 		for _, e := range s.Lhs {
-			if identObject(w.pass.TypesInfo, e) == w.err {
+			if identObject(w.pass.TypesInfo, e) == v {
 				return true
 			}
 		}
@@ -225,10 +229,30 @@ func (w *way) setsError(n ast.Node) bool {
 	return false
 }
 
-// uses tells whether a node names the variable, or returns it by its name as a result.
+// passesErrorOn tells whether a node takes the error to a variable: a condition may be one of that, and says then which way it is.
+func (w *way) passesErrorOn(n ast.Node) bool {
+	var from []ast.Expr
+	switch n := n.(type) {
+	case *ast.AssignStmt:
+		from = n.Rhs
+	case *ast.ValueSpec:
+		from = n.Values
+	}
+	return slices.ContainsFunc(from, w.mentionsError)
+}
+
+// uses tells whether a node names the variable other than to set it, or returns it by its name as a result.
 func (w *way) uses(n ast.Node) (used bool) {
 	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.AssignStmt:
+			if !w.sets(n, w.end) {
+				return true
+			}
+			for _, e := range n.Rhs {
+				used = used || w.uses(e)
+			}
+			return false
 		case *ast.Ident:
 			used = used || w.pass.TypesInfo.Uses[n] == w.end
 		case *ast.ReturnStmt:

@@ -3,6 +3,8 @@ package outer
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"time"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -15,6 +17,48 @@ func right(ctx context.Context, db *sql.DB) error {
 	defer unlock()
 	_, err = db.ExecContext(ctx, "UPDATE t SET v = 1")
 	return err
+}
+
+func tried(ctx context.Context, db *sql.DB) error {
+	sctx, unlock, err := dblocker.TryLock(ctx, db)
+	if errors.Is(err, dblocker.ErrLockTimeout) {
+		_, err := db.QueryContext(ctx, "SELECT v FROM t")
+		return err
+	} else {
+		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `ctx is the context from outside`
+	}
+	defer unlock()
+	_, err = db.ExecContext(sctx, "UPDATE t SET v = 1")
+	return err
+}
+
+func endsInFunction(ctx context.Context, db *sql.DB) {
+	sctx, unlock, _ := dblocker.Lock(ctx, db)
+	func() {
+		defer unlock()
+		db.ExecContext(sctx, "UPDATE t SET v = 1")
+	}()
+	db.ExecContext(ctx, "UPDATE t SET v = 1")
+}
+
+func endsElsewhere(ctx context.Context, db *sql.DB) {
+	sctx, unlock, _ := dblocker.Lock(ctx, db)
+	db.ExecContext(sctx, "UPDATE t SET v = 1")
+	finish(unlock)
+	db.ExecContext(ctx, "UPDATE t SET v = 1")
+}
+
+func finish(unlock func()) { unlock() }
+
+func derived(ctx context.Context, db *sql.DB) {
+	sctx, unlock, _ := dblocker.Lock(ctx, db)
+	defer unlock()
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	db.ExecContext(short, "UPDATE t SET v = 1") // want `short is made of the context from outside`
+	within, cancel := context.WithTimeout(sctx, time.Second)
+	defer cancel()
+	db.ExecContext(within, "UPDATE t SET v = 1")
 }
 
 func wrong(ctx context.Context, db *sql.DB) error {

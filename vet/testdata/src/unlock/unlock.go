@@ -213,3 +213,75 @@ func declared(ctx context.Context, db *sql.DB) error {
 	defer unlock()
 	return nil
 }
+
+func wrapped(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := dblocker.Lock(ctx, db)
+	if e := wrap(err); e != nil {
+		return e
+	}
+	unlock()
+	return nil
+}
+
+func wrappedInPlace(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := dblocker.Lock(ctx, db)
+	if err = wrap(err); err != nil {
+		return err
+	}
+	defer unlock()
+	return nil
+}
+
+func asked(ctx context.Context, db *sql.DB) error {
+	_, unlock, err := dblocker.TryLock(ctx, db)
+	busy := err != nil
+	if busy {
+		return errBusy
+	}
+	defer unlock()
+	return nil
+}
+
+func wrap(err error) error { return err }
+
+func overwritten(ctx context.Context, db, other *sql.DB) error {
+	_, unlock, err := dblocker.Lock(ctx, db) // want `unlock, which ends what Lock begins, is not used on the way to line 252`
+	if err != nil {
+		return err
+	}
+	_, unlock, err = dblocker.Lock(ctx, other)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return nil
+}
+
+func again(ctx context.Context, db *sql.DB) (err error) {
+	var unlock func()
+	for range 3 {
+		if _, unlock, err = dblocker.TryLock(ctx, db); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return nil
+}
+
+func both(ctx context.Context, db, other *sql.DB) error {
+	_, unlock, err := dblocker.Lock(ctx, db)
+	if err != nil {
+		return err
+	}
+	first := unlock
+	_, unlock, err = dblocker.Lock(ctx, other)
+	defer first()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return nil
+}

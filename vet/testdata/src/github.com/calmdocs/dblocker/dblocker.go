@@ -22,6 +22,8 @@ type (
 
 const Shared Mode = 0
 
+var ErrLockTimeout error
+
 // takeBack has the limits of a handle set by dblocker itself.
 func takeBack(c driver.Connector) {
 	if db, err := OpenDB(c); err == nil {
