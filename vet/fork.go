@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
@@ -25,31 +26,64 @@ func runFork(pass *analysis.Pass) (any, error) {
 	if !imports(pass.Pkg, ours) && !settingsFor(pass.Pkg).all {
 		return nil, nil
 	}
-	reported := make(map[*ast.FuncLit]bool)
+	reported := make(map[ast.Node]bool)
 	eachCall(pass, func(call *ast.CallExpr, f *types.Func, stack []ast.Node) {
-		if inTest(pass, call) || startsUp(stack) || !takesLock(pass, call, f) {
+		if inTest(pass, call) || startsUp(stack) || !takesLock(pass, call, f) && !passesHandle(pass, call, f) {
 			return
 		}
 		for _, arg := range call.Args {
-			v := identObject(pass.TypesInfo, arg)
-			if v == nil || !isContext(v.Type()) {
+			v := contextOf(pass, arg)
+			if v == nil {
 				continue
 			}
-			lit, joined := goroutineOf(pass, v, stack)
-			if lit == nil || reported[lit] || !isOfRequest(pass, v, lit, joined, stack) {
+			g, joined := goroutineOf(pass, v, stack)
+			if g == nil || reported[g] || !isOfRequest(pass, v, g, joined, stack) {
 				continue
 			}
-			reported[lit] = true
-			d := analysis.Diagnostic{Pos: arg.Pos(), End: arg.End(),
-				Message: fmt.Sprintf("a goroutine uses the context of its request, so that both count as one and may wait for themselves; give it dblocker.Fork(%s)", v.Name())}
-			if name := nameOfPackage(pass, stack); name != "" && !declares(pass, lit, v.Name()) {
-				edit := firstLine(pass, stack[0].(*ast.File), lit.Body, fmt.Sprintf("%[1]s := %[2]s.Fork(%[1]s)", v.Name(), name))
-				d.SuggestedFixes = []analysis.SuggestedFix{{Message: "fork the context", TextEdits: []analysis.TextEdit{edit}}}
-			}
-			pass.Report(d)
+			reported[g] = true
+			pass.Report(analysis.Diagnostic{Pos: arg.Pos(), End: arg.End(), SuggestedFixes: forked(pass, arg, g, stack),
+				Message: fmt.Sprintf("a goroutine uses the context of its request, so that both count as one and may wait for themselves; give it dblocker.Fork(%s)", types.ExprString(arg))})
 		}
 	})
 	return nil, nil
+}
+
+// contextOf returns the variable that an argument is, if it is a context; or the request, if it is the context of one. It is nil for all else.
+func contextOf(pass *analysis.Pass, arg ast.Expr) *types.Var {
+	if call, ok := ast.Unparen(arg).(*ast.CallExpr); ok {
+		sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
+		if !ok || sel.Sel.Name != "Context" {
+			return nil
+		}
+		if v := identObject(pass.TypesInfo, sel.X); v != nil && isType(v.Type(), "net/http", "Request") {
+			return v
+		}
+		return nil
+	}
+	if v := identObject(pass.TypesInfo, arg); v != nil && isContext(v.Type()) {
+		return v
+	}
+	return nil
+}
+
+// forked is the fix: the context of the goroutine is forked in its first line, or where it is passed.
+func forked(pass *analysis.Pass, arg ast.Expr, g ast.Node, stack []ast.Node) []analysis.SuggestedFix {
+	name := nameOfPackage(pass, stack)
+	if name == "" {
+		return nil
+	}
+	var edits []analysis.TextEdit
+	lit, ok := g.(*ast.FuncLit)
+	id, isName := ast.Unparen(arg).(*ast.Ident)
+	switch {
+	case !ok || !isName:
+		edits = []analysis.TextEdit{{Pos: arg.Pos(), End: arg.Pos(), NewText: []byte(name + ".Fork(")}, {Pos: arg.End(), End: arg.End(), NewText: []byte(")")}}
+	case declares(pass, lit, id.Name):
+		return nil
+	default:
+		edits = []analysis.TextEdit{firstLine(pass, stack[0].(*ast.File), lit.Body, fmt.Sprintf("%[1]s := %[2]s.Fork(%[1]s)", id.Name, name))}
+	}
+	return []analysis.SuggestedFix{{Message: "fork the context", TextEdits: edits}}
 }
 
 // declares tells whether the outermost block of a function declares the name itself, so that it cannot be declared there again.
@@ -86,9 +120,12 @@ func firstLine(pass *analysis.Pass, file *ast.File, block *ast.BlockStmt, text s
 	return analysis.TextEdit{Pos: at, End: at, NewText: []byte(text)}
 }
 
-// goroutineOf returns the function of the goroutine that the stack is in, if the variable is from outside of it, and whether
-// it is one of several that are waited for.
-func goroutineOf(pass *analysis.Pass, v *types.Var, stack []ast.Node) (lit *ast.FuncLit, joined bool) {
+// goroutineOf returns the function of the goroutine that the stack is in, or the go statement that it ends with, if the variable is from
+// outside of it, and whether it is one of several that are waited for.
+func goroutineOf(pass *analysis.Pass, v *types.Var, stack []ast.Node) (g ast.Node, joined bool) {
+	if s, ok := stack[len(stack)-2].(*ast.GoStmt); ok {
+		return s, false
+	}
 	for i := len(stack) - 1; i >= 2; i-- {
 		lit, ok := stack[i].(*ast.FuncLit)
 		if !ok {
@@ -112,10 +149,11 @@ func goroutineOf(pass *analysis.Pass, v *types.Var, stack []ast.Node) (lit *ast.
 }
 
 // isOfRequest tells whether a context belongs to one request, and is not forked already.
-func isOfRequest(pass *analysis.Pass, v *types.Var, lit *ast.FuncLit, joined bool, stack []ast.Node) bool {
+func isOfRequest(pass *analysis.Pass, v *types.Var, g ast.Node, joined bool, stack []ast.Node) bool {
 	all := functions(stack)
 	outermost := all[len(all)-1]
 	tagged, forked := false, false
+	within := func(n ast.Node) bool { return g.Pos() <= n.Pos() && n.Pos() < g.End() }
 	ast.Inspect(outermost.body(), func(n ast.Node) bool {
 		s, ok := n.(*ast.AssignStmt)
 		if !ok {
@@ -132,7 +170,7 @@ func isOfRequest(pass *analysis.Pass, v *types.Var, lit *ast.FuncLit, joined boo
 			if call, ok := ast.Unparen(from).(*ast.CallExpr); ok {
 				f := calleeOf(pass.TypesInfo, call)
 				tagged = tagged || isOf(f, ours, "WithUser")
-				forked = forked || isOf(f, ours, "Fork", "WithoutUser") || isOf(f, ours, "WithUser") && lit.Pos() < s.Pos() && s.Pos() < lit.End()
+				forked = forked || isOf(f, ours, "Fork", "WithoutUser") || isOf(f, ours, "WithUser") && within(s)
 			}
 		}
 		return true
@@ -141,10 +179,10 @@ func isOfRequest(pass *analysis.Pass, v *types.Var, lit *ast.FuncLit, joined boo
 		return false
 	}
 	if tagged {
-		return true
+		return isShared(pass, v, within, outermost.body(), stack)
 	}
 	for _, f := range all {
-		if f.lit == lit {
+		if f.lit != nil && ast.Node(f.lit) == g {
 			continue
 		}
 		for _, field := range f.typ().Params.List {
@@ -155,4 +193,24 @@ func isOfRequest(pass *analysis.Pass, v *types.Var, lit *ast.FuncLit, joined boo
 		}
 	}
 	return false
+}
+
+// isShared tells whether a context is used outside of the goroutine too, or in several of them, since that is begun in a loop and the context is not.
+// Else it is the goroutine's own.
+func isShared(pass *analysis.Pass, v *types.Var, within func(ast.Node) bool, body *ast.BlockStmt, stack []ast.Node) (shared bool) {
+	for _, n := range stack {
+		switch n.(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			shared = shared || !within(n) && v.Pos() < n.Pos()
+		}
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		if s, ok := n.(*ast.AssignStmt); ok && slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool { return identObject(pass.TypesInfo, e) == v }) {
+			return false // where it is made, perhaps of the one before
+		}
+		id, ok := n.(*ast.Ident)
+		shared = shared || ok && pass.TypesInfo.Uses[id] == v && !within(id)
+		return !shared
+	})
+	return shared
 }

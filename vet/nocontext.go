@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/types"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/analysis"
@@ -178,6 +179,12 @@ func takesLock(pass *analysis.Pass, call *ast.CallExpr, f *types.Func) bool {
 	}
 	sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
 	return ok && receiverOf(f) == "DB" && hasContextForm(f) && pass.ResultOf[handles].(*handleSet).matches(sel.X)
+}
+
+// passesHandle tells whether a call passes a handle of dblocker on, to a function that is not of dblocker.
+func passesHandle(pass *analysis.Pass, call *ast.CallExpr, f *types.Func) bool {
+	h := pass.ResultOf[handles].(*handleSet)
+	return !isOf(f, ours) && slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return isHandleType(pass.TypesInfo.TypeOf(arg)) && h.matches(arg) })
 }
 
 // hasContextForm tells whether a method of a handle is one that takes a lock and has a context.

@@ -50,7 +50,59 @@ func tagged() {
 	go func() {
 		db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
 	}()
+	db.ExecContext(ctx, "UPDATE t SET v = 2")
 }
+
+func taggedForEach(base context.Context, users []string) error {
+	var g errgroup.Group
+	for _, u := range users {
+		ctx := dblocker.WithUser(base, u)
+		g.Go(func() error {
+			_, err := db.ExecContext(ctx, "UPDATE t SET v = 1") // is its own
+			return err
+		})
+	}
+	for _, u := range users {
+		ctx := dblocker.WithUser(base, u)
+		go saveOn(ctx, db)
+	}
+	system := dblocker.WithUser(base, "system")
+	go func() {
+		for {
+			db.ExecContext(system, "UPDATE t SET v = 1")
+		}
+	}()
+	return g.Wait()
+}
+
+func taggedForAll(base context.Context) error {
+	var g errgroup.Group
+	ctx := dblocker.WithUser(base, 1)
+	for range 2 {
+		g.Go(func() error {
+			_, err := db.ExecContext(ctx, "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+func passed(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	var g errgroup.Group
+	go saveOn(ctx, db)                                    // want `give it dblocker.Fork\(ctx\)`
+	go db.ExecContext(r.Context(), "UPDATE t SET v = 1")  // want `give it dblocker.Fork\(r.Context\(\)\)`
+	go func() { saveOn(r.Context(), db) }()               // want `give it dblocker.Fork\(r.Context\(\)\)`
+	g.Go(func() error { return saveOn(r.Context(), db) }) // want `give it dblocker.Fork\(r.Context\(\)\)`
+	go saveOn(dblocker.Fork(ctx), db)
+	go send(ctx, "done")
+	saveOn(ctx, db)
+	g.Wait()
+}
+
+func saveOn(ctx context.Context, db *sql.DB) error { return nil }
+
+func send(ctx context.Context, text string) {}
 
 func worker(ctx context.Context) {
 	go func() { db.ExecContext(ctx, "UPDATE t SET v = 1") }() // may be of the whole program
