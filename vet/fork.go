@@ -154,27 +154,14 @@ func isOfRequest(pass *analysis.Pass, v *types.Var, g ast.Node, joined bool, sta
 	outermost := all[len(all)-1]
 	tagged, forked := false, false
 	within := func(n ast.Node) bool { return g.Pos() <= n.Pos() && n.Pos() < g.End() }
-	ast.Inspect(outermost.body(), func(n ast.Node) bool {
-		s, ok := n.(*ast.AssignStmt)
-		if !ok {
-			return true
+	for _, from := range sources(pass, v, outermost.body()) {
+		if from.call == nil {
+			continue
 		}
-		for i, e := range s.Lhs {
-			if identObject(pass.TypesInfo, e) != v {
-				continue
-			}
-			from := s.Rhs[0]
-			if len(s.Rhs) == len(s.Lhs) {
-				from = s.Rhs[i]
-			}
-			if call, ok := ast.Unparen(from).(*ast.CallExpr); ok {
-				f := calleeOf(pass.TypesInfo, call)
-				tagged = tagged || isOf(f, ours, "WithUser")
-				forked = forked || isOf(f, ours, "Fork", "WithoutUser") || isOf(f, ours, "WithUser") && within(s)
-			}
-		}
-		return true
-	})
+		f := calleeOf(pass.TypesInfo, from.call)
+		tagged = tagged || isOf(f, ours, "WithUser")
+		forked = forked || isOf(f, ours, "Fork", "WithoutUser") || isOf(f, ours, "WithUser") && within(from.stmt)
+	}
 	if forked {
 		return false
 	}

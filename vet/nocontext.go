@@ -135,28 +135,69 @@ func passContext(sel *ast.SelectorExpr, call *ast.CallExpr, better, ctx string) 
 
 func runBackground(pass *analysis.Pass) (any, error) {
 	eachCall(pass, func(call *ast.CallExpr, f *types.Func, stack []ast.Node) {
-		if inTest(pass, call) || startsUp(stack) || !takesLock(pass, call, f) {
+		if inTest(pass, call) || startsUp(stack) || !takesLock(pass, call, f) && !passesHandle(pass, call, f) {
 			return
 		}
 		for _, arg := range call.Args {
-			bare, ok := ast.Unparen(arg).(*ast.CallExpr)
-			if !ok || !isOf(calleeOf(pass.TypesInfo, bare), "context", "Background", "TODO") {
-				continue
-			}
+			bare := backgroundOf(pass, arg, stack)
 			ctx := request(pass, stack)
-			if ctx == "" {
+			if bare == nil || ctx == "" {
 				continue
 			}
-			keep := fmt.Sprintf("context.WithoutCancel(%s)", ctx)
-			d := analysis.Diagnostic{Pos: bare.Pos(), End: bare.End(),
-				Message: fmt.Sprintf("%s has no user, and %s is at hand; pass that, or %s if the work is to outlive the request", types.ExprString(bare), ctx, keep)}
-			if fun, ok := ast.Unparen(bare.Fun).(*ast.SelectorExpr); ok && types.ExprString(fun.X) == "context" {
+			keep := outliving(pass, ctx, stack)
+			d := analysis.Diagnostic{Pos: arg.Pos(), End: arg.End(),
+				Message: fmt.Sprintf("%s has no user, and %s is at hand; pass that, or %s if the work is to outlive the request", types.ExprString(arg), ctx, keep)}
+			if fun, ok := ast.Unparen(bare.Fun).(*ast.SelectorExpr); ok && ast.Unparen(arg) == ast.Expr(bare) && types.ExprString(fun.X) == "context" {
 				d.SuggestedFixes = []analysis.SuggestedFix{{Message: "pass " + keep, TextEdits: []analysis.TextEdit{{Pos: bare.Pos(), End: bare.End(), NewText: []byte(keep)}}}}
 			}
 			pass.Report(d)
 		}
 	})
 	return nil, nil
+}
+
+// outliving is how the request's context is written where it is to have no end; in a goroutine it is forked too.
+func outliving(pass *analysis.Pass, ctx string, stack []ast.Node) string {
+	name := nameOfPackage(pass, stack)
+	for i := len(stack) - 1; i > 0 && name != ""; i-- {
+		if _, ok := stack[i].(*ast.GoStmt); ok {
+			ctx = fmt.Sprintf("%s.Fork(%s)", name, ctx)
+			break
+		}
+	}
+	return fmt.Sprintf("context.WithoutCancel(%s)", ctx)
+}
+
+// backgroundOf returns the call of Background or TODO that a context comes from, through variables that are set once, and functions of package
+// context; nil if it comes from elsewhere.
+func backgroundOf(pass *analysis.Pass, e ast.Expr, stack []ast.Node) *ast.CallExpr {
+	all := functions(stack)
+	for range 10 { // a variable may be made of itself
+		switch at := ast.Unparen(e).(type) {
+		case *ast.CallExpr:
+			f := calleeOf(pass.TypesInfo, at)
+			if isOf(f, "context", "Background", "TODO") {
+				return at
+			}
+			if !isOf(f, "context") || len(at.Args) == 0 || f.Name() == "WithValue" { // which may put the user in
+				return nil
+			}
+			e = at.Args[0]
+		case *ast.Ident:
+			v := identObject(pass.TypesInfo, at)
+			if v == nil {
+				return nil
+			}
+			from, ok := onlySource(pass, v, at, all[len(all)-1].body())
+			if !ok {
+				return nil
+			}
+			e = from.call
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 // eachCall calls f for each call of a function or method, with the nodes around it and itself.

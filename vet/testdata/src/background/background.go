@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net/http"
+	"time"
 
 	"github.com/calmdocs/dblocker"
 )
@@ -44,3 +45,27 @@ func job(db *sql.DB) {
 func other(ctx context.Context, db *sql.DB) {
 	db.ExecContext(context.Background(), "UPDATE t SET v = 1") // not known to be of dblocker
 }
+
+func derived(w http.ResponseWriter, r *http.Request) {
+	db := open()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	db.ExecContext(ctx, "UPDATE t SET v = 1") // want `ctx has no user, and r.Context\(\) is at hand`
+	save(ctx, db)                             // want `ctx has no user`
+	bare := context.TODO()
+	db.ExecContext(bare, "UPDATE t SET v = 1") // want `bare has no user`
+	tagged := dblocker.WithUser(context.Background(), 1)
+	db.ExecContext(tagged, "UPDATE t SET v = 1")
+	later := context.Background()
+	if r.Method == "POST" {
+		later = r.Context()
+	}
+	db.ExecContext(later, "UPDATE t SET v = 1")
+	valued := context.WithValue(context.Background(), dblocker.UserKey, 1)
+	db.ExecContext(valued, "UPDATE t SET v = 1")
+	go func() {
+		db.ExecContext(context.Background(), "UPDATE t SET v = 1") // want `pass that, or context.WithoutCancel\(dblocker.Fork\(r.Context\(\)\)\)`
+	}()
+}
+
+func save(ctx context.Context, db *sql.DB) error { return nil }

@@ -22,7 +22,10 @@ type (
 
 const Shared Mode = 0
 
-var ErrLockTimeout error
+var (
+	ErrLockTimeout error
+	UserKey        any
+)
 
 // takeBack has the limits of a handle set by dblocker itself.
 func takeBack(c driver.Connector) {
