@@ -17,7 +17,10 @@ type WholeWait struct {
 // begin notes that w begins to wait. It is called with the shards locked.
 func (whole *WholeWait) begin(w *waiter, stats *WaitStats) {
 	if whole.began == 0 {
-		whole.began, whole.stats, whole.told = w.since, stats, w.tellBegun()
+		whole.began, whole.stats = w.since, stats
+	}
+	if whole.told == nil {
+		whole.told = w.tellBegun()
 	}
 }
 
