@@ -12,7 +12,7 @@ import (
 // inPackageDoc has the snippet of the package's comment.
 func inPackageDoc(connector driver.Connector) error {
 	metrics := dblockerprom.New()
-	db, err := dblocker.OpenDB(connector, metrics.Observe())
+	db, err := dblocker.OpenDB(connector, metrics.Observe("app"))
 	if err != nil {
 		return err
 	}

@@ -1,14 +1,14 @@
 // Package dblockerprom has the metrics of handles that were opened through dblocker, as a collector for Prometheus.
 //
 //	metrics := dblockerprom.New()
-//	db, err := dblocker.OpenDB(connector, metrics.Observe())
+//	db, err := dblocker.OpenDB(connector, metrics.Observe("app"))
 //	if err != nil {
 //		return err
 //	}
 //	metrics.Add("app", db)
 //	prometheus.MustRegister(metrics)
 //
-// No metric has a user as a label.
+// All metrics have the name of their handle as the label db. No metric has a user as a label.
 package dblockerprom
 
 import (
@@ -21,12 +21,13 @@ import (
 	"github.com/calmdocs/dblocker"
 )
 
-// A Collector is a [prometheus.Collector] for one handle or several.
+// A Collector is a [prometheus.Collector] for one handle or several. A program needs one: a registry takes no second one.
 type Collector struct {
 	events
 
-	mu      sync.Mutex // guards handles
+	mu      sync.Mutex // guards what follows
 	handles []handle
+	options map[string]dblocker.Option // of Observe, by name
 }
 
 type handle struct {
@@ -38,14 +39,24 @@ type handle struct {
 var _ prometheus.Collector = (*Collector)(nil)
 
 // New returns a collector that knows no handle yet.
-func New() *Collector { return &Collector{events: newEvents()} }
-
-// Observe is the option for the handles whose events are counted. It may be given to several.
-func (c *Collector) Observe() dblocker.Option {
-	return dblocker.Observe(c.count, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
+func New() *Collector {
+	return &Collector{events: newEvents(), options: make(map[string]dblocker.Option)}
 }
 
-// Add adds what [dblocker.Stats] says of a handle, whose metrics have the name as the label db. With a name that is there, the handle
+// Observe is the option for a handle whose events are counted, with the name as the label db: the one that it is added by. A handle that is given it twice is counted once.
+func (c *Collector) Observe(name string) dblocker.Option {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	option := c.options[name]
+	if option == nil {
+		c.begin(name)
+		option = dblocker.Observe(func(e dblocker.Event) { c.count(name, e) }, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
+		c.options[name] = option
+	}
+	return option
+}
+
+// Add adds what [dblocker.Stats] says of a handle, with the name as the label db. With a name that is there, the handle
 // takes the place of the other. If the handle has no metrics, as one that was not opened through dblocker, the first scrape logs why.
 func (c *Collector) Add(name string, db dblocker.Handle) {
 	c.mu.Lock()
@@ -53,10 +64,12 @@ func (c *Collector) Add(name string, db dblocker.Handle) {
 	c.handles = append(without(c.handles, name), handle{name, db, new(sync.Once)})
 }
 
-// Remove takes the handle off.
+// Remove takes the handle off, and all that was counted of it. Close it first: what happens on it later is counted anew.
 func (c *Collector) Remove(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.forget(name)
+	delete(c.options, name)
 	c.handles = without(c.handles, name)
 }
 
@@ -113,10 +126,12 @@ var (
 	held        = prometheus.NewDesc("dblocker_locks_held", "Holds of users' locks, of all handles on the database.", []string{"db"}, nil)
 	waiting     = prometheus.NewDesc("dblocker_locks_waiting", "Calls that wait for users' locks, of all handles on the database.", []string{"db"}, nil)
 	connections = prometheus.NewDesc("dblocker_connections", "Server connections by state.", []string{"db", "state"}, nil)
+	pending     = prometheus.NewDesc("dblocker_connections_waiting", "Calls that wait for a server connection.", []string{"db"}, nil)
 	limit       = prometheus.NewDesc("dblocker_connections_limit", "The most server connections, by max_open_conns; 0 is no limit.", []string{"db"}, nil)
 	combined    = prometheus.NewDesc("dblocker_combined_total", "Statements that one caller has run for others, of all kinds of outcome.", []string{"db", "outcome"}, nil)
 	lookups     = prometheus.NewDesc("dblocker_statement_lookups_total", "Statements that were looked for among those that are kept prepared.", []string{"db", "result"}, nil)
 	statements  = prometheus.NewDesc("dblocker_statements_kept", "Statements that server connections keep prepared.", []string{"db"}, nil)
+	databases   = prometheus.NewDesc("dblocker_open_databases", "Databases of users that are open.", []string{"db"}, nil)
 	processes   = prometheus.NewDesc("dblocker_process_wait_seconds_total", "Time of waits for users' locks among processes.", []string{"db"}, nil)
 )
 
@@ -125,11 +140,13 @@ var gauges = []gauge{
 	{waiting, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Waiting) }},
 	{connections, prometheus.GaugeValue, []string{"used"}, func(s dblocker.Statistics) float64 { return float64(s.Server.InUse) }},
 	{connections, prometheus.GaugeValue, []string{"idle"}, func(s dblocker.Statistics) float64 { return float64(s.Server.Idle) }},
+	{pending, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.ConnectionsWaiting) }},
 	{limit, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Server.MaxOpenConnections) }},
 	{combined, prometheus.CounterValue, []string{"together"}, func(s dblocker.Statistics) float64 { return float64(s.Combined) }},
 	{combined, prometheus.CounterValue, []string{"alone"}, func(s dblocker.Statistics) float64 { return float64(s.Alone) }},
 	{lookups, prometheus.CounterValue, []string{"hit"}, func(s dblocker.Statistics) float64 { return float64(s.Statements.Hits) }},
 	{lookups, prometheus.CounterValue, []string{"miss"}, func(s dblocker.Statistics) float64 { return float64(s.Statements.Misses) }},
 	{statements, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Statements.Kept) }},
+	{databases, prometheus.GaugeValue, nil, func(s dblocker.Statistics) float64 { return float64(s.Databases.Open) }},
 	{processes, prometheus.CounterValue, nil, func(s dblocker.Statistics) float64 { return s.Processes.Time.Seconds() }},
 }

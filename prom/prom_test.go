@@ -26,10 +26,10 @@ import (
 )
 
 // open opens a SQLite file that the collector observes.
-func open(t testing.TB, metrics *dblockerprom.Collector) *sql.DB {
+func open(t testing.TB, metrics *dblockerprom.Collector, as string) *sql.DB {
 	t.Helper()
 	name := fmt.Sprintf("prom-%s-%d", t.Name(), time.Now().UnixNano())
-	if err := dblocker.Register(name, &sqlite3.SQLiteDriver{}, metrics.Observe()); err != nil {
+	if err := dblocker.Register(name, &sqlite3.SQLiteDriver{}, metrics.Observe(as), metrics.Observe(as)); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open(name, "file:"+filepath.Join(t.TempDir(), "app.db"))
@@ -37,7 +37,7 @@ func open(t testing.TB, metrics *dblockerprom.Collector) *sql.DB {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	metrics.Add("app", db)
+	metrics.Add(as, db)
 	return db
 }
 
@@ -97,12 +97,12 @@ func scrape(t *testing.T, metrics prometheus.Collector, want string) string {
 // TestScrape has waits, holds, operations and gauges, and no user.
 func TestScrape(t *testing.T) {
 	metrics := dblockerprom.New()
-	db := open(t, metrics)
+	db := open(t, metrics, "app")
 	use(t, db)
-	scrape(t, metrics, `dblocker_wait_seconds_count{mode="exclusive",outcome="granted",what="lock"} 1`)
-	got := scrape(t, metrics, `db_client_operation_duration_seconds_count{operation="INSERT",result="ok"} 1`)
-	for _, want := range []string{`dblocker_hold_seconds_count{kind="section",mode="exclusive",what="lock"} 1`, `dblocker_locks_held{db="app"} 0`, `dblocker_statement_lookups_total{db="app",result="hit"}`,
-		`dblocker_statement_lookups_total{db="app",result="miss"}`, `dblocker_statements_kept{db="app"}`, `dblocker_events_total{kind="conn_opened"}`} {
+	scrape(t, metrics, `dblocker_wait_seconds_count{db="app",mode="exclusive",outcome="granted",what="lock"} 1`)
+	got := scrape(t, metrics, `db_client_operation_duration_seconds_count{db="app",operation="INSERT",result="ok",system="sqlite"} 1`)
+	for _, want := range []string{`dblocker_hold_seconds_count{db="app",kind="section",mode="exclusive",what="lock"} 1`, `dblocker_locks_held{db="app"} 0`, `dblocker_statement_lookups_total{db="app",result="hit"}`,
+		`dblocker_statement_lookups_total{db="app",result="miss"}`, `dblocker_statements_kept{db="app"}`, `dblocker_events_total{db="app",kind="conn_opened"}`} {
 		scrape(t, metrics, want)
 	}
 	if strings.Contains(got, "secret-user") {
@@ -111,7 +111,7 @@ func TestScrape(t *testing.T) {
 	if _, err := db.Exec("INSERT INTO none VALUES (1)"); err == nil {
 		t.Error("a table that is not there takes rows")
 	}
-	scrape(t, metrics, `db_client_operation_duration_seconds_count{operation="INSERT",result="1"} 1`) // SQLITE_ERROR
+	scrape(t, metrics, `db_client_operation_duration_seconds_count{db="app",operation="INSERT",result="1",system="sqlite"} 1`) // SQLITE_ERROR
 	if problems, err := testutil.CollectAndLint(metrics); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
@@ -165,7 +165,7 @@ func docs(t *testing.T) map[string]metric {
 // TestMetricsAreInTheDocs: each metric of the collector is in the table of the page, with its type and labels, and no other.
 func TestMetricsAreInTheDocs(t *testing.T) {
 	metrics := dblockerprom.New()
-	use(t, open(t, metrics))
+	use(t, open(t, metrics, "app"))
 	page := docs(t)
 	for name, m := range known(t, metrics) {
 		if got, ok := page[name]; !ok || fmt.Sprint(got.labels) != fmt.Sprint(m.labels) {
@@ -193,11 +193,49 @@ var values = map[string][]string{
 	"state": {"used", "idle"},
 }
 
+// TestRareBeginsAtZero: of what happens a first time, a rate has to show it.
+func TestRareBeginsAtZero(t *testing.T) {
+	metrics := dblockerprom.New()
+	use(t, open(t, metrics, "app"))
+	for _, kind := range values["kind"] {
+		scrape(t, metrics, fmt.Sprintf(`dblocker_events_total{db="app",kind=%q}`, kind))
+	}
+	for _, outcome := range values["outcome"] {
+		scrape(t, metrics, fmt.Sprintf(`dblocker_wait_seconds_count{db="app",mode="exclusive",outcome=%q,what="lock"}`, outcome))
+	}
+}
+
+// TestHandlesAreApart: each metric says of which handle it is, and one that is taken off has none.
+func TestHandlesAreApart(t *testing.T) {
+	metrics := dblockerprom.New()
+	app, billing := open(t, metrics, "app"), open(t, metrics, "billing")
+	use(t, app)
+	use(t, billing)
+	scrape(t, metrics, `dblocker_events_total{db="app",kind="wait_ended"} 1`)
+	got := scrape(t, metrics, `dblocker_events_total{db="billing",kind="wait_ended"} 1`)
+	for _, line := range strings.Split(got, "\n") {
+		if line != "" && !strings.HasPrefix(line, "#") && !strings.Contains(line, `db="`) {
+			t.Errorf("without a name: %s", line)
+		}
+	}
+	billing.Close()
+	for until := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		metrics.Remove("billing")
+		got = scrape(t, metrics, `db="app"`)
+		if !strings.Contains(got, "billing") {
+			break
+		}
+		if time.Now().After(until) { // the last events come a moment later
+			t.Fatalf("a handle that was taken off is still there:\n%s", got)
+		}
+	}
+}
+
 // TestBoard: every query of the board of Grafana is for metrics that are in a scrape, by labels and values that they have, and does with each what fits
 // its type.
 func TestBoard(t *testing.T) {
 	metrics := dblockerprom.New()
-	use(t, open(t, metrics))
+	use(t, open(t, metrics, "app"))
 	text, err := os.ReadFile("board.json")
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +352,7 @@ func check(all map[string]metric, expr string) (problems []string) {
 // takes without.
 func BenchmarkScrape(b *testing.B) {
 	metrics := dblockerprom.New()
-	db := open(b, metrics)
+	db := open(b, metrics, "app")
 	ctx := context.Background()
 	var unlocks []func()
 	for user := range 100_000 {
