@@ -1,12 +1,15 @@
 package dblocker
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/mattn/go-sqlite3"
 
 	"github.com/calmdocs/dblocker/internal/testdb"
 )
@@ -75,6 +78,25 @@ func BenchmarkSQLite(b *testing.B) {
 					if err := work.run(ctx, db); err != nil {
 						b.Fatal(err)
 					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkObserve puts a handle that nobody observes between the bare driver and one that is observed, with the events that come with every call.
+func BenchmarkObserve(b *testing.B) {
+	observed := fmt.Sprintf("sqlite3-observed-%p", b)
+	must(b, Register(observed, &sqlite3.SQLiteDriver{}, Observe(func(Event) {}, everyCall...)))
+	for _, work := range benchWork {
+		for _, driver := range []string{"sqlite3", "sqlite3-dblocker", observed} {
+			name := map[string]string{"sqlite3": "bare", observed: "observed"}[driver]
+			b.Run(work.name+"/"+cmp.Or(name, "not observed"), func(b *testing.B) {
+				db := openBench(b, driver)
+				ctx := WithUser(context.Background(), 1)
+				b.ReportAllocs()
+				for b.Loop() {
+					must(b, work.run(ctx, db))
 				}
 			})
 		}
