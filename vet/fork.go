@@ -13,7 +13,8 @@ import (
 
 // Fork reports goroutines that use the request's context: they and the request count as one thread of control, so they
 // wait for each other where two requests would, and may wait for themselves. A context is known to be a request's if the function
-// has an *http.Request, or tags it by WithUser; or, for parts that are waited for, as by an errgroup, if it is a parameter.
+// has an *http.Request, or tags it by WithUser; or, for parts that are waited for, as by an errgroup, and call the database themselves, if it is a
+// parameter. What is passed on may be for work of the whole program.
 var Fork = &analysis.Analyzer{
 	Name:     "dblockerfork",
 	Doc:      "report goroutines that call the database with the request's context instead of one of dblocker.Fork",
@@ -28,7 +29,8 @@ func runFork(pass *analysis.Pass) (any, error) {
 	}
 	reported := make(map[ast.Node]bool)
 	eachCall(pass, func(call *ast.CallExpr, f *types.Func, stack []ast.Node) {
-		if inTest(pass, call) || startsUp(stack) || !takesLock(pass, call, f) && !passesHandle(pass, call, f) {
+		direct := takesLock(pass, call, f)
+		if inTest(pass, call) || startsUp(stack) || !direct && !passesHandle(pass, call, f) {
 			return
 		}
 		for _, arg := range call.Args {
@@ -37,7 +39,7 @@ func runFork(pass *analysis.Pass) (any, error) {
 				continue
 			}
 			g, joined := goroutineOf(pass, v, stack)
-			if g == nil || reported[g] || !isOfRequest(pass, v, g, joined, stack) {
+			if g == nil || reported[g] || !isOfRequest(pass, v, g, joined && direct, stack) {
 				continue
 			}
 			reported[g] = true
@@ -150,6 +152,9 @@ func goroutineOf(pass *analysis.Pass, v *types.Var, stack []ast.Node) (g ast.Nod
 
 // isOfRequest tells whether a context belongs to one request, and is not forked already.
 func isOfRequest(pass *analysis.Pass, v *types.Var, g ast.Node, joined bool, stack []ast.Node) bool {
+	if givenBy(pass, v, stack) != "" {
+		return false // of a section, outside of which a fork of it would wait for that
+	}
 	all := functions(stack)
 	outermost := all[len(all)-1]
 	tagged, forked := false, false
@@ -160,7 +165,7 @@ func isOfRequest(pass *analysis.Pass, v *types.Var, g ast.Node, joined bool, sta
 		}
 		f := calleeOf(pass.TypesInfo, from.call)
 		tagged = tagged || isOf(f, ours, "WithUser")
-		forked = forked || isOf(f, ours, "Fork", "WithoutUser") || isOf(f, ours, "WithUser") && within(from.stmt)
+		forked = forked || isOf(f, ours, "Fork", "WithoutUser") || endOf(f) >= 0 || isOf(f, ours, "WithUser") && within(from.stmt)
 	}
 	if forked {
 		return false

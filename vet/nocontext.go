@@ -141,7 +141,7 @@ func runBackground(pass *analysis.Pass) (any, error) {
 		for _, arg := range call.Args {
 			bare := backgroundOf(pass, arg, stack)
 			ctx := request(pass, stack)
-			if bare == nil || ctx == "" {
+			if bare == nil || ctx == "" || inGo(stack) && !strings.HasSuffix(ctx, ".Context()") { // that may be work of the whole program
 				continue
 			}
 			keep := outliving(pass, ctx, stack)
@@ -158,14 +158,18 @@ func runBackground(pass *analysis.Pass) (any, error) {
 
 // outliving is how the request's context is written where it is to have no end; in a goroutine it is forked too.
 func outliving(pass *analysis.Pass, ctx string, stack []ast.Node) string {
-	name := nameOfPackage(pass, stack)
-	for i := len(stack) - 1; i > 0 && name != ""; i-- {
-		if _, ok := stack[i].(*ast.GoStmt); ok {
-			ctx = fmt.Sprintf("%s.Fork(%s)", name, ctx)
-			break
-		}
+	if name := nameOfPackage(pass, stack); name != "" && inGo(stack) {
+		ctx = fmt.Sprintf("%s.Fork(%s)", name, ctx)
 	}
 	return fmt.Sprintf("context.WithoutCancel(%s)", ctx)
+}
+
+// inGo tells whether the stack is in a go statement.
+func inGo(stack []ast.Node) bool {
+	return slices.ContainsFunc(stack, func(n ast.Node) bool {
+		_, ok := n.(*ast.GoStmt)
+		return ok
+	})
 }
 
 // backgroundOf returns the call of Background or TODO that a context comes from, through variables that are set once, and functions of package
@@ -185,8 +189,8 @@ func backgroundOf(pass *analysis.Pass, e ast.Expr, stack []ast.Node) *ast.CallEx
 			e = at.Args[0]
 		case *ast.Ident:
 			v := identObject(pass.TypesInfo, at)
-			if v == nil {
-				return nil
+			if v == nil || slices.ContainsFunc(all, func(f fn) bool { return f.typ().Pos() <= v.Pos() && v.Pos() < f.typ().End() }) {
+				return nil // a parameter, which has a value already
 			}
 			from, ok := onlySource(pass, v, at, all[len(all)-1].body())
 			if !ok {

@@ -69,3 +69,21 @@ func derived(w http.ResponseWriter, r *http.Request) {
 }
 
 func save(ctx context.Context, db *sql.DB) error { return nil }
+
+func orBackground(ctx context.Context, db *sql.DB) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	dblocker.Lock(ctx, db)
+	db.ExecContext(ctx, "UPDATE t SET v = 1")
+}
+
+func newStore(ctx context.Context) *sql.DB {
+	db := open()
+	go func() {
+		for {
+			db.ExecContext(context.Background(), "DELETE FROM log")
+		}
+	}()
+	return db
+}

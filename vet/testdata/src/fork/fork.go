@@ -164,3 +164,20 @@ func nameIsTaken(w http.ResponseWriter, r *http.Request) {
 		db.ExecContext(ctx, "UPDATE t SET v = ?", dblocker) // want `a goroutine uses the context of its request`
 	}()
 }
+
+func inSection(w http.ResponseWriter, r *http.Request) {
+	ctx, unlock, _ := dblocker.Lock(r.Context(), db)
+	defer unlock()
+	var g errgroup.Group
+	g.Go(func() error { return saveOn(ctx, db) })
+	dblocker.Do(r.Context(), db, func(ctx context.Context) error {
+		g.Go(func() error { return saveOn(ctx, db) })
+		return g.Wait()
+	})
+}
+
+func supervise(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return saveOn(ctx, db) }) // may be of the whole program
+	return g.Wait()
+}
