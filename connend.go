@@ -94,7 +94,10 @@ func (c *conn) abandon(h *locks.Hold, adm *admission) {
 	c.gone = abandoned
 	defer c.giveUp()
 	defer c.endTransactions()
-	defer func() { c.endRows(c.late.rows) }()
+	defer func() {
+		c.endRows(c.late.rows)
+		c.late.rows = nil
+	}()
 	sc := c.drawn.Conn
 	if sc == nil {
 		return

@@ -15,7 +15,7 @@ import (
 func TestConnectionsInUse(t *testing.T) {
 	onEngines(t, "max_open_conns=1&trace=on&lock_timeout=50ms", func(t *testing.T, db *sql.DB, c *Connector) {
 		if c.engine == sqlite.Engine {
-			return // there it waits at the gate
+			return // see TestGateInUse
 		}
 		for kind, use := range map[string]func(ctx context.Context) (end func() error){
 			"transaction": func(ctx context.Context) func() error {
@@ -63,5 +63,35 @@ func TestConnectionsInUse(t *testing.T) {
 				must(t, end())
 			})
 		}
+	})
+}
+
+// TestGateInUse: Holds tells of a gate too whose work has it, and who waits for it.
+func TestGateInUse(t *testing.T) {
+	onJournals(t, "lock_timeout=1m", func(t *testing.T, db *sql.DB, _ string) {
+		tx, err := db.BeginTx(asUser("ann"), nil)
+		must(t, err)
+		mustExec(t, tx, "UPDATE counters SET n = n + 1")
+		done := make(chan error, 1)
+		go func() {
+			_, err := db.ExecContext(asUser("bob"), "UPDATE counters SET n = n + 1")
+			done <- err
+		}()
+		waitFor(t, func() bool { return waitingAtGates() == 1 })
+		holds, err := Holds(db)
+		must(t, err)
+		gates := 0
+		for _, h := range holds {
+			if want := map[bool]string{false: "ann", true: "bob"}[h.Waiting]; h.What == "gate" {
+				if gates++; h.User != want {
+					t.Errorf("the gate of %s: %+v", want, h)
+				}
+			}
+		}
+		if gates != 2 {
+			t.Errorf("%d holds and waits of the gate: %+v", gates, holds)
+		}
+		must(t, tx.Commit())
+		must(t, <-done)
 	})
 }

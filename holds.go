@@ -67,7 +67,7 @@ func Holds(db Handle) ([]HoldInfo, error) {
 		more = c.tenancy.holds()
 	}
 	requests := rwlock.Outermost(append(more.infos(), users, gate, slots)...)
-	who := usersOf(users)
+	who := workersOf(users, append(more.infos(), gate, slots)...)
 	holds := appendHolds([]HoldInfo{}, "lock", users, requests, who) // which is a list in JSON, also if there are none
 	if c.tenancy != nil {
 		more.nameDatabases(holds)
@@ -100,15 +100,21 @@ func appendHolds(holds []HoldInfo, what string, infos []rwlock.Info, requests rw
 	return holds
 }
 
-// workers have, by the client connection or the section that works under a user's lock, that lock. Its gate and its connection know no user.
-type workers map[any]rwlock.Info
+// workers have, by the client connection or the section that has a gate or a connection, or waits for it, the user's lock that it works under; nil if there is none.
+// A gate and a connection know no user.
+type workers map[any]*rwlock.Info
 
-func usersOf(users []rwlock.Info) workers {
+func workersOf(users []rwlock.Info, others ...[]rwlock.Info) workers {
 	who := make(workers)
-	for _, i := range users {
+	for _, infos := range others {
+		for _, i := range infos {
+			who[workerOf(i.Work)] = nil
+		}
+	}
+	for n, i := range users {
 		worker := workerOf(i.Work)
-		if known, has := who[worker]; worker != nil && (!has || known.Kind == rwlock.Leaf) {
-			who[worker] = i
+		if lock, asked := who[worker]; asked && worker != nil && (lock == nil || lock.Kind == rwlock.Leaf) {
+			who[worker] = &users[n]
 		}
 	}
 	return who
@@ -124,11 +130,11 @@ func workerOf(work any) any {
 
 // name says whose work has the gate or the connection, or waits for it, and of what kind it is.
 func (who workers) name(h *HoldInfo, i rwlock.Info) {
-	lock, ok := who[workerOf(i.Work)]
-	if !ok {
+	lock := who[workerOf(i.Work)]
+	if lock == nil {
 		return
 	}
-	of := holdInfo(lock)
+	of := holdInfo(*lock)
 	h.User = of.User
 	if i.Form == rwlock.Limited {
 		h.Kind = of.Kind

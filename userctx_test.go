@@ -70,6 +70,43 @@ func TestBadUserIDs(t *testing.T) {
 	}
 }
 
+// TestErrUserID: wherever an ID comes in, one that is empty is ErrUserID, and one of a wrong type, a fault of the program, is not.
+func TestErrUserID(t *testing.T) {
+	db := openStub(t, &stub{})
+	s := &Store{own: newStoreDB(connectorIn(t, db), db, "sqlite3"), done: make(chan struct{}), live: make(map[*section]struct{})}
+	background := context.Background()
+	for name, use := range map[string]func(id any) error{
+		"Exec":    func(id any) error { return execAs(db, WithUser(background, id)) },
+		"UserKey": func(id any) error { return execAs(db, context.WithValue(background, UserKey, id)) },
+		"Query": func(id any) error {
+			return db.QueryRowContext(WithUser(background, id), "SELECT v FROM t").Scan(new(any))
+		},
+		"BeginTx": func(id any) error { return second(db.BeginTx(WithUser(background, id), nil)) },
+		"Lock": func(id any) error {
+			_, unlock, err := Lock(WithUser(background, id), db)
+			unlock()
+			return err
+		},
+		"LockUsers": func(id any) error {
+			_, unlock, err := LockUsers(background, db, []any{1, id})
+			unlock()
+			return err
+		},
+		"RWGetDB": func(id any) error {
+			cancel, _, err := s.RWGetDB(id, background, "test")
+			cancel()
+			return err
+		},
+	} {
+		if err := use(""); !errors.Is(err, ErrUserID) {
+			t.Errorf("%s: an empty ID: got %v", name, err)
+		}
+		if err := use(1.5); err == nil || errors.Is(err, ErrUserID) {
+			t.Errorf("%s: an ID of a wrong type: got %v", name, err)
+		}
+	}
+}
+
 func TestUnknownModeIsRefused(t *testing.T) {
 	db := openStub(t, &stub{})
 	if _, err := db.ExecContext(WithMode(asUser(1), 7), "UPDATE t SET v = 1"); err == nil || !strings.Contains(err.Error(), "dblocker.Shared") {

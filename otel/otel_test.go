@@ -215,15 +215,7 @@ func TestScope(t *testing.T) {
 // TestConnectionTimes: who waits for a connection is measured, and how long each is used.
 func TestConnectionTimes(t *testing.T) {
 	s := newScene(t)
-	db, err := dblocker.Openx("sqlite3", filepath.Join(t.TempDir(), "{user}.db"), s.Observe(), dblocker.MaxOpenConns(1), dblocker.MaxIdleConns(3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := s.Register(db); err != nil {
-		t.Fatal(err)
-	}
-	s.connectionWait(db.DB)
+	s.connectionWait(s.Observe(), dblocker.MaxIdleConns(3))
 	s.await(func() bool { return s.metrics()["db.client.connection.use_time"] != "" })
 	got := s.metrics()
 	for name, want := range map[string]string{"wait_time": `"Count":1,`, "idle.max": `"Value":3}`, "limit": `"Value":1}`} {
@@ -233,9 +225,17 @@ func TestConnectionTimes(t *testing.T) {
 	}
 }
 
-// connectionWait has one user wait for the only connection, which another has.
-func (s *scene) connectionWait(db *sql.DB) {
+// connectionWait has one user wait for the only connection of a handle with the options, which another has, each with a database of its own.
+func (s *scene) connectionWait(opts ...dblocker.Option) {
 	s.t.Helper()
+	db, err := dblocker.Openx("sqlite3", filepath.Join(s.t.TempDir(), "{user}.db"), append(opts, dblocker.MaxOpenConns(1))...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { db.Close() })
+	if _, err := s.Register(db); err != nil {
+		s.t.Fatal(err)
+	}
 	tx, err := db.BeginTx(dblocker.WithUser(context.Background(), "a"), nil)
 	if err != nil {
 		s.t.Fatal(err)
@@ -420,15 +420,7 @@ func TestTwice(t *testing.T) {
 // TestCountsNeedNoEvents: what is counted now does not come from events, some of which may be dropped.
 func TestCountsNeedNoEvents(t *testing.T) {
 	s := newScene(t)
-	db, err := dblocker.Openx("sqlite3", filepath.Join(t.TempDir(), "{user}.db"), dblocker.MaxOpenConns(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := s.Register(db); err != nil {
-		t.Fatal(err)
-	}
-	s.connectionWait(db.DB)
+	s.connectionWait()
 	for name, want := range map[string]string{"db.client.connection.pending_requests": `"Value":0}`, "dblocker.database.open": `"Value":2}`} {
 		if got := s.metrics()[name]; !strings.Contains(got, want) {
 			t.Errorf("%s has no %s: %s", name, want, got)

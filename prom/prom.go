@@ -25,9 +25,17 @@ import (
 type Collector struct {
 	events
 
-	mu      sync.Mutex // guards what follows
-	handles []handle
-	options map[string]dblocker.Option // of Observe, by name
+	mu       sync.Mutex // guards what follows
+	handles  []handle
+	observed map[string]*observed // by name
+}
+
+// An observed handle is one whose events are counted.
+type observed struct {
+	option dblocker.Option
+
+	mu      sync.Mutex // held while an event is counted; guards what follows
+	removed bool
 }
 
 type handle struct {
@@ -40,20 +48,27 @@ var _ prometheus.Collector = (*Collector)(nil)
 
 // New returns a collector that knows no handle yet.
 func New() *Collector {
-	return &Collector{events: newEvents(), options: make(map[string]dblocker.Option)}
+	return &Collector{events: newEvents(), observed: make(map[string]*observed)}
 }
 
 // Observe is the option for a handle whose events are counted, with the name as the label db: the one that it is added by. A handle that is given it twice is counted once.
 func (c *Collector) Observe(name string) dblocker.Option {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	option := c.options[name]
-	if option == nil {
+	o := c.observed[name]
+	if o == nil {
 		c.begin(name)
-		option = dblocker.Observe(func(e dblocker.Event) { c.count(name, e) }, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
-		c.options[name] = option
+		o = new(observed)
+		o.option = dblocker.Observe(func(e dblocker.Event) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			if !o.removed {
+				c.count(name, e)
+			}
+		}, dblocker.EventHoldEnded, dblocker.EventOperationEnded)
+		c.observed[name] = o
 	}
-	return option
+	return o.option
 }
 
 // Add adds what [dblocker.Stats] says of a handle, with the name as the label db. With a name that is there, the handle
@@ -64,12 +79,17 @@ func (c *Collector) Add(name string, db dblocker.Handle) {
 	c.handles = append(without(c.handles, name), handle{name, db, new(sync.Once)})
 }
 
-// Remove takes the handle off, and all that was counted of it. Close it first: what happens on it later is counted anew.
+// Remove takes the handle off, and all that was counted of it. What happens on it later is not counted.
 func (c *Collector) Remove(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if o := c.observed[name]; o != nil {
+		o.mu.Lock()
+		o.removed = true
+		o.mu.Unlock()
+		delete(c.observed, name)
+	}
 	c.forget(name)
-	delete(c.options, name)
 	c.handles = without(c.handles, name)
 }
 

@@ -78,6 +78,8 @@ func forked(pass *analysis.Pass, arg ast.Expr, g ast.Node, stack []ast.Node) []a
 	lit, ok := g.(*ast.FuncLit)
 	id, isName := ast.Unparen(arg).(*ast.Ident)
 	switch {
+	case ok && !isName && times(lit, arg) > 1: // each would be another owner
+		return nil
 	case !ok || !isName:
 		edits = []analysis.TextEdit{{Pos: arg.Pos(), End: arg.Pos(), NewText: []byte(name + ".Fork(")}, {Pos: arg.End(), End: arg.End(), NewText: []byte(")")}}
 	case declares(pass, lit, id.Name):
@@ -86,6 +88,18 @@ func forked(pass *analysis.Pass, arg ast.Expr, g ast.Node, stack []ast.Node) []a
 		edits = []analysis.TextEdit{firstLine(pass, stack[0].(*ast.File), lit.Body, fmt.Sprintf("%[1]s := %[2]s.Fork(%[1]s)", id.Name, name))}
 	}
 	return []analysis.SuggestedFix{{Message: "fork the context", TextEdits: edits}}
+}
+
+// times counts an expression, as it is written, in a node.
+func times(in ast.Node, e ast.Expr) (n int) {
+	text := types.ExprString(e)
+	ast.Inspect(in, func(at ast.Node) bool {
+		if other, ok := at.(ast.Expr); ok && types.ExprString(other) == text {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // declares tells whether the outermost block of a function declares the name itself, so that it cannot be declared there again.

@@ -147,7 +147,7 @@ func runBackground(pass *analysis.Pass) (any, error) {
 			keep := outliving(pass, ctx, stack)
 			d := analysis.Diagnostic{Pos: arg.Pos(), End: arg.End(),
 				Message: fmt.Sprintf("%s has no user, and %s is at hand; pass that, or %s if the work is to outlive the request", types.ExprString(arg), ctx, keep)}
-			if fun, ok := ast.Unparen(bare.Fun).(*ast.SelectorExpr); ok && ast.Unparen(arg) == ast.Expr(bare) && types.ExprString(fun.X) == "context" {
+			if fun, ok := ast.Unparen(bare.Fun).(*ast.SelectorExpr); ok && !forksTwice(stack, bare) && ast.Unparen(arg) == ast.Expr(bare) && types.ExprString(fun.X) == "context" {
 				d.SuggestedFixes = []analysis.SuggestedFix{{Message: "pass " + keep, TextEdits: []analysis.TextEdit{{Pos: bare.Pos(), End: bare.End(), NewText: []byte(keep)}}}}
 			}
 			pass.Report(d)
@@ -162,6 +162,14 @@ func outliving(pass *analysis.Pass, ctx string, stack []ast.Node) string {
 		ctx = fmt.Sprintf("%s.Fork(%s)", name, ctx)
 	}
 	return fmt.Sprintf("context.WithoutCancel(%s)", ctx)
+}
+
+// forksTwice tells whether the fix of a call would be one of several in a goroutine, of which each would fork another owner.
+func forksTwice(stack []ast.Node, bare ast.Expr) bool {
+	return slices.ContainsFunc(stack, func(n ast.Node) bool {
+		g, ok := n.(*ast.GoStmt)
+		return ok && times(g, bare) > 1
+	})
 }
 
 // inGo tells whether the stack is in a go statement.

@@ -87,3 +87,11 @@ func newStore(ctx context.Context) *sql.DB {
 	}()
 	return db
 }
+
+func severalInGoroutine(w http.ResponseWriter, r *http.Request) {
+	db := open()
+	go func() {
+		db.ExecContext(context.Background(), "UPDATE t SET v = 1") // want `has no user`
+		db.ExecContext(context.Background(), "UPDATE t SET v = 2") // want `has no user`
+	}()
+}

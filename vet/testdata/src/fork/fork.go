@@ -181,3 +181,10 @@ func supervise(ctx context.Context) error {
 	g.Go(func() error { return saveOn(ctx, db) }) // may be of the whole program
 	return g.Wait()
 }
+
+func severalTimes(w http.ResponseWriter, r *http.Request) {
+	go func() {
+		db.ExecContext(r.Context(), "UPDATE t SET v = 1") // want `a goroutine uses the context of its request`
+		db.ExecContext(r.Context(), "UPDATE t SET v = 2")
+	}()
+}
